@@ -1,0 +1,104 @@
+"""Choose the recipes of configs/ on the validation set. The test files are never opened.
+
+    python scripts/search_recipes.py --journal recipes.jsonl
+
+Each arm is trained with two seeds that no published figure uses (1000, 1001); the table shows the mean of the best
+validation loss and of its accuracy. Finished trainings are kept in the journal: start again to go on.
+"""
+
+import argparse
+import json
+import time
+from pathlib import Path
+from statistics import mean
+
+import torch
+
+from lenet_mnist.config import Config
+from lenet_mnist.data.mnist import load_train_val
+from lenet_mnist.devices import set_threads
+from lenet_mnist.experiment import quiet_data_access
+from lenet_mnist.training.loop import start_training, train
+
+SEEDS = (1000, 1001)
+
+
+def arm(activation: str, epochs: int, optimizer: str, rate: float, warmup: float = 0.1, **training: object) -> dict:
+    return {
+        "model": {"activation": activation},
+        "training": {
+            "max_epochs": epochs,
+            "optimizer": optimizer,
+            "learning_rate": rate,
+            "warmup": warmup,
+            **training,
+        },
+    }
+
+
+ARMS = [
+    arm("relu", 10, "sgd", 0.02),
+    arm("relu", 10, "sgd", 0.04),
+    arm("relu", 10, "sgd", 0.08),
+    arm("relu", 10, "sgd", 0.04, weight_decay=5e-4),
+    arm("relu", 10, "adam", 0.002),
+    arm("relu", 10, "adam", 0.004, 0.2),
+    arm("tanh", 10, "sgd", 0.02),
+    arm("tanh", 10, "sgd", 0.05),
+    arm("tanh", 10, "sgd", 0.05, weight_decay=5e-4),
+    arm("tanh", 10, "adam", 0.002),
+    arm("sigmoid", 12, "sgd", 0.2),
+    arm("sigmoid", 12, "sgd", 0.4),
+    arm("sigmoid", 12, "adam", 0.003),
+    arm("sigmoid", 12, "adam", 0.006),
+]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--journal", type=Path, required=True)
+    journal = parser.parse_args().journal
+    done = {}
+    if journal.exists():
+        for line in journal.read_text().splitlines():
+            entry = json.loads(line)
+            done[json.dumps(entry["arm"]), entry["seed"]] = entry
+    set_threads(None)
+    data = load_train_val(Config().data, quiet_data_access())
+    for changes in ARMS:
+        entries = []
+        for seed in SEEDS:
+            key = json.dumps(changes), seed
+            if key not in done:
+                config = Config.model_validate({"seed": seed, **changes})
+                done[key] = {"arm": changes, "seed": seed, **run(config, data)}
+                with journal.open("a") as file:
+                    file.write(json.dumps(done[key]) + "\n")
+            entries.append(done[key])
+        print(
+            f"{json.dumps(changes['model']['activation'])} {json.dumps(changes['training'])}: "
+            f"validation loss {mean(e['val_loss'] for e in entries):.4f}, "
+            f"accuracy {mean(e['val_accuracy'] for e in entries):.2%}, "
+            f"loss after epoch 1 {max(e['first_loss'] for e in entries):.3f} at worst, "
+            f"{mean(e['seconds'] for e in entries):.0f} s",
+            flush=True,
+        )
+
+
+def run(config: Config, data) -> dict:
+    rows = []
+    started = time.perf_counter()
+    state = start_training(config, data, torch.device("cpu"))
+    result = train(config, data, state, on_step=lambda _: False, on_epoch=rows.append)
+    best = min(rows, key=lambda row: row.val_loss)
+    return {
+        "stop_reason": result.stop_reason.value,
+        "val_loss": best.val_loss,
+        "val_accuracy": best.val_accuracy,
+        "first_loss": rows[0].val_loss,
+        "seconds": time.perf_counter() - started,
+    }
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,258 @@
+"""The command line: each command parses, calls, and prints. Results go to stdout, progress and notes to stderr.
+
+torch and matplotlib are imported inside the commands that need them, so that `lenet --help` answers at once.
+"""
+
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import platformdirs
+import typer
+
+from lenet_mnist.errors import InterruptedBySignal, LenetError
+from lenet_mnist.signals import raise_on_signals
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from lenet_mnist.config_file import ResolvedConfig
+    from lenet_mnist.data.mnist import DataAccess
+
+app = typer.Typer(
+    name="lenet",
+    help="Train, tune and understand LeNet on MNIST.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+data_app = typer.Typer(help="Fetch, check and find the MNIST files.", no_args_is_help=True)
+config_app = typer.Typer(help="Show and check configurations.", no_args_is_help=True)
+app.add_typer(data_app, name="data")
+app.add_typer(config_app, name="config")
+
+# Options that several commands share.
+ConfigPath = Annotated[Path | None, typer.Option("--config", "-c", help="Configuration file; the default is relu's.")]
+Assignments = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Set one value; repeatable.")]
+Rate = Annotated[float | None, typer.Option("--lr", help="Peak learning rate.")]
+Epochs = Annotated[int | None, typer.Option("--epochs", help="Passes over the training images, at most.")]
+BatchSize = Annotated[int | None, typer.Option("--batch-size", help="Images in one update.")]
+ActivationName = Annotated[str | None, typer.Option("--activation", help="sigmoid, tanh or relu.")]
+Seed = Annotated[int | None, typer.Option("--seed", help="Draws the starting weights and the order of the images.")]
+LimitTrain = Annotated[int | None, typer.Option("--limit-train", help="Train on this many images only.")]
+Threads = Annotated[int | None, typer.Option("--threads", help="CPU threads; the default is one a core.")]
+Name = Annotated[str | None, typer.Option("--name", help="Part of the run's directory name.")]
+DeviceName = Annotated[str | None, typer.Option("--device", help="auto, cpu, cuda or mps.")]
+DataDir = Annotated[
+    Path,
+    typer.Option("--data-dir", envvar="LENET_DATA_DIR", show_default="the user's cache", help="Where MNIST lies."),
+]
+RunsDir = Annotated[Path, typer.Option("--runs-dir", envvar="LENET_RUNS_DIR", help="Where runs are kept.")]
+Offline = Annotated[bool, typer.Option("--offline", help="Never touch the network.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+RunName = Annotated[str, typer.Argument(metavar="RUN", help="A run's path or id, or `latest`.")]
+
+DEFAULT_DATA_DIR = platformdirs.user_cache_path("lenet-mnist", appauthor=False)
+DEFAULT_RUNS_DIR = Path("runs")
+
+
+def main() -> None:
+    """Run the command line, and turn what the user should know into one line and an exit code."""
+    raise_on_signals()
+    try:
+        app()
+    except (LenetError, InterruptedBySignal) as error:
+        print(f"{'error: ' if isinstance(error, LenetError) else ''}{error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except ImportError as error:
+        print(
+            f"error: a package is missing or does not fit: {error}. Install lenet-mnist again.",
+            file=sys.stderr,
+        )
+        sys.exit(6)
+
+
+@app.command()
+def train(
+    config: ConfigPath = None,
+    assignments: Assignments = None,
+    lr: Rate = None,
+    epochs: Epochs = None,
+    batch_size: BatchSize = None,
+    activation: ActivationName = None,
+    seed: Seed = None,
+    seeds: Annotated[str | None, typer.Option("--seeds", help="One run a seed, as in 0-4 or 0,7.")] = None,
+    limit_train: LimitTrain = None,
+    threads: Threads = None,
+    device: DeviceName = None,
+    name: Name = None,
+    data_dir: DataDir = DEFAULT_DATA_DIR,
+    runs_dir: RunsDir = DEFAULT_RUNS_DIR,
+    offline: Offline = False,
+    as_json: AsJson = False,
+) -> None:
+    """Train a network on the training set, stop by the validation set, and keep the best weights."""
+    flags = {
+        "training.learning_rate": lr,
+        "training.max_epochs": epochs,
+        "training.batch_size": batch_size,
+        "model.activation": activation,
+        "seed": seed,
+        "data.limit_train": limit_train,
+        "training.threads": threads,
+        "training.device": device,
+        "name": name,
+    }
+    resolved = _load_config(config, assignments, flags)
+
+    from lenet_mnist import experiment
+    from lenet_mnist.reporting import summaries
+    from lenet_mnist.reporting.progress import TrainingProgress
+
+    with resolved.naming_origins():
+        runs = experiment.train_seeds(
+            resolved.config, seeds, runs_dir, _access(data_dir, offline), TrainingProgress(_console())
+        )
+    _say(summaries.training_json(runs) if as_json else summaries.training_text(runs))
+    experiment.require_all_finished(runs)
+
+
+@app.command()
+def evaluate(
+    run: RunName,
+    split: Annotated[str, typer.Option("--split", help="test or val.")] = "test",
+    batch_size: Annotated[int | None, typer.Option("--batch-size", min=1, help="Changes no figure.")] = None,
+    min_accuracy: Annotated[
+        float | None, typer.Option("--min-accuracy", min=0, max=1, help="Exit with 5 below this fraction.")
+    ] = None,
+    device: DeviceName = None,
+    data_dir: DataDir = DEFAULT_DATA_DIR,
+    runs_dir: RunsDir = DEFAULT_RUNS_DIR,
+    offline: Offline = False,
+    as_json: AsJson = False,
+) -> None:
+    """Measure a run on the test set (or again on the validation set): figures, tables, pictures."""
+    from lenet_mnist import experiment
+    from lenet_mnist.reporting import plots, summaries
+    from lenet_mnist.runs import find_run
+
+    directory = find_run(run, runs_dir)
+    seen = experiment.evaluate_run(directory, split, _access(data_dir, offline), device, batch_size)
+    plots.draw_evaluated_run(seen)
+    _say(summaries.evaluation_json(seen) if as_json else summaries.evaluation_text(seen))
+    experiment.require_accuracy(seen, min_accuracy)
+
+
+@app.command()
+def describe(
+    config: ConfigPath = None,
+    assignments: Assignments = None,
+    activation: ActivationName = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show every layer of the network: formula, output shape, parameters, multiply-adds."""
+    resolved = _load_config(config, assignments, {"model.activation": activation})
+
+    from lenet_mnist.data.mnist import CLASS_NAMES, IMAGE_SIZE
+    from lenet_mnist.model.layer_table import layer_table
+    from lenet_mnist.reporting import summaries
+
+    rows = layer_table(resolved.config.model.activation, len(CLASS_NAMES), IMAGE_SIZE)
+    _say(summaries.layers_json(rows) if as_json else summaries.layers_text(rows))
+
+
+@app.command()
+def runs(
+    runs_dir: RunsDir = DEFAULT_RUNS_DIR,
+    test: Annotated[bool, typer.Option("--test", help="Show the test accuracy too, where it was measured.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """List the runs, newest first."""
+    from lenet_mnist.reporting import summaries
+    from lenet_mnist.runs import list_runs
+
+    rows = [summaries.run_row(run, with_test=test) for run in list_runs(runs_dir)]
+    _say(summaries.to_json({"runs": rows}) if as_json else summaries.runs_text(rows, runs_dir))
+
+
+@data_app.command("fetch")
+def data_fetch(data_dir: DataDir = DEFAULT_DATA_DIR, offline: Offline = False) -> None:
+    """Fetch the MNIST files that are missing; what is there is left as it is."""
+    from lenet_mnist.data import mnist
+
+    fetched = mnist.fetch_missing(_access(data_dir, offline))
+    for file in mnist.ALL_FILES:
+        path, _ = mnist.read_verified(file, data_dir)
+        _say(f"{'fetched' if file in fetched else 'was there'}  {path}")
+
+
+@data_app.command("check")
+def data_check(data_dir: DataDir = DEFAULT_DATA_DIR) -> None:
+    """Verify every byte of the four files by SHA-256."""
+    from lenet_mnist.data import mnist
+
+    for file in mnist.ALL_FILES:
+        path, array = mnist.read_verified(file, data_dir)
+        _say(f"ok  {path}  {' x '.join(map(str, array.shape))}  sha256 {file.sha256}")
+
+
+@data_app.command("where")
+def data_where(data_dir: DataDir = DEFAULT_DATA_DIR) -> None:
+    """Print the directory that is looked in, and what lies there."""
+    from lenet_mnist.data import mnist
+
+    _say(str(data_dir))
+    for file in mnist.ALL_FILES:
+        _say(f"  {file.name}: {mnist.find(file, data_dir) or 'missing'}")
+
+
+@config_app.command("show")
+def config_show(
+    config: Annotated[Path | None, typer.Argument(help="Configuration file; the default is relu's.")] = None,
+    assignments: Assignments = None,
+) -> None:
+    """Print every value and where it comes from, as YAML that `--config` reads."""
+    from lenet_mnist.config_file import annotated_yaml
+
+    _say(annotated_yaml(_load_config(config, assignments, {})).rstrip())
+
+
+@config_app.command("check")
+def config_check(
+    configs: Annotated[list[Path], typer.Argument(help="Configuration files.")],
+    assignments: Assignments = None,
+) -> None:
+    """Say whether configuration files are valid."""
+    for path in configs:
+        _load_config(path, assignments, {})
+        _say(f"ok  {path}")
+
+
+def _load_config(path: Path | None, assignments: list[str] | None, flags: Mapping[str, Any]) -> "ResolvedConfig":
+    from lenet_mnist.config_file import load_config
+
+    return load_config(path, assignments or (), flags)
+
+
+def _access(data_dir: Path, offline: bool) -> "DataAccess":
+    from lenet_mnist.data.mnist import DataAccess
+    from lenet_mnist.reporting.progress import FetchProgress
+
+    return DataAccess(data_dir.expanduser(), offline, FetchProgress(_console()))
+
+
+def _console() -> "Console":
+    from rich.console import Console
+
+    return Console(stderr=True)
+
+
+def _say(text: str) -> None:
+    """Print a result. A reader that has gone away (`lenet runs | head -1`) is no failure of ours."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

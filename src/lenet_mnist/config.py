@@ -1,0 +1,146 @@
+"""One experiment, as frozen and validated values. Every field says what it is, in which unit, and what is allowed.
+
+Where the data lie and where runs go are no part of an experiment: see `--data-dir` and `--runs-dir`.
+"""
+
+from enum import StrEnum
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+MAX_SEED = 2**63 - 1
+
+
+class Activation(StrEnum):
+    """The function between the layers (lecture points 5 and 6)."""
+
+    SIGMOID = "sigmoid"
+    TANH = "tanh"
+    RELU = "relu"
+
+
+class Optimizer(StrEnum):
+    """How a gradient becomes a change of the weights."""
+
+    SGD = "sgd"
+    ADAM = "adam"
+    ADAMW = "adamw"
+
+
+class Schedule(StrEnum):
+    """How the learning rate moves while training goes on; see training/schedule.py."""
+
+    CONSTANT = "constant"
+    LINEAR = "linear"
+    COSINE = "cosine"
+    ONE_CYCLE = "one-cycle"
+    PLATEAU = "plateau"
+
+
+class Device(StrEnum):
+    """Where the arithmetic happens. `auto` takes a GPU if there is one."""
+
+    AUTO = "auto"
+    CPU = "cpu"
+    CUDA = "cuda"
+    MPS = "mps"
+
+
+class Split(StrEnum):
+    """Parts of the data that a network is evaluated on (lecture point 9)."""
+
+    TEST = "test"
+    VAL = "val"
+
+
+def _part_size(value: Any) -> Any:
+    """Accept a count of images or a fraction of them."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ValueError("must be a number of images, or a fraction between 0 and 1")
+    if isinstance(value, int) and value < 1:
+        raise ValueError("must be at least 1 image (or, as a fraction, be written with a point: 0.8)")
+    if isinstance(value, float) and not 0 < value < 1:
+        raise ValueError("as a fraction, must lie between 0 and 1 (a number of images is written without a point)")
+    return value
+
+
+PartSize = Annotated[int | float, BeforeValidator(_part_size)]
+
+
+class Section(BaseModel):
+    """Frozen, with no unknown keys, no conversion between types, no nan and no infinity."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class ModelConfig(Section):
+    """The network (lecture points 3 to 6)."""
+
+    activation: Annotated[Activation, Field(strict=False)] = Activation.RELU
+    """Function between the layers: sigmoid, tanh or relu."""
+
+
+class DataConfig(Section):
+    """The data and their division (lecture points 9 and 10)."""
+
+    train_size: PartSize = 55_000
+    """Training part of the 60,000 images: a count, or a fraction written with a point."""
+    val_size: PartSize = 5_000
+    """Validation part of the 60,000 images: a count, or a fraction written with a point."""
+    split_seed: int = Field(default=0, ge=0, le=MAX_SEED)
+    """Draws the split. It is apart from `seed`, so that runs over several seeds share one split."""
+    limit_train: int | None = Field(default=None, ge=1)
+    """Train on this many images of the training part only, stratified; null takes them all."""
+
+
+class TrainingConfig(Section):
+    """The fit of the weights, and when it ends (lecture point 12)."""
+
+    max_epochs: int = Field(default=10, ge=1, le=100_000)
+    """Passes over the training images, at most; early stopping may end the run before."""
+    batch_size: int = Field(default=64, ge=1)
+    """Images in one update; the last batch of an epoch holds what is left."""
+    optimizer: Annotated[Optimizer, Field(strict=False)] = Optimizer.SGD
+    """sgd (with momentum), adam or adamw."""
+    learning_rate: float = Field(default=0.05, gt=0, le=1e6)
+    """Peak learning rate; the schedule scales it."""
+    momentum: float = Field(default=0.9, ge=0, lt=1)
+    """Momentum of sgd; adam and adamw do not read it."""
+    nesterov: bool = False
+    """Nesterov's form of the momentum; sgd with a momentum above 0 only."""
+    weight_decay: float = Field(default=0.0, ge=0, le=1e3)
+    """Added to the gradient times the weights (sgd, adam), or taken off the weights directly (adamw)."""
+    schedule: Annotated[Schedule, Field(strict=False)] = Schedule.LINEAR
+    """constant, linear (to zero), cosine (to zero), one-cycle, or plateau (driven by the validation loss)."""
+    warmup: float = Field(default=0.1, ge=0, lt=1)
+    """Share of all updates during which the learning rate rises from near zero to its peak."""
+    plateau_factor: float = Field(default=0.5, gt=0, lt=1)
+    """With schedule plateau: what the learning rate is multiplied by when the validation loss rests."""
+    plateau_patience: int = Field(default=2, ge=0)
+    """With schedule plateau: epochs without improvement that are borne before the rate is reduced."""
+    patience: int | None = Field(default=5, ge=1)
+    """Epochs without improvement of the validation loss after which training stops; null never stops early."""
+    min_delta: float = Field(default=0.0, ge=0)
+    """Nats by which the validation loss must fall to count as improvement for `patience`."""
+    device: Annotated[Device, Field(strict=False)] = Device.AUTO
+    """auto, cpu, cuda or mps."""
+    threads: int | None = Field(default=None, ge=1, le=1024)
+    """CPU threads; null takes one a core. The last bits of a result depend on it, so each run records it."""
+
+    @model_validator(mode="after")
+    def _nesterov_needs_momentum(self) -> "TrainingConfig":
+        if self.nesterov and (self.optimizer is not Optimizer.SGD or self.momentum == 0):
+            raise ValueError("training.nesterov: true needs optimizer sgd and a momentum above 0")
+        return self
+
+
+class Config(Section):
+    """One experiment, complete: the same Config on the same machine gives the same network."""
+
+    name: str = Field(default="relu", pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,39}$")
+    """Part of the run's directory name: letters, digits, - and _, at most 40."""
+    seed: int = Field(default=0, ge=0, le=MAX_SEED)
+    """Draws the starting weights and the order of the images."""
+    model: ModelConfig = ModelConfig()
+    data: DataConfig = DataConfig()
+    training: TrainingConfig = TrainingConfig()

@@ -1,0 +1,271 @@
+"""Configuration in and out: strict YAML, the layers that make one Config, and messages that name file and key.
+
+Later layers win over earlier ones: defaults, the file, `--set key=value`, flags.
+"""
+
+import difflib
+import re
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from lenet_mnist.config import Config
+from lenet_mnist.errors import ConfigError
+from lenet_mnist.storage import read_bounded
+
+MAX_CONFIG_BYTES = 64 * 1024
+MAX_SEEDS = 1000
+DEFAULT_ORIGIN = "default"
+
+
+@dataclass(frozen=True)
+class Layer:
+    """Some values by dotted key, and where they come from: a file's path, `--set` or a flag."""
+
+    origin: str
+    values: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class ResolvedConfig:
+    """A complete configuration, and the origin of each value that is not a default."""
+
+    config: Config
+    origins: Mapping[str, str]
+
+    def origin_of(self, key: str) -> str:
+        """Return where the value of a dotted key came from."""
+        return self.origins.get(key, DEFAULT_ORIGIN)
+
+    @contextmanager
+    def naming_origins(self) -> Iterator[None]:
+        """Complete a ConfigError that names a key, raised by whoever used the configuration, with its origin."""
+        try:
+            yield
+        except ConfigError as error:
+            if error.key is None:
+                raise
+            raise ConfigError(f"{self.origin_of(error.key)}: {error.key}: {error}") from error
+
+
+def load_config(
+    path: Path | None = None, assignments: Sequence[str] = (), flags: Mapping[str, Any] | None = None
+) -> ResolvedConfig:
+    """Read `path`, apply `assignments` ("training.max_epochs=3") and `flags` (dotted key -> value, None: not given).
+
+    Raises: ConfigError, in one line, for anything that is not a valid configuration.
+    """
+    layers = []
+    if path is not None:
+        layers.append(Layer(str(path), read_yaml_config(path)))
+    layers += [_assignment(text) for text in assignments]
+    layers += [
+        Layer(_FLAG_NAMES.get(key, key), {key: value}) for key, value in (flags or {}).items() if value is not None
+    ]
+    return resolve(layers)
+
+
+def read_yaml_config(path: Path) -> dict[str, Any]:
+    """Return the values in a configuration file by dotted key. Raises: ConfigError."""
+    content = read_bounded(path, max_bytes=MAX_CONFIG_BYTES, error=ConfigError)
+    try:
+        text = content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: not UTF-8 text (byte {error.start}): is this a configuration file?") from error
+    values = parse_yaml(text, origin=str(path))
+    if values is None:
+        raise ConfigError(f"{path}: empty. `lenet config show` prints a complete configuration to start from")
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path}: holds a {type(values).__name__}, expected keys and values")
+    return dict(_flatten(values, origin=str(path)))
+
+
+def resolve(layers: Sequence[Layer]) -> ResolvedConfig:
+    """Merge `layers` over the defaults and validate the whole. Raises: ConfigError naming origin and key."""
+    merged: dict[str, Any] = {}
+    origins: dict[str, str] = {}
+    for layer in layers:
+        for key, value in layer.values.items():
+            _require_known(key, layer.origin)
+            merged[key] = value
+            origins[key] = layer.origin
+    try:
+        config = Config.model_validate(_nest(merged))
+    except ValidationError as error:
+        raise ConfigError(_explain(error, origins)) from None
+    return ResolvedConfig(config, origins)
+
+
+def to_yaml(config: Config) -> str:
+    """Return the complete configuration as YAML that `load_config` reads back to an equal one."""
+    text: str = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    return text
+
+
+def annotated_yaml(resolved: ResolvedConfig) -> str:
+    """Return the complete configuration as YAML, the origin of each value in a comment behind it."""
+    lines: list[str] = []
+    section = ""
+    for key, value in flat_values(resolved.config).items():
+        outer, _, name = key.rpartition(".")
+        if outer != section:
+            lines.append(f"{outer}:")
+            section = outer
+        written = yaml.safe_dump(getattr(value, "value", value)).removesuffix("...\n").strip()
+        lines.append(f"{'  ' if outer else ''}{name}: {written}".ljust(36) + f"  # {resolved.origin_of(key)}")
+    return "\n".join(lines) + "\n"
+
+
+def parse_seeds(text: str) -> list[int]:
+    """Return the seeds in "0-4" or "0,7" or both mixed, without repetition. Raises: ConfigError."""
+    seeds: dict[int, None] = {}
+    for part in text.split(","):
+        match = re.fullmatch(r"\s*(\d{1,18})\s*(?:-\s*(\d{1,18})\s*)?", part)
+        if match is None:
+            raise ConfigError(f"--seeds {text}: expected numbers and ranges, as in 0-4 or 0,7")
+        first, last = int(match[1]), int(match[2] or match[1])
+        if last < first or last - first >= MAX_SEEDS:
+            raise ConfigError(f"--seeds {text}: {part.strip()} is no range of 1 to {MAX_SEEDS} seeds")
+        seeds |= dict.fromkeys(range(first, last + 1))
+    return list(seeds)
+
+
+def flat_values(model: BaseModel, prefix: str = "") -> dict[str, Any]:
+    """Return every value of a configuration by dotted key, in declared order."""
+    values: dict[str, Any] = {}
+    for name in type(model).model_fields:
+        value = getattr(model, name)
+        if isinstance(value, BaseModel):
+            values |= flat_values(value, prefix=f"{prefix}{name}.")
+        else:
+            values[prefix + name] = value
+    return values
+
+
+KNOWN_KEYS = tuple(flat_values(Config()))
+_SECTIONS = {key.split(".")[0] for key in KNOWN_KEYS if "." in key}
+_FLAG_NAMES = {
+    "training.learning_rate": "--lr",
+    "training.max_epochs": "--epochs",
+    "training.batch_size": "--batch-size",
+    "training.device": "--device",
+    "training.threads": "--threads",
+    "model.activation": "--activation",
+    "data.limit_train": "--limit-train",
+    "seed": "--seed",
+    "name": "--name",
+}
+
+
+class _StrictLoader(yaml.SafeLoader):
+    """YAML 1.2's plain scalars (so that `1e-3` is a number and `no` a word), no aliases, no duplicate keys."""
+
+    # What YAML 1.2's core schema resolves; PyYAML alone follows YAML 1.1.
+    yaml_implicit_resolvers: dict[str, list[tuple[str, Any]]] = {}  # noqa: RUF012
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
+            raise yaml.MarkedYAMLError(None, None, "aliases (*name) are not read here: write the value out", mark)
+        return super().compose_node(parent, index)
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        seen = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if not isinstance(key, str):
+                raise yaml.MarkedYAMLError(None, None, f"the key {key!r} is not a word", key_node.start_mark)
+            if key in seen:
+                raise yaml.MarkedYAMLError(None, None, f"the key {key!r} is there twice", key_node.start_mark)
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+def _resolve_scalars_as_yaml_1_2() -> None:
+    number = r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?"
+    for tag, pattern, first in (
+        ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
+        ("bool", r"true|True|TRUE|false|False|FALSE", list("tTfF")),
+        ("int", r"[-+]?(0|[1-9][0-9]*)", list("-+0123456789")),
+        ("float", rf"{number}|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)", list("-+.0123456789")),
+    ):
+        _StrictLoader.add_implicit_resolver(f"tag:yaml.org,2002:{tag}", re.compile(rf"^(?:{pattern})$"), first)
+
+
+_resolve_scalars_as_yaml_1_2()
+
+
+def parse_yaml(text: str, origin: str) -> Any:
+    """Return the value in `text`. Raises: ConfigError naming `origin` and the line."""
+    try:
+        return yaml.load(text, _StrictLoader)
+    except yaml.MarkedYAMLError as error:
+        line = f"line {error.problem_mark.line + 1}: " if error.problem_mark else ""
+        raise ConfigError(f"{origin}: {line}{error.problem}") from None
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{origin}: not YAML: {' '.join(str(error).split())}") from None
+    except RecursionError:
+        raise ConfigError(f"{origin}: nested too deeply") from None
+    except ValueError as error:
+        raise ConfigError(f"{origin}: {error}") from None
+
+
+def _assignment(text: str) -> Layer:
+    """Read one `--set key=value`; the value is YAML."""
+    key, separator, value = text.partition("=")
+    if not separator:
+        raise ConfigError(f"--set {text}: expected key=value, as in --set training.max_epochs=3")
+    origin = f"--set {text}"
+    return Layer(origin, dict(_flatten(_nest({key.strip(): parse_yaml(value, origin)}), origin)))
+
+
+def _flatten(values: Mapping[str, Any], origin: str) -> Iterator[tuple[str, Any]]:
+    """Yield dotted keys and values; sections are opened, and nothing else is."""
+    for name, value in values.items():
+        if name not in _SECTIONS:
+            yield name, value
+        elif isinstance(value, dict):
+            yield from ((f"{name}.{inner}", inner_value) for inner, inner_value in value.items())
+        elif value is not None:  # a section with nothing in it changes nothing
+            raise ConfigError(f"{origin}: {name}: is a section with keys of its own, not a value")
+
+
+def _nest(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Undo `_flatten`."""
+    nested: dict[str, Any] = {}
+    for key, value in values.items():
+        section, _, name = key.rpartition(".")
+        if section:
+            nested.setdefault(section, {})[name] = value
+        else:
+            nested[name] = value
+    return nested
+
+
+def _require_known(key: str, origin: str) -> None:
+    """Raise ConfigError, with the nearest known key, if there is no such key."""
+    if key in KNOWN_KEYS:
+        return
+    by_last_name = {known.rpartition(".")[2]: known for known in KNOWN_KEYS}
+    near = difflib.get_close_matches(key, KNOWN_KEYS, n=1, cutoff=0.6)
+    near = near or [by_last_name[name] for name in difflib.get_close_matches(key.rpartition(".")[2], by_last_name, n=1)]
+    hint = f"Did you mean {near[0]}?" if near else "`lenet config show` lists all keys"
+    raise ConfigError(f"{origin}: {key}: unknown key. {hint}")
+
+
+def _explain(error: ValidationError, origins: Mapping[str, str]) -> str:
+    """Put the first thing that pydantic found into one line: origin, key, what is wrong, what was given."""
+    first = error.errors(include_url=False)[0]
+    key = ".".join(map(str, first["loc"]))
+    message = first["msg"].removeprefix("Value error, ").removeprefix("Input ")
+    if key not in KNOWN_KEYS:  # a rule over several values, which names them itself
+        named = next((known for known in KNOWN_KEYS if message.startswith(known)), None)
+        return f"{origins.get(named or '', 'configuration')}: {message}"
+    shown = repr(first["input"])
+    shown = shown if len(shown) <= 60 else shown[:57] + "..."
+    return f"{origins.get(key, DEFAULT_ORIGIN)}: {key}: {message}, but it is {shown}"

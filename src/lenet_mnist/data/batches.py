@@ -1,0 +1,64 @@
+"""What the loops iterate over: whole tensors in memory, one index operation a batch."""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from lenet_mnist.data.sets import ImageSet, Normalization, TrainSet
+from lenet_mnist.randomness import Purpose, random_order
+
+# Evaluation in chunks of this many images; the fastest of 100 .. 10,000 by scripts/benchmark_chunks.py.
+EVALUATION_CHUNK = 250
+
+
+class Batch(NamedTuple):
+    """Images ready for the network. Shapes: images N 1 H W float32, normalised; labels N int64."""
+
+    images: Tensor
+    labels: Tensor
+
+
+class TrainBatches:
+    """The training images in a new order every epoch, the last, smaller batch included.
+
+    The order is a pure function of (seed, epoch, image index), so that a resumed run continues inside an epoch
+    with the batches that it would have had.
+    """
+
+    def __init__(
+        self, train: TrainSet, normalization: Normalization, batch_size: int, seed: int, device: torch.device
+    ) -> None:
+        self._images = normalization.apply(train.images).to(device)
+        self._labels = train.labels.to(device)
+        self._batch_size = batch_size
+        self._seed = seed
+
+    def __len__(self) -> int:
+        """Return the number of batches in an epoch."""
+        return num_batches(len(self._labels), self._batch_size)
+
+    def of_epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
+        """Yield the batches of `epoch` (counted from 1), from batch `start` (counted from 0) on."""
+        order = random_order(self._seed, Purpose.ORDER, len(self._labels), position=epoch)
+        indices = torch.from_numpy(order).to(self._labels.device)
+        for chosen in torch.split(indices, self._batch_size)[start:]:
+            yield Batch(self._images.index_select(0, chosen), self._labels.index_select(0, chosen))
+
+
+def num_batches(num_images: int, batch_size: int) -> int:
+    """Return how many batches hold `num_images`, the last, smaller one included."""
+    return -(-num_images // batch_size)
+
+
+def evaluation_batches(
+    image_set: ImageSet,
+    normalization: Normalization,
+    device: torch.device,
+    batch_size: int = EVALUATION_CHUNK,
+) -> list[Batch]:
+    """Return every image of `image_set` exactly once, in its order, normalised and on `device`."""
+    images = normalization.apply(image_set.images).to(device)
+    labels = image_set.labels.to(device)
+    return [Batch(*pair) for pair in zip(torch.split(images, batch_size), torch.split(labels, batch_size), strict=True)]

@@ -1,0 +1,93 @@
+"""Stratified splits: each part holds the classes in the proportions of the whole.
+
+Source: lecture points 9 and 10 (MNIST: 55,000 for training, 5,000 for validation, from the 60,000).
+"""
+
+import hashlib
+
+import numpy as np
+import numpy.typing as npt
+
+from lenet_mnist.errors import ConfigError
+from lenet_mnist.randomness import Purpose, random_keys
+
+Indices = npt.NDArray[np.int64]
+
+
+def split_train_val(
+    labels: npt.NDArray[np.uint8], train_size: float, val_size: float, split_seed: int
+) -> tuple[Indices, Indices]:
+    """Draw the training and the validation part from `labels`; return their indices, each in rising order.
+
+    A whole number is a count of images, a number between 0 and 1 a fraction of `labels`. The validation part is drawn
+    first: for one `split_seed` it is the same whatever `train_size` is.
+
+    Raises: ConfigError if the two parts together are larger than the data, or one of them is empty.
+    """
+    num_train = _count("data.train_size", train_size, len(labels))
+    num_val = _count("data.val_size", val_size, len(labels))
+    if num_train + num_val > len(labels):
+        raise ConfigError(
+            f"{num_train:,} training and {num_val:,} validation images are asked for, "
+            f"but the data have {len(labels):,}: make data.train_size or data.val_size smaller",
+            key="data.train_size",
+        )
+    keys = random_keys(split_seed, Purpose.SPLIT, len(labels))
+    val, rest = take_stratified(np.arange(len(labels)), labels, num_val, keys)
+    train, _ = take_stratified(rest, labels, num_train, keys)
+    return train, val
+
+
+def limit(indices: Indices, labels: npt.NDArray[np.uint8], num_images: int | None, split_seed: int) -> Indices:
+    """Return a stratified subset of `num_images` of `indices`, or all of them if it is None.
+
+    Raises: ConfigError if there are fewer.
+    """
+    if num_images is None:
+        return indices
+    if num_images > len(indices):
+        raise ConfigError(
+            f"{num_images:,} images are asked for, but the training part has {len(indices):,}",
+            key="data.limit_train",
+        )
+    keys = random_keys(split_seed, Purpose.SUBSET, len(labels))
+    subset, _ = take_stratified(indices, labels, num_images, keys)
+    return subset
+
+
+def take_stratified(
+    indices: Indices, labels: npt.NDArray[np.uint8], num_take: int, keys: npt.NDArray[np.uint64]
+) -> tuple[Indices, Indices]:
+    """Divide `indices` into `num_take` of them and the rest, class by class, smallest keys first.
+
+    Each class gives its share of `num_take`, rounded by largest remainder so that the sum is exact.
+    """
+    classes, class_sizes = np.unique(labels[indices], return_counts=True)
+    shares = class_sizes * num_take // len(indices)
+    remainders = class_sizes * num_take % len(indices)
+    largest_first = np.argsort(-remainders, kind="stable")
+    shares[largest_first[: num_take - shares.sum()]] += 1
+    taken, left = [], []
+    for label, share in zip(classes, shares, strict=True):
+        members = indices[labels[indices] == label]
+        members = members[np.argsort(keys[members], kind="stable")]
+        taken.append(members[:share])
+        left.append(members[share:])
+    return np.sort(np.concatenate(taken)), np.sort(np.concatenate(left))
+
+
+def digest_of_split(train: Indices, val: Indices) -> str:
+    """Return the SHA-256 of both index lists, as 64-bit little-endian numbers, each after its length."""
+    hasher = hashlib.sha256()
+    for indices in (train, val):
+        hasher.update(np.array(len(indices), dtype="<i8").tobytes())
+        hasher.update(indices.astype("<i8").tobytes())
+    return hasher.hexdigest()
+
+
+def _count(key: str, size: float, num_images: int) -> int:
+    """Turn a count or a fraction into a count of at least 1."""
+    count = size if isinstance(size, int) else round(size * num_images)
+    if count < 1:
+        raise ConfigError(f"{size} of {num_images:,} images is less than one image", key=key)
+    return count

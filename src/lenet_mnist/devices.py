@@ -1,0 +1,39 @@
+"""Where the arithmetic happens: the choice of a device and of a number of threads."""
+
+import os
+
+import torch
+
+from lenet_mnist.config import Device
+from lenet_mnist.errors import ConfigError
+
+
+def choose_device(device: Device) -> torch.device:
+    """Return the torch device for the configured one. Raises: ConfigError if this machine does not have it."""
+    available = {
+        Device.CUDA: torch.cuda.is_available(),
+        Device.MPS: torch.backends.mps.is_available(),
+        Device.CPU: True,
+    }
+    if device is Device.AUTO:
+        return torch.device(next(kind.value for kind, is_there in available.items() if is_there))
+    if not available[device]:
+        raise ConfigError(
+            f"{device.value} is asked for, but torch finds no such device here; auto takes what there is",
+            key="training.device",
+        )
+    return torch.device(device.value)
+
+
+def set_threads(threads: int | None) -> int:
+    """Set the number of CPU threads of this process, one a usable core if None, and return it."""
+    count = threads if threads is not None else _usable_cores()
+    torch.set_num_threads(count)
+    return count
+
+
+def _usable_cores() -> int:
+    """Return the cores that this process may use: fewer than the machine's where it is pinned."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

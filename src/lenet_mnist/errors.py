@@ -1,0 +1,61 @@
+"""What can go wrong, as the user sees it: one line that says what, where and what to do, and an exit code."""
+
+from typing import ClassVar
+
+
+class LenetError(Exception):
+    """A failure that is explained to the user in one line, never by a traceback."""
+
+    exit_code: ClassVar[int] = 1
+
+
+class ConfigError(LenetError):
+    """The configuration or the command line asks for something that cannot be.
+
+    `key` names the configuration value at fault where there is one, so that whoever knows where that value
+    came from (a file, a flag) can say so; see `config_file.ResolvedConfig.naming_origins`.
+    """
+
+    exit_code = 2
+
+    def __init__(self, message: str, *, key: str | None = None) -> None:
+        super().__init__(message)
+        self.key = key
+
+
+class DataError(LenetError):
+    """Data, or a file of a run, is missing, damaged or not what it should be."""
+
+    exit_code = 3
+
+
+class DivergedError(LenetError):
+    """Training met a loss or gradient that is not finite."""
+
+    exit_code = 4
+
+
+class CheckFailedError(LenetError):
+    """A check that the user asked for did not hold."""
+
+    exit_code = 5
+
+
+class StorageError(LenetError):
+    """The disk, a permission or a lock stood in the way."""
+
+    exit_code = 6
+
+
+class InstallationError(LenetError):
+    """The installed packages cannot do what was asked."""
+
+    exit_code = 6
+
+
+class InterruptedBySignal(BaseException):  # like KeyboardInterrupt, no error and caught by no `except Exception`
+    """A signal ended the work; what was worth keeping has been saved."""
+
+    def __init__(self, message: str, signal_number: int) -> None:
+        super().__init__(message)
+        self.exit_code = 128 + signal_number  # the shells' convention: 130 for Ctrl-C, 143 for a termination

@@ -1,0 +1,303 @@
+"""One experiment on disk: train into a run directory; evaluate a run. Here the pure rooms meet the disk.
+
+configuration -> load_train_val -> train -> rows and weights in runs/<id>
+runs/<id> -> load_test -> evaluate -> numbers, tables and pictures in runs/<id>/evaluation/<split>
+"""
+
+from collections.abc import Sequence
+from contextlib import ExitStack, closing, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+from lenet_mnist import provenance
+from lenet_mnist.analysis.evaluate import Evaluation, evaluate
+from lenet_mnist.config import Config, Device, Split
+from lenet_mnist.config_file import parse_seeds
+from lenet_mnist.data.batches import EVALUATION_CHUNK, num_batches
+from lenet_mnist.data.mnist import DataAccess, load_test, load_train_val
+from lenet_mnist.data.sets import ImageSet, TrainVal
+from lenet_mnist.devices import choose_device, set_threads
+from lenet_mnist.errors import (
+    CheckFailedError,
+    ConfigError,
+    DataError,
+    DivergedError,
+    InterruptedBySignal,
+    LenetError,
+)
+from lenet_mnist.runs import HistoryWriter, Manifest, RunDirectory, create_run, write_csv, write_json
+from lenet_mnist.signals import deferred_signals
+from lenet_mnist.storage import make_directory
+from lenet_mnist.training.checkpoint import (
+    TrainedNetwork,
+    read_network,
+    weights_digest,
+    write_network,
+    write_state,
+)
+from lenet_mnist.training.loop import EpochRow, StepRow, StopReason, TrainResult, start_training, train
+from lenet_mnist.training.state import TrainState
+
+_Choice = TypeVar("_Choice", bound=StrEnum)
+
+_STATUS = {
+    StopReason.MAX_EPOCHS: "finished",
+    StopReason.NO_IMPROVEMENT: "finished",
+    StopReason.DIVERGED: "diverged",
+    StopReason.INTERRUPTED: "interrupted",
+}
+
+
+class Spectator(Protocol):
+    """Whoever wants to see a training go on. Nothing it does changes a result."""
+
+    def begin(self, max_epochs: int, steps_per_epoch: int) -> None:
+        """Take the length of the training that begins."""
+
+    def add_step(self, row: StepRow) -> None:
+        """Take one update."""
+
+    def add_epoch(self, row: EpochRow, is_best: bool) -> None:
+        """Take one epoch."""
+
+    def end(self) -> None:
+        """The training has ended, however it did."""
+
+
+@dataclass(frozen=True)
+class TrainedRun:
+    """A run after training, however it ended; `signal_number` is what interrupted it, if anything did."""
+
+    directory: RunDirectory
+    manifest: Manifest
+    signal_number: int | None
+
+
+@dataclass(frozen=True)
+class EvaluatedRun:
+    """What one look at one split gave. `metrics` is what metrics.json holds."""
+
+    run: RunDirectory
+    split: Split
+    images: ImageSet
+    evaluation: Evaluation
+    metrics: dict[str, Any]
+
+    @property
+    def directory(self) -> Path:
+        """Where the files of this look are."""
+        return self.run.evaluation_path(self.split.value)
+
+
+def train_seeds(
+    config: Config, seeds: str | None, runs_dir: Path, access: DataAccess, spectator: Spectator
+) -> list[TrainedRun]:
+    """Train one run for each of `seeds` ("0-4", "0,7"), or one with the configuration's own seed.
+
+    A run that diverges is a result like others; an interruption ends the series.
+    """
+    data = load_train_val(config.data, access)
+    runs: list[TrainedRun] = []
+    for seed in parse_seeds(seeds) if seeds is not None else [config.seed]:
+        runs.append(train_run(config.model_copy(update={"seed": seed}), data, runs_dir, spectator))
+        if runs[-1].signal_number is not None:
+            break
+    return runs
+
+
+def require_all_finished(runs: Sequence[TrainedRun]) -> None:
+    """Raise InterruptedBySignal or DivergedError if a run did not come to its end."""
+    for run in runs:
+        if run.signal_number is not None:
+            raise InterruptedBySignal(f"interrupted; saved in {run.directory.path}", run.signal_number)
+    diverged = [run for run in runs if run.manifest.status == "diverged"]
+    if diverged:
+        first = diverged[0]
+        kept = "the weights of the best epoch are kept" if first.manifest.best_epoch else "no epoch was completed"
+        raise DivergedError(
+            f"{first.directory.path}: {first.manifest.message}; {kept}. Lower the learning rate, as with --lr"
+        )
+
+
+def train_run(config: Config, data: TrainVal, runs_dir: Path, spectator: Spectator) -> TrainedRun:
+    """Train a network into a new directory in `runs_dir`.
+
+    Raises: StorageError if something cannot be written: the run is then marked as failed, and what it holds stays.
+    """
+    training = config.training
+    device = choose_device(training.device)
+    threads = set_threads(training.threads)
+    now = datetime.now(UTC)
+    run = create_run(runs_dir, config, now)
+    manifest = Manifest(
+        command=provenance.current_command(),
+        created=now.isoformat(timespec="seconds"),
+        data_source=data.fingerprint.source,
+        data_files=data.fingerprint.files,
+        split_sha256=data.fingerprint.split,
+        versions=provenance.versions(),
+        git=provenance.git_state(),
+        machine=provenance.machine(),
+        device=str(device),
+        threads=threads,
+    )
+    run.write_manifest(manifest)
+    state = start_training(config, data, device)
+    recorder = _Recorder(run, manifest, state, data)
+    try:
+        with deferred_signals() as pending, closing(HistoryWriter(run)) as history, ExitStack() as at_end:
+            spectator.begin(training.max_epochs, num_batches(len(data.train), training.batch_size))
+            at_end.callback(spectator.end)
+
+            def on_step(row: StepRow) -> bool:
+                history.add_step(row)
+                spectator.add_step(row)
+                return pending.has_come
+
+            def on_epoch(row: EpochRow) -> None:
+                history.add_epoch(row)
+                recorder.add_epoch(row)
+                spectator.add_epoch(row, is_best=state.stopping.best_epoch == row.epoch)
+
+            result = train(config, data, state, on_step, on_epoch)
+            recorder.finish(result)
+    except LenetError as error:
+        recorder.fail(error)
+        raise
+    return TrainedRun(run, recorder.manifest, pending.number)
+
+
+class _Recorder:
+    """Keeps weights, state and manifest of a run up to date."""
+
+    def __init__(self, run: RunDirectory, manifest: Manifest, state: TrainState, data: TrainVal) -> None:
+        self.run = run
+        self.manifest = manifest
+        self.state = state
+        self.data = data
+
+    def add_epoch(self, row: EpochRow) -> None:
+        """Save the state, and the weights if they are the best so far."""
+        changes: dict[str, Any] = {"epochs": row.epoch, "seconds": self.manifest.seconds + row.seconds}
+        if self.state.stopping.best_epoch == row.epoch:
+            network = self.state.best_network()
+            assert network is not None  # an epoch has just ended
+            trained = TrainedNetwork(network, self.data.normalization, self.data.class_names)
+            write_network(self.run.model_path, trained)
+            changes |= {
+                "best_epoch": row.epoch,
+                "best_val_loss": row.val_loss,
+                "best_val_accuracy": row.val_accuracy,
+                "weights_sha256": weights_digest(network.state_dict()),
+            }
+        write_state(self.run.state_path, self.state)
+        self._update(**changes)
+
+    def finish(self, result: TrainResult) -> None:
+        """Note how training ended. A diverged state is not saved over the last good one."""
+        if result.stop_reason is StopReason.INTERRUPTED:
+            write_state(self.run.state_path, self.state)
+        self._update(
+            status=_STATUS[result.stop_reason],
+            stop_reason=result.stop_reason.value,
+            message=str(result.divergence) if result.divergence else None,
+        )
+
+    def fail(self, error: LenetError) -> None:
+        """Note, where the disk still allows it, that the run came to no end."""
+        with suppress(LenetError):  # the disk may refuse this too; the first error is the one to report
+            self._update(status="failed", message=str(error))
+
+    def _update(self, **changes: Any) -> None:
+        self.manifest = self.manifest.model_copy(update=changes)
+        self.run.write_manifest(self.manifest)
+
+
+def evaluate_run(
+    run: RunDirectory, split_name: str, access: DataAccess, device_name: str | None, batch_size: int | None
+) -> EvaluatedRun:
+    """Look at one split through the best weights of `run`, and write what is seen into the run.
+
+    The device is that of the run's configuration unless `device_name` says otherwise.
+
+    Raises: ConfigError for a split or device that does not exist; DataError if the weights or the data are missing or damaged, or the split is not the one of the training;
+    StorageError if a file cannot be written.
+    """
+    split = _choice(Split, split_name, "--split")
+    config, manifest = run.read_config(), run.read_manifest()
+    device = choose_device(_choice(Device, device_name, "--device") if device_name else config.training.device)
+    set_threads(config.training.threads)
+    trained = read_network(run.model_path)
+    images, num_looks = _images_of_split(run, manifest, config, split, access)
+    evaluation = evaluate(trained, images, device, batch_size or EVALUATION_CHUNK)
+    metrics = {
+        "run": run.id,
+        "split": split.value,
+        "num_test_looks": num_looks,
+        "best_epoch": manifest.best_epoch,
+        "weights_sha256": weights_digest(trained.network.state_dict()),
+        **evaluation.metrics(),
+    }
+    seen = EvaluatedRun(run, split, images, evaluation, metrics)
+    make_directory(seen.directory)
+    _write_tables(seen.directory, evaluation, metrics)
+    return seen
+
+
+def require_accuracy(seen: EvaluatedRun, min_accuracy: float | None) -> None:
+    """Raise CheckFailedError if the accuracy is below `min_accuracy`, a fraction."""
+    if min_accuracy is not None and seen.evaluation.accuracy < min_accuracy:
+        raise CheckFailedError(f"accuracy {seen.evaluation.accuracy:.4f} is below the {min_accuracy:.4f} asked for")
+
+
+def _choice(kind: type[_Choice], name: str, option: str) -> _Choice:
+    """Return the member of an enumeration by its value, or raise ConfigError."""
+    try:
+        return kind(name)
+    except ValueError:
+        raise ConfigError(f"{option} {name}: expected one of {', '.join(kind)}") from None
+
+
+def _images_of_split(
+    run: RunDirectory, manifest: Manifest, config: Config, split: Split, access: DataAccess
+) -> tuple[ImageSet, int | None]:
+    """Return the images, and for the test set how often this run has looked at them."""
+    if split is Split.TEST:
+        images = load_test(access)
+        return images, run.add_test_look(datetime.now(UTC))
+    data = load_train_val(config.data, access)
+    if data.fingerprint.split != manifest.split_sha256:
+        raise DataError(
+            f"{run.path}: config.yaml gives another split than the one that was trained on "
+            f"(SHA-256 {data.fingerprint.split[:12]}... instead of {manifest.split_sha256[:12]}...)"
+        )
+    return data.val, None
+
+
+def _write_tables(directory: Path, evaluation: Evaluation, metrics: dict[str, Any]) -> None:
+    """Write metrics.json, per_class.csv, confusion_matrix.csv and predictions.csv."""
+    names = evaluation.class_names
+    write_json(directory / "metrics.json", metrics)
+    header = list(metrics["per_class"][0])
+    write_csv(directory / "per_class.csv", header, [list(row.values()) for row in metrics["per_class"]])
+    write_csv(
+        directory / "confusion_matrix.csv",
+        ["true \\ predicted", *names],
+        [[name, *row] for name, row in zip(names, evaluation.confusion_matrix.tolist(), strict=True)],
+    )
+    write_csv(
+        directory / "predictions.csv",
+        ["index", "label", "prediction", "probability"],
+        list(
+            zip(
+                evaluation.indices.tolist(),
+                [names[label] for label in evaluation.labels],
+                [names[label] for label in evaluation.predictions],
+                evaluation.confidences.tolist(),
+                strict=True,
+            )
+        ),
+    )

@@ -1,0 +1,99 @@
+"""LeNet, as the lecture draws it: a convolutional block (features) and a fully connected block (classification).
+
+The layers carry the names of the paper: C1, S2, C3, S4, C5, F6, output. Unlike the paper, and like the lecture,
+every C3 map sees all six S2 maps, pooling takes the maximum, and the output is linear (its softmax is taken where
+probabilities are shown).
+
+Source: lecture points 3-8; LeCun, Bottou, Bengio, Haffner, "Gradient-based learning applied to document
+recognition", Proc. IEEE 86(11), 1998, section II.B.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lenet_mnist.config import Activation
+
+C1_CHANNELS = 6
+C3_CHANNELS = 16
+C5_UNITS = 120
+F6_UNITS = 84
+KERNEL_SIZE = 5
+C1_PADDING = 2
+POOL_SIZE = 2
+
+
+def feature_map_sizes(image_size: int) -> tuple[int, int, int, int]:
+    """Return the height (= width) of the maps of C1, S2, C3, S4: 28, 14, 10, 5 for images of 28.
+
+    Raises: ValueError if no whole feature map is left after S4.
+    """
+    c1 = image_size + 2 * C1_PADDING - KERNEL_SIZE + 1
+    s2 = c1 // POOL_SIZE
+    c3 = s2 - KERNEL_SIZE + 1
+    s4 = c3 // POOL_SIZE
+    if s4 < 1:
+        raise ValueError(f"image_size is {image_size}, but LeNet needs images of at least 12 x 12 pixels")
+    return c1, s2, c3, s4
+
+
+class LeNet(nn.Module):
+    """LeNet for square grey images. The parameters are uninitialised: `initialise` gives them their values.
+
+    Args:
+        activation: the function between the layers.
+        num_classes: K, the number of outputs.
+        image_size: H = W, in pixels.
+    """
+
+    def __init__(self, activation: Activation, num_classes: int, image_size: int) -> None:
+        super().__init__()
+        *_, s4_size = feature_map_sizes(image_size)
+        if num_classes < 2:
+            raise ValueError(f"num_classes is {num_classes}, but a choice needs at least 2")
+        self.activation = activation
+        self.num_classes = num_classes
+        self.image_size = image_size
+        with torch.device("meta"):  # no values yet, so that the global generator is not touched
+            self.c1 = nn.Conv2d(1, C1_CHANNELS, KERNEL_SIZE, padding=C1_PADDING)
+            self.c3 = nn.Conv2d(C1_CHANNELS, C3_CHANNELS, KERNEL_SIZE)
+            self.c5 = nn.Linear(C3_CHANNELS * s4_size**2, C5_UNITS)
+            self.f6 = nn.Linear(C5_UNITS, F6_UNITS)
+            self.output = nn.Linear(F6_UNITS, num_classes)
+        self.to_empty(device="cpu")
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return the logits of each class.
+
+        Shapes: images N 1 H W float, normalised; result N K.
+        Raises: ValueError if the images have another shape.
+        Source: lecture points 3-8.
+        """
+        expected = (1, self.image_size, self.image_size)
+        if images.dim() != 4 or tuple(images.shape[1:]) != expected:
+            raise ValueError(f"images have shape {tuple(images.shape)}, expected (N, {', '.join(map(str, expected))})")
+        x = self.features(images).flatten(start_dim=1)
+        x = activate(self.c5(x), self.activation)
+        x = activate(self.f6(x), self.activation)
+        logits: Tensor = self.output(x)
+        return logits
+
+    def features(self, images: Tensor) -> Tensor:
+        """Return the feature maps of S4. Shapes: images N 1 H W; result N 16 5 5 for images of 28 x 28.
+
+        The maximum is taken before the activation: all three activations are monotone, so that the maps are the same
+        to the last bit as in the lecture's order, from a quarter of the evaluations.
+        """
+        x = activate(F.max_pool2d(self.c1(images), POOL_SIZE), self.activation)
+        return activate(F.max_pool2d(self.c3(x), POOL_SIZE), self.activation)
+
+
+def activate(x: Tensor, activation: Activation) -> Tensor:
+    """Apply `activation` to each element of `x`."""
+    match activation:
+        case Activation.SIGMOID:
+            return torch.sigmoid(x)
+        case Activation.TANH:
+            return torch.tanh(x)
+        case Activation.RELU:
+            return torch.relu(x)

@@ -1,0 +1,62 @@
+"""With what a result was made: versions, source revision, machine, command."""
+
+import platform
+import shlex
+import subprocess
+import sys
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+
+import lenet_mnist
+
+
+def versions() -> dict[str, str]:
+    """Return the versions that a result can depend on."""
+    return {
+        "lenet_mnist": lenet_mnist.__version__,
+        "python": platform.python_version(),
+        "torch": version("torch"),
+        "numpy": version("numpy"),
+    }
+
+
+def machine() -> str:
+    """Return system and processor in words."""
+    processor = platform.processor() or platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.is_file():
+        names = [line for line in cpuinfo.read_text(errors="replace").splitlines() if line.startswith("model name")]
+        processor = names[0].partition(":")[2].strip() if names else processor
+    return f"{platform.system()} {platform.machine()}, {processor}"
+
+
+def git_state() -> dict[str, str | bool] | None:
+    """Return commit and cleanliness of the checkout that this code runs from, or None where it is not in one."""
+    here = Path(__file__)
+    if _git("ls-files", "--error-unmatch", here.name, directory=here.parent) is None:
+        return None
+    commit = _git("rev-parse", "HEAD", directory=here.parent)
+    changes = _git("status", "--porcelain", directory=here.parent)
+    return None if commit is None or changes is None else {"commit": commit, "dirty": bool(changes)}
+
+
+def command_line(arguments: Sequence[str]) -> str:
+    """Return a command as one would type it; of absolute paths only the last part is kept, so that no home shows."""
+    shown = [Path(word).name if Path(word).is_absolute() else word for word in arguments]
+    return shlex.join(["lenet", *shown])
+
+
+def current_command() -> str:
+    """Return the command that this process was started with."""
+    return command_line(sys.argv[1:])
+
+
+def _git(*arguments: str, directory: Path) -> str | None:
+    """Return what a git command prints, or None if it fails or there is no git."""
+    command = ["git", "--no-optional-locks", "-C", str(directory), *arguments]
+    try:
+        finished = subprocess.run(command, capture_output=True, text=True, timeout=5, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return finished.stdout.strip()

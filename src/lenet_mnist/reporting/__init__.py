@@ -1,0 +1,1 @@
+"""Pictures and screens. A leaf: nothing below depends on it."""

@@ -1,0 +1,239 @@
+"""The pictures. Each is drawn from values that also lie in a CSV or JSON file of the run.
+
+Colours are Okabe and Ito's, which people with any colour vision tell apart; lines differ in dash as well.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+from matplotlib.axes import Axes
+from matplotlib.colors import LogNorm
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
+
+from lenet_mnist.analysis.evaluate import Evaluation
+from lenet_mnist.experiment import EvaluatedRun
+from lenet_mnist.storage import make_directory, replacing
+from lenet_mnist.training.loop import EpochRow
+
+BLUE = "#0072B2"
+ORANGE = "#D55E00"
+GREEN = "#009E73"
+GREY = "#767676"
+
+_COLUMN_INCHES = (5.0, 3.6)
+_DOTS_PER_INCH = 160
+_TITLE_POINTS = 10
+
+
+def draw_evaluated_run(seen: EvaluatedRun) -> None:
+    """Draw every picture of a run that can be drawn after an evaluation, beside the files that hold its values.
+
+    Raises: StorageError; DataError if the run's history cannot be read.
+    """
+    evaluation, split = seen.evaluation, seen.split.value
+    of_split = f"{split} set, {evaluation.accuracy:.2%} of {len(evaluation):,} right"
+    mistakes = f"{split} set: {len(evaluation.mistakes)} mistakes, the most confident first"
+    config, manifest = seen.run.read_config(), seen.run.read_manifest()
+    history, best_epoch = seen.run.read_history(), manifest.best_epoch or 0
+    make_directory(seen.run.plots_path)
+    for path, figure in (
+        (
+            seen.directory / "confusion_matrix.png",
+            confusion_figure(evaluation, f"Confusion matrix: {of_split}"),
+        ),
+        (
+            seen.directory / "misclassified.png",
+            gallery_figure(evaluation, seen.images.images.numpy(), mistakes),
+        ),
+        (seen.directory / "calibration.png", calibration_figure(evaluation, f"Calibration: {of_split}")),
+        (seen.run.plots_path / "loss.png", loss_figure(history, best_epoch, f"Loss: {config.name}")),
+        (
+            seen.run.plots_path / "accuracy.png",
+            accuracy_figure(history, best_epoch, f"Accuracy: {config.name}"),
+        ),
+    ):
+        save_figure(figure, path)
+
+
+def save_figure(figure: Figure, path: Path) -> None:
+    """Write `figure` as PNG, whole or not at all. Raises: StorageError."""
+    with replacing(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=_DOTS_PER_INCH)
+
+
+def loss_figure(history: Sequence[EpochRow], best_epoch: int, title: str) -> Figure:
+    """Training and validation loss by epoch, on a log scale; the rate's reductions by the plateau schedule show."""
+    figure, axes = _column_figure(title)
+    _train_and_val(
+        axes,
+        history,
+        [row.train_loss for row in history],
+        [row.val_loss for row in history],
+        best_epoch,
+        "lower left",
+    )
+    axes.set_yscale("log")
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.yaxis.set_minor_formatter(FuncFormatter(lambda value, _: f"{value:g}" if _leads_with_2_or_5(value) else ""))
+    axes.set_ylabel("cross-entropy [nats per image]")
+    return figure
+
+
+def accuracy_figure(history: Sequence[EpochRow], best_epoch: int, title: str) -> Figure:
+    """Training and validation accuracy by epoch."""
+    figure, axes = _column_figure(title)
+    _train_and_val(
+        axes,
+        history,
+        [row.train_accuracy for row in history],
+        [row.val_accuracy for row in history],
+        best_epoch,
+        "lower right",
+    )
+    axes.yaxis.set_major_formatter(PercentFormatter(xmax=1))
+    axes.set_ylabel("accuracy [% of the images]")
+    return figure
+
+
+def confusion_figure(evaluation: Evaluation, title: str) -> Figure:
+    """Counts in every cell: rows are true, columns predicted. Mistakes are coloured by their number, hits are not."""
+    matrix, class_names = evaluation.confusion_matrix, [_plain(name) for name in evaluation.class_names]
+    num_classes = len(class_names)
+    side = max(5.0, 1.6 + 0.42 * num_classes)
+    figure = Figure(figsize=(side, side), layout="constrained")
+    axes = figure.add_subplot()
+    mistakes = matrix.astype(float)
+    np.fill_diagonal(mistakes, 0)
+    most = max(mistakes.max(), 2)
+    axes.imshow(np.where(mistakes > 0, mistakes, np.nan), cmap="Oranges", norm=LogNorm(0.5, most))
+    for row in range(num_classes):
+        for column in range(num_classes):
+            number = int(matrix[row, column])
+            dark = row != column and number > most / 2
+            axes.text(
+                column,
+                row,
+                f"{number}",
+                ha="center",
+                va="center",
+                fontsize=9,
+                fontweight="bold" if row == column else "normal",
+                color="white" if dark else BLUE if row == column else "black" if number else "#b0b0b0",
+            )
+    axes.set_xticks(range(num_classes), class_names)
+    axes.set_yticks(range(num_classes), class_names)
+    axes.set_xlabel("predicted class")
+    axes.set_ylabel("true class")
+    axes.set_xticks(np.arange(num_classes + 1) - 0.5, minor=True)
+    axes.set_yticks(np.arange(num_classes + 1) - 0.5, minor=True)
+    axes.grid(which="minor", color="#d0d0d0", linewidth=0.6)
+    axes.tick_params(which="minor", length=0)
+    axes.set_title(title, fontsize=_TITLE_POINTS)
+    return figure
+
+
+def gallery_figure(evaluation: Evaluation, images: npt.NDArray[np.uint8], title: str, limit: int = 40) -> Figure:
+    """The mistakes, most confident first. Shapes: images N H W, in the order of `evaluation`."""
+    shown = evaluation.mistakes[:limit]
+    columns = 8
+    rows = max(1, -(-len(shown) // columns))
+    figure = Figure(figsize=(1.05 * columns, 0.7 + 1.5 * rows), layout="constrained")
+    figure.suptitle(title, fontsize=_TITLE_POINTS)
+    grid = figure.subplots(rows, columns, squeeze=False)
+    for axes in grid.flat:
+        axes.axis("off")
+    for axes, position in zip(grid.flat, shown, strict=False):
+        true = _plain(evaluation.class_names[evaluation.labels[position]])
+        predicted = _plain(evaluation.class_names[evaluation.predictions[position]])
+        axes.imshow(images[position], cmap="gray_r", vmin=0, vmax=255)
+        axes.set_title(f"{true} read as {predicted}\n{_sure(evaluation.confidences[position])} sure", fontsize=7.5)
+        number = f"#{evaluation.indices[position]}"
+        axes.text(0.5, -0.02, number, transform=axes.transAxes, ha="center", va="top", fontsize=6.5, color=GREY)
+    if len(shown) == 0:
+        grid[0, 0].text(0, 0.5, "no mistakes", fontsize=_TITLE_POINTS)
+    return figure
+
+
+def calibration_figure(evaluation: Evaluation, title: str) -> Figure:
+    """Accuracy against confidence, bin by bin, and how many images each bin holds."""
+    figure = Figure(figsize=(5.0, 5.0), layout="constrained")
+    upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
+    figure.suptitle(title, fontsize=_TITLE_POINTS)
+    bins = evaluation.calibration
+    upper.plot([0, 1], [0, 1], color=GREY, linestyle="--", linewidth=1, label="as sure as right")
+    upper.plot(
+        [row.mean_confidence for row in bins],
+        [row.accuracy for row in bins],
+        color=BLUE,
+        marker="o",
+        linewidth=1.2,
+        label=f"this network (expected calibration error {evaluation.expected_calibration_error:.2%})",
+    )
+    upper.set_ylabel("accuracy [fraction]")
+    upper.set_ylim(-0.03, 1.03)
+    upper.legend(loc="upper left", frameon=False, fontsize=8)
+    upper.grid(color="#e6e6e6")
+    centres = [(row.low + row.high) / 2 for row in bins]
+    widths = [0.9 * (row.high - row.low) for row in bins]
+    lower.bar(centres, [row.num_images for row in bins], width=widths, color=BLUE)
+    lower.set_yscale("log")
+    lower.set_ylabel("images")
+    lower.set_xlabel("confidence: probability of the predicted class")
+    lower.set_xlim(0, 1)
+    for axes in (upper, lower):
+        _bare(axes)
+    return figure
+
+
+def _column_figure(title: str) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=_COLUMN_INCHES, layout="constrained")
+    axes = figure.add_subplot()
+    axes.set_title(title, fontsize=_TITLE_POINTS)
+    axes.set_xlabel("epoch")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.grid(color="#e6e6e6", which="both")
+    axes.set_axisbelow(True)
+    _bare(axes)
+    return figure, axes
+
+
+def _train_and_val(
+    axes: Axes,
+    history: Sequence[EpochRow],
+    train: Sequence[float],
+    val: Sequence[float],
+    best_epoch: int,
+    legend_place: Literal["lower left", "lower right"],
+) -> None:
+    """Draw the two curves and mark the epoch whose weights were kept."""
+    epochs = [row.epoch for row in history]
+    axes.plot(epochs, train, color=BLUE, linestyle="--", marker=".", label="training (while learning)")
+    axes.plot(epochs, val, color=ORANGE, marker=".", label="validation (after the epoch)")
+    for row, value in zip(history, val, strict=True):
+        if row.epoch == best_epoch:
+            label = f"kept: epoch {best_epoch}"
+            axes.plot([best_epoch], [value], "o", markersize=9, fillstyle="none", color="black", label=label)
+    axes.legend(loc=legend_place, frameon=False, fontsize=8)
+
+
+def _sure(probability: float) -> str:
+    """Write a probability so that nobody reads certainty into it."""
+    return "over 99.9%" if probability > 0.999 else f"{probability:.1%}"
+
+
+def _plain(name: str) -> str:
+    """Keep a class name from being read as a formula."""
+    return name.replace("$", r"\$")
+
+
+def _bare(axes: Axes) -> None:
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def _leads_with_2_or_5(value: float) -> bool:
+    """Whether a minor tick of a log axis is one of those that get a number."""
+    return f"{value:e}"[0] in "25"

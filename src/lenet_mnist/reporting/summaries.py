@@ -1,0 +1,189 @@
+"""Results in words and in JSON: what a command prints on stdout."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any
+
+from lenet_mnist.errors import LenetError
+from lenet_mnist.experiment import EvaluatedRun, TrainedRun
+from lenet_mnist.model.layer_table import LayerRow
+from lenet_mnist.runs import RunDirectory, read_json
+
+_REASONS = {
+    "max-epochs": "all epochs done",
+    "no-improvement": "the validation loss improved no more",
+    "diverged": "diverged",
+    "interrupted": "interrupted",
+}
+
+
+def to_json(value: Any) -> str:
+    """Return one JSON document."""
+    return json.dumps(value, indent=2, allow_nan=False)
+
+
+def training_text(runs: Sequence[TrainedRun]) -> str:
+    """Say how training ended, for one run in lines, for several in a table with mean and spread."""
+    if len(runs) > 1:
+        return _seeds_text(runs)
+    manifest, path = runs[0].manifest, runs[0].directory.path
+    lines = [
+        f"run         {path}",
+        f"stopped     after epoch {manifest.epochs}: {_REASONS[manifest.stop_reason or 'interrupted']}",
+    ]
+    if manifest.best_epoch is not None:
+        lines += [
+            f"best        epoch {manifest.best_epoch}: validation loss {manifest.best_val_loss:.4f}, "
+            f"validation accuracy {manifest.best_val_accuracy:.2%}",
+            f"next        lenet evaluate {path}",
+        ]
+    return "\n".join(lines)
+
+
+def training_json(runs: Sequence[TrainedRun]) -> str:
+    """Return the same as JSON."""
+    rows = [{"run": str(run.directory.path), **run.manifest.model_dump(mode="json")} for run in runs]
+    return to_json({"runs": rows, "val_accuracy": _spread([run.manifest.best_val_accuracy for run in runs])})
+
+
+def evaluation_text(seen: EvaluatedRun) -> str:
+    """Say what an evaluation found, and where its files are."""
+    evaluation = seen.evaluation
+    low, high = evaluation.accuracy_interval
+    split, num_looks = seen.split.value, seen.metrics["num_test_looks"]
+    worst = min(evaluation.per_class, key=lambda row: row.f1)
+    lines = [
+        f"{split} accuracy  {evaluation.accuracy:.2%}  ({evaluation.num_correct:,} of {len(evaluation):,}; "
+        f"95 % interval {low:.2%} to {high:.2%})",
+        f"{split} loss      {evaluation.mean_loss:.4f} nats per image",
+        f"calibration    expected calibration error {evaluation.expected_calibration_error:.2%}",
+        f"hardest class  {worst.name}: precision {worst.precision:.2%}, recall {worst.recall:.2%}",
+        "written to",
+        *(f"  {path}" for path in sorted(seen.directory.iterdir())),
+        *(f"  {path}" for path in sorted(seen.run.plots_path.iterdir())),
+    ]
+    if num_looks is not None and num_looks > 1:
+        lines.append(
+            f"note: look number {num_looks} at the test set through this run. Choices that follow from the "
+            "earlier looks make this figure too good; choose on the validation set (--split val)."
+        )
+    return "\n".join(lines)
+
+
+def evaluation_json(seen: EvaluatedRun) -> str:
+    """Return the same as JSON: metrics.json, and the directory of the files."""
+    return to_json({**seen.metrics, "directory": str(seen.directory)})
+
+
+def layers_text(rows: Sequence[LayerRow]) -> str:
+    """Return the layer table."""
+    table = [
+        (
+            row.name,
+            row.operation,
+            row.formula,
+            " x ".join(map(str, row.output_shape)),
+            f"{row.num_parameters:,}",
+            f"{row.num_multiply_adds:,}",
+        )
+        for row in rows
+    ]
+    parameters = sum(row.num_parameters for row in rows)
+    multiply_adds = sum(row.num_multiply_adds for row in rows)
+    table.append(("total", "", "", "", f"{parameters:,}", f"{multiply_adds:,}"))
+    return aligned(("layer", "operation", "formula", "output", "parameters", "multiply-adds"), table, right=(4, 5))
+
+
+def layers_json(rows: Sequence[LayerRow]) -> str:
+    """Return the layer table as JSON."""
+    return to_json(
+        {
+            "layers": [asdict(row) for row in rows],
+            "num_parameters": sum(row.num_parameters for row in rows),
+            "num_multiply_adds": sum(row.num_multiply_adds for row in rows),
+        }
+    )
+
+
+def run_row(run: RunDirectory, with_test: bool) -> dict[str, Any]:
+    """Return what the list of runs says of one run. A run that cannot be read is listed as that."""
+    row: dict[str, Any] = {"run": run.id}
+    try:
+        manifest = run.read_manifest()
+        row |= {
+            "kind": manifest.kind,
+            "status": manifest.status,
+            "best_epoch": manifest.best_epoch,
+            "val_accuracy": manifest.best_val_accuracy,
+        }
+        metrics = run.evaluation_path("test") / "metrics.json"
+        if with_test:
+            row["test_accuracy"] = float(read_json(metrics)["accuracy"]) if metrics.is_file() else None
+    except (LenetError, KeyError, TypeError, ValueError):
+        row["status"] = "damaged"
+    return row
+
+
+def runs_text(rows: Sequence[dict[str, Any]], runs_dir: Path) -> str:
+    """Return the list of runs as a table."""
+    if not rows:
+        return f"no runs in {runs_dir}. `lenet train` makes one"
+    columns = ["run", "kind", "status", "best_epoch", "val_accuracy"]
+    columns += ["test_accuracy"] if any("test_accuracy" in row for row in rows) else []
+    table = [[_cell(row.get(column), column) for column in columns] for row in rows]
+    return aligned([column.replace("_", " ") for column in columns], table, right=range(3, len(columns)))
+
+
+def aligned(header: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> str:
+    """Return a table with columns of equal width, two spaces apart; the columns in `right` are right-aligned."""
+    widths = [max(len(row[k]) for row in (header, *rows)) for k in range(len(header))]
+    lines = [
+        "  ".join(cell.rjust(width) if k in right else cell.ljust(width) for k, (cell, width) in enumerate(pairs))
+        for pairs in (zip(row, widths, strict=True) for row in (header, *rows))
+    ]
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def _seeds_text(runs: Sequence[TrainedRun]) -> str:
+    rows = [
+        (
+            run.directory.read_config().seed,
+            run.directory.path,
+            run.manifest.status,
+            run.manifest.best_epoch,
+            run.manifest.best_val_loss,
+            run.manifest.best_val_accuracy,
+        )
+        for run in runs
+    ]
+    columns = ("seed", "run", "status", "best epoch", "val loss", "val accuracy")
+    table = [[_cell(value, column) for value, column in zip(row, columns, strict=True)] for row in rows]
+    spread = _spread([run.manifest.best_val_accuracy for run in runs])
+    lines = [aligned(columns, table, right=(0, 3, 4, 5))]
+    if spread is not None and spread["standard_deviation"] is not None:
+        lines.append(
+            f"validation accuracy: mean {spread['mean']:.3%}, standard deviation over {spread['num_seeds']} seeds "
+            f"{spread['standard_deviation']:.3%}"
+        )
+    return "\n".join(lines)
+
+
+def _spread(values: Sequence[float | None]) -> dict[str, Any] | None:
+    """Return mean and sample standard deviation of the values that are there."""
+    known = [value for value in values if value is not None]
+    if not known:
+        return None
+    deviation = stdev(known) if len(known) > 1 else None
+    return {"mean": mean(known), "standard_deviation": deviation, "num_seeds": len(known)}
+
+
+def _cell(value: Any, column: str) -> str:
+    """Write one value of a table."""
+    if value is None:
+        return "-"
+    if "accuracy" in column:
+        return f"{value:.2%}"
+    return f"{value:.4f}" if isinstance(value, float) else str(value)

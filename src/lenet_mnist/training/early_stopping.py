@@ -1,0 +1,54 @@
+"""When to stop, and which epoch was the best: decided on the validation loss alone (lecture point 9)."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+# A mean loss this close to the labels' entropy, as a fraction of it, is that of a network that has learnt nothing yet.
+_GUESSING_TOLERANCE = 0.02
+
+
+def label_entropy(class_counts: Sequence[int]) -> float:
+    """Return the entropy of the labels in nats: the least loss of a network that does not look. ln 10 for ten alike."""
+    total = sum(class_counts)
+    return -sum(n / total * math.log(n / total) for n in class_counts if n > 0)
+
+
+@dataclass(frozen=True)
+class EarlyStopping:
+    """What is known of the validation losses so far. A value: `after` returns the next one.
+
+    - The best epoch is that of the strictly smallest loss, the first one among equals.
+    - `min_delta` counts for patience only: an epoch improves if it is lower than the last improvement by more than it.
+    - A network may rest at guessing before it has learnt anything (a sigmoid network does, lecture point 5): epochs at
+      the entropy of the labels do not use up patience, until the loss has once been below it.
+
+    Units: losses in nats.
+    """
+
+    patience: int | None
+    min_delta: float
+    guessing_loss: float
+    best_epoch: int = 0
+    best_loss: float = math.inf
+    last_improvement: float = math.inf
+    num_waiting: int = 0
+    has_left_guessing: bool = False
+
+    def after(self, epoch: int, val_loss: float) -> "EarlyStopping":
+        """Return what is known after `epoch`, counted from 1. A loss that is not a number never becomes the best."""
+        is_guessing = abs(val_loss - self.guessing_loss) <= _GUESSING_TOLERANCE * self.guessing_loss
+        left_guessing = self.has_left_guessing or val_loss < self.guessing_loss * (1 - _GUESSING_TOLERANCE)
+        known = replace(self, has_left_guessing=left_guessing)
+        if val_loss < known.best_loss:
+            known = replace(known, best_epoch=epoch, best_loss=val_loss)
+        if val_loss < known.last_improvement - known.min_delta:
+            return replace(known, last_improvement=val_loss, num_waiting=0)
+        if is_guessing and not left_guessing:
+            return known
+        return replace(known, num_waiting=known.num_waiting + 1)
+
+    @property
+    def should_stop(self) -> bool:
+        """Whether patience is used up."""
+        return self.patience is not None and self.num_waiting >= self.patience

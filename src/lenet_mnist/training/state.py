@@ -1,0 +1,135 @@
+"""All that training is between two updates, in one object that is saved and restored as one thing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lenet_mnist.config import Config, Optimizer, TrainingConfig
+from lenet_mnist.metrics import Tally
+from lenet_mnist.model.initialisation import initialise
+from lenet_mnist.model.lenet import LeNet
+from lenet_mnist.randomness import Purpose, torch_generator
+from lenet_mnist.training.early_stopping import EarlyStopping
+from lenet_mnist.training.schedule import Plateau
+
+
+@dataclass
+class TrainState:
+    """Valid after every update, not only at the end of an epoch.
+
+    `epoch` is the one under way, counted from 1; `batches_done` those of it that have been trained on; `step` all
+    updates so far; `lr` the learning rate of the last one; `tally` what the epoch's batches have given so far;
+    `best_weights` those of `stopping.best_epoch`, empty before the first epoch has ended.
+    """
+
+    network: LeNet
+    optimizer: torch.optim.Optimizer
+    stopping: EarlyStopping
+    plateau: Plateau
+    epoch: int = 1
+    batches_done: int = 0
+    step: int = 0
+    lr: float = 0.0
+    tally: Tally = field(default_factory=Tally)
+    best_weights: dict[str, Tensor] = field(default_factory=dict)
+
+    @classmethod
+    def start(
+        cls, config: Config, num_classes: int, image_size: int, guessing_loss: float, device: torch.device
+    ) -> TrainState:
+        """Return the state before the first update; the weights are a pure function of (seed, activation, sizes)."""
+        network = LeNet(config.model.activation, num_classes, image_size)
+        initialise(network, torch_generator(config.seed, Purpose.INITIALISATION))
+        network.to(device)
+        training = config.training
+        return cls(
+            network=network,
+            optimizer=make_optimizer(network, training),
+            stopping=EarlyStopping(training.patience, training.min_delta, guessing_loss),
+            plateau=Plateau.of(training),
+        )
+
+    def begin_next_epoch(self) -> None:
+        """Count the epoch as done."""
+        self.epoch += 1
+        self.batches_done = 0
+        self.tally = Tally()
+
+    def keep_weights_as_best(self) -> None:
+        """Remember the weights as they are now."""
+        self.best_weights = {name: value.detach().clone() for name, value in self.network.state_dict().items()}
+
+    def best_network(self) -> LeNet | None:
+        """Return a new network with the best weights, on the CPU, or None before the first epoch has ended."""
+        if not self.best_weights:
+            return None
+        network = LeNet(self.network.activation, self.network.num_classes, self.network.image_size)
+        network.load_state_dict(self.best_weights)
+        return network
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return every tensor of the state by a name of its own; with `scalars` this is the whole state."""
+        named = {f"network.{name}": value for name, value in self.network.state_dict().items()}
+        named |= {f"best.{name}": value for name, value in self.best_weights.items()}
+        for index, values in self.optimizer.state_dict()["state"].items():
+            for name, value in values.items():
+                if value is not None:  # SGD without momentum keeps an empty place
+                    named[f"optimizer.{index}.{name}"] = value
+        return {name: value.detach().cpu().contiguous() for name, value in named.items()}
+
+    def scalars(self) -> dict[str, Any]:
+        """Return everything in the state that is no tensor, as plain values that JSON can hold."""
+        return {
+            "epoch": self.epoch,
+            "batches_done": self.batches_done,
+            "step": self.step,
+            "lr": self.lr,
+            "tally": asdict(self.tally),
+            "stopping": asdict(self.stopping),
+            "plateau": asdict(self.plateau),
+        }
+
+    def restore(self, tensors: Mapping[str, Tensor], scalars: Mapping[str, Any]) -> None:
+        """Become the state that gave `tensors` and `scalars`. `self` must come from `start` with the same config."""
+        parts: dict[str, dict[str, Tensor]] = {"network": {}, "best": {}, "optimizer": {}}
+        for name, value in tensors.items():
+            part, rest = name.split(".", 1)
+            parts[part][rest] = value
+        device = next(self.network.parameters()).device
+        self.network.load_state_dict(parts["network"])
+        self.best_weights = {name: value.to(device) for name, value in parts["best"].items()}
+        optimizer_state = self.optimizer.state_dict()
+        for name, value in parts["optimizer"].items():
+            index, field_name = name.split(".", 1)
+            optimizer_state["state"].setdefault(int(index), {})[field_name] = value
+        self.optimizer.load_state_dict(optimizer_state)
+        self.epoch, self.batches_done = scalars["epoch"], scalars["batches_done"]
+        self.step, self.lr = scalars["step"], scalars["lr"]
+        self.tally = Tally(**scalars["tally"])
+        self.stopping = EarlyStopping(**scalars["stopping"])
+        self.plateau = Plateau(**scalars["plateau"])
+
+
+def make_optimizer(network: LeNet, training: TrainingConfig) -> torch.optim.Optimizer:
+    """Return the configured optimizer, in its fused form: one pass over all parameters instead of one for each."""
+    parameters = network.parameters()
+    rate, decay = training.learning_rate, training.weight_decay
+    match training.optimizer:
+        case Optimizer.SGD:
+            return torch.optim.SGD(
+                parameters,
+                lr=rate,
+                momentum=training.momentum,
+                nesterov=training.nesterov,
+                weight_decay=decay,
+                fused=True,
+            )
+        case Optimizer.ADAM:
+            return torch.optim.Adam(parameters, lr=rate, weight_decay=decay, fused=True)
+        case Optimizer.ADAMW:
+            return torch.optim.AdamW(parameters, lr=rate, weight_decay=decay, fused=True)

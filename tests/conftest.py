@@ -1,0 +1,81 @@
+"""What the tests share. They run on real MNIST, which is found or fetched once, like everywhere else."""
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+import torch
+
+from lenet_mnist import cli
+from lenet_mnist.config import DataConfig
+from lenet_mnist.data.mnist import DataAccess, fetch_missing, load_train_val
+from lenet_mnist.data.sets import TrainVal
+
+
+class Listener:
+    """Takes what a fetch says."""
+
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+
+    def progress(self, name: str, bytes_done: int, bytes_total: int | None) -> None:
+        pass
+
+
+class Answer(NamedTuple):
+    """What a command left behind."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _two_threads() -> None:
+    torch.set_num_threads(2)
+
+
+@pytest.fixture(scope="session")
+def mnist_dir() -> Path:
+    """The directory that holds real MNIST."""
+    directory = Path(os.environ.get("LENET_DATA_DIR", cli.DEFAULT_DATA_DIR))
+    fetch_missing(DataAccess(directory, offline=False, listener=Listener()))
+    return directory
+
+
+@pytest.fixture(scope="session")
+def access(mnist_dir: Path) -> DataAccess:
+    """Real MNIST without a network."""
+    return DataAccess(mnist_dir, offline=True, listener=Listener())
+
+
+@pytest.fixture(scope="session")
+def small(access: DataAccess) -> TrainVal:
+    """2,000 real training images and 500 for validation."""
+    return load_train_val(DataConfig(limit_train=2000, val_size=500), access)
+
+
+@pytest.fixture
+def lenet(
+    mnist_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., Answer]:
+    """Run the command line in this process, in an empty directory, and return what it left behind."""
+    monkeypatch.setenv("LENET_DATA_DIR", str(mnist_dir))
+    monkeypatch.delenv("LENET_RUNS_DIR", raising=False)
+    monkeypatch.setattr(cli, "raise_on_signals", lambda: None)
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: object) -> Answer:
+        monkeypatch.setattr(sys, "argv", ["lenet", *map(str, arguments)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as stop:
+            cli.main()
+        return Answer(int(stop.value.code or 0), *capsys.readouterr())
+
+    return run
