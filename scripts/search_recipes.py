@@ -13,17 +13,22 @@ from pathlib import Path
 from statistics import mean
 
 import torch
+from rich.console import Console
 
+from lenet_mnist.cli import DEFAULT_DATA_DIR
 from lenet_mnist.config import Config
-from lenet_mnist.data.mnist import load_train_val
+from lenet_mnist.data.mnist import DataAccess, load_train_val
 from lenet_mnist.devices import set_threads
-from lenet_mnist.experiment import quiet_data_access
+from lenet_mnist.reporting.progress import FetchProgress
 from lenet_mnist.training.loop import start_training, train
 
 SEEDS = (1000, 1001)
 
 
-def arm(activation: str, epochs: int, optimizer: str, rate: float, warmup: float = 0.1, **training: object) -> dict:
+def arm(
+    activation: str, epochs: int, optimizer: str, rate: float, warmup: float = 0.1, weight_decay: float = 0.0
+) -> dict:
+    """Return what an arm sets, beside SGD's momentum of 0.9, batches of 64 and a linear schedule."""
     return {
         "model": {"activation": activation},
         "training": {
@@ -31,7 +36,7 @@ def arm(activation: str, epochs: int, optimizer: str, rate: float, warmup: float
             "optimizer": optimizer,
             "learning_rate": rate,
             "warmup": warmup,
-            **training,
+            "weight_decay": weight_decay,
         },
     }
 
@@ -43,12 +48,17 @@ ARMS = [
     arm("relu", 10, "sgd", 0.04, weight_decay=5e-4),
     arm("relu", 10, "adam", 0.002),
     arm("relu", 10, "adam", 0.004, 0.2),
+    arm("relu", 8, "sgd", 0.03, weight_decay=5e-4),
+    arm("relu", 8, "sgd", 0.04, weight_decay=5e-4),
+    arm("relu", 8, "sgd", 0.04, weight_decay=1e-3),
+    arm("relu", 8, "sgd", 0.06, weight_decay=5e-4),
     arm("tanh", 10, "sgd", 0.02),
     arm("tanh", 10, "sgd", 0.05),
     arm("tanh", 10, "sgd", 0.05, weight_decay=5e-4),
-    arm("tanh", 10, "adam", 0.002),
+    arm("tanh", 10, "sgd", 0.03, weight_decay=5e-4),
     arm("sigmoid", 12, "sgd", 0.2),
     arm("sigmoid", 12, "sgd", 0.4),
+    arm("sigmoid", 12, "sgd", 0.4, weight_decay=1e-4),
     arm("sigmoid", 12, "adam", 0.003),
     arm("sigmoid", 12, "adam", 0.006),
 ]
@@ -57,14 +67,16 @@ ARMS = [
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--journal", type=Path, required=True)
-    journal = parser.parse_args().journal
+    parser.add_argument("--data-dir", type=Path, default=DEFAULT_DATA_DIR)
+    arguments = parser.parse_args()
+    journal = arguments.journal
     done = {}
     if journal.exists():
         for line in journal.read_text().splitlines():
             entry = json.loads(line)
             done[json.dumps(entry["arm"]), entry["seed"]] = entry
     set_threads(None)
-    data = load_train_val(Config().data, quiet_data_access())
+    data = load_train_val(Config().data, DataAccess(arguments.data_dir, False, FetchProgress(Console(stderr=True))))
     for changes in ARMS:
         entries = []
         for seed in SEEDS:

@@ -1,6 +1,7 @@
 """What the tests share. They run on real MNIST, which is found or fetched once, like everywhere else."""
 
 import os
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -10,9 +11,12 @@ import pytest
 import torch
 
 from lenet_mnist import cli
-from lenet_mnist.config import DataConfig
+from lenet_mnist.config import Config, DataConfig
 from lenet_mnist.data.mnist import DataAccess, fetch_missing, load_train_val
 from lenet_mnist.data.sets import TrainVal
+from lenet_mnist.experiment import train_seeds
+from lenet_mnist.runs import RunDirectory
+from lenet_mnist.training.loop import EpochRow, StepRow
 
 
 class Listener:
@@ -25,6 +29,22 @@ class Listener:
         self.notes.append(text)
 
     def progress(self, name: str, bytes_done: int, bytes_total: int | None) -> None:
+        pass
+
+
+class Nobody:
+    """Watches a training without a word."""
+
+    def begin(self, max_epochs: int, steps_per_epoch: int) -> None:
+        pass
+
+    def add_step(self, row: StepRow) -> None:
+        pass
+
+    def add_epoch(self, row: EpochRow, is_best: bool) -> None:
+        pass
+
+    def end(self) -> None:
         pass
 
 
@@ -59,6 +79,23 @@ def access(mnist_dir: Path) -> DataAccess:
 def small(access: DataAccess) -> TrainVal:
     """2,000 real training images and 500 for validation."""
     return load_train_val(DataConfig(limit_train=2000, val_size=500), access)
+
+
+@pytest.fixture(scope="session")
+def template_run(tmp_path_factory: pytest.TempPathFactory, access: DataAccess) -> Path:
+    """A finished run on 1,000 images, trained once; tests work on copies of it."""
+    config = Config.model_validate(
+        {"data": {"limit_train": 1000, "val_size": 500}, "training": {"max_epochs": 2, "batch_size": 32}}
+    )
+    runs_dir = tmp_path_factory.mktemp("template")
+    (run,) = train_seeds(config, None, runs_dir, access, Nobody())
+    return run.directory.path
+
+
+@pytest.fixture
+def run(template_run: Path, tmp_path: Path) -> RunDirectory:
+    """A finished run of one's own, in runs/ of the test's directory."""
+    return RunDirectory(Path(shutil.copytree(template_run, tmp_path / "runs" / template_run.name)))
 
 
 @pytest.fixture

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import platformdirs
 import typer
 
-from lenet_mnist.errors import InterruptedBySignal, LenetError
+from lenet_mnist import __version__
+from lenet_mnist.errors import InterruptedBySignal, LenetError, StorageError
 from lenet_mnist.signals import raise_on_signals
 
 if TYPE_CHECKING:
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     name="lenet",
-    help="Train, tune and understand LeNet on MNIST.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -65,7 +65,8 @@ def main() -> None:
     try:
         app()
     except (LenetError, InterruptedBySignal) as error:
-        print(f"{'error: ' if isinstance(error, LenetError) else ''}{error}", file=sys.stderr)
+        prefix = "error: " if isinstance(error, LenetError) else ""
+        print(prefix + _one_line(str(error)), file=sys.stderr)
         sys.exit(error.exit_code)
     except ImportError as error:
         print(
@@ -73,6 +74,21 @@ def main() -> None:
             file=sys.stderr,
         )
         sys.exit(6)
+
+
+def _print_version(is_wanted: bool) -> None:
+    if is_wanted:
+        _say(f"lenet {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    """Train, tune and understand LeNet on MNIST."""
 
 
 @app.command()
@@ -251,8 +267,18 @@ def _console() -> "Console":
 
 
 def _say(text: str) -> None:
-    """Print a result. A reader that has gone away (`lenet runs | head -1`) is no failure of ours."""
+    """Print a result. A reader that has gone away (`lenet runs | head -1`) is no failure of ours.
+
+    Raises: StorageError if standard output is a file that cannot be written.
+    """
     try:
         print(text, flush=True)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python would try again at its exit
+        if not isinstance(error, BrokenPipeError):
+            raise StorageError(f"standard output: cannot write: {error.strerror}") from error
+
+
+def _one_line(text: str) -> str:
+    """Escape line ends and control characters: a name in an error must not move the cursor."""
+    return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in text)

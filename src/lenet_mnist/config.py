@@ -96,19 +96,19 @@ class DataConfig(Section):
 class TrainingConfig(Section):
     """The fit of the weights, and when it ends (lecture point 12)."""
 
-    max_epochs: int = Field(default=10, ge=1, le=100_000)
+    max_epochs: int = Field(default=8, ge=1, le=100_000)
     """Passes over the training images, at most; early stopping may end the run before."""
     batch_size: int = Field(default=64, ge=1)
     """Images in one update; the last batch of an epoch holds what is left."""
     optimizer: Annotated[Optimizer, Field(strict=False)] = Optimizer.SGD
     """sgd (with momentum), adam or adamw."""
-    learning_rate: float = Field(default=0.05, gt=0, le=1e6)
+    learning_rate: float = Field(default=0.04, gt=0, le=1e6)
     """Peak learning rate; the schedule scales it."""
     momentum: float = Field(default=0.9, ge=0, lt=1)
     """Momentum of sgd; adam and adamw do not read it."""
     nesterov: bool = False
     """Nesterov's form of the momentum; sgd with a momentum above 0 only."""
-    weight_decay: float = Field(default=0.0, ge=0, le=1e3)
+    weight_decay: float = Field(default=1e-3, ge=0, le=1e3)
     """Added to the gradient times the weights (sgd, adam), or taken off the weights directly (adamw)."""
     schedule: Annotated[Schedule, Field(strict=False)] = Schedule.LINEAR
     """constant, linear (to zero), cosine (to zero), one-cycle, or plateau (driven by the validation loss)."""

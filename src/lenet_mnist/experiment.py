@@ -29,7 +29,7 @@ from lenet_mnist.errors import (
     LenetError,
 )
 from lenet_mnist.runs import HistoryWriter, Manifest, RunDirectory, create_run, write_csv, write_json
-from lenet_mnist.signals import deferred_signals
+from lenet_mnist.signals import PendingSignal, deferred_signals
 from lenet_mnist.storage import make_directory
 from lenet_mnist.training.checkpoint import (
     TrainedNetwork,
@@ -127,9 +127,22 @@ def train_run(config: Config, data: TrainVal, runs_dir: Path, spectator: Spectat
 
     Raises: StorageError if something cannot be written: the run is then marked as failed, and what it holds stays.
     """
-    training = config.training
-    device = choose_device(training.device)
-    threads = set_threads(training.threads)
+    with deferred_signals() as pending:
+        run, manifest = _begin_run(config, data, runs_dir)
+        state = start_training(config, data, choose_device(config.training.device))
+        recorder = _Recorder(run, manifest, state, data)
+        try:
+            result = _train_and_record(config, data, state, recorder, spectator, pending)
+            recorder.finish(result)
+        except LenetError as error:
+            recorder.fail(error)
+            raise
+    return TrainedRun(run, recorder.manifest, pending.number)
+
+
+def _begin_run(config: Config, data: TrainVal, runs_dir: Path) -> tuple[RunDirectory, Manifest]:
+    """Make the run's directory, with its configuration and the first form of its manifest."""
+    device = choose_device(config.training.device)
     now = datetime.now(UTC)
     run = create_run(runs_dir, config, now)
     manifest = Manifest(
@@ -142,32 +155,36 @@ def train_run(config: Config, data: TrainVal, runs_dir: Path, spectator: Spectat
         git=provenance.git_state(),
         machine=provenance.machine(),
         device=str(device),
-        threads=threads,
+        threads=set_threads(config.training.threads),
     )
     run.write_manifest(manifest)
-    state = start_training(config, data, device)
-    recorder = _Recorder(run, manifest, state, data)
-    try:
-        with deferred_signals() as pending, closing(HistoryWriter(run)) as history, ExitStack() as at_end:
-            spectator.begin(training.max_epochs, num_batches(len(data.train), training.batch_size))
-            at_end.callback(spectator.end)
+    return run, manifest
 
-            def on_step(row: StepRow) -> bool:
-                history.add_step(row)
-                spectator.add_step(row)
-                return pending.has_come
 
-            def on_epoch(row: EpochRow) -> None:
-                history.add_epoch(row)
-                recorder.add_epoch(row)
-                spectator.add_epoch(row, is_best=state.stopping.best_epoch == row.epoch)
+def _train_and_record(
+    config: Config,
+    data: TrainVal,
+    state: TrainState,
+    recorder: "_Recorder",
+    spectator: Spectator,
+    pending: PendingSignal,
+) -> TrainResult:
+    """Train, and let every row reach the files and the spectator."""
+    with closing(HistoryWriter(recorder.run)) as history, ExitStack() as at_end:
 
-            result = train(config, data, state, on_step, on_epoch)
-            recorder.finish(result)
-    except LenetError as error:
-        recorder.fail(error)
-        raise
-    return TrainedRun(run, recorder.manifest, pending.number)
+        def on_step(row: StepRow) -> bool:
+            history.add_step(row)
+            spectator.add_step(row)
+            return pending.has_come
+
+        def on_epoch(row: EpochRow) -> None:
+            history.add_epoch(row)
+            recorder.add_epoch(row)
+            spectator.add_epoch(row, is_best=state.stopping.best_epoch == row.epoch)
+
+        spectator.begin(config.training.max_epochs, num_batches(len(data.train), config.training.batch_size))
+        at_end.callback(spectator.end)
+        return train(config, data, state, on_step, on_epoch)
 
 
 class _Recorder:
@@ -223,8 +240,8 @@ def evaluate_run(
 
     The device is that of the run's configuration unless `device_name` says otherwise.
 
-    Raises: ConfigError for a split or device that does not exist; DataError if the weights or the data are missing or damaged, or the split is not the one of the training;
-    StorageError if a file cannot be written.
+    Raises: ConfigError for a split or device that does not exist; DataError if the weights or the data are missing
+    or damaged, or the split is not the one of the training; StorageError if a file cannot be written.
     """
     split = _choice(Split, split_name, "--split")
     config, manifest = run.read_config(), run.read_manifest()

@@ -75,7 +75,7 @@ class RunDirectory:
     @property
     def id(self) -> str:
         """The directory's name."""
-        return self.path.name
+        return self.path.resolve().name
 
     @property
     def config_path(self) -> Path:
@@ -133,16 +133,19 @@ class RunDirectory:
     def read_history(self) -> list[EpochRow]:
         """Return the rows of history.csv. Raises: DataError."""
         rows = read_csv(self.history_path)
+        fields = {field.name for field in dataclasses.fields(EpochRow)}
         try:
+            if any(row.keys() != fields for row in rows):
+                raise ValueError(f"its columns are not {', '.join(sorted(fields))}")
             return [
                 EpochRow(
                     epoch=int(row.pop("epoch")),
                     step=int(row.pop("step")),
-                    **{k: float(v) for k, v in row.items()},
+                    **{name: float(text) for name, text in row.items()},
                 )
                 for row in rows
             ]
-        except (KeyError, TypeError, ValueError) as error:
+        except (TypeError, ValueError) as error:
             raise DataError(f"{self.history_path}: not a history of epochs: {error}") from None
 
     def write_manifest(self, manifest: Manifest) -> None:

@@ -1,4 +1,4 @@
-"""What a person sees while something goes on, on stderr: a bar with the time left on a terminal, plain lines elsewhere."""
+"""What a person sees while something goes on: a bar with the time left on a terminal, plain lines elsewhere."""
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn

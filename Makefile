@@ -1,0 +1,47 @@
+# `make train` trains and evaluates on real MNIST, `make test` runs the tests; each sets up what it needs, once.
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+
+.PHONY: help train test lint smoke clean
+
+help:
+	@echo "make train   train configs/relu.yaml on MNIST and evaluate it on the test set"
+	@echo "make test    run the tests"
+	@echo "make lint    check style and types"
+	@echo "make smoke   train and evaluate on a subset of MNIST, as CI does"
+	@echo "make clean   remove the virtual environment and the caches; runs/ stays"
+
+train: $(VENV)/.installed
+	$(BIN)/lenet train --config configs/relu.yaml
+	$(BIN)/lenet evaluate latest
+
+test: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+smoke: $(VENV)/.installed
+	rm -rf build/smoke
+	$(BIN)/lenet train --config configs/smoke.yaml --runs-dir build/smoke
+	$(BIN)/lenet evaluate latest --runs-dir build/smoke --min-accuracy 0.93
+
+clean:
+	rm -rf $(VENV) build .pytest_cache .hypothesis .mypy_cache .ruff_cache
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and \
+	  "lenet needs Python 3.11 or newer, and $(PYTHON) is older: make PYTHON=/path/to/python3.11 ...")'
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --editable .
+	touch $@
+
+$(VENV)/.installed-dev: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --editable '.[dev]'
+	touch $@ $(VENV)/.installed

@@ -1,0 +1,340 @@
+"""The commands, as a user types them."""
+
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+
+from lenet_mnist import cli
+from lenet_mnist.runs import RunDirectory, read_csv
+
+Lenet = Callable[..., Any]
+QUICK = ("--limit-train", 1000, "--epochs", 1, "--set", "data.val_size=500")
+SNAPSHOT = Path(__file__).parent / "cli_options.txt"
+
+
+def only_run(runs_dir: Path) -> RunDirectory:
+    (path,) = runs_dir.iterdir()
+    return RunDirectory(path)
+
+
+def options(command: Any, name: str) -> list[str]:
+    """Return one line for each option and argument of a command and of those below it."""
+    if hasattr(command, "commands"):
+        return [line for each in sorted(command.commands) for line in options(command.commands[each], f"{name} {each}")]
+    return [f"{name}: {' '.join(parameter.opts)}: {parameter.help or ''}" for parameter in command.params]
+
+
+def test_the_options_are_those_of_the_snapshot() -> None:
+    """A changed option is a change for users: it shows in the diff of tests/cli_options.txt."""
+    assert "\n".join(options(typer.main.get_command(cli.app), "lenet")) + "\n" == SNAPSHOT.read_text()
+
+
+def test_train_evaluate_and_list(lenet: Lenet, tmp_path: Path) -> None:
+    trained = lenet("train", *QUICK, "--name", "first")
+    assert trained.code == 0
+    run = only_run(tmp_path / "runs")
+    assert f"lenet evaluate {Path('runs') / run.id}" in trained.out
+    assert "epoch 1/1" in trained.err
+    assert "epoch 1/1" not in trained.out
+
+    seen = lenet("evaluate", f"runs/{run.id}", "--json")
+    metrics = json.loads(seen.out)
+    assert metrics["num_images"] == 10_000
+    assert metrics["accuracy"] > 0.6
+    assert metrics["accuracy_interval_95"]["low"] < metrics["accuracy"] < metrics["accuracy_interval_95"]["high"]
+
+    listed = lenet("runs", "--test", "--json")
+    (row,) = json.loads(listed.out)["runs"]
+    assert row["run"] == run.id
+    assert row["status"] == "finished"
+    assert row["test_accuracy"] == metrics["accuracy"]
+    assert "test_accuracy" not in json.loads(lenet("runs", "--json").out)["runs"][0]
+
+
+def test_an_evaluation_leaves_every_file(lenet: Lenet, run: RunDirectory) -> None:
+    lenet("evaluate", "latest", "--split", "val")
+    names = {path.name for path in run.evaluation_path("val").iterdir()}
+    assert names == {
+        "metrics.json",
+        "per_class.csv",
+        "confusion_matrix.csv",
+        "confusion_matrix.png",
+        "predictions.csv",
+        "misclassified.png",
+        "calibration.png",
+    }
+    assert {path.name for path in run.plots_path.iterdir()} == {"loss.png", "accuracy.png"}
+    predictions = read_csv(run.evaluation_path("val") / "predictions.csv")
+    metrics = json.loads((run.evaluation_path("val") / "metrics.json").read_text())
+    assert len(predictions) == 500
+    assert sum(row["label"] == row["prediction"] for row in predictions) == metrics["num_correct"]
+    assert metrics["accuracy"] == run.read_manifest().best_val_accuracy
+    assert metrics["loss"] == pytest.approx(run.read_manifest().best_val_loss, rel=1e-5)
+
+
+@pytest.mark.usefixtures("run")
+def test_the_second_look_at_the_test_set_says_so(lenet: Lenet) -> None:
+    assert "look number" not in lenet("evaluate", "latest").out
+    assert "look number 2" in lenet("evaluate", "latest").out
+    assert "look number" not in lenet("evaluate", "latest", "--split", "val").out
+
+
+@pytest.mark.usefixtures("run")
+def test_the_batch_size_of_an_evaluation_changes_no_count(lenet: Lenet) -> None:
+    seen = [json.loads(lenet("evaluate", "latest", "--batch-size", size, "--json").out) for size in (999, 10_000)]
+    assert seen[0]["num_correct"] == seen[1]["num_correct"]
+    assert seen[0]["num_images"] == seen[1]["num_images"] == 10_000
+
+
+@pytest.mark.usefixtures("run")
+def test_min_accuracy_decides_the_exit_code(lenet: Lenet) -> None:
+    assert lenet("evaluate", "latest", "--split", "val", "--min-accuracy", 0.1).code == 0
+    missed = lenet("evaluate", "latest", "--split", "val", "--min-accuracy", 1)
+    assert missed.code == 5
+    assert "is below the 1.0000 asked for" in missed.err
+
+
+def test_the_same_seed_gives_the_same_weights_wherever_it_runs(
+    lenet: Lenet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = json.loads(lenet("train", *QUICK, "--threads", 1, "--json").out)["runs"][0]
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    monkeypatch.setenv("FORCE_COLOR", "1")  # rich then believes that it writes to a terminal, and shows its bar
+    second = json.loads(lenet("train", *QUICK, "--threads", 1, "--name", "other", "--json").out)["runs"][0]
+    third = json.loads(lenet("train", *QUICK, "--threads", 1, "--seed", 1, "--json").out)["runs"][0]
+    assert first["weights_sha256"] == second["weights_sha256"] != third["weights_sha256"]
+
+
+def test_the_configuration_of_a_run_does_the_run_again(lenet: Lenet, tmp_path: Path) -> None:
+    first = json.loads(lenet("train", *QUICK, "--activation", "tanh", "--json").out)["runs"][0]
+    again = json.loads(lenet("train", "--config", tmp_path / first["run"] / "config.yaml", "--json").out)["runs"][0]
+    assert again["weights_sha256"] == first["weights_sha256"]
+
+
+def test_seeds_give_one_run_each_with_mean_and_spread(lenet: Lenet, tmp_path: Path) -> None:
+    answer = lenet("train", *QUICK, "--seeds", "0-1,5")
+    assert answer.code == 0
+    assert "standard deviation over 3 seeds" in answer.out
+    assert {RunDirectory(path).read_config().seed for path in (tmp_path / "runs").iterdir()} == {0, 1, 5}
+
+
+def test_nothing_of_a_run_names_the_place_where_it_was_made(lenet: Lenet, tmp_path: Path, mnist_dir: Path) -> None:
+    lenet("train", *QUICK, "--data-dir", mnist_dir)
+    lenet("evaluate", "latest", "--split", "val")
+    for path in only_run(tmp_path / "runs").path.rglob("*"):
+        if path.is_file():
+            assert str(tmp_path).encode() not in path.read_bytes()
+            assert str(mnist_dir).encode() not in path.read_bytes()
+
+
+def test_a_run_can_be_moved(lenet: Lenet, run: RunDirectory, tmp_path: Path) -> None:
+    moved = tmp_path / "somewhere" / "else"
+    moved.parent.mkdir()
+    run.path.rename(moved)
+    assert lenet("evaluate", moved, "--split", "val").code == 0
+
+
+def test_training_works_without_the_test_files(lenet: Lenet, tmp_path: Path, mnist_dir: Path) -> None:
+    from lenet_mnist.data.mnist import TEST_FILES, TRAIN_FILES, find
+
+    data = tmp_path / "data"
+    data.mkdir()
+    for file in TRAIN_FILES:
+        path = find(file, mnist_dir)
+        assert path is not None
+        (data / path.name).symlink_to(path)
+    assert lenet("train", *QUICK, "--data-dir", data, "--offline").code == 0
+    refused = lenet("evaluate", "latest", "--data-dir", data, "--offline")
+    assert refused.code == 3
+    assert TEST_FILES[0].name in refused.err
+    assert not only_run(tmp_path / "runs").evaluation_path("test").exists()  # no look was counted
+
+
+def test_a_divergence_is_reported_with_where_and_what_to_do(lenet: Lenet, tmp_path: Path) -> None:
+    answer = lenet("train", *QUICK, "--lr", 1e6)
+    assert answer.code == 4
+    assert "epoch 1, step" in answer.err
+    assert "Lower the learning rate" in answer.err
+    manifest = only_run(tmp_path / "runs").read_manifest()
+    assert manifest.status == "diverged"
+
+
+BAD_INPUT = [
+    (("train", "--config", "missing.yaml"), 2, "missing.yaml: no such file"),
+    (("train", "--set", "training.learning_rat=1"), 2, "Did you mean training.learning_rate?"),
+    (("train", "--set", "training.learning_rate"), 2, "expected key=value"),
+    (("train", "--lr", "nan"), 2, "--lr: training.learning_rate"),
+    (("train", "--lr=-0.1"), 2, "--lr: training.learning_rate"),
+    (("train", "--lr", "fast"), 2, "--lr"),
+    (("train", "--batch-size", 0), 2, "--batch-size: training.batch_size"),
+    (("train", "--set", "training.patience=-1"), 2, "training.patience"),
+    (("train", "--activation", "softplus"), 2, "'sigmoid', 'tanh' or 'relu'"),
+    (("train", "--set", "data.train_size=59000"), 2, "59,000 training and 5,000 validation images"),
+    (("train", "--limit-train", 55_001), 2, "--limit-train: data.limit_train"),
+    (("train", "--device", "cuda"), 2, "training.device: cuda"),
+    (("train", "--seeds", "4-0"), 2, "--seeds 4-0"),
+    (("train", "--name", "../../etc"), 2, "--name: name"),
+    (("train", "--offline", "--data-dir", "nowhere"), 3, "--offline forbids"),
+    (("evaluate", "nope"), 2, "no such run"),
+    (("evaluate", "../nope"), 2, "'..' is not allowed"),
+    (("evaluate", "latest"), 2, "no runs here yet"),
+    (("config", "check", "missing.yaml"), 2, "no such file"),
+    (("data", "check", "--data-dir", "nowhere"), 3, "no such file"),
+    (("frobnicate",), 2, "frobnicate"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "code", "complaint"), BAD_INPUT, ids=lambda value: str(value)[:60])
+def test_bad_input_gets_one_line_and_the_right_exit_code(
+    lenet: Lenet, tmp_path: Path, arguments: tuple[object, ...], code: int, complaint: str
+) -> None:
+    answer = lenet(*arguments)
+    assert answer.code == code
+    assert complaint in " ".join(answer.err.split()).replace(" │", "")
+    assert "Traceback" not in answer.err
+    assert answer.out == ""
+    assert list(tmp_path.glob("runs/*")) == []
+
+
+def test_a_control_character_in_a_name_does_not_reach_the_terminal(lenet: Lenet) -> None:
+    answer = lenet("evaluate", "a\x1b[2Jb\nc")
+    assert answer.err == "error: a\\x1b[2Jb\\nc: no such run. `lenet runs` lists those in runs\n"
+
+
+@pytest.mark.usefixtures("run")
+@pytest.mark.parametrize("split", ["train", "", "Test"])
+def test_a_split_that_does_not_exist_is_refused(lenet: Lenet, split: str) -> None:
+    answer = lenet("evaluate", "latest", "--split", split)
+    assert answer.code == 2
+    assert "expected one of test, val" in answer.err
+
+
+@pytest.mark.parametrize("damage", ["missing", "truncated", "other"])
+def test_damaged_weights_are_named(lenet: Lenet, run: RunDirectory, damage: str) -> None:
+    path = run.model_path
+    match damage:
+        case "missing":
+            path.unlink()
+        case "truncated":
+            path.write_bytes(path.read_bytes()[:1000])
+        case "other":
+            path.write_bytes((path.parent / "state.safetensors").read_bytes())
+    answer = lenet("evaluate", "latest", "--split", "val")
+    assert answer.code == 3
+    assert "model.safetensors" in answer.err
+
+
+def test_a_run_whose_split_was_changed_is_refused(lenet: Lenet, run: RunDirectory) -> None:
+    run.config_path.write_text(run.config_path.read_text().replace("split_seed: 0", "split_seed: 1"))
+    answer = lenet("evaluate", "latest", "--split", "val")
+    assert answer.code == 3
+    assert "another split" in answer.err
+
+
+def test_config_show_names_the_origin_of_each_value(lenet: Lenet, tmp_path: Path) -> None:
+    (tmp_path / "my.yaml").write_text("training:\n  max_epochs: 3\n")
+    shown = lenet("config", "show", "my.yaml", "--set", "seed=4").out
+    assert "max_epochs: 3" in next(line for line in shown.splitlines() if line.endswith("# my.yaml"))
+    assert "seed: 4" in next(line for line in shown.splitlines() if line.endswith("# --set seed=4"))
+    assert "batch_size: 64" in next(line for line in shown.splitlines() if "batch_size" in line)
+
+
+def test_data_check_and_where(lenet: Lenet, mnist_dir: Path) -> None:
+    assert lenet("data", "check").out.count("ok  ") == 4
+    assert lenet("data", "where").out.splitlines()[0] == str(mnist_dir)
+    assert lenet("data", "fetch", "--offline").out.count("was there") == 4
+
+
+def test_describe_prints_the_lectures_numbers(lenet: Lenet) -> None:
+    table = lenet("describe", "--activation", "sigmoid").out
+    for number in ("156", "2,416", "48,120", "10,164", "850", "61,706", "416,520"):
+        assert number in table
+    assert json.loads(lenet("describe", "--json").out)["num_parameters"] == 61_706
+
+
+# What needs a process of its own.
+
+
+def process(*arguments: object, mnist_dir: Path, cwd: Path, **options: Any) -> "subprocess.Popen[str]":
+    environment = {**os.environ, "LENET_DATA_DIR": str(mnist_dir)}
+    environment.pop("LENET_RUNS_DIR", None)
+    command = [sys.executable, "-m", "lenet_mnist", *map(str, arguments)]
+    return subprocess.Popen(
+        command, cwd=cwd, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options
+    )
+
+
+def small_files_only() -> None:
+    """From here on, the operating system refuses to let a file of this process grow beyond 20 kB."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_saves_and_exits_with_its_code(tmp_path: Path, mnist_dir: Path, number: int, code: int) -> None:
+    running = process("train", *QUICK, "--epochs", 10_000, mnist_dir=mnist_dir, cwd=tmp_path)
+    assert running.stderr is not None
+    assert "epoch" in running.stderr.readline()  # the first epoch is done, the second under way
+    running.send_signal(number)
+    out, err = running.communicate(timeout=60)
+    assert running.returncode == code, err
+    run = only_run(tmp_path / "runs")
+    manifest = run.read_manifest()
+    assert manifest.status == "interrupted"
+    assert "Traceback" not in err
+    assert run.state_path.stat().st_mtime_ns > run.history_path.stat().st_mtime_ns
+    assert f"lenet evaluate runs/{run.id}" in out
+
+
+def test_a_reader_that_goes_away_is_no_failure(tmp_path: Path, mnist_dir: Path) -> None:
+    running = process("describe", mnist_dir=mnist_dir, cwd=tmp_path)
+    assert running.stdout is not None
+    running.stdout.close()
+    assert running.stderr is not None
+    with running.stderr:
+        assert running.stderr.read() == ""
+    assert running.wait(60) == 0
+
+
+def test_a_full_disk_while_writing_a_picture_is_named_and_loses_nothing(
+    lenet: Lenet, run: RunDirectory, tmp_path: Path, mnist_dir: Path
+) -> None:
+    lenet("evaluate", "latest", "--split", "val")
+    before = {path: path.read_bytes() for path in run.path.rglob("*") if path.is_file()}
+
+    running = process(
+        "evaluate", "latest", "--split", "val", mnist_dir=mnist_dir, cwd=tmp_path, preexec_fn=small_files_only
+    )
+    _, err = running.communicate(timeout=120)
+    assert running.returncode == 6, err
+    assert "misclassified.png: cannot write" in err or "confusion_matrix.png: cannot write" in err
+    assert "Traceback" not in err
+    after = {path: path.read_bytes() for path in run.path.rglob("*") if path.is_file()}
+    assert after.keys() == before.keys()
+    assert all(after[path] == before[path] for path in before if path.suffix == ".png")
+
+
+def test_a_full_disk_while_training_is_named_and_marks_the_run(tmp_path: Path, mnist_dir: Path) -> None:
+    running = process("train", *QUICK, mnist_dir=mnist_dir, cwd=tmp_path, preexec_fn=small_files_only)
+    _, err = running.communicate(timeout=120)
+    assert running.returncode == 6, err
+    assert "model.safetensors: cannot write" in err
+    assert only_run(tmp_path / "runs").read_manifest().status == "failed"
+    assert len(err.strip().splitlines()) == 1
+
+
+def test_two_trainings_that_start_together_get_a_run_each(tmp_path: Path, mnist_dir: Path) -> None:
+    both = [process("train", *QUICK, "--threads", 1, mnist_dir=mnist_dir, cwd=tmp_path) for _ in range(2)]
+    for running in both:
+        running.communicate(timeout=120)
+        assert running.returncode == 0
+    assert len(list((tmp_path / "runs").iterdir())) == 2

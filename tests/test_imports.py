@@ -1,0 +1,91 @@
+"""Imports run one way, and what may see the test images or pickle is known by name."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+import lenet_mnist
+
+SOURCE = Path(lenet_mnist.__file__).parent
+
+# From the roof to the ground. A room imports only rooms that stand below it, or itself.
+ROOMS = [
+    "__main__",
+    "cli",
+    "reporting",
+    "experiment",
+    "runs",
+    "analysis",
+    "training",
+    "metrics",
+    "data",
+    "model",
+    "randomness",
+    "devices",
+    "config_file",
+    "config",
+    "storage",
+    "signals",
+    "provenance",
+    "errors",
+    "__init__",
+]
+MODULES = sorted(SOURCE.rglob("*.py"))
+
+
+def room_of(path: Path) -> str:
+    return path.relative_to(SOURCE).parts[0].removesuffix(".py")
+
+
+def imported_names(path: Path) -> set[str]:
+    """Return every dotted name that a module imports, those inside functions included."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+def test_every_module_has_a_room() -> None:
+    assert {room_of(path) for path in MODULES} == set(ROOMS)
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(SOURCE)))
+def test_imports_only_go_down(path: Path) -> None:
+    own = ROOMS.index(room_of(path))
+    for name in imported_names(path):
+        if name.startswith("lenet_mnist."):
+            room = name.split(".")[1]
+            assert ROOMS.index(room if room in ROOMS else "__init__") >= own, f"{path.name} imports {name}, above it"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(SOURCE)))
+def test_what_trains_cannot_load_the_test_images(path: Path) -> None:
+    may_load_test_images = {"experiment.py", "mnist.py"}
+    names_it = any(
+        getattr(node, "id", getattr(node, "attr", None)) == "load_test"
+        for node in ast.walk(ast.parse(path.read_text()))
+    ) or any(name.endswith(".load_test") for name in imported_names(path))
+    assert not names_it or path.name in may_load_test_images
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(SOURCE)))
+def test_pickle_is_named_in_one_module_only(path: Path) -> None:
+    dangerous = {"pickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}
+    imports = {name.split(".")[0] for name in imported_names(path)}
+    calls = {ast.unparse(node.func) for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)}
+    assert not calls & {"torch.load", "torch.save", "np.load", "np.save", "eval", "exec"}
+    assert not imports & dangerous or path.name == "packaged_mnist.py"
+
+
+def test_the_command_line_starts_without_torch_and_matplotlib() -> None:
+    import subprocess
+    import sys
+
+    program = "import sys, lenet_mnist.cli; print([m for m in ('torch', 'matplotlib', 'numpy') if m in sys.modules])"
+    finished = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert finished.stdout.strip() == "[]"

@@ -1,0 +1,170 @@
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from lenet_mnist.config import Config
+from lenet_mnist.errors import ConfigError, DataError, StorageError
+from lenet_mnist.runs import HistoryWriter, Manifest, RunDirectory, create_run, find_run, list_runs, read_csv
+from lenet_mnist.training.loop import EpochRow, StepRow
+
+NOW = datetime(2026, 11, 23, 20, 15, 0, tzinfo=UTC)
+
+
+def manifest() -> Manifest:
+    return Manifest(
+        command="lenet train",
+        created="2026-11-23T20:15:00+00:00",
+        data_source="mnist",
+        data_files={},
+        split_sha256="0" * 64,
+        versions={},
+        git=None,
+        machine="",
+        device="cpu",
+        threads=2,
+    )
+
+
+def make_run(runs_dir: Path, name: str = "relu", now: datetime = NOW) -> RunDirectory:
+    run = create_run(runs_dir, Config(name=name), now)
+    run.write_manifest(manifest())
+    return run
+
+
+@contextmanager
+def without_privileges() -> Iterator[None]:
+    """Root may write everywhere: be nobody for a while, or a read-only directory is no test."""
+    if os.geteuid() != 0:
+        yield
+        return
+    os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+
+
+def test_fifty_runs_of_one_second_get_fifty_directories(tmp_path: Path) -> None:
+    assert len({create_run(tmp_path, Config(), NOW).id for _ in range(50)}) == 50
+
+
+def test_an_id_says_when_and_what(tmp_path: Path) -> None:
+    assert create_run(tmp_path, Config(name="my-run"), NOW).id.startswith("20261123-201500-my-run-")
+
+
+def test_the_configuration_in_a_run_is_the_one_that_made_it(tmp_path: Path) -> None:
+    config = Config.model_validate({"seed": 7, "training": {"learning_rate": 1e-5}})
+    assert create_run(tmp_path, config, NOW).read_config() == config
+
+
+def test_a_manifest_comes_back_as_it_was_written(tmp_path: Path) -> None:
+    assert make_run(tmp_path).read_manifest() == manifest()
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"schema_version": 1}', '{"schema_version": 2}', "\xff"])
+def test_a_damaged_manifest_is_named(tmp_path: Path, text: str) -> None:
+    run = make_run(tmp_path)
+    run.manifest_path.write_text(text, encoding="latin-1")
+    with pytest.raises(DataError, match=r"manifest\.json"):
+        run.read_manifest()
+
+
+def test_a_run_is_found_by_path_by_id_and_as_the_latest(tmp_path: Path) -> None:
+    older = make_run(tmp_path, now=NOW.replace(year=2025))
+    newer = make_run(tmp_path)
+    assert find_run(str(older.path), tmp_path) == older
+    assert find_run(older.id, tmp_path) == older
+    assert find_run("latest", tmp_path) == newer
+    assert list_runs(tmp_path) == [newer, older]
+
+
+def test_what_is_no_run_is_not_listed(tmp_path: Path) -> None:
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "20261123-201500-relu-0000").mkdir()
+    (tmp_path / "20261123-201500-relu-0001").write_text("")
+    assert list_runs(tmp_path) == []
+    assert list_runs(tmp_path / "nowhere") == []
+
+
+@pytest.mark.parametrize(
+    ("argument", "complaint"),
+    [
+        ("nope", "no such run"),
+        ("latest", "no runs here yet"),
+        ("../x", r"'\.\.' is not allowed"),
+        ("a/../b", r"'\.\.' is not allowed"),
+        ("file", "is a file"),
+        ("directory", r"no manifest\.json"),
+        ("x" * 5000, "cannot be the name of a run"),
+        ("nul\0character", "no such run"),
+    ],
+)
+def test_what_is_no_run_is_refused_with_the_reason(tmp_path: Path, argument: str, complaint: str) -> None:
+    (tmp_path / "file").write_text("")
+    (tmp_path / "directory").mkdir()
+    with pytest.raises(ConfigError, match=complaint):
+        find_run(argument, tmp_path)
+
+
+def test_a_runs_directory_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    read_only = tmp_path / "runs"
+    read_only.mkdir()
+    tmp_path.chmod(0o755)
+    read_only.chmod(0o555)
+    with without_privileges(), pytest.raises(StorageError, match="runs"):
+        create_run(read_only, Config(), NOW)
+    assert list(read_only.iterdir()) == []
+
+
+def test_a_file_where_the_runs_directory_should_be_is_named(tmp_path: Path) -> None:
+    (tmp_path / "runs").write_text("precious")
+    with pytest.raises(StorageError, match="runs"):
+        create_run(tmp_path / "runs", Config(), NOW)
+    assert (tmp_path / "runs").read_text() == "precious"
+
+
+def epoch_row(epoch: int) -> EpochRow:
+    return EpochRow(epoch, epoch * 10, 0.1 / 3, 1e-17, 0.99, 0.1, 2 / 3, 1.5)
+
+
+def test_history_is_read_back_to_the_last_bit(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    history = HistoryWriter(run)
+    rows = [epoch_row(1), epoch_row(2)]
+    for row in rows:
+        history.add_epoch(row)
+    assert run.read_history() == rows  # also while training goes on
+    history.close()
+
+
+def test_steps_are_kept_up_to_200_and_then_every_20th(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    history = HistoryWriter(run)
+    for step in range(1, 301):
+        history.add_step(StepRow(step, 1, 0.1, 2.3, 1.0))
+    history.close()
+    assert [int(row["step"]) for row in read_csv(run.steps_path)] == [*range(1, 201), 220, 240, 260, 280, 300]
+
+
+def test_a_history_is_never_begun_twice(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    HistoryWriter(run).close()
+    with pytest.raises(StorageError, match=r"history\.csv"):
+        HistoryWriter(run)
+
+
+@pytest.mark.parametrize("text", ["epoch,step\n1,x\n", "a,b\n1,2\n", "epoch,step,lr\n1,2,3,4,5\n", "\0\n1\n"])
+def test_a_damaged_history_is_named(tmp_path: Path, text: str) -> None:
+    run = make_run(tmp_path)
+    run.history_path.write_text(text)
+    with pytest.raises(DataError, match=r"history\.csv"):
+        run.read_history()
+
+
+def test_looks_at_the_test_set_are_counted(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    assert [run.add_test_look(NOW) for _ in range(3)] == [1, 2, 3]
