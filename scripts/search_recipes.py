@@ -11,23 +11,23 @@ import json
 import time
 from pathlib import Path
 from statistics import mean
+from typing import Any
 
 import torch
-from rich.console import Console
 
-from lenet_mnist.cli import DEFAULT_DATA_DIR
+from common import Journal, data_access
 from lenet_mnist.config import Config
-from lenet_mnist.data.mnist import DataAccess, load_train_val
+from lenet_mnist.data.mnist import load_train_val
+from lenet_mnist.data.sets import TrainVal
 from lenet_mnist.devices import set_threads
-from lenet_mnist.reporting.progress import FetchProgress
-from lenet_mnist.training.loop import start_training, train
+from lenet_mnist.training.loop import EpochRow, start_training, train
 
 SEEDS = (1000, 1001)
 
 
 def arm(
     activation: str, epochs: int, optimizer: str, rate: float, warmup: float = 0.1, weight_decay: float = 0.0
-) -> dict:
+) -> dict[str, Any]:
     """Return what an arm sets, beside SGD's momentum of 0.9, batches of 64 and a linear schedule."""
     return {
         "model": {"activation": activation},
@@ -58,47 +58,35 @@ ARMS = [
     arm("tanh", 10, "sgd", 0.03, weight_decay=5e-4),
     arm("sigmoid", 12, "sgd", 0.2),
     arm("sigmoid", 12, "sgd", 0.4),
-    arm("sigmoid", 12, "sgd", 0.4, weight_decay=1e-4),
     arm("sigmoid", 12, "adam", 0.003),
-    arm("sigmoid", 12, "adam", 0.006),
 ]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--journal", type=Path, required=True)
-    parser.add_argument("--data-dir", type=Path, default=DEFAULT_DATA_DIR)
-    arguments = parser.parse_args()
-    journal = arguments.journal
-    done = {}
-    if journal.exists():
-        for line in journal.read_text().splitlines():
-            entry = json.loads(line)
-            done[json.dumps(entry["arm"]), entry["seed"]] = entry
+    journal = Journal(parser.parse_args().journal)
     set_threads(None)
-    data = load_train_val(Config().data, DataAccess(arguments.data_dir, False, FetchProgress(Console(stderr=True))))
+    data = load_train_val(Config().data, data_access())
     for changes in ARMS:
-        entries = []
+        results = []
         for seed in SEEDS:
-            key = json.dumps(changes), seed
-            if key not in done:
-                config = Config.model_validate({"seed": seed, **changes})
-                done[key] = {"arm": changes, "seed": seed, **run(config, data)}
-                with journal.open("a") as file:
-                    file.write(json.dumps(done[key]) + "\n")
-            entries.append(done[key])
+            key = {"arm": changes, "seed": seed}
+            if journal.get(key) is None:
+                journal.add(key, run(Config.model_validate({"seed": seed, **changes}), data))
+            results.append(journal.get(key))
         print(
-            f"{json.dumps(changes['model']['activation'])} {json.dumps(changes['training'])}: "
-            f"validation loss {mean(e['val_loss'] for e in entries):.4f}, "
-            f"accuracy {mean(e['val_accuracy'] for e in entries):.2%}, "
-            f"loss after epoch 1 {max(e['first_loss'] for e in entries):.3f} at worst, "
-            f"{mean(e['seconds'] for e in entries):.0f} s",
+            f"{changes['model']['activation']} {json.dumps(changes['training'])}: "
+            f"validation loss {mean(result['val_loss'] for result in results):.4f}, "
+            f"accuracy {mean(result['val_accuracy'] for result in results):.2%}, "
+            f"loss after epoch 1 {max(result['first_loss'] for result in results):.3f} at worst, "
+            f"{mean(result['seconds'] for result in results):.0f} s",
             flush=True,
         )
 
 
-def run(config: Config, data) -> dict:
-    rows = []
+def run(config: Config, data: TrainVal) -> dict[str, Any]:
+    rows: list[EpochRow] = []
     started = time.perf_counter()
     state = start_training(config, data, torch.device("cpu"))
     result = train(config, data, state, on_step=lambda _: False, on_epoch=rows.append)

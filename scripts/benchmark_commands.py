@@ -1,0 +1,54 @@
+"""Time whole commands, as a user waits for them: the seconds in README.md.
+
+    python scripts/benchmark_commands.py
+
+Prints the median of several runs of `lenet --help`, of loading and verifying MNIST's four files inside a process, and of
+`lenet train --config configs/relu.yaml` followed by `lenet evaluate latest`, which is `make train`.
+"""
+
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+
+from common import data_access
+from lenet_mnist.data.mnist import ALL_FILES, read_verified
+from lenet_mnist.provenance import machine, versions
+
+LENET = [sys.executable, "-m", "lenet_mnist"]
+RELU = Path(__file__).parent.parent / "configs" / "relu.yaml"
+
+
+def seconds(action: Callable[[], object], runs: int) -> str:
+    times = []
+    for _ in range(runs):
+        started = time.perf_counter()
+        action()
+        times.append(time.perf_counter() - started)
+    return f"{median(times):.2f} s (median of {runs}; {min(times):.2f} to {max(times):.2f})"
+
+
+def command(*arguments: str) -> None:
+    subprocess.run([*LENET, *arguments], check=True, capture_output=True)
+
+
+def train_and_evaluate() -> None:
+    with tempfile.TemporaryDirectory() as directory:
+        command("train", "--config", str(RELU), "--runs-dir", directory)
+        command("evaluate", "latest", "--runs-dir", directory)
+
+
+def main() -> None:
+    directory = data_access().directory
+    print(f"{machine()}; {versions()}")
+    print("lenet --help:", seconds(lambda: command("--help"), 11))
+    print("load and verify the four files:", seconds(lambda: [read_verified(f, directory) for f in ALL_FILES], 11))
+    print("lenet describe (start-up with torch):", seconds(lambda: command("describe"), 5))
+    print("make train, installed:", seconds(train_and_evaluate, 3))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,206 @@
+from collections.abc import Callable
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from lenet_mnist.config import Activation
+from lenet_mnist.data.sets import TrainVal
+from lenet_mnist.model.initialisation import initialise
+from lenet_mnist.model.lenet import LeNet, activate, feature_map_sizes
+
+Array = npt.NDArray[np.float64]
+
+FORMULAS: dict[Activation, Callable[[Array], Array]] = {
+    Activation.SIGMOID: lambda x: 1 / (1 + np.exp(-x)),
+    Activation.TANH: lambda x: (np.exp(x) - np.exp(-x)) / (np.exp(x) + np.exp(-x)),
+    Activation.RELU: lambda x: np.where(x > 0, x, 0.0),
+}
+LECTURES_POOLING = ([[12, 20, 30, 0], [8, 12, 2, 0], [34, 70, 37, 4], [112, 100, 25, 12]], [[20, 30], [112, 37]])
+
+
+def drawn(activation: Activation, num_classes: int = 10, image_size: int = 28) -> LeNet:
+    """A network in double precision with every parameter drawn, so that no bias and no output weight is zero."""
+    network = LeNet(activation, num_classes, image_size)
+    generator = torch.Generator().manual_seed(7)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.normal_(0, 0.3, generator=generator)
+    return network.double()
+
+
+def pictures(num_images: int, size: int = 28) -> Tensor:
+    return torch.randn(num_images, 1, size, size, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+
+
+def convolution(image: Array, weights: Array, biases: Array) -> Array:
+    """The lecture's F(i,j,c) = b_c + sum_m sum_n sum_k I(i+m, j+n, k) w_c(m,n,k), letter by letter."""
+    num_m, num_n, _, num_maps = weights.shape
+    height, width = image.shape[0] - num_m + 1, image.shape[1] - num_n + 1
+    result = np.empty((height, width, num_maps))
+    for i in range(height):
+        for j in range(width):
+            for c in range(num_maps):
+                result[i, j, c] = biases[c] + (image[i : i + num_m, j : j + num_n] * weights[..., c]).sum()
+    return result
+
+
+def pooling(maps: Array) -> Array:
+    """The largest of each 2x2 square; a last row or column without a partner is left out."""
+    height, width = maps.shape[0] // 2, maps.shape[1] // 2
+    return np.array([[maps[2 * i : 2 * i + 2, 2 * j : 2 * j + 2].max(axis=(0, 1)) for j in range(width)]
+                     for i in range(height)])  # fmt: skip
+
+
+def of_lecture(weight: Tensor) -> Array:
+    """Torch's order c,k,m,n of a kernel's indices in the lecture's m,n,k,c."""
+    return weight.detach().numpy().transpose(2, 3, 1, 0)
+
+
+def lecture_forward(network: LeNet, image: Array) -> Array:
+    """One image through LeNet in the lecture's order: convolution, activation, pooling; indices i,j,c."""
+    act = FORMULAS[network.activation]
+    values = {name: value.detach().numpy() for name, value in network.named_parameters()}
+    x = np.pad(image, ((2, 2), (2, 2), (0, 0)))
+    x = pooling(act(convolution(x, of_lecture(network.c1.weight), values["c1.bias"])))
+    x = pooling(act(convolution(x, of_lecture(network.c3.weight), values["c3.bias"])))
+    x = x.transpose(2, 0, 1).ravel()
+    x = act(values["c5.weight"] @ x + values["c5.bias"])
+    x = act(values["f6.weight"] @ x + values["f6.bias"])
+    return values["output.weight"] @ x + values["output.bias"]
+
+
+def test_c1_computes_the_lectures_formula() -> None:
+    network = drawn(Activation.RELU)
+    images = pictures(2)
+    found = network.c1(images).detach().numpy()
+    for image, maps in zip(images.numpy(), found, strict=True):
+        padded = np.pad(image.transpose(1, 2, 0), ((2, 2), (2, 2), (0, 0)))
+        expected = convolution(padded, of_lecture(network.c1.weight), network.c1.bias.detach().numpy())
+        np.testing.assert_allclose(maps.transpose(1, 2, 0), expected, rtol=0, atol=1e-12)
+
+
+def test_c3_computes_the_lectures_formula_over_all_six_maps() -> None:
+    network = drawn(Activation.RELU)
+    maps_in = torch.randn(2, 6, 14, 14, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    found = network.c3(maps_in).detach().numpy()
+    for maps, result in zip(maps_in.numpy(), found, strict=True):
+        weights, biases = of_lecture(network.c3.weight), network.c3.bias.detach().numpy()
+        expected = convolution(maps.transpose(1, 2, 0), weights, biases)
+        np.testing.assert_allclose(result.transpose(1, 2, 0), expected, rtol=0, atol=1e-12)
+
+
+def test_pooling_gives_the_lectures_example() -> None:
+    """C1 is made to hand the example through: its only weight picks the pixel, and C3's does the same."""
+    example, expected = LECTURES_POOLING
+    network = LeNet(Activation.RELU, 10, 28)
+    with torch.no_grad():
+        for layer in (network.c1, network.c3):
+            layer.weight.zero_()
+            layer.bias.zero_()
+        network.c1.weight[0, 0, 2, 2] = 1
+        network.c3.weight[0, 0, 0, 0] = 1
+    images = torch.zeros(1, 1, 28, 28)
+    images[0, 0, :4, :4] = torch.tensor(example)
+    seen: list[Tensor] = []
+    network.c3.register_forward_pre_hook(lambda _module, inputs: seen.append(inputs[0]))
+    network.features(images)
+    assert seen[0][0, 0, :2, :2].tolist() == expected
+    assert pooling(np.array(example, dtype=float)[..., None])[..., 0].tolist() == expected
+
+
+@pytest.mark.parametrize(("num_classes", "image_size"), [(10, 28), (3, 12), (4, 29)])
+@pytest.mark.parametrize("activation", Activation)
+def test_the_network_computes_what_the_lecture_draws(activation: Activation, num_classes: int, image_size: int) -> None:
+    network, images = drawn(activation, num_classes, image_size), pictures(2, image_size)
+    expected = [lecture_forward(network, image.transpose(1, 2, 0)) for image in images.numpy()]
+    np.testing.assert_allclose(network(images).detach().numpy(), expected, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("batch_size", [1, 7, 64])
+@pytest.mark.parametrize("activation", Activation)
+def test_pooling_before_the_activation_changes_no_bit(small: TrainVal, activation: Activation, batch_size: int) -> None:
+    network = initialise(LeNet(activation, 10, 28), torch.Generator().manual_seed(0))
+
+    def in_lectures_order(images: Tensor) -> Tensor:
+        x = F.max_pool2d(activate(network.c1(images), activation), 2)
+        return F.max_pool2d(activate(network.c3(x), activation), 2)
+
+    batches = torch.split(small.normalization.apply(small.train.images[:128]), batch_size)
+    with torch.no_grad():
+        num_different = sum(int((network.features(b) != in_lectures_order(b)).sum()) for b in batches)
+    assert num_different == 0
+
+
+@pytest.mark.parametrize("activation", Activation)
+def test_activations_are_the_lectures_functions(activation: Activation) -> None:
+    x = torch.linspace(-6, 6, 241, dtype=torch.float64)
+    np.testing.assert_allclose(activate(x, activation).numpy(), FORMULAS[activation](x.numpy()), rtol=1e-12, atol=1e-15)
+
+
+@given(st.lists(st.lists(st.floats(-1e4, 1e4, width=32), min_size=10, max_size=10), min_size=1, max_size=20))
+def test_softmax_is_a_distribution_and_keeps_the_predicted_class(values: list[list[float]]) -> None:
+    logits = torch.tensor(values, dtype=torch.float64)
+    probabilities = logits.softmax(dim=1)
+    assert ((probabilities >= 0) & (probabilities <= 1)).all()
+    torch.testing.assert_close(probabilities.sum(dim=1), torch.ones(len(values), dtype=torch.float64))
+    at_the_prediction = probabilities.gather(1, logits.argmax(dim=1, keepdim=True)).squeeze(1)
+    assert torch.equal(at_the_prediction, probabilities.amax(dim=1))
+
+
+@pytest.mark.parametrize("activation", [Activation.TANH, Activation.RELU])  # an untrained sigmoid says one class to all
+def test_the_network_returns_logits_whose_softmax_predicts_the_same(small: TrainVal, activation: Activation) -> None:
+    network = drawn(activation).float()
+    logits = network(small.normalization.apply(small.val.images))
+    assert not torch.allclose(logits.sum(dim=1), torch.ones(len(logits)))
+    assert torch.equal(logits.softmax(dim=1).argmax(dim=1), logits.argmax(dim=1))
+    assert len(logits.argmax(dim=1).unique()) > 1
+
+
+def test_an_image_gets_its_answer_whatever_stands_beside_it() -> None:
+    network, images = drawn(Activation.TANH), pictures(5)
+    together = network(images)
+    assert together.shape == (5, 10)
+    alone = torch.cat([network(image[None]) for image in images])
+    torch.testing.assert_close(together, alone, rtol=0, atol=1e-12)
+
+
+def test_no_image_gives_no_answer() -> None:
+    assert drawn(Activation.RELU)(pictures(0)).shape == (0, 10)
+
+
+@pytest.mark.parametrize(
+    "shape", [(28, 28), (1, 28, 28), (3, 28, 28), (2, 3, 28, 28), (2, 1, 27, 28), (2, 1, 28, 32), (2, 1, 28, 28, 1)]
+)
+def test_images_of_another_shape_are_refused_with_both_shapes(shape: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match="images have shape") as refusal:
+        drawn(Activation.RELU)(torch.zeros(shape, dtype=torch.float64))
+    assert str(refusal.value) == f"images have shape {shape}, expected (N, 1, 28, 28)"
+
+
+@pytest.mark.parametrize("image_size", [-28, 0, 1, 11])
+def test_images_too_small_for_a_feature_map_are_refused(image_size: int) -> None:
+    with pytest.raises(ValueError, match=f"image_size is {image_size}, .*at least 12 x 12"):
+        LeNet(Activation.RELU, 10, image_size)
+
+
+@pytest.mark.parametrize("num_classes", [-1, 0, 1])
+def test_fewer_than_two_classes_are_refused(num_classes: int) -> None:
+    with pytest.raises(ValueError, match=f"num_classes is {num_classes}, .*at least 2"):
+        LeNet(Activation.RELU, num_classes, 28)
+
+
+@pytest.mark.parametrize(("image_size", "sizes"), [(28, (28, 14, 10, 5)), (32, (32, 16, 12, 6)), (12, (12, 6, 2, 1))])
+def test_feature_map_sizes(image_size: int, sizes: tuple[int, int, int, int]) -> None:
+    assert feature_map_sizes(image_size) == sizes
+
+
+def test_building_a_network_leaves_the_global_generator_untouched() -> None:
+    before = torch.get_rng_state()
+    LeNet(Activation.RELU, 10, 28)
+    assert torch.equal(torch.get_rng_state(), before)
