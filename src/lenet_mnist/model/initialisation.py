@@ -6,9 +6,9 @@
 | relu          | Kaiming: U(-a, a), a^2 = 6 / in      | 0                           | 0      |
 
 `in` and `out` count the connections of a unit: for a convolution, channels x 5 x 5. Kaiming keeps the scale of the
-signal through a ReLU, but max pooling raises it, so that an output layer of usual size would start at a loss of 3 to 6
-nats, sure of random answers. Zeros there start every network at exactly ln K, the loss of guessing; its own gradient is
-not zero, so that the first update sets it going. For sigmoid this is deliberately the plain Glorot of the textbooks: an
+signal through a ReLU, but max pooling raises it, so that with an output layer of the usual size the network would start
+sure of random answers, far above the loss of guessing (scripts/measure_initial_loss.py). Zeros there start every network
+at exactly ln K; the gradient of these zeros is not zero, so that the first update sets them going. For sigmoid this is deliberately the plain Glorot of the textbooks: an
 initialisation made for the sigmoid would hide the lesson about its vanishing gradients (lecture point 5).
 
 Source: Glorot and Bengio, "Understanding the difficulty of training deep feedforward neural networks", AISTATS 2010,

@@ -1,0 +1,136 @@
+import math
+from collections.abc import Sequence
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lenet_mnist.training.early_stopping import EarlyStopping, label_entropy
+
+LN10 = math.log(10)
+LOSS = st.sampled_from([0.1, 0.2, 0.2001, 1.0, 2.0, 2.25, 2.26, LN10, 2.34, 2.36, math.nan, math.inf]) | st.floats(0, 5)
+LOSSES = st.lists(LOSS, max_size=40)
+
+
+def after(losses: Sequence[float], patience: int | None = 3, min_delta: float = 0.0) -> EarlyStopping:
+    stopping = EarlyStopping(patience, min_delta, LN10)
+    for epoch, loss in enumerate(losses, start=1):
+        stopping = stopping.after(epoch, loss)
+    return stopping
+
+
+def best(losses: Sequence[float]) -> tuple[int, float]:
+    """The naive reference: look at all of them, and take the first of the smallest."""
+    smallest = min((loss for loss in losses if loss < math.inf), default=math.inf)
+    return (losses.index(smallest) + 1 if smallest < math.inf else 0), smallest
+
+
+def num_waiting(losses: Sequence[float], min_delta: float) -> int:
+    """The naive reference: epochs since the last improvement, without those of rest at guessing before any learning."""
+    improvements = [-1]
+    level = math.inf
+    for place, loss in enumerate(losses):
+        if loss < level - min_delta:
+            improvements.append(place)
+            level = loss
+
+    def is_rest_at_guessing(place: int) -> bool:
+        has_learnt = any(loss < 0.98 * LN10 for loss in losses[: place + 1])
+        return not has_learnt and 0.98 * LN10 <= losses[place] <= 1.02 * LN10
+
+    return sum(not is_rest_at_guessing(place) for place in range(improvements[-1] + 1, len(losses)))
+
+
+@given(LOSSES, st.sampled_from([0.0, 0.05, 1.0]))
+def test_the_best_epoch_is_the_first_of_the_smallest_loss(losses: list[float], min_delta: float) -> None:
+    known = after(losses, min_delta=min_delta)
+    assert (known.best_epoch, known.best_loss) == best(losses)
+
+
+@given(LOSSES, st.integers(1, 6), st.sampled_from([0.0, 0.05, 1.0]))
+def test_patience_is_used_up_as_in_the_naive_reference(losses: list[float], patience: int, min_delta: float) -> None:
+    for length in range(len(losses) + 1):
+        expected = num_waiting(losses[:length], min_delta)
+        known = after(losses[:length], patience, min_delta)
+        assert known.num_waiting == expected
+        assert known.should_stop == (expected >= patience)
+
+
+@given(LOSSES)
+def test_without_patience_it_never_stops(losses: list[float]) -> None:
+    known = after(losses, patience=None)
+    assert not known.should_stop
+    assert (known.best_epoch, known.best_loss) == best(losses)
+
+
+def test_nothing_is_known_before_the_first_epoch() -> None:
+    known = after([])
+    assert (known.best_epoch, known.best_loss, known.should_stop) == (0, math.inf, False)
+
+
+def test_the_first_of_equal_losses_is_the_best() -> None:
+    assert after([0.5, 0.2, 0.2, 0.3, 0.2]).best_epoch == 2
+
+
+def test_it_stops_after_as_many_epochs_without_improvement_as_it_has_patience() -> None:
+    assert not after([1.0, 0.5, 0.6, 0.6], patience=3).should_stop
+    assert after([1.0, 0.5, 0.6, 0.6, 0.5], patience=3).should_stop
+
+
+def test_an_improvement_renews_the_patience() -> None:
+    assert not after([1.0, 1.1, 1.1, 0.9, 1.1, 1.1], patience=3).should_stop
+
+
+def test_a_fall_smaller_than_min_delta_is_the_best_but_uses_up_patience() -> None:
+    known = after([1.0, 0.96, 0.92], patience=2, min_delta=0.1)
+    assert (known.best_epoch, known.best_loss) == (3, 0.92)
+    assert known.should_stop
+
+
+def test_small_falls_add_up_to_an_improvement() -> None:
+    assert after([1.0, 0.96, 0.92, 0.88], patience=3, min_delta=0.1).num_waiting == 0
+
+
+def test_resting_at_guessing_before_learning_does_not_use_up_patience() -> None:
+    known = after([LN10, *[LN10 + 0.001] * 50], patience=2)
+    assert (known.num_waiting, known.should_stop, known.best_epoch) == (0, False, 1)
+
+
+def test_resting_at_guessing_after_learning_uses_up_patience() -> None:
+    assert after([LN10, 2.0, LN10, LN10], patience=2).should_stop
+
+
+@pytest.mark.parametrize("loss", [1.03 * LN10, 3.0, math.inf, math.nan])
+def test_a_loss_worse_than_guessing_uses_up_patience(loss: float) -> None:
+    assert after([LN10, loss, loss], patience=2).should_stop
+
+
+@pytest.mark.parametrize("loss", [math.nan, math.inf])
+def test_a_loss_that_is_no_number_never_becomes_the_best(loss: float) -> None:
+    assert after([loss, loss]).best_epoch == 0
+    assert after([loss, 0.5, loss]).best_epoch == 2
+
+
+def test_a_value_is_left_as_it_was() -> None:
+    start = EarlyStopping(3, 0.0, LN10)
+    start.after(1, 0.5)
+    assert start == EarlyStopping(3, 0.0, LN10)
+
+
+@pytest.mark.parametrize(
+    ("counts", "entropy"),
+    [
+        ([10] * 10, LN10),
+        ([500], 0.0),
+        ([0, 7, 0], 0.0),
+        ([1, 1, 0], math.log(2)),
+        ([3, 1], 2 * math.log(2) - 0.75 * math.log(3)),
+    ],
+)
+def test_entropy_of_labels(counts: list[int], entropy: float) -> None:
+    assert label_entropy(counts) == pytest.approx(entropy, abs=1e-15)
+
+
+@given(st.lists(st.integers(0, 1000), min_size=2, max_size=12).filter(any))
+def test_entropy_lies_between_none_and_that_of_equal_counts(counts: list[int]) -> None:
+    assert -1e-12 <= label_entropy(counts) <= math.log(len(counts)) + 1e-12
