@@ -57,8 +57,9 @@ class Answer(NamedTuple):
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _two_threads() -> None:
-    torch.set_num_threads(2)
+def _one_thread() -> None:
+    """Two threads wait for each other in a busy loop, which takes very long where another program is at work."""
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")
@@ -85,7 +86,7 @@ def small(access: DataAccess) -> TrainVal:
 def template_run(tmp_path_factory: pytest.TempPathFactory, access: DataAccess) -> Path:
     """A finished run on 1,000 images, trained once; tests work on copies of it."""
     config = Config.model_validate(
-        {"data": {"limit_train": 1000, "val_size": 500}, "training": {"max_epochs": 2, "batch_size": 32}}
+        {"data": {"limit_train": 1000, "val_size": 500}, "training": {"max_epochs": 2, "batch_size": 32, "threads": 1}}
     )
     runs_dir = tmp_path_factory.mktemp("template")
     (run,) = train_seeds(config, None, runs_dir, access, Nobody())

@@ -17,7 +17,7 @@ from lenet_mnist import cli
 from lenet_mnist.runs import RunDirectory, read_csv
 
 Lenet = Callable[..., Any]
-QUICK = ("--limit-train", 1000, "--epochs", 1, "--set", "data.val_size=500")
+QUICK = ("--limit-train", 1000, "--epochs", 1, "--set", "data.val_size=500", "--threads", 1)
 SNAPSHOT = Path(__file__).parent / "cli_options.txt"
 
 
@@ -106,12 +106,12 @@ def test_min_accuracy_decides_the_exit_code(lenet: Lenet) -> None:
 def test_the_same_seed_gives_the_same_weights_wherever_it_runs(
     lenet: Lenet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first = json.loads(lenet("train", *QUICK, "--threads", 1, "--json").out)["runs"][0]
+    first = json.loads(lenet("train", *QUICK, "--json").out)["runs"][0]
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
     monkeypatch.setenv("FORCE_COLOR", "1")  # rich then believes that it writes to a terminal, and shows its bar
-    second = json.loads(lenet("train", *QUICK, "--threads", 1, "--name", "other", "--json").out)["runs"][0]
-    third = json.loads(lenet("train", *QUICK, "--threads", 1, "--seed", 1, "--json").out)["runs"][0]
+    second = json.loads(lenet("train", *QUICK, "--name", "other", "--json").out)["runs"][0]
+    third = json.loads(lenet("train", *QUICK, "--seed", 1, "--json").out)["runs"][0]
     assert first["weights_sha256"] == second["weights_sha256"] != third["weights_sha256"]
 
 
@@ -333,7 +333,7 @@ def test_a_full_disk_while_training_is_named_and_marks_the_run(tmp_path: Path, m
 
 
 def test_two_trainings_that_start_together_get_a_run_each(tmp_path: Path, mnist_dir: Path) -> None:
-    both = [process("train", *QUICK, "--threads", 1, mnist_dir=mnist_dir, cwd=tmp_path) for _ in range(2)]
+    both = [process("train", *QUICK, mnist_dir=mnist_dir, cwd=tmp_path) for _ in range(2)]
     for running in both:
         running.communicate(timeout=120)
         assert running.returncode == 0
