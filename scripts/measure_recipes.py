@@ -19,7 +19,7 @@ from lenet_mnist import provenance
 from lenet_mnist.config import Config
 from lenet_mnist.config_file import load_config, parse_seeds
 from lenet_mnist.data.mnist import DataAccess, load_train_val
-from lenet_mnist.experiment import evaluate_run, train_run
+from lenet_mnist.experiment import evaluate_run, require_all_finished, train_run
 from lenet_mnist.reporting.progress import TrainingProgress
 from lenet_mnist.reporting.summaries import aligned
 
@@ -64,6 +64,7 @@ def measure(config: Config, access: DataAccess) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as directory:
         data = load_train_val(config.data, access)
         run = train_run(config, data, Path(directory), TrainingProgress(Console(stderr=True)))
+        require_all_finished([run])
         history = run.directory.read_history()
         seen = evaluate_run(run.directory, "test", access, None, None)
         return {

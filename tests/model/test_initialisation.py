@@ -1,5 +1,4 @@
 import math
-from collections.abc import Iterator
 
 import pytest
 import torch
@@ -16,15 +15,6 @@ LAYERS = ("c1", "c3", "c5", "f6", "output")
 CONNECTIONS = {"c1": (25, 150), "c3": (150, 400), "c5": (400, 120), "f6": (120, 84), "output": (84, 10)}  # in, out
 UNIFORM = [(activation, layer) for activation in Activation for layer in LAYERS
            if (activation, layer) != (Activation.RELU, "output")]  # fmt: skip
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread() -> Iterator[None]:
-    """Two threads wait for each other in a busy loop: 50 times as long when another program is at work."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def network_of(activation: Activation, seed: int = 0) -> LeNet:

@@ -114,5 +114,5 @@ def test_operations_are_written_with_their_sizes() -> None:
 
 
 def test_images_too_small_for_a_map_have_no_table() -> None:
-    with pytest.raises(ValueError, match="image_size is 11.*at least 12 x 12"):
+    with pytest.raises(ValueError, match=r"image_size is 11.*at least 12 x 12"):
         table(image_size=11)

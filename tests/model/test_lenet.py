@@ -5,7 +5,7 @@ import numpy.typing as npt
 import pytest
 import torch
 import torch.nn.functional as F
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -13,6 +13,10 @@ from lenet_mnist.config import Activation
 from lenet_mnist.data.sets import TrainVal
 from lenet_mnist.model.initialisation import initialise
 from lenet_mnist.model.lenet import LeNet, activate, feature_map_sizes
+
+every_time_the_same = settings(
+    derandomize=True, database=None, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
 
 Array = npt.NDArray[np.float64]
 
@@ -124,7 +128,7 @@ def test_the_network_computes_what_the_lecture_draws(activation: Activation, num
 
 @pytest.mark.parametrize("batch_size", [1, 7, 64])
 @pytest.mark.parametrize("activation", Activation)
-def test_pooling_before_the_activation_changes_no_bit(small: TrainVal, activation: Activation, batch_size: int) -> None:
+def test_pooling_before_the_activation_changes_nothing(small: TrainVal, activation: Activation, batch_size: int) -> None:
     network = initialise(LeNet(activation, 10, 28), torch.Generator().manual_seed(0))
 
     def in_lectures_order(images: Tensor) -> Tensor:
@@ -132,9 +136,11 @@ def test_pooling_before_the_activation_changes_no_bit(small: TrainVal, activatio
         return F.max_pool2d(activate(network.c3(x), activation), 2)
 
     batches = torch.split(small.normalization.apply(small.train.images[:128]), batch_size)
+    # torch's sigmoid gives one number another last bit at another place of a tensor; the others agree to the bit.
+    tolerance = 3e-7 if activation is Activation.SIGMOID else 0
     with torch.no_grad():
-        num_different = sum(int((network.features(b) != in_lectures_order(b)).sum()) for b in batches)
-    assert num_different == 0
+        for batch in batches:
+            torch.testing.assert_close(network.features(batch), in_lectures_order(batch), rtol=tolerance, atol=0)
 
 
 @pytest.mark.parametrize("activation", Activation)
@@ -143,6 +149,7 @@ def test_activations_are_the_lectures_functions(activation: Activation) -> None:
     np.testing.assert_allclose(activate(x, activation).numpy(), FORMULAS[activation](x.numpy()), rtol=1e-12, atol=1e-15)
 
 
+@every_time_the_same
 @given(st.lists(st.lists(st.floats(-1e4, 1e4, width=32), min_size=10, max_size=10), min_size=1, max_size=20))
 def test_softmax_is_a_distribution_and_keeps_the_predicted_class(values: list[list[float]]) -> None:
     logits = torch.tensor(values, dtype=torch.float64)

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from lenet_mnist.analysis.intervals import Interval, wilson_interval
 from lenet_mnist.data.batches import EVALUATION_CHUNK, evaluation_batches
 from lenet_mnist.data.sets import ImageSet
+from lenet_mnist.errors import DataError
 from lenet_mnist.training.checkpoint import TrainedNetwork
 
 _CALIBRATION_BINS = 15
@@ -198,8 +199,15 @@ def evaluate(
 ) -> Evaluation:
     """Let the network answer for every image of `image_set`, none left out whatever `batch_size` is.
 
-    Raises: DataError if a label names no class of the network.
+    Raises: DataError if there is no image, the images are not of the network's size, or a label names no class.
     """
+    if len(image_set) == 0:
+        raise DataError("there are no images to evaluate on")
+    if image_set.image_size != trained.network.image_size:
+        raise DataError(
+            f"the images are {image_set.image_size} pixels wide, but the network was trained on "
+            f"{trained.network.image_size}"
+        )
     image_set.require_labels_below(len(trained.class_names))
     network = trained.network.to(device)
     batches = evaluation_batches(image_set, trained.normalization, device, batch_size)

@@ -82,7 +82,8 @@ class LeNet(nn.Module):
         """Return the feature maps of S4. Shapes: images N 1 H W; result N 16 5 5 for images of 28 x 28.
 
         The maximum is taken before the activation: all three activations are monotone, so that the maps are the same
-        to the last bit as in the lecture's order, from a quarter of the evaluations.
+        as in the lecture's order, from a quarter of the evaluations. (Bit for bit, except where torch's own sigmoid
+        gives the same number another last bit at another place of a tensor.)
         """
         x = activate(F.max_pool2d(self.c1(images), POOL_SIZE), self.activation)
         return activate(F.max_pool2d(self.c3(x), POOL_SIZE), self.activation)

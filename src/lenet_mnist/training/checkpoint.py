@@ -8,7 +8,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -19,8 +19,11 @@ from torch import Tensor
 from lenet_mnist.config import Activation
 from lenet_mnist.data.sets import Normalization
 from lenet_mnist.errors import DataError
+from lenet_mnist.metrics import Tally
 from lenet_mnist.model.lenet import LeNet
 from lenet_mnist.storage import write_bytes
+from lenet_mnist.training.early_stopping import EarlyStopping
+from lenet_mnist.training.schedule import Plateau
 from lenet_mnist.training.state import TrainState
 
 _MAX_BYTES = 64 * 1024 * 1024  # 60 times a training state of the largest kind
@@ -41,9 +44,9 @@ class _NetworkHeader(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    schema_version: int = Field(default=1, ge=1, le=1)
+    schema_version: Literal[1]
     activation: Activation
-    image_size: int = Field(ge=12, le=1024)
+    image_size: int = Field(ge=12, le=256)
     class_names: tuple[str, ...] = Field(min_length=2, max_length=10_000)
     mean: float
     std: float = Field(gt=0)
@@ -52,6 +55,7 @@ class _NetworkHeader(BaseModel):
 def write_network(path: Path, trained: TrainedNetwork) -> None:
     """Write a network to `path`, whole or not at all. Raises: StorageError."""
     header = _NetworkHeader(
+        schema_version=1,
         activation=trained.network.activation,
         image_size=trained.network.image_size,
         class_names=trained.class_names,
@@ -78,24 +82,44 @@ def read_network(path: Path) -> TrainedNetwork:
     return TrainedNetwork(network, Normalization(header.mean, header.std), header.class_names)
 
 
+class _StateHeader(BaseModel):
+    """The scalars of a TrainState, as `TrainState.scalars` gives them."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    schema_version: Literal[1]
+    optimizer: str
+    epoch: int = Field(ge=1)
+    batches_done: int = Field(ge=0)
+    step: int = Field(ge=0)
+    lr: float = Field(ge=0, allow_inf_nan=False)
+    tally: Tally
+    stopping: EarlyStopping
+    plateau: Plateau
+
+
 def write_state(path: Path, state: TrainState) -> None:
     """Write a training state to `path`, whole or not at all. Raises: StorageError."""
-    write_bytes(path, save(state.tensors(), metadata={_HEADER_KEY: json.dumps(state.scalars())}))
+    header = json.dumps({"schema_version": 1, **state.scalars()})
+    write_bytes(path, save(state.tensors(), metadata={_HEADER_KEY: header}))
 
 
 def read_state(path: Path, state: TrainState) -> None:
     """Make `state`, fresh from its start with the same configuration, the one in `path`.
 
-    Raises: DataError if the file is missing, damaged, or the state of another network or optimizer.
+    Raises: DataError if the file is missing, damaged, or the state of another network or optimizer; `state` is then as
+    it was.
     """
     tensors, text = _read(path)
     try:
-        scalars: dict[str, Any] = json.loads(text)
-        own = {name: value for name, value in tensors.items() if name.startswith("network.")}
-        _require_alike(own, {f"network.{name}": value for name, value in state.network.state_dict().items()}, path)
-        state.restore(tensors, scalars)
-    except (ValueError, KeyError, TypeError, RuntimeError) as error:
-        raise DataError(f"{path}: not the state of this training: {error}") from error
+        header = _StateHeader.model_validate_json(text)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise DataError(f"{path}: not a training state: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+    if header.optimizer != state.optimizer_name:
+        raise DataError(f"{path}: the state of {header.optimizer}, but this training uses {state.optimizer_name}")
+    _require_alike(tensors, state.expected_tensors(has_best=header.stopping.best_epoch > 0, step=header.step), path)
+    state.restore(tensors, dict(header))
 
 
 def weights_digest(tensors: Mapping[str, Tensor]) -> str:

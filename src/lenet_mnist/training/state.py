@@ -85,6 +85,7 @@ class TrainState:
     def scalars(self) -> dict[str, Any]:
         """Return everything in the state that is no tensor, as plain values that JSON can hold."""
         return {
+            "optimizer": self.optimizer_name,
             "epoch": self.epoch,
             "batches_done": self.batches_done,
             "step": self.step,
@@ -94,8 +95,25 @@ class TrainState:
             "plateau": asdict(self.plateau),
         }
 
+    @property
+    def optimizer_name(self) -> str:
+        """What the optimizer's tensors belong to."""
+        return type(self.optimizer).__name__
+
+    def expected_tensors(self, has_best: bool, step: int) -> dict[str, Tensor]:
+        """Return, by name, a tensor of the shape and type of each one that such a state has after `step` updates."""
+        weights = self.network.state_dict()
+        expected = {f"network.{name}": value for name, value in weights.items()}
+        if has_best:
+            expected |= {f"best.{name}": value for name, value in weights.items()}
+        if step > 0:
+            for index, parameter in enumerate(self.network.parameters()):
+                fields = _optimizer_fields(self.optimizer, parameter)
+                expected |= {f"optimizer.{index}.{name}": value for name, value in fields.items()}
+        return expected
+
     def restore(self, tensors: Mapping[str, Tensor], scalars: Mapping[str, Any]) -> None:
-        """Become the state that gave `tensors` and `scalars`. `self` must come from `start` with the same config."""
+        """Become the state that gave `tensors` and `scalars`, both known to fit (see checkpoint.read_state)."""
         parts: dict[str, dict[str, Tensor]] = {"network": {}, "best": {}, "optimizer": {}}
         for name, value in tensors.items():
             part, rest = name.split(".", 1)
@@ -108,11 +126,15 @@ class TrainState:
             index, field_name = name.split(".", 1)
             optimizer_state["state"].setdefault(int(index), {})[field_name] = value
         self.optimizer.load_state_dict(optimizer_state)
-        self.epoch, self.batches_done = scalars["epoch"], scalars["batches_done"]
-        self.step, self.lr = scalars["step"], scalars["lr"]
-        self.tally = Tally(**scalars["tally"])
-        self.stopping = EarlyStopping(**scalars["stopping"])
-        self.plateau = Plateau(**scalars["plateau"])
+        for name in ("epoch", "batches_done", "step", "lr", "tally", "stopping", "plateau"):
+            setattr(self, name, scalars[name])
+
+
+def _optimizer_fields(optimizer: torch.optim.Optimizer, parameter: Tensor) -> dict[str, Tensor]:
+    """Return what an optimizer keeps for one parameter once it has made a step."""
+    if isinstance(optimizer, torch.optim.SGD):
+        return {"momentum_buffer": parameter} if optimizer.defaults["momentum"] > 0 else {}
+    return {"step": torch.zeros(()), "exp_avg": parameter, "exp_avg_sq": parameter}
 
 
 def make_optimizer(network: LeNet, training: TrainingConfig) -> torch.optim.Optimizer:

@@ -1,0 +1,118 @@
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from lenet_mnist.config import Activation, Config, ModelConfig, TrainingConfig
+from lenet_mnist.data.batches import Batch, evaluation_batches
+from lenet_mnist.data.sets import ImageSet, TrainVal
+from lenet_mnist.errors import DataError
+from lenet_mnist.metrics import Tally, count
+from lenet_mnist.model.lenet import LeNet
+from lenet_mnist.training.loop import start_training, train
+
+every_time_the_same = settings(
+    derandomize=True, database=None, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+
+CPU = torch.device("cpu")
+TALLIES = st.builds(Tally, st.integers(0, 10**6), st.integers(0, 10**6), st.integers(0, 2**40).map(float))
+
+
+@pytest.fixture(scope="module")
+def network(small: TrainVal) -> LeNet:
+    """A network that knows some digits and errs on others."""
+    config = Config(model=ModelConfig(activation=Activation.TANH), training=TrainingConfig(max_epochs=2))
+    state = start_training(config, small, CPU)
+    train(config, small, state, lambda _row: False, lambda _row: None)
+    return state.network
+
+
+def batches_of(image_set: ImageSet, data: TrainVal, batch_size: int) -> list[Batch]:
+    return evaluation_batches(image_set, data.normalization, CPU, batch_size)
+
+
+@pytest.mark.parametrize("batch_size", [1, 7, 64, 999, 2000, 10_000])
+def test_any_batch_size_gives_the_same_counts(network: LeNet, small: TrainVal, batch_size: int) -> None:
+    """The losses differ in their last bits: a convolution's sums are ordered by the size of the batch."""
+    tally, reference = (count(network, batches_of(small.train, small, size)) for size in (batch_size, 250))
+    assert (tally.num_images, tally.num_correct) == (2000, reference.num_correct)
+    assert tally.loss_sum == pytest.approx(reference.loss_sum, rel=1e-6)
+    assert 1000 < tally.num_correct < 2000
+
+
+def test_it_counts_what_the_definitions_say(network: LeNet, small: TrainVal) -> None:
+    with torch.no_grad():
+        logits = network(small.normalization.apply(small.val.images)).double()
+    of_the_labels = logits.exp()[torch.arange(500), small.val.labels] / logits.exp().sum(dim=1)
+    tally = count(network, batches_of(small.val, small, 64))
+    assert tally.num_correct == sum(
+        max(range(10), key=row.__getitem__) == label
+        for row, label in zip(logits.tolist(), small.val.labels.tolist(), strict=True)
+    )
+    assert tally.loss_sum == pytest.approx(float(-of_the_labels.log().sum()), rel=1e-6)
+
+
+def test_two_data_sets_give_two_losses(network: LeNet, small: TrainVal) -> None:
+    first, second = (count(network, batches_of(part, small, 250)) for part in (small.train, small.val))
+    assert first.mean_loss != second.mean_loss
+    assert (first.num_images, second.num_images) == (2000, 500)
+
+
+def test_the_counts_of_two_sets_add_up_to_those_of_both(network: LeNet, small: TrainVal) -> None:
+    first, second = batches_of(small.train, small, 250), batches_of(small.val, small, 250)
+    total, both = count(network, first) + count(network, second), count(network, first + second)
+    assert (total.num_images, total.num_correct) == (both.num_images, both.num_correct) == (2500, both.num_correct)
+    assert total.loss_sum == pytest.approx(both.loss_sum, rel=1e-12)
+
+
+def test_no_batch_is_a_data_error(network: LeNet) -> None:
+    with pytest.raises(DataError, match="no images"):
+        count(network, [])
+
+
+def test_a_set_without_images_is_a_data_error(network: LeNet, small: TrainVal) -> None:
+    nothing = ImageSet(small.val.images[:0], small.val.labels[:0], small.val.indices[:0])
+    with pytest.raises(DataError, match="no images"):
+        count(network, batches_of(nothing, small, 250))
+
+
+def test_batches_may_come_one_at_a_time(network: LeNet, small: TrainVal) -> None:
+    batches = batches_of(small.val, small, 250)
+    assert count(network, iter(batches)) == count(network, batches)
+
+
+def test_counting_leaves_weights_and_gradients_alone(network: LeNet, small: TrainVal) -> None:
+    before = [parameter.detach().clone() for parameter in network.parameters()]
+    network.zero_grad()
+    count(network, batches_of(small.val, small, 250))
+    assert all(torch.equal(old, new) for old, new in zip(before, network.parameters(), strict=True))
+    assert all(parameter.grad is None for parameter in network.parameters())
+
+
+def test_a_loss_that_is_no_number_is_not_hidden(network: LeNet, small: TrainVal) -> None:
+    (batch,) = batches_of(small.val, small, 500)
+    images = batch.images.clone()
+    images[17] = math.nan
+    assert math.isnan(count(network, [batch._replace(images=images)]).mean_loss)
+
+
+@every_time_the_same
+@given(TALLIES, TALLIES, TALLIES)
+def test_tallies_add_in_any_order(a: Tally, b: Tally, c: Tally) -> None:
+    assert a + b == b + a
+    assert (a + b) + c == a + (b + c)
+    assert a + Tally() == a
+
+
+def test_tallies_add_each_of_their_sums() -> None:
+    assert Tally(10, 9, 0.5) + Tally(3, 1, 2.25) == Tally(13, 10, 2.75)
+
+
+def test_means_are_taken_over_images() -> None:
+    tally = Tally(num_images=8, num_correct=6, loss_sum=2.0)
+    assert (tally.mean_loss, tally.accuracy) == (0.25, 0.75)
+    assert replace(tally, num_correct=8).accuracy == 1
