@@ -13,7 +13,7 @@ import platformdirs
 import typer
 
 from lenet_mnist import __version__
-from lenet_mnist.errors import InterruptedBySignal, LenetError, StorageError
+from lenet_mnist.errors import InterruptedBySignal, LenetError, StorageError, one_line
 from lenet_mnist.signals import raise_on_signals
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ def main() -> None:
         app()
     except (LenetError, InterruptedBySignal) as error:
         prefix = "error: " if isinstance(error, LenetError) else ""
-        print(prefix + _one_line(str(error)), file=sys.stderr)
+        print(prefix + one_line(str(error)), file=sys.stderr)
         sys.exit(error.exit_code)
     except ImportError as error:
         print(
@@ -277,8 +277,3 @@ def _say(text: str) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python would try again at its exit
         if not isinstance(error, BrokenPipeError):
             raise StorageError(f"standard output: cannot write: {error.strerror}") from error
-
-
-def _one_line(text: str) -> str:
-    """Escape line ends and control characters: a name in an error must not move the cursor."""
-    return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in text)

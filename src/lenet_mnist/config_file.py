@@ -15,7 +15,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from lenet_mnist.config import Config
-from lenet_mnist.errors import ConfigError
+from lenet_mnist.errors import ConfigError, one_line
 from lenet_mnist.storage import read_bounded
 
 MAX_CONFIG_BYTES = 64 * 1024
@@ -103,8 +103,7 @@ def resolve(layers: Sequence[Layer]) -> ResolvedConfig:
 
 def to_yaml(config: Config) -> str:
     """Return the complete configuration as YAML that `load_config` reads back to an equal one."""
-    text: str = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
-    return text
+    return _dump(config.model_dump(mode="json"))
 
 
 def annotated_yaml(resolved: ResolvedConfig) -> str:
@@ -116,8 +115,8 @@ def annotated_yaml(resolved: ResolvedConfig) -> str:
         if outer != section:
             lines.append(f"{outer}:")
             section = outer
-        written = yaml.safe_dump(getattr(value, "value", value)).removesuffix("...\n").strip()
-        lines.append(f"{'  ' if outer else ''}{name}: {written}".ljust(36) + f"  # {resolved.origin_of(key)}")
+        written = _dump(getattr(value, "value", value)).removesuffix("...\n").strip()
+        lines.append(f"{'  ' if outer else ''}{name}: {written}".ljust(36) + f"  # {one_line(resolved.origin_of(key))}")
     return "\n".join(lines) + "\n"
 
 
@@ -162,16 +161,23 @@ _FLAG_NAMES = {
 }
 
 
+def _refused(problem: str, place: Any) -> yaml.MarkedYAMLError:
+    """Return the error for something at a node or event of a YAML file."""
+    return yaml.MarkedYAMLError(problem=problem, problem_mark=place.start_mark)
+
+
 class _StrictLoader(yaml.SafeLoader):
-    """YAML 1.2's plain scalars (so that `1e-3` is a number and `no` a word), no aliases, no duplicate keys."""
+    """YAML 1.2's plain scalars (so that `1e-3` is a number and `no` a word), no aliases, tags or duplicate keys."""
 
     # What YAML 1.2's core schema resolves; PyYAML alone follows YAML 1.1.
     yaml_implicit_resolvers: dict[str, list[tuple[str, Any]]] = {}  # noqa: RUF012
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
-        if self.check_event(yaml.AliasEvent):
-            mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
-            raise yaml.MarkedYAMLError(None, None, "aliases (*name) are not read here: write the value out", mark)
+        event = self.peek_event()  # type: ignore[no-untyped-call]
+        if isinstance(event, yaml.AliasEvent):
+            raise _refused("aliases (*name) are not read here: write the value out", event)
+        if getattr(event, "tag", None) is not None:
+            raise _refused(f"tags ({event.tag}) are not read here: write the value alone", event)
         return super().compose_node(parent, index)
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
@@ -179,15 +185,26 @@ class _StrictLoader(yaml.SafeLoader):
         for key_node, _ in node.value:
             key = self.construct_object(key_node, deep=True)
             if not isinstance(key, str):
-                raise yaml.MarkedYAMLError(None, None, f"the key {key!r} is not a word", key_node.start_mark)
+                raise _refused(f"the key {key!r} is not a word", key_node)
             if key in seen:
-                raise yaml.MarkedYAMLError(None, None, f"the key {key!r} is there twice", key_node.start_mark)
+                raise _refused(f"the key {key!r} is there twice", key_node)
             seen.add(key)
         return super().construct_mapping(node, deep)
 
 
+class _StrictDumper(yaml.SafeDumper):
+    """Writes what _StrictLoader reads: a name like 1e3 gets quotes, since there it would be a number."""
+
+    yaml_implicit_resolvers = _StrictLoader.yaml_implicit_resolvers
+
+
+def _dump(value: Any) -> str:
+    text: str = yaml.dump(value, Dumper=_StrictDumper, sort_keys=False, allow_unicode=True)
+    return text
+
+
 def _resolve_scalars_as_yaml_1_2() -> None:
-    number = r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?"
+    number = r"[-+]?(\.[0-9]+|(0|[1-9][0-9]*)(\.[0-9]*)?)([eE][-+]?[0-9]+)?"
     for tag, pattern, first in (
         ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
         ("bool", r"true|True|TRUE|false|False|FALSE", list("tTfF")),
@@ -221,12 +238,20 @@ def _assignment(text: str) -> Layer:
     if not separator:
         raise ConfigError(f"--set {text}: expected key=value, as in --set training.max_epochs=3")
     origin = f"--set {text}"
-    return Layer(origin, dict(_flatten(_nest({key.strip(): parse_yaml(value, origin)}), origin)))
+    section, point, name = key.strip().rpartition(".")
+    parsed = parse_yaml(value, origin)
+    if point and section not in _SECTIONS:
+        _require_known(key.strip(), origin)
+    return Layer(origin, dict(_flatten({section: {name: parsed}} if section else {name: parsed}, origin)))
 
 
 def _flatten(values: Mapping[str, Any], origin: str) -> Iterator[tuple[str, Any]]:
     """Yield dotted keys and values; sections are opened, and nothing else is."""
     for name, value in values.items():
+        if "." in name.strip("."):
+            raise ConfigError(
+                f"{origin}: {name}: a point in a key: write the section and its keys on lines of their own"
+            )
         if name not in _SECTIONS:
             yield name, value
         elif isinstance(value, dict):
@@ -252,7 +277,7 @@ def _require_known(key: str, origin: str) -> None:
     if key in KNOWN_KEYS:
         return
     by_last_name = {known.rpartition(".")[2]: known for known in KNOWN_KEYS}
-    near = difflib.get_close_matches(key, KNOWN_KEYS, n=1, cutoff=0.6)
+    near = difflib.get_close_matches(key, [*KNOWN_KEYS, *_SECTIONS], n=1)
     near = near or [by_last_name[name] for name in difflib.get_close_matches(key.rpartition(".")[2], by_last_name, n=1)]
     hint = f"Did you mean {near[0]}?" if near else "`lenet config show` lists all keys"
     raise ConfigError(f"{origin}: {key}: unknown key. {hint}")

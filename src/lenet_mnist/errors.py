@@ -59,3 +59,8 @@ class InterruptedBySignal(BaseException):  # like KeyboardInterrupt, no error an
     def __init__(self, message: str, signal_number: int) -> None:
         super().__init__(message)
         self.exit_code = 128 + signal_number  # the shells' convention: 130 for Ctrl-C, 143 for a termination
+
+
+def one_line(text: str) -> str:
+    """Escape line ends and control characters: a name in a message must not move the cursor."""
+    return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in text)

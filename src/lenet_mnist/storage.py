@@ -25,22 +25,23 @@ def storage_errors(path: Path, action: str) -> Iterator[None]:
 def replacing(path: Path) -> Iterator[Path]:
     """Yield a temporary path in the same directory; when the block ends well it becomes `path`, in one step.
 
-    The content and the directory entry are synced before this returns, so that a crash at any moment leaves
-    either the old file or the new one, complete.
+    The content and the directory entry are synced before this returns, so that a crash at any moment leaves either the
+    old file or the new one, complete.
 
-    Raises: StorageError if the operating system refuses a write, a sync or the renaming; `path` is then as it was.
+    Raises: StorageError if the operating system refuses a write, a sync or the renaming. `path` is then as it was,
+    unless only the last sync, that of the directory, failed: then it is new and complete, but a crash could undo it.
     """
-    with storage_errors(path, "write"):
+    with storage_errors(path, "write"), _synced_at_the_end(path.parent):
         temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.part")
         try:
             yield temporary
-            _sync(temporary)
+            with temporary.open("rb") as file:
+                os.fsync(file.fileno())
             temporary.replace(path)
         except BaseException:
             with suppress(OSError):
                 temporary.unlink()
             raise
-        _sync(path.parent)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -84,12 +85,15 @@ def read_bounded(path: Path, *, max_bytes: int, error: type[LenetError]) -> byte
     return content
 
 
-def _sync(path: Path) -> None:
-    """Ask the operating system to put a file's or a directory's content on the disk now."""
-    if path.is_dir() and os.name == "nt":
-        return  # Windows cannot open directories; its renames are journalled
-    handle = os.open(path, os.O_RDONLY)
+@contextmanager
+def _synced_at_the_end(directory: Path) -> Iterator[None]:
+    """Sync the entries of `directory` after the block; it is opened before, so that a refusal changes nothing."""
+    if os.name == "nt":  # Windows cannot open directories; its renames are journalled
+        yield
+        return
+    handle = os.open(directory, os.O_RDONLY)
     try:
+        yield
         os.fsync(handle)
     finally:
         os.close(handle)

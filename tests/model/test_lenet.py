@@ -128,7 +128,9 @@ def test_the_network_computes_what_the_lecture_draws(activation: Activation, num
 
 @pytest.mark.parametrize("batch_size", [1, 7, 64])
 @pytest.mark.parametrize("activation", Activation)
-def test_pooling_before_the_activation_changes_nothing(small: TrainVal, activation: Activation, batch_size: int) -> None:
+def test_pooling_before_the_activation_changes_nothing(
+    small: TrainVal, activation: Activation, batch_size: int
+) -> None:
     network = initialise(LeNet(activation, 10, 28), torch.Generator().manual_seed(0))
 
     def in_lectures_order(images: Tensor) -> Tensor:

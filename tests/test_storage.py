@@ -1,0 +1,295 @@
+"""Files written whole or not at all, and read only up to a limit."""
+
+import os
+import resource
+import shutil
+import stat
+import tempfile
+import tracemalloc
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from lenet_mnist.errors import ConfigError, DataError, LenetError, StorageError
+from lenet_mnist.storage import make_directory, read_bounded, replacing, storage_errors, write_bytes, write_text
+
+NOBODY = 65534
+
+Writer = Callable[[Path], None]
+WRITERS = [lambda path: write_text(path, "new"), lambda path: write_bytes(path, b"new")]
+either_writer = pytest.mark.parametrize("write", WRITERS, ids=["text", "bytes"])
+
+
+@contextmanager
+def without_privileges() -> Iterator[None]:
+    """Let file modes count, for root as well."""
+    if os.geteuid() != 0:
+        yield
+        return
+    os.seteuid(NOBODY)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+
+
+@contextmanager
+def full_disk(num_bytes: int) -> Iterator[None]:
+    """Let the operating system refuse files of more than `num_bytes`."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (num_bytes, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@pytest.fixture
+def shared_dir() -> Iterator[Path]:
+    """A directory that everybody reaches, with the file `old` in it; tmp_path is root's alone."""
+    directory = Path(tempfile.mkdtemp(prefix="lenet-test-"))
+    directory.chmod(0o755)
+    (directory / "old").write_bytes(b"old")
+    yield directory
+    directory.chmod(0o755)
+    shutil.rmtree(directory)
+
+
+def names_in(directory: Path) -> list[str]:
+    return sorted(path.name for path in directory.iterdir())
+
+
+# Writing.
+
+
+@either_writer
+def test_a_new_file_is_written(tmp_path: Path, write: Writer) -> None:
+    write(tmp_path / "file")
+    assert (tmp_path / "file").read_bytes() == b"new"
+    assert names_in(tmp_path) == ["file"]
+
+
+@either_writer
+def test_an_old_file_is_replaced(tmp_path: Path, write: Writer) -> None:
+    (tmp_path / "file").write_bytes(b"old and longer")
+    write(tmp_path / "file")
+    assert (tmp_path / "file").read_bytes() == b"new"
+    assert names_in(tmp_path) == ["file"]
+
+
+def test_text_is_utf_8_and_its_line_ends_are_kept(tmp_path: Path) -> None:
+    write_text(tmp_path / "file", "ä\nb\r\n")
+    assert (tmp_path / "file").read_bytes() == b"\xc3\xa4\nb\r\n"
+
+
+def test_whoever_reads_an_old_file_goes_on_reading_it(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"old")
+    with (tmp_path / "file").open("rb") as reader:
+        write_bytes(tmp_path / "file", b"new")
+        assert reader.read() == b"old"
+
+
+@pytest.mark.parametrize("failure", [ValueError, RuntimeError, KeyboardInterrupt, SystemExit])
+def test_a_writer_that_fails_leaves_the_old_file_alone(tmp_path: Path, failure: type[BaseException]) -> None:
+    (tmp_path / "file").write_bytes(b"old")
+    with pytest.raises(failure), replacing(tmp_path / "file") as temporary:  # noqa: PT012  # half a write is the point
+        temporary.write_bytes(b"half")
+        raise failure
+    assert (tmp_path / "file").read_bytes() == b"old"
+    assert names_in(tmp_path) == ["file"]
+
+
+def test_a_writer_that_fails_before_it_wrote_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="early"), replacing(tmp_path / "file"):
+        raise ValueError("early")
+    assert names_in(tmp_path) == []
+
+
+def test_a_writer_that_writes_nothing_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(StorageError, match="file: cannot write"), replacing(tmp_path / "file"):
+        pass
+    assert names_in(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    "write",
+    [lambda path: write_text(path, "x" * 10_000), lambda path: write_bytes(path, bytes(10_000))],
+    ids=["text", "bytes"],
+)
+def test_a_full_disk_leaves_the_old_file_alone(tmp_path: Path, write: Writer) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"old")
+    with full_disk(4096), pytest.raises(StorageError) as caught:
+        write(path)
+    assert str(caught.value).startswith(f"{path}: cannot write: File too large")
+    assert isinstance(caught.value.__cause__, OSError)
+    assert path.read_bytes() == b"old"
+    assert names_in(tmp_path) == ["file"]
+
+
+def test_the_content_is_synced_before_it_gets_its_name_and_the_name_after(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    events = []
+    sync, rename = os.fsync, Path.replace
+
+    def record_sync(handle: int) -> None:
+        events.append("directory" if stat.S_ISDIR(os.fstat(handle).st_mode) else "content")
+        sync(handle)
+
+    def record_rename(source: Path, target: Path) -> Path:
+        events.append("name")
+        return rename(source, target)
+
+    monkeypatch.setattr(os, "fsync", record_sync)
+    monkeypatch.setattr(Path, "replace", record_rename)
+    write_text(tmp_path / "file", "new")
+    assert events == ["content", "name", "directory"]
+
+
+def test_two_writers_of_one_file_do_not_meet(tmp_path: Path) -> None:
+    with replacing(tmp_path / "file") as one, replacing(tmp_path / "file") as other:
+        assert one != other
+        one.write_bytes(b"one")
+        other.write_bytes(b"other")
+    assert (tmp_path / "file").read_bytes() == b"one"
+    assert names_in(tmp_path) == ["file"]
+
+
+@either_writer
+@pytest.mark.parametrize("place", ["none/file", "a_file/file", "a_directory", "n" * 250])
+def test_an_impossible_place_is_named(tmp_path: Path, write: Writer, place: str) -> None:
+    (tmp_path / "a_file").write_bytes(b"old")
+    (tmp_path / "a_directory").mkdir()
+    with pytest.raises(StorageError) as caught:
+        write(tmp_path / place)
+    assert str(caught.value).startswith(f"{tmp_path / place}: cannot write: ")
+    assert names_in(tmp_path) == ["a_directory", "a_file"]
+    assert names_in(tmp_path / "a_directory") == []
+
+
+@either_writer
+def test_a_directory_that_may_not_be_written_is_named(shared_dir: Path, write: Writer) -> None:
+    shared_dir.chmod(0o555)
+    with without_privileges():
+        assert (shared_dir / "old").read_bytes() == b"old"
+        with pytest.raises(StorageError) as caught:
+            write(shared_dir / "old")
+    assert str(caught.value).startswith(f"{shared_dir / 'old'}: cannot write: Permission denied")
+    assert names_in(shared_dir) == ["old"]
+    assert (shared_dir / "old").read_bytes() == b"old"
+
+
+def test_a_refused_write_leaves_the_file_as_it_was(shared_dir: Path) -> None:
+    shared_dir.chmod(0o333)  # may be written, but not opened, and so not synced
+    with without_privileges():
+        try:
+            write_text(shared_dir / "new", "new")
+        except StorageError:
+            expected = ["old"]
+        else:
+            expected = ["new", "old"]
+    shared_dir.chmod(0o755)
+    assert names_in(shared_dir) == expected
+
+
+def test_directories_are_made_with_their_parents(tmp_path: Path) -> None:
+    make_directory(tmp_path / "a" / "b")
+    make_directory(tmp_path / "a" / "b")
+    assert (tmp_path / "a" / "b").is_dir()
+
+
+def test_a_directory_that_cannot_be_made_is_named(shared_dir: Path) -> None:
+    with pytest.raises(StorageError, match=f"^{shared_dir}/old: cannot make this directory: File exists"):
+        make_directory(shared_dir / "old")
+    shared_dir.chmod(0o555)
+    with without_privileges(), pytest.raises(StorageError, match=f"^{shared_dir}/a/b: .*Permission denied"):
+        make_directory(shared_dir / "a" / "b")
+    assert names_in(shared_dir) == ["old"]
+
+
+def test_an_error_without_a_number_is_shown_too() -> None:
+    with pytest.raises(StorageError, match=r"^here: cannot do it: odd\. "), storage_errors(Path("here"), "do it"):
+        raise OSError("odd")
+
+
+# Reading.
+
+
+@pytest.mark.parametrize("num_bytes", [0, 1, 9, 10])
+def test_a_file_up_to_the_limit_is_read(tmp_path: Path, num_bytes: int) -> None:
+    (tmp_path / "file").write_bytes(b"x" * num_bytes)
+    assert read_bounded(tmp_path / "file", max_bytes=10, error=DataError) == b"x" * num_bytes
+
+
+@pytest.mark.parametrize("error", [DataError, ConfigError, StorageError])
+def test_a_file_above_the_limit_is_refused(tmp_path: Path, error: type[LenetError]) -> None:
+    (tmp_path / "file").write_bytes(b"x" * 11)
+    with pytest.raises(error, match=f"^{tmp_path}/file: larger than the 10 bytes"):
+        read_bounded(tmp_path / "file", max_bytes=10, error=error)
+
+
+def test_a_huge_file_is_not_read_into_memory(tmp_path: Path) -> None:
+    with (tmp_path / "file").open("wb") as file:
+        file.truncate(200_000_000)
+    tracemalloc.start()
+    try:
+        with pytest.raises(DataError, match="larger than"):
+            read_bounded(tmp_path / "file", max_bytes=10, error=DataError)
+        assert tracemalloc.get_traced_memory()[1] < 2_000_000
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("none", "no such file"),
+        ("none/none", "no such file"),
+        (".", "is a directory"),
+        ("file/in_a_file", "cannot be read: Not a directory"),
+        ("n" * 300, "cannot be read: File name too long"),
+        ("to_nowhere", "no such file"),
+        ("to_itself", "cannot be read: "),
+        ("null\0character", "cannot be read: embedded null byte"),
+    ],
+)
+def test_what_is_no_readable_file_is_named(tmp_path: Path, name: str, said: str) -> None:
+    (tmp_path / "file").write_bytes(b"x")
+    (tmp_path / "to_nowhere").symlink_to(tmp_path / "none")
+    (tmp_path / "to_itself").symlink_to(tmp_path / "to_itself")
+    with pytest.raises(DataError) as caught:
+        read_bounded(tmp_path / name, max_bytes=10, error=DataError)
+    assert str(caught.value).startswith(f"{tmp_path / name}: {said}")
+
+
+def test_a_link_to_a_file_is_read(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"x")
+    (tmp_path / "link").symlink_to("file")
+    assert read_bounded(tmp_path / "link", max_bytes=10, error=DataError) == b"x"
+
+
+@pytest.fixture
+def pipe(tmp_path: Path) -> Iterator[Path]:
+    """A named pipe that would give ten bytes to whoever reads it."""
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    handle = os.open(path, os.O_RDWR)
+    os.write(handle, b"x" * 10)
+    yield path
+    os.close(handle)
+
+
+@pytest.mark.parametrize("place", ["pipe", "device"])
+def test_what_is_no_regular_file_is_not_opened(pipe: Path, place: str) -> None:
+    path = {"pipe": pipe, "device": Path("/dev/zero")}[place]
+    with pytest.raises(DataError, match=f"^{path}: is not a regular file"):
+        read_bounded(path, max_bytes=9, error=DataError)
+
+
+def test_a_file_that_may_not_be_read_is_named(shared_dir: Path) -> None:
+    (shared_dir / "old").chmod(0o000)
+    with without_privileges(), pytest.raises(DataError, match=f"^{shared_dir}/old: cannot be read: Permission denied"):
+        read_bounded(shared_dir / "old", max_bytes=10, error=DataError)
