@@ -2,8 +2,8 @@
 
     python scripts/benchmark_commands.py
 
-Prints the median of several runs of `lenet --help`, of loading and verifying MNIST's four files inside a process, and of
-`lenet train --config configs/relu.yaml` followed by `lenet evaluate latest`, which is `make train`.
+Prints the median of several runs of `lenet --help`, of loading and verifying MNIST's four files inside a process, and
+of `lenet train --config configs/relu.yaml` followed by `lenet evaluate latest`, which is `make train`.
 """
 
 import subprocess

@@ -6,8 +6,8 @@ Seeds 0 to 9, on the validation images: the network as it is initialised, and wi
 """
 
 import torch
-from common import data_access
 
+from common import data_access
 from lenet_mnist.config import Activation, Config
 from lenet_mnist.data.batches import evaluation_batches
 from lenet_mnist.data.mnist import load_train_val

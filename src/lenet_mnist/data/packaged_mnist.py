@@ -207,8 +207,8 @@ def _three_pairs(loaded: object) -> list[tuple[_ArrayRecord, _ArrayRecord]]:
         images, labels = pair
         if not isinstance(images, _ArrayRecord) or not isinstance(labels, _ArrayRecord):
             raise DataError("the pickle does not hold three pairs of arrays")
-        if images.array.ndim != 2 or images.array.shape[1] != 28 * 28 or labels.array.ndim != 1:
-            raise DataError("the pickle does not hold images of 28 x 28 pixels and labels")
+        if images.array.ndim != 2 or images.array.shape[1] != 28 * 28 or labels.array.shape != images.array.shape[:1]:
+            raise DataError("the pickle does not hold images of 28 x 28 pixels with one label each")
         pairs.append((images, labels))
     return pairs
 
