@@ -35,6 +35,9 @@ class Listener:
 class Nobody:
     """Watches a training without a word."""
 
+    def note(self, text: str) -> None:
+        pass
+
     def begin(self, max_epochs: int, steps_per_epoch: int) -> None:
         pass
 

@@ -160,6 +160,27 @@ def test_training_works_without_the_test_files(lenet: Lenet, tmp_path: Path, mni
     assert not only_run(tmp_path / "runs").evaluation_path("test").exists()  # no look was counted
 
 
+def test_without_a_compiler_training_goes_on_and_says_why_it_is_slower(
+    lenet: Lenet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from lenet_mnist.model import features
+    from lenet_mnist.model.native.build import NativeUnavailableError
+
+    def no_compiler(_cache_dir: Path) -> None:
+        raise NativeUnavailableError("there is no C compiler")
+
+    monkeypatch.setattr(features, "_checked_native_block", no_compiler)
+    answer = lenet("train", *QUICK)
+    assert answer.code == 0
+    assert "the slower one: native is not available: there is no C compiler\n" in answer.err
+    manifest = only_run(tmp_path / "runs").read_manifest()
+    assert (manifest.engine, manifest.engine_reason) == ("torch", "native is not available: there is no C compiler")
+    assert "slower" not in lenet("train", *QUICK, "--engine", "torch").err
+    refused = lenet("train", *QUICK, "--engine", "native")
+    assert refused.code == 2
+    assert refused.err == "error: --engine: training.engine: native is not available: there is no C compiler\n"
+
+
 def test_a_divergence_is_reported_with_where_and_what_to_do(lenet: Lenet, tmp_path: Path) -> None:
     answer = lenet("train", *QUICK, "--lr", 1e6)
     assert answer.code == 4

@@ -104,6 +104,7 @@ def test_the_defaults() -> None:
         "training.patience": 5,
         "training.min_delta": 0.0,
         "training.device": "auto",
+        "training.engine": "auto",
         "training.threads": None,
     }
     assert tuple(flat_values(Config())) == KNOWN_KEYS
@@ -302,6 +303,7 @@ def test_a_truth_is_true_or_false(refusal_of: Callable[[str], str], value: str) 
         ("training.optimizer", "rmsprop", "'adamw'"),
         ("training.schedule", "one_cycle", "'one-cycle'"),
         ("training.device", "gpu", "'cuda'"),
+        ("training.engine", "numba", "'native'"),
     ],
 )
 def test_the_choices_are_named(refusal_of: Callable[[str], str], key: str, value: str, choice: str) -> None:
@@ -578,6 +580,7 @@ def test_a_wrong_assignment_is_named(assignment: str) -> None:
         ("training.max_epochs", "--epochs"),
         ("training.batch_size", "--batch-size"),
         ("training.device", "--device"),
+        ("training.engine", "--engine"),
         ("training.threads", "--threads"),
         ("model.activation", "--activation"),
         ("data.limit_train", "--limit-train"),
@@ -691,7 +694,7 @@ def configs(draw: st.DrawFn) -> Config:
         "training": st.fixed_dictionaries(
             {
                 "max_epochs": st.integers(1, 100_000),
-                "batch_size": st.integers(1, 2**31),
+                "batch_size": st.integers(1, 1_000_000),
                 "optimizer": st.just(optimizer),
                 "learning_rate": st.floats(0, 1e6, exclude_min=True),
                 "momentum": st.just(momentum),
@@ -704,6 +707,7 @@ def configs(draw: st.DrawFn) -> Config:
                 "patience": st.none() | st.integers(1),
                 "min_delta": st.floats(0, allow_nan=False, allow_infinity=False),
                 "device": st.sampled_from(["auto", "cpu", "cuda", "mps"]),
+                "engine": st.sampled_from(["auto", "torch", "native"]),
                 "threads": st.none() | st.integers(1, 1024),
             }
         ),

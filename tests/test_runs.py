@@ -26,6 +26,8 @@ def manifest() -> Manifest:
         machine="",
         device="cpu",
         threads=2,
+        engine="torch",
+        engine_reason="asked for",
     )
 
 

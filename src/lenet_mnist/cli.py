@@ -44,6 +44,7 @@ ActivationName = Annotated[str | None, typer.Option("--activation", help="sigmoi
 Seed = Annotated[int | None, typer.Option("--seed", help="Draws the starting weights and the order of the images.")]
 LimitTrain = Annotated[int | None, typer.Option("--limit-train", help="Train on this many images only.")]
 Threads = Annotated[int | None, typer.Option("--threads", help="CPU threads; the default is one a core.")]
+EngineName = Annotated[str | None, typer.Option("--engine", help="auto, torch or native.")]
 Name = Annotated[str | None, typer.Option("--name", help="Part of the run's directory name.")]
 DeviceName = Annotated[str | None, typer.Option("--device", help="auto, cpu, cuda or mps.")]
 DataDir = Annotated[
@@ -104,6 +105,7 @@ def train(
     limit_train: LimitTrain = None,
     threads: Threads = None,
     device: DeviceName = None,
+    engine: EngineName = None,
     name: Name = None,
     data_dir: DataDir = DEFAULT_DATA_DIR,
     runs_dir: RunsDir = DEFAULT_RUNS_DIR,
@@ -120,6 +122,7 @@ def train(
         "data.limit_train": limit_train,
         "training.threads": threads,
         "training.device": device,
+        "training.engine": engine,
         "name": name,
     }
     resolved = _load_config(config, assignments, flags)

@@ -46,6 +46,14 @@ class Device(StrEnum):
     MPS = "mps"
 
 
+class Engine(StrEnum):
+    """What computes the convolutional block; see model/features.py."""
+
+    AUTO = "auto"
+    TORCH = "torch"
+    NATIVE = "native"
+
+
 class Split(StrEnum):
     """Parts of the data that a network is evaluated on (lecture point 9)."""
 
@@ -98,7 +106,7 @@ class TrainingConfig(Section):
 
     max_epochs: int = Field(default=8, ge=1, le=100_000)
     """Passes over the training images, at most; early stopping may end the run before."""
-    batch_size: int = Field(default=64, ge=1)
+    batch_size: int = Field(default=64, ge=1, le=1_000_000)
     """Images in one update; the last batch of an epoch holds what is left."""
     optimizer: Annotated[Optimizer, Field(strict=False)] = Optimizer.SGD
     """sgd (with momentum), adam or adamw."""
@@ -124,6 +132,8 @@ class TrainingConfig(Section):
     """Nats by which the validation loss must fall to count as improvement for `patience`."""
     device: Annotated[Device, Field(strict=False)] = Device.AUTO
     """auto, cpu, cuda or mps."""
+    engine: Annotated[Engine, Field(strict=False)] = Engine.AUTO
+    """auto, torch or native: auto takes the native one where a C compiler is found and the settings are covered."""
     threads: int | None = Field(default=None, ge=1, le=1024)
     """CPU threads; null takes one a core. The last bits of a result depend on it, so each run records it."""
 

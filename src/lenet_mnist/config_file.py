@@ -50,7 +50,8 @@ class ResolvedConfig:
         except ConfigError as error:
             if error.key is None:
                 raise
-            raise ConfigError(f"{self.origin_of(error.key)}: {error.key}: {error}") from error
+            origin = self.origins.get(error.key)
+            raise ConfigError(f"{origin}: {error.key}: {error}" if origin else str(error)) from error
 
 
 def load_config(
@@ -153,6 +154,7 @@ _FLAG_NAMES = {
     "training.max_epochs": "--epochs",
     "training.batch_size": "--batch-size",
     "training.device": "--device",
+    "training.engine": "--engine",
     "training.threads": "--threads",
     "model.activation": "--activation",
     "data.limit_train": "--limit-train",

@@ -12,9 +12,11 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
+import torch
+
 from lenet_mnist import provenance
 from lenet_mnist.analysis.evaluate import Evaluation, evaluate
-from lenet_mnist.config import Config, Device, Split
+from lenet_mnist.config import Config, Device, Engine, Split
 from lenet_mnist.config_file import parse_seeds
 from lenet_mnist.data.batches import EVALUATION_CHUNK, num_batches
 from lenet_mnist.data.mnist import DataAccess, load_test, load_train_val
@@ -28,6 +30,7 @@ from lenet_mnist.errors import (
     InterruptedBySignal,
     LenetError,
 )
+from lenet_mnist.model.features import ResolvedEngine, resolve_engine
 from lenet_mnist.runs import HistoryWriter, Manifest, RunDirectory, create_run, write_csv, write_json
 from lenet_mnist.signals import PendingSignal, deferred_signals
 from lenet_mnist.storage import make_directory
@@ -53,6 +56,9 @@ _STATUS = {
 
 class Spectator(Protocol):
     """Whoever wants to see a training go on. Nothing it does changes a result."""
+
+    def note(self, text: str) -> None:
+        """Take one line that the user should know."""
 
     def begin(self, max_epochs: int, steps_per_epoch: int) -> None:
         """Take the length of the training that begins."""
@@ -128,8 +134,12 @@ def train_run(config: Config, data: TrainVal, runs_dir: Path, spectator: Spectat
     Raises: StorageError if something cannot be written: the run is then marked as failed, and what it holds stays.
     """
     with deferred_signals() as pending:
-        run, manifest = _begin_run(config, data, runs_dir)
-        state = start_training(config, data, choose_device(config.training.device))
+        device = choose_device(config.training.device)
+        engine = resolve_engine(config.training.engine, device, data.train.image_size)
+        if engine.name is Engine.TORCH and config.training.engine is Engine.AUTO:
+            spectator.note(f"training with the torch engine, the slower one: {engine.reason}")
+        run, manifest = _begin_run(config, data, runs_dir, device, engine)
+        state = start_training(config, data, device, engine.block)
         recorder = _Recorder(run, manifest, state, data)
         try:
             result = _train_and_record(config, data, state, recorder, spectator, pending)
@@ -140,9 +150,10 @@ def train_run(config: Config, data: TrainVal, runs_dir: Path, spectator: Spectat
     return TrainedRun(run, recorder.manifest, pending.number)
 
 
-def _begin_run(config: Config, data: TrainVal, runs_dir: Path) -> tuple[RunDirectory, Manifest]:
+def _begin_run(
+    config: Config, data: TrainVal, runs_dir: Path, device: torch.device, engine: ResolvedEngine
+) -> tuple[RunDirectory, Manifest]:
     """Make the run's directory, with its configuration and the first form of its manifest."""
-    device = choose_device(config.training.device)
     now = datetime.now(UTC)
     run = create_run(runs_dir, config, now)
     manifest = Manifest(
@@ -156,6 +167,8 @@ def _begin_run(config: Config, data: TrainVal, runs_dir: Path) -> tuple[RunDirec
         machine=provenance.machine(),
         device=str(device),
         threads=set_threads(config.training.threads),
+        engine=engine.name.value,
+        engine_reason=engine.reason,
     )
     run.write_manifest(manifest)
     return run, manifest
@@ -248,6 +261,7 @@ def evaluate_run(
     device = choose_device(_choice(Device, device_name, "--device") if device_name else config.training.device)
     set_threads(config.training.threads)
     trained = read_network(run.model_path)
+    trained.network.block = resolve_engine(config.training.engine, device, trained.network.image_size).block
     images, num_looks = _images_of_split(run, manifest, config, split, access)
     evaluation = evaluate(trained, images, device, batch_size or EVALUATION_CHUNK)
     metrics = {

@@ -19,6 +19,7 @@ class Purpose(IntEnum):
     SUBSET = 2
     INITIALISATION = 3
     ORDER = 4
+    ENGINE_CHECK = 5
 
 
 def random_keys(seed: int, purpose: Purpose, count: int, position: int = 0) -> npt.NDArray[np.uint64]:

@@ -64,6 +64,8 @@ class Manifest(BaseModel):
     machine: str
     device: str
     threads: int
+    engine: str
+    engine_reason: str
 
 
 @dataclass(frozen=True)

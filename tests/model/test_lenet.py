@@ -1,3 +1,4 @@
+import itertools
 from collections.abc import Callable
 
 import numpy as np
@@ -100,7 +101,7 @@ def test_c3_computes_the_lectures_formula_over_all_six_maps() -> None:
 
 
 def test_pooling_gives_the_lectures_example() -> None:
-    """C1 is made to hand the example through: its only weight picks the pixel, and C3's does the same."""
+    """C1 and C3 are made to hand pixels through, and the example's windows lie apart, one for each window of S4."""
     example, expected = LECTURES_POOLING
     network = LeNet(Activation.RELU, 10, 28)
     with torch.no_grad():
@@ -110,11 +111,11 @@ def test_pooling_gives_the_lectures_example() -> None:
         network.c1.weight[0, 0, 2, 2] = 1
         network.c3.weight[0, 0, 0, 0] = 1
     images = torch.zeros(1, 1, 28, 28)
-    images[0, 0, :4, :4] = torch.tensor(example)
-    seen: list[Tensor] = []
-    network.c3.register_forward_pre_hook(lambda _module, inputs: seen.append(inputs[0]))
-    network.features(images)
-    assert seen[0][0, 0, :2, :2].tolist() == expected
+    for row, column in itertools.product((0, 1), repeat=2):
+        window = torch.tensor(example)[2 * row : 2 * row + 2, 2 * column : 2 * column + 2]
+        images[0, 0, 4 * row : 4 * row + 2, 4 * column : 4 * column + 2] = window
+    s4 = network.features(images).reshape(16, 5, 5)
+    assert s4[0, :2, :2].tolist() == expected
     assert pooling(np.array(example, dtype=float)[..., None])[..., 0].tolist() == expected
 
 
@@ -142,7 +143,8 @@ def test_pooling_before_the_activation_changes_nothing(
     tolerance = 3e-7 if activation is Activation.SIGMOID else 0
     with torch.no_grad():
         for batch in batches:
-            torch.testing.assert_close(network.features(batch), in_lectures_order(batch), rtol=tolerance, atol=0)
+            expected = in_lectures_order(batch).flatten(start_dim=1)
+            torch.testing.assert_close(network.features(batch), expected, rtol=tolerance, atol=0)
 
 
 @pytest.mark.parametrize("activation", Activation)

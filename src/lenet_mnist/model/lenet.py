@@ -9,18 +9,16 @@ recognition", Proc. IEEE 86(11), 1998, section II.B.
 """
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lenet_mnist.config import Activation
+from lenet_mnist.model.features import C1_PADDING, POOL_SIZE, FeatureBlock, activate, torch_block
 
 C1_CHANNELS = 6
 C3_CHANNELS = 16
 C5_UNITS = 120
 F6_UNITS = 84
 KERNEL_SIZE = 5
-C1_PADDING = 2
-POOL_SIZE = 2
 
 
 def feature_map_sizes(image_size: int) -> tuple[int, int, int, int]:
@@ -44,14 +42,18 @@ class LeNet(nn.Module):
         activation: the function between the layers.
         num_classes: K, the number of outputs.
         image_size: H = W, in pixels.
+        block: what computes the convolutional block; the parameters are the same for all.
     """
 
-    def __init__(self, activation: Activation, num_classes: int, image_size: int) -> None:
+    def __init__(
+        self, activation: Activation, num_classes: int, image_size: int, block: FeatureBlock = torch_block
+    ) -> None:
         super().__init__()
         *_, s4_size = feature_map_sizes(image_size)
         if num_classes < 2:
             raise ValueError(f"num_classes is {num_classes}, but a choice needs at least 2")
         self.activation = activation
+        self.block = block
         self.num_classes = num_classes
         self.image_size = image_size
         with torch.device("meta"):  # no values yet, so that the global generator is not touched
@@ -72,29 +74,17 @@ class LeNet(nn.Module):
         expected = (1, self.image_size, self.image_size)
         if images.dim() != 4 or tuple(images.shape[1:]) != expected:
             raise ValueError(f"images have shape {tuple(images.shape)}, expected (N, {', '.join(map(str, expected))})")
-        x = self.features(images).flatten(start_dim=1)
+        x = self.features(images)
         x = activate(self.c5(x), self.activation)
         x = activate(self.f6(x), self.activation)
         logits: Tensor = self.output(x)
         return logits
 
     def features(self, images: Tensor) -> Tensor:
-        """Return the feature maps of S4. Shapes: images N 1 H W; result N 16 5 5 for images of 28 x 28.
-
-        The maximum is taken before the activation: all three activations are monotone, so that the maps are the same
-        as in the lecture's order, from a quarter of the evaluations. (Bit for bit, except where torch's own sigmoid
-        gives the same number another last bit at another place of a tensor.)
-        """
-        x = activate(F.max_pool2d(self.c1(images), POOL_SIZE), self.activation)
-        return activate(F.max_pool2d(self.c3(x), POOL_SIZE), self.activation)
+        """Return the features of S4, flattened. Shapes: images N 1 H W; result N 400 for images of 28 x 28."""
+        return self.block(images, *_weight_and_bias(self.c1), *_weight_and_bias(self.c3), self.activation)
 
 
-def activate(x: Tensor, activation: Activation) -> Tensor:
-    """Apply `activation` to each element of `x`."""
-    match activation:
-        case Activation.SIGMOID:
-            return torch.sigmoid(x)
-        case Activation.TANH:
-            return torch.tanh(x)
-        case Activation.RELU:
-            return torch.relu(x)
+def _weight_and_bias(layer: nn.Conv2d) -> tuple[Tensor, Tensor]:
+    assert layer.bias is not None  # every layer of LeNet has one
+    return layer.weight, layer.bias

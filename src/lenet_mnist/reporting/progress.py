@@ -15,6 +15,10 @@ class TrainingProgress:
         self._bar: Progress | None = None
         self._task = TaskID(0)
 
+    def note(self, text: str) -> None:
+        """Print one line."""
+        self._console.print(text, highlight=False, soft_wrap=True, markup=False)
+
     def begin(self, max_epochs: int, steps_per_epoch: int) -> None:
         """Put up a bar, on a terminal."""
         self._max_epochs = max_epochs

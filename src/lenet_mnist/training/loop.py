@@ -16,6 +16,7 @@ from lenet_mnist.config import Config, Schedule, TrainingConfig
 from lenet_mnist.data.batches import Batch, TrainBatches, evaluation_batches
 from lenet_mnist.data.sets import TrainVal
 from lenet_mnist.metrics import Tally, count
+from lenet_mnist.model.features import FeatureBlock, torch_block
 from lenet_mnist.training.early_stopping import label_entropy
 from lenet_mnist.training.schedule import rate_factor
 from lenet_mnist.training.state import TrainState
@@ -84,10 +85,13 @@ class TrainResult:
     divergence: Divergence | None = None
 
 
-def start_training(config: Config, data: TrainVal, device: torch.device) -> TrainState:
+def start_training(
+    config: Config, data: TrainVal, device: torch.device, block: FeatureBlock = torch_block
+) -> TrainState:
     """Return the state before the first update, for a network that fits `data`."""
     class_counts = torch.bincount(data.val.labels, minlength=data.num_classes).tolist()
-    return TrainState.start(config, data.num_classes, data.train.image_size, label_entropy(class_counts), device)
+    guessing_loss = label_entropy(class_counts)
+    return TrainState.start(config, data.num_classes, data.train.image_size, guessing_loss, device, block)
 
 
 def train(

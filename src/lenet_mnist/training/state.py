@@ -11,6 +11,7 @@ from torch import Tensor
 
 from lenet_mnist.config import Config, Optimizer, TrainingConfig
 from lenet_mnist.metrics import Tally
+from lenet_mnist.model.features import FeatureBlock, torch_block
 from lenet_mnist.model.initialisation import initialise
 from lenet_mnist.model.lenet import LeNet
 from lenet_mnist.randomness import Purpose, torch_generator
@@ -40,10 +41,16 @@ class TrainState:
 
     @classmethod
     def start(
-        cls, config: Config, num_classes: int, image_size: int, guessing_loss: float, device: torch.device
+        cls,
+        config: Config,
+        num_classes: int,
+        image_size: int,
+        guessing_loss: float,
+        device: torch.device,
+        block: FeatureBlock = torch_block,
     ) -> TrainState:
         """Return the state before the first update; the weights are a pure function of (seed, activation, sizes)."""
-        network = LeNet(config.model.activation, num_classes, image_size)
+        network = LeNet(config.model.activation, num_classes, image_size, block)
         initialise(network, torch_generator(config.seed, Purpose.INITIALISATION))
         network.to(device)
         training = config.training

@@ -1,0 +1,131 @@
+"""Compile features.c with the system's C compiler, once, into the user's cache.
+
+Built on first use and not at installation: the wheel stays pure Python, every processor gets code for itself, and who
+has no compiler loses nothing but speed. A library is keyed by source, flags, compiler and processor; the digest of its
+content is part of its name, so that a damaged one is noticed before it is loaded, and built again.
+"""
+
+import ctypes
+import hashlib
+import os
+import platform
+import shlex
+import shutil
+import stat
+import subprocess
+import tempfile
+from pathlib import Path
+
+from lenet_mnist.errors import StorageError
+from lenet_mnist.storage import write_bytes
+
+SOURCE = Path(__file__).with_name("features.c")
+# -Wno-psabi: vectors wider than the processor's are passed between inlined functions only.
+FLAGS = ("-O3", "-std=gnu11", "-fopenmp", "-shared", "-fPIC", "-Wno-psabi")
+BUILD_LOG = "build.log"
+_TIMEOUT_SECONDS = 120
+
+
+class NativeUnavailableError(Exception):
+    """The native engine cannot be had here; the text says why, in one line."""
+
+
+def load_library(cache_dir: Path, processor: str = "native") -> ctypes.CDLL:
+    """Return the compiled block, built now if it is not in `cache_dir` yet.
+
+    `processor` is what the compiler's -march takes: this machine's own, or another one that it can run too.
+
+    Raises: NativeUnavailableError if there is no compiler, it fails, or the cache cannot be used.
+    """
+    compiler = _compiler()
+    _require_private(cache_dir)
+    flags = (*FLAGS, f"-march={processor}")
+    key = _key(compiler, flags)
+    path = _find(cache_dir, key) or _build(compiler, flags, cache_dir, key)
+    try:
+        return ctypes.CDLL(str(path))
+    except OSError as error:
+        raise NativeUnavailableError(f"the compiled library cannot be loaded: {error}") from error
+
+
+def _compiler() -> Path:
+    """Return the C compiler."""
+    for name in ("cc", "gcc", "clang"):
+        if found := shutil.which(name):
+            return Path(found).resolve()
+    raise NativeUnavailableError("there is no C compiler (cc, gcc or clang)")
+
+
+def _key(compiler: Path, flags: tuple[str, ...]) -> str:
+    """Return a name for (source, flags, compiler, processor)."""
+    status = compiler.stat()
+    hasher = hashlib.sha256(SOURCE.read_bytes())
+    for part in (flags, str(compiler), status.st_size, status.st_mtime_ns, _processor()):
+        hasher.update(f"\0{part}".encode())
+    return hasher.hexdigest()[:20]
+
+
+def _processor() -> str:
+    """Return what -march=native depends on: the processor's instruction sets, in words."""
+    cpuinfo = Path("/proc/cpuinfo")
+    if not cpuinfo.is_file():
+        return f"{platform.machine()} {platform.processor()} {platform.release()}"
+    first_core = cpuinfo.read_text(errors="replace").partition("\n\n")[0]
+    wanted = ("vendor_id", "cpu family", "model", "stepping", "flags", "Features", "CPU part")
+    return "\n".join(line for line in first_core.splitlines() if line.startswith(wanted))
+
+
+def _require_private(cache_dir: Path) -> None:
+    """Make the cache, or refuse one that somebody else could put a library into."""
+    try:
+        cache_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        status = cache_dir.stat()
+    except OSError as error:
+        raise NativeUnavailableError(f"{cache_dir}: the cache cannot be made: {error.strerror}") from error
+    if hasattr(os, "getuid") and status.st_uid != os.getuid():
+        raise NativeUnavailableError(f"{cache_dir}: belongs to another user: no code is loaded from there")
+    if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        raise NativeUnavailableError(f"{cache_dir}: others can write there: no code is loaded from there")
+
+
+def _find(cache_dir: Path, key: str) -> Path | None:
+    """Return the library in the cache whose content is what its name says."""
+    for path in sorted(cache_dir.glob(f"features-{key}-*.so")):
+        try:
+            if path.name == _file_name(key, path.read_bytes()):
+                return path
+        except OSError:
+            continue
+    return None
+
+
+def _build(compiler: Path, flags: tuple[str, ...], cache_dir: Path, key: str) -> Path:
+    """Compile into the cache, in one step: whoever builds at the same time arrives at a name of its own."""
+    with tempfile.TemporaryDirectory(prefix="lenet-mnist-") as directory:
+        target = Path(directory) / "features.so"
+        command = [str(compiler), *flags, str(SOURCE), "-o", str(target)]
+        try:
+            finished = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT_SECONDS)
+        except (OSError, subprocess.TimeoutExpired) as error:
+            raise NativeUnavailableError(f"{compiler.name} cannot be run: {error}") from error
+        if finished.returncode != 0 or not target.exists():
+            log = cache_dir / BUILD_LOG
+            _write(log, f"{shlex.join(command)}\n{finished.stdout}{finished.stderr}".encode())
+            raise NativeUnavailableError(
+                f"{compiler.name} failed with exit code {finished.returncode}; what it said is in {log}"
+            )
+        content = target.read_bytes()
+    path = cache_dir / _file_name(key, content)
+    _write(path, content)
+    return path
+
+
+def _write(path: Path, content: bytes) -> None:
+    try:
+        write_bytes(path, content)
+    except StorageError as error:
+        raise NativeUnavailableError(f"the cache cannot be written: {error}") from error
+
+
+def _file_name(key: str, content: bytes) -> str:
+    return f"features-{key}-{hashlib.sha256(content).hexdigest()[:20]}.so"

@@ -1,0 +1,282 @@
+"""The native engine against the torch form, and everything that can stand in its way."""
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from lenet_mnist.config import Activation, Config, Engine
+from lenet_mnist.data.sets import TrainVal
+from lenet_mnist.errors import ConfigError
+from lenet_mnist.model import features as features_module
+from lenet_mnist.model.features import resolve_engine, torch_block
+from lenet_mnist.model.native import build
+from lenet_mnist.model.native.block import NativeBlock
+from lenet_mnist.model.native.build import BUILD_LOG, NativeUnavailableError, load_library
+from lenet_mnist.training.checkpoint import weights_digest
+from lenet_mnist.training.loop import start_training, train
+
+CPU = torch.device("cpu")
+SHAPES = ((6, 1, 5, 5), (6,), (16, 6, 5, 5), (16,))
+
+
+@pytest.fixture(scope="session")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("native")
+    directory.chmod(0o700)
+    return directory
+
+
+@pytest.fixture(scope="session")
+def block(cache: Path) -> NativeBlock:
+    return NativeBlock(cache)
+
+
+@pytest.fixture
+def empty_cache(tmp_path: Path) -> Path:
+    directory = tmp_path / "cache"
+    directory.mkdir(mode=0o700)
+    return directory
+
+
+def problem(num_images: int = 5, seed: int = 0) -> tuple[Tensor, list[Tensor], Tensor]:
+    """Return images, parameters and the gradient of the features."""
+    generator = torch.Generator().manual_seed(seed)
+    images = torch.randn(num_images, 1, 28, 28, generator=generator)
+    parameters = [torch.randn(shape, generator=generator) * 0.2 for shape in SHAPES]
+    return images, parameters, torch.randn(num_images, 400, generator=generator)
+
+
+def solve(block, images: Tensor, parameters: list[Tensor], weights: Tensor, activation: Activation) -> list[Tensor]:
+    """Return features and gradients, in float64."""
+    leaves = [parameter.clone().requires_grad_() for parameter in parameters]
+    features = block(images, *leaves, activation)
+    features.backward(weights)
+    return [features.detach().double(), *(leaf.grad.double() for leaf in leaves)]
+
+
+def exact(images: Tensor, parameters: list[Tensor], weights: Tensor, activation: Activation) -> list[Tensor]:
+    doubles = [parameter.double() for parameter in parameters]
+    return solve(torch_block, images.double(), doubles, weights.double(), activation)
+
+
+def error(found: Tensor, expected: Tensor) -> float:
+    return float((found - expected).abs().max() / expected.abs().max())
+
+
+@pytest.mark.parametrize("num_images", [1, 2, 3, 17])
+@pytest.mark.parametrize("activation", Activation)
+def test_features_and_gradients_are_those_of_float64(
+    block: NativeBlock, activation: Activation, num_images: int
+) -> None:
+    given = problem(num_images)
+    for found, expected in zip(solve(block, *given, activation), exact(*given, activation), strict=True):
+        assert error(found, expected) <= 5e-6
+
+
+@pytest.mark.parametrize("processor", ["x86-64-v3", "x86-64"])
+@pytest.mark.parametrize("activation", Activation)
+def test_older_processors_compute_the_same(cache: Path, activation: Activation, processor: str) -> None:
+    given = problem(7)
+    for found, expected in zip(
+        solve(NativeBlock(cache, processor), *given, activation), exact(*given, activation), strict=True
+    ):
+        assert error(found, expected) <= 5e-6
+
+
+@pytest.mark.parametrize("activation", Activation)
+def test_of_equal_values_the_first_wins_as_in_torch(block: NativeBlock, activation: Activation) -> None:
+    images = torch.full((2, 1, 28, 28), 0.5)  # all windows away from the border hold four equal values
+    _, parameters, weights = problem(2)
+    expected = solve(torch_block, images, parameters, weights, activation)
+    for found, value in zip(solve(block, images, parameters, weights, activation), expected, strict=True):
+        assert error(found, value) <= 5e-6
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_the_same_threads_give_the_same_bits(block: NativeBlock, threads: int) -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        given = problem(10)
+        first, second = (solve(block, *given, Activation.TANH) for _ in range(2))
+        assert all(torch.equal(one, other) for one, other in zip(first, second, strict=True))
+        assert all(error(one, value) <= 5e-6 for one, value in zip(first, exact(*given, Activation.TANH), strict=True))
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_no_images_give_no_features(block: NativeBlock) -> None:
+    images, parameters, weights = problem(0)
+    features, *gradients = solve(block, images, parameters, weights, Activation.RELU)
+    assert features.shape == (0, 400)
+    assert all(not gradient.any() for gradient in gradients)
+
+
+@pytest.mark.parametrize("poison", [float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize("place", [0, 1, 2, 3])
+@pytest.mark.parametrize("activation", Activation)
+def test_a_parameter_that_is_not_finite_shows_in_every_feature(
+    block: NativeBlock, activation: Activation, place: int, poison: float
+) -> None:
+    images, parameters, _ = problem(2)
+    parameters[place].view(-1)[3] = poison
+    assert block(images, *parameters, activation).isnan().all()
+
+
+@pytest.mark.parametrize("activation", Activation)
+def test_a_pixel_that_is_not_a_number_shows_in_its_image_only(block: NativeBlock, activation: Activation) -> None:
+    images, parameters, _ = problem(3)
+    images[1, 0, 13, 14] = float("nan")
+    features = block(images, *parameters, activation)
+    assert features[1].isnan().any()
+    assert torch.equal(features.isnan(), torch_block(images, *parameters, activation).isnan())
+
+
+def test_what_the_c_code_takes_for_granted_is_checked(block: NativeBlock) -> None:
+    images, parameters, _ = problem()
+    with pytest.raises(ValueError, match=r"images: torch\.float64"):
+        block(images.double(), *parameters, Activation.RELU)
+    with pytest.raises(ValueError, match=r"images: torch\.float32 \(5, 1, 28, 27\)"):
+        block(images[..., 1:], *parameters, Activation.RELU)
+    with pytest.raises(ValueError, match="images: not contiguous"):
+        block(images.transpose(2, 3), *parameters, Activation.RELU)
+    with pytest.raises(ValueError, match=r"C3 weights: torch\.float32 \(6, 16, 5, 5\)"):
+        block(images, *parameters[:2], parameters[2].transpose(0, 1), parameters[3], Activation.RELU)
+    with pytest.raises(ValueError, match="C1 biases"):
+        block(images, parameters[0], parameters[1][:5], *parameters[2:], Activation.RELU)
+
+
+def test_what_is_not_offered_is_refused_clearly(block: NativeBlock) -> None:
+    images, parameters, _ = problem()
+    with pytest.raises(RuntimeError, match="no gradient of the images"):
+        block(images.clone().requires_grad_(), *parameters, Activation.RELU)
+    leaves = [parameter.clone().requires_grad_() for parameter in parameters]
+    squares = block(images, *leaves, Activation.TANH).square().sum()
+    (gradient, *_) = torch.autograd.grad(squares, leaves, create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        gradient.sum().backward()
+
+
+def test_training_is_the_same_up_to_rounding_and_repeats_itself(block: NativeBlock, small: TrainVal) -> None:
+    config = Config.model_validate({"training": {"max_epochs": 1, "batch_size": 50}})
+
+    def trained(engine_block) -> tuple[str, float]:
+        rows = []
+        state = start_training(config, small, CPU, engine_block)
+        train(config, small, state, lambda _: False, rows.append)
+        return weights_digest(state.network.state_dict()), rows[0].val_loss
+
+    (first, loss), (second, _) = trained(block), trained(block)
+    assert first == second
+    assert trained(torch_block)[1] == pytest.approx(loss, rel=0.02)
+
+
+# Choosing the engine.
+
+
+def test_auto_takes_native_where_it_can(cache: Path) -> None:
+    assert resolve_engine(Engine.AUTO, CPU, 28, cache).name is Engine.NATIVE
+    assert resolve_engine(Engine.TORCH, CPU, 28, cache).block is torch_block
+
+
+@pytest.mark.parametrize(
+    ("device", "size", "why"), [("cuda", 28, "runs on the CPU"), ("cpu", 32, "28 x 28 pixels, not 32")]
+)
+def test_settings_that_are_not_covered_fall_back_or_are_refused(cache: Path, device: str, size: int, why: str) -> None:
+    fallen_back = resolve_engine(Engine.AUTO, torch.device(device), size, cache)
+    assert fallen_back.name is Engine.TORCH
+    assert why in fallen_back.reason
+    with pytest.raises(ConfigError, match=why) as caught:
+        resolve_engine(Engine.NATIVE, torch.device(device), size, cache)
+    assert caught.value.key == "training.engine"
+
+
+def test_a_block_that_computes_something_else_is_not_used(
+    block: NativeBlock, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def wrong(*arguments) -> Tensor:
+        return block(*arguments) * 1.001
+
+    monkeypatch.setattr(features_module, "NativeBlock", lambda _: wrong)
+    features_module._checked_native_block.cache_clear()
+    try:
+        resolved = resolve_engine(Engine.AUTO, CPU, 28, cache)
+        assert resolved.name is Engine.TORCH
+        assert "does not agree" in resolved.reason
+    finally:
+        features_module._checked_native_block.cache_clear()
+
+
+# Building.
+
+
+def test_without_a_compiler_the_reason_is_said(empty_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(empty_cache))
+    with pytest.raises(NativeUnavailableError, match="no C compiler"):
+        load_library(empty_cache)
+
+
+def test_a_compiler_that_fails_leaves_its_words_in_the_log(
+    empty_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compiler = tmp_path / "bin" / "cc"
+    compiler.parent.mkdir()
+    compiler.write_text("#!/bin/sh\necho 'unknown processor' >&2\nexit 3\n")
+    compiler.chmod(0o755)
+    monkeypatch.setenv("PATH", str(compiler.parent))
+    with pytest.raises(NativeUnavailableError, match="exit code 3"):
+        load_library(empty_cache)
+    assert "unknown processor" in (empty_cache / BUILD_LOG).read_text()
+
+
+def test_it_is_built_once(empty_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    load_library(empty_cache)
+    monkeypatch.setattr(build, "_build", lambda *_: pytest.fail("built again"))
+    load_library(empty_cache)
+
+
+def test_a_truncated_library_is_built_again(empty_cache: Path, cache: Path, block: NativeBlock) -> None:
+    del block  # it is built
+    for path in cache.glob("*.so"):
+        shutil.copy(path, empty_cache)
+        (empty_cache / path.name).write_bytes(path.read_bytes()[:-1000])
+    load_library(empty_cache)
+    assert any(hashlib.sha256(path.read_bytes()).hexdigest()[:20] in path.name for path in empty_cache.glob("*.so"))
+
+
+def test_a_cache_that_others_can_write_is_refused(empty_cache: Path) -> None:
+    empty_cache.chmod(0o777)
+    with pytest.raises(NativeUnavailableError, match="others can write"):
+        load_library(empty_cache)
+
+
+def test_a_cache_of_another_user_is_refused(empty_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "getuid", lambda: empty_cache.stat().st_uid + 1)
+    with pytest.raises(NativeUnavailableError, match="another user"):
+        load_library(empty_cache)
+
+
+def test_a_cache_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(NativeUnavailableError, match="cannot be made"):
+        load_library(tmp_path / "file" / "cache")
+
+
+def test_processes_that_build_at_once_all_get_it(empty_cache: Path) -> None:
+    program = (
+        "import sys; from pathlib import Path; from lenet_mnist.model.native.build import load_library; "
+        "load_library(Path(sys.argv[1])).lenet_forward"
+    )
+    command = [sys.executable, "-c", program, str(empty_cache)]
+    processes = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(3)]
+    for process in processes:
+        _, words = process.communicate(timeout=120)
+        assert process.returncode == 0, words
+    assert list(empty_cache.glob("*.part")) == []
