@@ -8,7 +8,6 @@ Source: lecture points 3-8; LeCun, Bottou, Bengio, Haffner, "Gradient-based lear
 recognition", Proc. IEEE 86(11), 1998, section II.B.
 """
 
-import torch
 from torch import Tensor, nn
 
 from lenet_mnist.config import Activation
@@ -35,6 +34,20 @@ def feature_map_sizes(image_size: int) -> tuple[int, int, int, int]:
     return c1, s2, c3, s4
 
 
+class _Convolution(nn.Conv2d):
+    """A convolution without values: torch would draw them from the global generator."""
+
+    def reset_parameters(self) -> None:
+        """Leave the parameters as they are."""
+
+
+class _Dense(nn.Linear):
+    """A fully connected layer without values: torch would draw them from the global generator."""
+
+    def reset_parameters(self) -> None:
+        """Leave the parameters as they are."""
+
+
 class LeNet(nn.Module):
     """LeNet for square grey images. The parameters are uninitialised: `initialise` gives them their values.
 
@@ -56,13 +69,11 @@ class LeNet(nn.Module):
         self.block = block
         self.num_classes = num_classes
         self.image_size = image_size
-        with torch.device("meta"):  # no values yet, so that the global generator is not touched
-            self.c1 = nn.Conv2d(1, C1_CHANNELS, KERNEL_SIZE, padding=C1_PADDING)
-            self.c3 = nn.Conv2d(C1_CHANNELS, C3_CHANNELS, KERNEL_SIZE)
-            self.c5 = nn.Linear(C3_CHANNELS * s4_size**2, C5_UNITS)
-            self.f6 = nn.Linear(C5_UNITS, F6_UNITS)
-            self.output = nn.Linear(F6_UNITS, num_classes)
-        self.to_empty(device="cpu")
+        self.c1 = _Convolution(1, C1_CHANNELS, KERNEL_SIZE, padding=C1_PADDING)
+        self.c3 = _Convolution(C1_CHANNELS, C3_CHANNELS, KERNEL_SIZE)
+        self.c5 = _Dense(C3_CHANNELS * s4_size**2, C5_UNITS)
+        self.f6 = _Dense(C5_UNITS, F6_UNITS)
+        self.output = _Dense(F6_UNITS, num_classes)
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the logits of each class.
