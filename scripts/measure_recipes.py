@@ -18,8 +18,8 @@ from common import Journal, data_access
 from lenet_mnist import provenance
 from lenet_mnist.config import Config
 from lenet_mnist.config_file import load_config, parse_seeds
-from lenet_mnist.data.mnist import DataAccess, load_train_val
-from lenet_mnist.experiment import evaluate_run, require_all_finished, train_run
+from lenet_mnist.data.mnist import DataAccess
+from lenet_mnist.experiment import evaluate_run, require_all_finished, train_seeds
 from lenet_mnist.reporting.progress import TrainingProgress
 from lenet_mnist.reporting.summaries import aligned
 
@@ -62,9 +62,9 @@ COLUMNS = (
 def measure(config: Config, access: DataAccess) -> dict[str, Any]:
     """Train once and look at the test set once."""
     with tempfile.TemporaryDirectory() as directory:
-        data = load_train_val(config.data, access)
-        run = train_run(config, data, Path(directory), TrainingProgress(Console(stderr=True)))
-        require_all_finished([run])
+        runs = train_seeds(config, None, Path(directory), access, TrainingProgress(Console(stderr=True)))
+        require_all_finished(runs)
+        run = runs[0]
         history = run.directory.read_history()
         seen = evaluate_run(run.directory, "test", access, None, None)
         return {

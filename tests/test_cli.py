@@ -129,7 +129,7 @@ def test_seeds_give_one_run_each_with_mean_and_spread(lenet: Lenet, tmp_path: Pa
 
 
 def test_nothing_of_a_run_names_the_place_where_it_was_made(lenet: Lenet, tmp_path: Path, mnist_dir: Path) -> None:
-    lenet("train", *QUICK, "--data-dir", mnist_dir)
+    lenet("train", *QUICK, f"--data-dir={mnist_dir}", "--runs-dir", tmp_path / "runs")
     lenet("evaluate", "latest", "--split", "val")
     for path in only_run(tmp_path / "runs").path.rglob("*"):
         if path.is_file():
@@ -164,12 +164,8 @@ def test_without_a_compiler_training_goes_on_and_says_why_it_is_slower(
     lenet: Lenet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from lenet_mnist.model import features
-    from lenet_mnist.model.native.build import NativeUnavailableError
 
-    def no_compiler(_cache_dir: Path) -> None:
-        raise NativeUnavailableError("there is no C compiler")
-
-    monkeypatch.setattr(features, "_checked_native_block", no_compiler)
+    monkeypatch.setattr(features, "_native_block", lambda _: "there is no C compiler")
     answer = lenet("train", *QUICK)
     assert answer.code == 0
     assert "the slower one: native is not available: there is no C compiler\n" in answer.err
@@ -240,7 +236,7 @@ def test_a_split_that_does_not_exist_is_refused(lenet: Lenet, split: str) -> Non
     assert "expected one of test, val" in answer.err
 
 
-@pytest.mark.parametrize("damage", ["missing", "truncated", "other"])
+@pytest.mark.parametrize("damage", ["missing", "truncated", "other", "one bit"])
 def test_damaged_weights_are_named(lenet: Lenet, run: RunDirectory, damage: str) -> None:
     path = run.model_path
     match damage:
@@ -250,6 +246,10 @@ def test_damaged_weights_are_named(lenet: Lenet, run: RunDirectory, damage: str)
             path.write_bytes(path.read_bytes()[:1000])
         case "other":
             path.write_bytes((path.parent / "state.safetensors").read_bytes())
+        case "one bit":
+            content = bytearray(path.read_bytes())
+            content[-100] ^= 1
+            path.write_bytes(content)
     answer = lenet("evaluate", "latest", "--split", "val")
     assert answer.code == 3
     assert "model.safetensors" in answer.err
@@ -260,6 +260,51 @@ def test_a_run_whose_split_was_changed_is_refused(lenet: Lenet, run: RunDirector
     answer = lenet("evaluate", "latest", "--split", "val")
     assert answer.code == 3
     assert "another split" in answer.err
+
+
+@pytest.mark.parametrize("name", ["history.csv", "config.yaml", "manifest.json"])
+def test_a_run_with_a_file_missing_costs_no_look_at_the_test_set(lenet: Lenet, run: RunDirectory, name: str) -> None:
+    (run.path / name).unlink()
+    answer = lenet("evaluate", run.path)
+    assert answer.code == (2 if name == "manifest.json" else 3)
+    assert name in answer.err
+    assert not run.evaluation_path("test").exists()
+
+
+def test_what_native_trained_is_evaluated_without_a_compiler(
+    lenet: Lenet, run: RunDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from lenet_mnist.model import features
+
+    run.config_path.write_text(run.config_path.read_text().replace("engine: auto", "engine: native"))
+    monkeypatch.setattr(features, "_native_block", lambda _: "there is no C compiler")
+    assert lenet("evaluate", "latest", "--split", "val").code == 0
+
+
+def test_a_device_that_is_not_here_is_named_with_its_file(lenet: Lenet, run: RunDirectory) -> None:
+    run.config_path.write_text(run.config_path.read_text().replace("device: auto", "device: cuda"))
+    answer = lenet("evaluate", "latest", "--split", "val")
+    assert answer.code == 2
+    assert f"{run.id}/config.yaml: training.device: cuda" in answer.err
+    assert lenet("evaluate", "latest", "--split", "val", "--device", "cpu").code == 0
+
+
+@pytest.mark.usefixtures("run")
+def test_damaged_looks_are_counted_all_the_same(lenet: Lenet, run: RunDirectory) -> None:
+    looks = run.evaluation_path("test") / "looks.csv"
+    looks.parent.mkdir(parents=True)
+    looks.write_bytes(b"time\n\xff\xfe\n")
+    assert "look number 2" in lenet("evaluate", "latest").out
+
+
+def test_the_home_directory_is_meant_by_a_tilde(lenet: Lenet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    assert lenet("data", "where", "--data-dir=~/mnist").out.splitlines()[0] == str(tmp_path / "home" / "mnist")
+    assert lenet("data", "where", "--data-dir", "").code == 2
+
+
+def test_seed_and_seeds_exclude_each_other(lenet: Lenet) -> None:
+    assert lenet("train", "--seed", 1, "--seeds", "0-4").code == 2
 
 
 def test_config_show_names_the_origin_of_each_value(lenet: Lenet, tmp_path: Path) -> None:
@@ -324,6 +369,22 @@ def test_a_reader_that_goes_away_is_no_failure(tmp_path: Path, mnist_dir: Path) 
     with running.stderr:
         assert running.stderr.read() == ""
     assert running.wait(60) == 0
+
+
+@pytest.mark.parametrize("stream", ["closed", "full"])
+def test_a_training_outlives_whoever_watches_it(tmp_path: Path, mnist_dir: Path, stream: str) -> None:
+    """`lenet train 2>&1 | head -1` and `2>/dev/full`: the progress is lost, the training is not."""
+    command = [sys.executable, "-m", "lenet_mnist", "train", *map(str, QUICK), "--epochs", "4"]
+    if stream == "closed":
+        reader, writer = os.pipe()
+        os.close(reader)
+    else:
+        writer = os.open("/dev/full", os.O_WRONLY)
+    environment = {**os.environ, "LENET_DATA_DIR": str(mnist_dir)}
+    finished = subprocess.run(command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=writer)
+    os.close(writer)
+    assert finished.returncode == 0
+    assert only_run(tmp_path / "runs").read_manifest().epochs == 4
 
 
 def test_a_full_disk_while_writing_a_picture_is_named_and_loses_nothing(

@@ -83,7 +83,7 @@ def refusal_of(write: Callable[[str | bytes], Path]) -> Callable[[str | bytes], 
 
 def test_the_defaults() -> None:
     assert flat_values(Config()) == {
-        "name": "relu",
+        "name": None,
         "seed": 0,
         "model.activation": "relu",
         "data.train_size": 55_000,

@@ -16,7 +16,7 @@ def test_there_is_one_for_each_activation_and_one_for_ci() -> None:
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_each_is_valid_and_opens_with_its_command(path: Path) -> None:
-    assert load_config(path).config.name == path.stem
+    assert load_config(path).config.label == path.stem
     comment = [line for line in path.read_text().splitlines() if line.startswith("#")]
     assert any(f"lenet train --config configs/{path.name}" in line for line in comment)
 

@@ -1,4 +1,6 @@
 import os
+import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -84,6 +86,23 @@ def test_a_run_is_found_by_path_by_id_and_as_the_latest(tmp_path: Path) -> None:
     assert list_runs(tmp_path) == [newer, older]
 
 
+def test_the_newest_of_one_second_comes_first(tmp_path: Path) -> None:
+    for microsecond in (3, 1, 2):
+        created = NOW.replace(microsecond=microsecond).isoformat(timespec="microseconds")
+        create_run(tmp_path, Config(), NOW).write_manifest(manifest().model_copy(update={"created": created}))
+    assert [run.read_manifest().created[-12:-6] for run in list_runs(tmp_path)] == ["000003", "000002", "000001"]
+
+
+def test_a_run_that_may_not_be_entered_is_listed_and_named(open_dir: Path) -> None:
+    run = make_run(open_dir)
+    run.path.chmod(0)
+    with without_privileges():
+        assert list_runs(open_dir) == [run]
+        with pytest.raises(StorageError, match="cannot be looked at: Permission denied"):
+            find_run(str(run.path), open_dir)
+    run.path.chmod(0o755)
+
+
 def test_what_is_no_run_is_not_listed(tmp_path: Path) -> None:
     (tmp_path / "notes").mkdir()
     (tmp_path / "20261123-201500-relu-0000").mkdir()
@@ -112,12 +131,20 @@ def test_what_is_no_run_is_refused_with_the_reason(tmp_path: Path, argument: str
         find_run(argument, tmp_path)
 
 
-def test_a_runs_directory_that_cannot_be_written_is_named(tmp_path: Path) -> None:
-    read_only = tmp_path / "runs"
+@pytest.fixture
+def open_dir() -> Iterator[Path]:
+    """A directory that other users can enter; pytest's own are private."""
+    path = Path(tempfile.mkdtemp())
+    path.chmod(0o755)
+    yield path
+    shutil.rmtree(path)
+
+
+def test_a_runs_directory_that_cannot_be_written_is_named(open_dir: Path) -> None:
+    read_only = open_dir / "runs"
     read_only.mkdir()
-    tmp_path.chmod(0o755)
     read_only.chmod(0o555)
-    with without_privileges(), pytest.raises(StorageError, match="runs"):
+    with without_privileges(), pytest.raises(StorageError, match=r"runs.*Permission denied"):
         create_run(read_only, Config(), NOW)
     assert list(read_only.iterdir()) == []
 

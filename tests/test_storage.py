@@ -211,7 +211,7 @@ def test_a_directory_that_cannot_be_made_is_named(shared_dir: Path) -> None:
 
 
 def test_an_error_without_a_number_is_shown_too() -> None:
-    with pytest.raises(StorageError, match=r"^here: cannot do it: odd\. "), storage_errors(Path("here"), "do it"):
+    with pytest.raises(StorageError, match=r"^here: cannot do it: odd$"), storage_errors(Path("here"), "do it"):
         raise OSError("odd")
 
 

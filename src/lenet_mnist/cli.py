@@ -13,7 +13,7 @@ import platformdirs
 import typer
 
 from lenet_mnist import __version__
-from lenet_mnist.errors import InterruptedBySignal, LenetError, StorageError, one_line
+from lenet_mnist.errors import ConfigError, InterruptedBySignal, LenetError, StorageError, one_line
 from lenet_mnist.signals import raise_on_signals
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ app = typer.Typer(
     name="lenet",
     no_args_is_help=True,
     add_completion=False,
+    rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -33,6 +34,14 @@ data_app = typer.Typer(help="Fetch, check and find the MNIST files.", no_args_is
 config_app = typer.Typer(help="Show and check configurations.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
 app.add_typer(config_app, name="config")
+
+
+def _directory(path: Path) -> Path:
+    """Let ~ mean the home directory in `--data-dir=~/mnist` too, where no shell expands it."""
+    if not path.name and not path.is_absolute():
+        raise typer.BadParameter("the name of a directory is expected, not nothing")
+    return path.expanduser()
+
 
 # Options that several commands share.
 ConfigPath = Annotated[Path | None, typer.Option("--config", "-c", help="Configuration file; the default is relu's.")]
@@ -49,9 +58,17 @@ Name = Annotated[str | None, typer.Option("--name", help="Part of the run's dire
 DeviceName = Annotated[str | None, typer.Option("--device", help="auto, cpu, cuda or mps.")]
 DataDir = Annotated[
     Path,
-    typer.Option("--data-dir", envvar="LENET_DATA_DIR", show_default="the user's cache", help="Where MNIST lies."),
+    typer.Option(
+        "--data-dir",
+        callback=_directory,
+        envvar="LENET_DATA_DIR",
+        show_default="the user's cache",
+        help="Where MNIST lies.",
+    ),
 ]
-RunsDir = Annotated[Path, typer.Option("--runs-dir", envvar="LENET_RUNS_DIR", help="Where runs are kept.")]
+RunsDir = Annotated[
+    Path, typer.Option("--runs-dir", callback=_directory, envvar="LENET_RUNS_DIR", help="Where runs are kept.")
+]
 Offline = Annotated[bool, typer.Option("--offline", help="Never touch the network.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 RunName = Annotated[str, typer.Argument(metavar="RUN", help="A run's path or id, or `latest`.")]
@@ -70,6 +87,8 @@ def main() -> None:
         print(prefix + one_line(str(error)), file=sys.stderr)
         sys.exit(error.exit_code)
     except ImportError as error:
+        if (error.name or "").startswith("lenet_mnist"):
+            raise  # a bug of ours, and no matter of installation
         print(
             f"error: a package is missing or does not fit: {error}. Install lenet-mnist again.",
             file=sys.stderr,
@@ -113,6 +132,8 @@ def train(
     as_json: AsJson = False,
 ) -> None:
     """Train a network on the training set, stop by the validation set, and keep the best weights."""
+    if seed is not None and seeds is not None:
+        raise ConfigError("--seed and --seeds exclude each other")
     flags = {
         "training.learning_rate": lr,
         "training.max_epochs": epochs,
@@ -143,7 +164,9 @@ def train(
 def evaluate(
     run: RunName,
     split: Annotated[str, typer.Option("--split", help="test or val.")] = "test",
-    batch_size: Annotated[int | None, typer.Option("--batch-size", min=1, help="Changes no figure.")] = None,
+    batch_size: Annotated[
+        int | None, typer.Option("--batch-size", min=1, max=1_000_000, help="Changes no figure.")
+    ] = None,
     min_accuracy: Annotated[
         float | None, typer.Option("--min-accuracy", min=0, max=1, help="Exit with 5 below this fraction.")
     ] = None,
@@ -260,13 +283,13 @@ def _access(data_dir: Path, offline: bool) -> "DataAccess":
     from lenet_mnist.data.mnist import DataAccess
     from lenet_mnist.reporting.progress import FetchProgress
 
-    return DataAccess(data_dir.expanduser(), offline, FetchProgress(_console()))
+    return DataAccess(data_dir, offline, FetchProgress(_console()))
 
 
 def _console() -> "Console":
-    from rich.console import Console
+    from lenet_mnist.reporting.progress import StderrConsole
 
-    return Console(stderr=True)
+    return StderrConsole()
 
 
 def _say(text: str) -> None:

@@ -145,12 +145,17 @@ class TrainingConfig(Section):
 
 
 class Config(Section):
-    """One experiment, complete: the same Config on the same machine gives the same network."""
+    """One experiment, complete. The same Config gives the same network, on the CPU of one machine with one engine."""
 
-    name: str = Field(default="relu", pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,39}$")
-    """Part of the run's directory name: letters, digits, - and _, at most 40."""
+    name: str | None = Field(default=None, pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,39}$")
+    """Part of the run's directory name: letters, digits, - and _, at most 40; null takes the activation's name."""
     seed: int = Field(default=0, ge=0, le=MAX_SEED)
     """Draws the starting weights and the order of the images."""
     model: ModelConfig = ModelConfig()
     data: DataConfig = DataConfig()
     training: TrainingConfig = TrainingConfig()
+
+    @property
+    def label(self) -> str:
+        """What the run is called."""
+        return self.name or self.model.activation.value

@@ -5,7 +5,7 @@ runs/<id> -> load_test -> evaluate -> numbers, tables and pictures in runs/<id>/
 """
 
 from collections.abc import Sequence
-from contextlib import ExitStack, closing, suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -87,10 +87,12 @@ class EvaluatedRun:
     """What one look at one split gave. `metrics` is what metrics.json holds."""
 
     run: RunDirectory
+    label: str
     split: Split
     images: ImageSet
     evaluation: Evaluation
     metrics: dict[str, Any]
+    history: list[EpochRow]
 
     @property
     def directory(self) -> Path:
@@ -105,10 +107,16 @@ def train_seeds(
 
     A run that diverges is a result like others; an interruption ends the series.
     """
+    drawn = parse_seeds(seeds) if seeds is not None else [config.seed]
     data = load_train_val(config.data, access)
+    device = choose_device(config.training.device)
+    engine = resolve_engine(config.training.engine, device, data.train.image_size)
+    if engine.name is Engine.TORCH and config.training.engine is Engine.AUTO:
+        spectator.note(f"training with the torch engine, the slower one: {engine.reason}")
     runs: list[TrainedRun] = []
-    for seed in parse_seeds(seeds) if seeds is not None else [config.seed]:
-        runs.append(train_run(config.model_copy(update={"seed": seed}), data, runs_dir, spectator))
+    for seed in drawn:
+        seeded = config.model_copy(update={"seed": seed})
+        runs.append(train_run(seeded, data, runs_dir, device, engine, spectator))
         if runs[-1].signal_number is not None:
             break
     return runs
@@ -128,23 +136,21 @@ def require_all_finished(runs: Sequence[TrainedRun]) -> None:
         )
 
 
-def train_run(config: Config, data: TrainVal, runs_dir: Path, spectator: Spectator) -> TrainedRun:
+def train_run(
+    config: Config, data: TrainVal, runs_dir: Path, device: torch.device, engine: ResolvedEngine, spectator: Spectator
+) -> TrainedRun:
     """Train a network into a new directory in `runs_dir`.
 
     Raises: StorageError if something cannot be written: the run is then marked as failed, and what it holds stays.
     """
     with deferred_signals() as pending:
-        device = choose_device(config.training.device)
-        engine = resolve_engine(config.training.engine, device, data.train.image_size)
-        if engine.name is Engine.TORCH and config.training.engine is Engine.AUTO:
-            spectator.note(f"training with the torch engine, the slower one: {engine.reason}")
         run, manifest = _begin_run(config, data, runs_dir, device, engine)
         state = start_training(config, data, device, engine.block)
         recorder = _Recorder(run, manifest, state, data)
         try:
             result = _train_and_record(config, data, state, recorder, spectator, pending)
             recorder.finish(result)
-        except LenetError as error:
+        except BaseException as error:
             recorder.fail(error)
             raise
     return TrainedRun(run, recorder.manifest, pending.number)
@@ -154,11 +160,12 @@ def _begin_run(
     config: Config, data: TrainVal, runs_dir: Path, device: torch.device, engine: ResolvedEngine
 ) -> tuple[RunDirectory, Manifest]:
     """Make the run's directory, with its configuration and the first form of its manifest."""
+    threads = set_threads(config.training.threads)
     now = datetime.now(UTC)
     run = create_run(runs_dir, config, now)
     manifest = Manifest(
         command=provenance.current_command(),
-        created=now.isoformat(timespec="seconds"),
+        created=now.isoformat(timespec="microseconds"),
         data_source=data.fingerprint.source,
         data_files=data.fingerprint.files,
         split_sha256=data.fingerprint.split,
@@ -166,9 +173,9 @@ def _begin_run(
         git=provenance.git_state(),
         machine=provenance.machine(),
         device=str(device),
-        threads=set_threads(config.training.threads),
+        threads=threads,
         engine=engine.name.value,
-        engine_reason=engine.reason,
+        engine_reason=engine.reason.replace(str(Path.home()), "~"),  # nothing of a run names a home
     )
     run.write_manifest(manifest)
     return run, manifest
@@ -183,7 +190,7 @@ def _train_and_record(
     pending: PendingSignal,
 ) -> TrainResult:
     """Train, and let every row reach the files and the spectator."""
-    with closing(HistoryWriter(recorder.run)) as history, ExitStack() as at_end:
+    with closing(HistoryWriter(recorder.run)) as history:
 
         def on_step(row: StepRow) -> bool:
             history.add_step(row)
@@ -196,8 +203,10 @@ def _train_and_record(
             spectator.add_epoch(row, is_best=state.stopping.best_epoch == row.epoch)
 
         spectator.begin(config.training.max_epochs, num_batches(len(data.train), config.training.batch_size))
-        at_end.callback(spectator.end)
-        return train(config, data, state, on_step, on_epoch)
+        try:
+            return train(config, data, state, on_step, on_epoch)
+        finally:
+            spectator.end()
 
 
 class _Recorder:
@@ -236,10 +245,11 @@ class _Recorder:
             message=str(result.divergence) if result.divergence else None,
         )
 
-    def fail(self, error: LenetError) -> None:
+    def fail(self, error: BaseException) -> None:
         """Note, where the disk still allows it, that the run came to no end."""
+        message = str(error) or type(error).__name__
         with suppress(LenetError):  # the disk may refuse this too; the first error is the one to report
-            self._update(status="failed", message=str(error))
+            self._update(status="failed", message=message.replace(str(self.run.path), self.run.id))
 
     def _update(self, **changes: Any) -> None:
         self.manifest = self.manifest.model_copy(update=changes)
@@ -257,11 +267,19 @@ def evaluate_run(
     or damaged, or the split is not the one of the training; StorageError if a file cannot be written.
     """
     split = _choice(Split, split_name, "--split")
-    config, manifest = run.read_config(), run.read_manifest()
-    device = choose_device(_choice(Device, device_name, "--device") if device_name else config.training.device)
+    config, manifest, history = run.read_config(), run.read_manifest(), run.read_history()
+    device = _device_of_evaluation(run, config, device_name)
     set_threads(config.training.threads)
     trained = read_network(run.model_path)
-    trained.network.block = resolve_engine(config.training.engine, device, trained.network.image_size).block
+    digest = weights_digest(trained.network.state_dict())
+    if digest != manifest.weights_sha256:
+        raise DataError(
+            f"{run.model_path}: these are not the weights that manifest.json records "
+            f"(SHA-256 {digest[:12]}... instead of {(manifest.weights_sha256 or 'none')[:12]}...)"
+        )
+    # What native trained, torch can evaluate: a run can be moved to where there is no compiler.
+    engine = Engine.TORCH if config.training.engine is Engine.TORCH else Engine.AUTO
+    trained.network.block = resolve_engine(engine, device, trained.network.image_size).block
     images, num_looks = _images_of_split(run, manifest, config, split, access)
     evaluation = evaluate(trained, images, device, batch_size or EVALUATION_CHUNK)
     metrics = {
@@ -269,10 +287,10 @@ def evaluate_run(
         "split": split.value,
         "num_test_looks": num_looks,
         "best_epoch": manifest.best_epoch,
-        "weights_sha256": weights_digest(trained.network.state_dict()),
+        "weights_sha256": digest,
         **evaluation.metrics(),
     }
-    seen = EvaluatedRun(run, split, images, evaluation, metrics)
+    seen = EvaluatedRun(run, config.label, split, images, evaluation, metrics, history)
     make_directory(seen.directory)
     _write_tables(seen.directory, evaluation, metrics)
     return seen
@@ -282,6 +300,16 @@ def require_accuracy(seen: EvaluatedRun, min_accuracy: float | None) -> None:
     """Raise CheckFailedError if the accuracy is below `min_accuracy`, a fraction."""
     if min_accuracy is not None and seen.evaluation.accuracy < min_accuracy:
         raise CheckFailedError(f"accuracy {seen.evaluation.accuracy:.4f} is below the {min_accuracy:.4f} asked for")
+
+
+def _device_of_evaluation(run: RunDirectory, config: Config, device_name: str | None) -> torch.device:
+    """Return the device that was asked for, else the run's own."""
+    if device_name is not None:
+        return choose_device(_choice(Device, device_name, "--device"))
+    try:
+        return choose_device(config.training.device)
+    except ConfigError as error:
+        raise ConfigError(f"{run.config_path}: training.device: {error}; --device cpu evaluates it here") from None
 
 
 def _choice(kind: type[_Choice], name: str, option: str) -> _Choice:

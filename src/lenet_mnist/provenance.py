@@ -9,6 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import lenet_mnist
+from lenet_mnist.errors import one_line
 
 
 def versions() -> dict[str, str]:
@@ -43,8 +44,13 @@ def git_state() -> dict[str, str | bool] | None:
 
 def command_line(arguments: Sequence[str]) -> str:
     """Return a command as one would type it; of absolute paths only the last part is kept, so that no home shows."""
-    shown = [Path(word).name if Path(word).is_absolute() else word for word in arguments]
-    return shlex.join(["lenet", *shown])
+    return one_line(shlex.join(["lenet", *map(_without_directory, arguments)]))
+
+
+def _without_directory(word: str) -> str:
+    """Shorten /home/me/my.yaml and --config=/home/me/my.yaml."""
+    option, equals, value = word.rpartition("=")
+    return option + equals + (Path(value).name if Path(value).is_absolute() else value)
 
 
 def current_command() -> str:

@@ -16,6 +16,7 @@ import json
 import re
 import secrets
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -25,7 +26,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from lenet_mnist.config import Config
 from lenet_mnist.config_file import load_config, to_yaml
-from lenet_mnist.errors import ConfigError, DataError
+from lenet_mnist.errors import ConfigError, DataError, StorageError
 from lenet_mnist.storage import make_directory, read_bounded, storage_errors, write_text
 from lenet_mnist.training.loop import EpochRow, StepRow
 
@@ -41,7 +42,7 @@ Status = Literal["running", "finished", "interrupted", "diverged", "failed"]
 class Manifest(BaseModel):
     """What happened in a run. Fields that are not known yet are null."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     schema_version: Literal[1] = 1
     kind: Literal["train"] = "train"
@@ -119,8 +120,11 @@ class RunDirectory:
         return self.path / "evaluation" / split
 
     def read_config(self) -> Config:
-        """Return the configuration. Raises: ConfigError."""
-        return load_config(self.config_path).config
+        """Return the configuration. Raises: DataError."""
+        try:
+            return load_config(self.config_path).config
+        except ConfigError as error:
+            raise DataError(str(error)) from error
 
     def read_manifest(self) -> Manifest:
         """Return the manifest. Raises: DataError."""
@@ -161,13 +165,12 @@ class RunDirectory:
         """
         looks = self.evaluation_path("test") / "looks.csv"
         make_directory(looks.parent)
-        with storage_errors(looks, "append"), looks.open("a+", encoding="utf-8", newline="") as file:
-            if file.tell() == 0:
-                file.write("time\n")
-            file.write(f"{now.isoformat(timespec='seconds')}\n")
-            file.flush()
-            file.seek(0)
-            return sum(1 for _ in file) - 1
+        with storage_errors(looks, "append"):
+            with suppress(FileExistsError), looks.open("xb") as file:
+                file.write(b"time\n")
+            with looks.open("ab") as file:  # two that look at once each add their line
+                file.write(f"{now.isoformat(timespec='seconds')}\n".encode())
+            return looks.read_bytes().count(b"\n") - 1
 
 
 def create_run(runs_dir: Path, config: Config, now: datetime) -> RunDirectory:
@@ -177,7 +180,7 @@ def create_run(runs_dir: Path, config: Config, now: datetime) -> RunDirectory:
     """
     make_directory(runs_dir)
     while True:
-        run = RunDirectory(runs_dir / f"{now:%Y%m%d-%H%M%S}-{config.name}-{secrets.token_hex(2)}")
+        run = RunDirectory(runs_dir / f"{now:%Y%m%d-%H%M%S}-{config.label}-{secrets.token_hex(2)}")
         with storage_errors(run.path, "make this directory"):
             try:
                 run.path.mkdir()
@@ -209,11 +212,10 @@ def find_run(argument: str, runs_dir: Path) -> RunDirectory:
                 if not (path / "manifest.json").is_file():
                     raise ConfigError(f"{argument}: is a directory, but no run: it has no manifest.json")
                 return RunDirectory(path)
-        except (
-            OSError,
-            ValueError,
-        ) as error:  # a name too long for the file system, or with a null character
-            raise ConfigError(f"{argument[:80]!r}: cannot be the name of a run: {error}") from None
+        except PermissionError as error:
+            raise StorageError(f"{path}: cannot be looked at: {error.strerror}") from error
+        except (OSError, ValueError):  # a name too long for the file system, or with a null character
+            raise ConfigError(f"{argument[:80]!r}: cannot be the name of a run") from None
     raise ConfigError(f"{argument}: no such run. `lenet runs` lists those in {runs_dir}")
 
 
@@ -221,8 +223,26 @@ def list_runs(runs_dir: Path) -> list[RunDirectory]:
     """Return the runs in `runs_dir`, newest first. Whatever else lies there is passed over."""
     if not runs_dir.is_dir():
         return []
-    found = [path for path in runs_dir.iterdir() if _RUN_ID.fullmatch(path.name) and (path / "manifest.json").is_file()]
-    return [RunDirectory(path) for path in sorted(found, key=lambda path: path.name, reverse=True)]
+    with storage_errors(runs_dir, "list"):
+        names = [path for path in runs_dir.iterdir() if _RUN_ID.fullmatch(path.name)]
+    found = [RunDirectory(path) for path in names if _has_manifest(path)]
+    return sorted(found, key=_time_of_creation, reverse=True)
+
+
+def _has_manifest(path: Path) -> bool:
+    """Whether a directory is a run; one that may not be entered counts as one, so that it is listed."""
+    try:
+        return (path / "manifest.json").is_file()
+    except OSError:
+        return True
+
+
+def _time_of_creation(run: RunDirectory) -> tuple[str, str]:
+    """Return the second in the run's name, and within it the finer time in its manifest, where that can be read."""
+    try:
+        return run.id[:15], run.read_manifest().created
+    except DataError:
+        return run.id[:15], ""
 
 
 class HistoryWriter:
@@ -255,10 +275,9 @@ class HistoryWriter:
 
     def close(self) -> None:
         """Hand over what is left, and close both files."""
-        with storage_errors(self._run.history_path, "append"):
-            self._history.close()
-        with storage_errors(self._run.steps_path, "append"):
-            self._steps.close()
+        with storage_errors(self._run.path, "finish the histories"), ExitStack() as both:
+            both.callback(self._history.close)
+            both.callback(self._steps.close)
 
 
 def read_csv(path: Path) -> list[dict[str, str]]:

@@ -1,5 +1,6 @@
 """Files written whole or not at all, and read only up to a size that was decided beforehand."""
 
+import errno
 import os
 import secrets
 import stat
@@ -16,9 +17,16 @@ def storage_errors(path: Path, action: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise StorageError(
-            f"{path}: cannot {action}: {error.strerror or error}. Free some space, or choose another directory."
-        ) from error
+        raise StorageError(f"{path}: cannot {action}: {error.strerror or error}{_advice(error)}") from error
+
+
+def _advice(error: OSError) -> str:
+    """Say what to do about it, where that is known."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return ". Free some space, or choose another directory"
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return ". Check the permissions, or choose another directory"
+    return ""
 
 
 @contextmanager

@@ -16,6 +16,7 @@ from lenet_mnist.data.sets import TrainVal
 from lenet_mnist.errors import ConfigError
 from lenet_mnist.model import features as features_module
 from lenet_mnist.model.features import resolve_engine, torch_block
+from lenet_mnist.model.native import block as block_module
 from lenet_mnist.model.native import build
 from lenet_mnist.model.native.block import NativeBlock
 from lenet_mnist.model.native.build import BUILD_LOG, NativeUnavailableError, load_library
@@ -204,14 +205,34 @@ def test_a_block_that_computes_something_else_is_not_used(
     def wrong(*arguments) -> Tensor:
         return block(*arguments) * 1.001
 
-    monkeypatch.setattr(features_module, "NativeBlock", lambda _: wrong)
-    features_module._checked_native_block.cache_clear()
+    monkeypatch.setattr(block_module, "NativeBlock", lambda _: wrong)
+    features_module._native_block.cache_clear()
     try:
         resolved = resolve_engine(Engine.AUTO, CPU, 28, cache)
         assert resolved.name is Engine.TORCH
         assert "does not agree" in resolved.reason
     finally:
-        features_module._checked_native_block.cache_clear()
+        features_module._native_block.cache_clear()
+
+
+def test_without_the_native_folder_the_torch_engine_remains(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("", ".block", ".build"):
+        monkeypatch.setitem(sys.modules, f"lenet_mnist.model.native{name}", None)
+    features_module._native_block.cache_clear()
+    try:
+        resolved = resolve_engine(Engine.AUTO, CPU, 28, cache)
+        assert (resolved.name, resolved.reason) == (Engine.TORCH, "native is not available: it is not installed")
+    finally:
+        features_module._native_block.cache_clear()
+
+
+@pytest.mark.parametrize("scale", [1e-2, 1e-4, 1e-6])
+def test_tanh_keeps_its_digits_near_zero(block: NativeBlock, scale: float) -> None:
+    images, parameters, weights = problem()
+    c1_weight, c1_bias, c3_weight, _ = parameters
+    given = (images, [c1_weight * scale, c1_bias * scale, c3_weight, torch.zeros(16)], weights)
+    for found, expected in zip(solve(block, *given, Activation.TANH), exact(*given, Activation.TANH), strict=True):
+        assert error(found, expected) <= 5e-6
 
 
 # Building.

@@ -212,6 +212,8 @@ def evaluate(
     network = trained.network.to(device)
     batches = evaluation_batches(image_set, trained.normalization, device, batch_size)
     logits = torch.cat([network(batch.images) for batch in batches]).cpu().double()
+    if not bool(logits.isfinite().all()):
+        raise DataError("the network's weights are so large that its answers are no numbers")
     return Evaluation(
         class_names=trained.class_names,
         indices=image_set.indices.numpy(),

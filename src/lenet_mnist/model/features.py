@@ -18,8 +18,6 @@ from torch import Tensor
 
 from lenet_mnist.config import Activation, Engine
 from lenet_mnist.errors import ConfigError
-from lenet_mnist.model.native.block import IMAGE_SIZE, NativeBlock
-from lenet_mnist.model.native.build import NativeUnavailableError
 from lenet_mnist.randomness import Purpose, torch_generator
 
 C1_PADDING = 2
@@ -30,6 +28,7 @@ FeatureBlock = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor, Activation], Te
 
 # The native gradients of the check below lie within this of the torch form's, relative to the largest.
 _CHECK_TOLERANCE = 1e-4
+_NATIVE_IMAGE_SIZE = 28
 _CACHE_DIR = platformdirs.user_cache_path("lenet-mnist", appauthor=False) / "native"
 
 
@@ -76,25 +75,37 @@ def resolve_engine(
     """
     if engine is Engine.TORCH:
         return ResolvedEngine(Engine.TORCH, "asked for", torch_block)
-    try:
-        if device.type != "cpu":
-            raise NativeUnavailableError(f"it runs on the CPU, not on {device.type}")
-        if image_size != IMAGE_SIZE:
-            raise NativeUnavailableError(f"it takes images of {IMAGE_SIZE} x {IMAGE_SIZE} pixels, not {image_size}")
-        block = _checked_native_block(cache_dir)
-    except NativeUnavailableError as error:
-        if engine is Engine.NATIVE:
-            raise ConfigError(f"native is not available: {error}", key="training.engine") from error
-        return ResolvedEngine(Engine.TORCH, f"native is not available: {error}", torch_block)
-    return ResolvedEngine(Engine.NATIVE, "built, and its gradients checked", block)
+    if device.type != "cpu":
+        missing = f"it runs on the CPU, not on {device.type}"
+    elif image_size != _NATIVE_IMAGE_SIZE:
+        missing = f"it takes images of {_NATIVE_IMAGE_SIZE} x {_NATIVE_IMAGE_SIZE} pixels, not {image_size}"
+    else:
+        block_or_reason = _native_block(cache_dir)
+        if not isinstance(block_or_reason, str):
+            return ResolvedEngine(Engine.NATIVE, "built, and its gradients checked", block_or_reason)
+        missing = block_or_reason
+    reason = f"native is not available: {missing}"
+    if engine is Engine.NATIVE:
+        raise ConfigError(reason, key="training.engine")
+    return ResolvedEngine(Engine.TORCH, reason, torch_block)
 
 
 @cache
-def _checked_native_block(cache_dir: Path) -> NativeBlock:
-    """Return the native block, after it gave the torch form's features and gradients; once a process."""
-    block = NativeBlock(cache_dir)
+def _native_block(cache_dir: Path) -> FeatureBlock | str:
+    """Return the native block, after it gave the torch form's features and gradients, or why there is none.
+
+    Once a process: neither the build nor the check is tried again.
+    """
+    try:
+        from lenet_mnist.model.native.block import NativeBlock, NativeUnavailableError
+    except ImportError:
+        return "it is not installed"
+    try:
+        block = NativeBlock(cache_dir)
+    except NativeUnavailableError as error:
+        return str(error)
     generator = torch_generator(0, Purpose.ENGINE_CHECK)
-    images = torch.randn(8, 1, IMAGE_SIZE, IMAGE_SIZE, generator=generator)
+    images = torch.randn(8, 1, _NATIVE_IMAGE_SIZE, _NATIVE_IMAGE_SIZE, generator=generator)
     shapes = ((6, 1, 5, 5), (6,), (16, 6, 5, 5), (16,))
     parameters = [torch.randn(shape, generator=generator).mul_(0.2) for shape in shapes]
     weights = torch.randn(8, 400, generator=generator)
@@ -103,9 +114,7 @@ def _checked_native_block(cache_dir: Path) -> NativeBlock:
         found = _features_and_gradients(block, images, parameters, weights, activation)
         for one, other in zip(expected, found, strict=True):
             if not bool((one - other).abs().max() <= _CHECK_TOLERANCE * one.abs().max()):
-                raise NativeUnavailableError(
-                    f"its {activation.value} block does not agree with torch's on this machine"
-                )
+                return f"its {activation.value} block does not agree with torch's on this machine"
     return block
 
 

@@ -32,13 +32,12 @@ _TITLE_POINTS = 10
 def draw_evaluated_run(seen: EvaluatedRun) -> None:
     """Draw every picture of a run that can be drawn after an evaluation, beside the files that hold its values.
 
-    Raises: StorageError; DataError if the run's history cannot be read.
+    Raises: StorageError.
     """
     evaluation, split = seen.evaluation, seen.split.value
     of_split = f"{split} set, {evaluation.accuracy:.2%} of {len(evaluation):,} right"
     mistakes = f"{split} set: {len(evaluation.mistakes)} mistakes, the most confident first"
-    config, manifest = seen.run.read_config(), seen.run.read_manifest()
-    history, best_epoch = seen.run.read_history(), manifest.best_epoch or 0
+    history, best_epoch, label = seen.history, seen.metrics["best_epoch"] or 0, seen.label
     make_directory(seen.run.plots_path)
     for path, figure in (
         (
@@ -50,10 +49,10 @@ def draw_evaluated_run(seen: EvaluatedRun) -> None:
             gallery_figure(evaluation, seen.images.images.numpy(), mistakes),
         ),
         (seen.directory / "calibration.png", calibration_figure(evaluation, f"Calibration: {of_split}")),
-        (seen.run.plots_path / "loss.png", loss_figure(history, best_epoch, f"Loss: {config.name}")),
+        (seen.run.plots_path / "loss.png", loss_figure(history, best_epoch, f"Loss: {label}")),
         (
             seen.run.plots_path / "accuracy.png",
-            accuracy_figure(history, best_epoch, f"Accuracy: {config.name}"),
+            accuracy_figure(history, best_epoch, f"Accuracy: {label}"),
         ),
     ):
         save_figure(figure, path)
@@ -66,7 +65,7 @@ def save_figure(figure: Figure, path: Path) -> None:
 
 
 def loss_figure(history: Sequence[EpochRow], best_epoch: int, title: str) -> Figure:
-    """Training and validation loss by epoch, on a log scale; the rate's reductions by the plateau schedule show."""
+    """Training and validation loss by epoch, on a log scale."""
     figure, axes = _column_figure(title)
     _train_and_val(
         axes,

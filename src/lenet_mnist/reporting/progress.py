@@ -1,9 +1,29 @@
 """What a person sees while something goes on: a bar with the time left on a terminal, plain lines elsewhere."""
 
+from typing import Any
+
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from lenet_mnist.training.loop import EpochRow, StepRow
+
+
+class StderrConsole(Console):
+    """Writes to stderr, and goes silent where nobody reads it: a training is worth more than its progress."""
+
+    def __init__(self) -> None:
+        super().__init__(stderr=True)
+
+    def on_broken_pipe(self) -> None:
+        """Say no more, instead of ending the program."""
+        self.quiet = True
+
+    def print(self, *objects: Any, **style: Any) -> None:
+        """Print, or go silent if that fails."""
+        try:
+            super().print(*objects, **style)
+        except OSError:
+            self.quiet = True
 
 
 class TrainingProgress:

@@ -121,7 +121,7 @@ def run_row(run: RunDirectory, with_test: bool) -> dict[str, Any]:
         }
         metrics = run.evaluation_path("test") / "metrics.json"
         if with_test:
-            row["test_accuracy"] = float(read_json(metrics)["accuracy"]) if metrics.is_file() else None
+            row["test_accuracy"] = _fraction(read_json(metrics)["accuracy"]) if metrics.is_file() else None
     except (LenetError, KeyError, TypeError, ValueError):
         row["status"] = "damaged"
     return row
@@ -169,6 +169,13 @@ def _seeds_text(runs: Sequence[TrainedRun]) -> str:
             f"{spread['standard_deviation']:.3%}"
         )
     return "\n".join(lines)
+
+
+def _fraction(value: Any) -> float:
+    """Return a number between 0 and 1 out of a file, or raise ValueError."""
+    if not 0 <= float(value) <= 1:
+        raise ValueError(f"{value} is no fraction")
+    return float(value)
 
 
 def _spread(values: Sequence[float | None]) -> dict[str, Any] | None:

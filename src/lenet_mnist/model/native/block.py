@@ -12,10 +12,13 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from lenet_mnist.config import Activation
-from lenet_mnist.model.native.build import load_library
+from lenet_mnist.model.native.build import NativeUnavailableError, load_library
+
+__all__ = ["IMAGE_SIZE", "NativeBlock", "NativeUnavailableError"]
 
 IMAGE_SIZE = 28
 _NUM_FEATURES = 400
+_MAX_IMAGES = 1_000_000  # the C code counts in 32 bits
 _ACTIVATIONS = (Activation.SIGMOID, Activation.TANH, Activation.RELU)  # in the order of the enum in features.c
 _SHAPES = {"C1 weights": (6, 1, 5, 5), "C1 biases": (6,), "C3 weights": (16, 6, 5, 5), "C3 biases": (16,)}
 
@@ -89,6 +92,8 @@ def _declare(function: Any, arguments: str) -> Any:
 
 def _require_images(images: Tensor) -> int:
     _require("images", images, (len(images), 1, IMAGE_SIZE, IMAGE_SIZE))
+    if len(images) > _MAX_IMAGES:
+        raise ValueError(f"{len(images):,} images at once, at most {_MAX_IMAGES:,} are taken")
     return len(images)
 
 

@@ -14,6 +14,8 @@ import shutil
 import stat
 import subprocess
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from lenet_mnist.errors import StorageError
@@ -101,7 +103,7 @@ def _find(cache_dir: Path, key: str) -> Path | None:
 
 def _build(compiler: Path, flags: tuple[str, ...], cache_dir: Path, key: str) -> Path:
     """Compile into the cache, in one step: whoever builds at the same time arrives at a name of its own."""
-    with tempfile.TemporaryDirectory(prefix="lenet-mnist-") as directory:
+    with _temporary_directory() as directory:
         target = Path(directory) / "features.so"
         command = [str(compiler), *flags, str(SOURCE), "-o", str(target)]
         try:
@@ -118,6 +120,15 @@ def _build(compiler: Path, flags: tuple[str, ...], cache_dir: Path, key: str) ->
     path = cache_dir / _file_name(key, content)
     _write(path, content)
     return path
+
+
+@contextmanager
+def _temporary_directory() -> Iterator[str]:
+    try:
+        with tempfile.TemporaryDirectory(prefix="lenet-mnist-") as directory:
+            yield directory
+    except OSError as error:
+        raise NativeUnavailableError(f"there is no room for temporary files: {error.strerror}") from error
 
 
 def _write(path: Path, content: bytes) -> None:

@@ -10,7 +10,7 @@
  *   3. Vectors are the compiler's own (vector_size), as long as the longest registers: no intrinsics.
  *
  * Results are the same for the same number of threads: each thread sums over its own block of images, and the blocks
- * are added in their order. Equal values in a window: the first one wins; NaN wins over all; both as in PyTorch.
+ * are added in their order. The first of equal values in a window wins, and NaN wins over all, as in PyTorch.
  */
 
 #include <stdint.h>
@@ -27,7 +27,7 @@ enum {
     FEATURES = MAPS3 * WINDOWS3,
     TAP = 5,                          /* side of a kernel */
     PIXEL = MAPS1,                    /* S2 is kept pixel by pixel, its 6 maps side by side */
-    ROW = 96,                         /* floats from one row of S2 to the next: 14 x 6, and 12 that mean nothing */
+    ROW = 96,                         /* floats from one row of S2 to the next: 14 x 6, and 12 zeros more */
     S2_FLOATS = SIDE1 * ROW,
     S2_WINNERS = MAPS1 * SIDE1 * 16,  /* bytes; 14 of 16 columns are used */
     LANES = 16,
@@ -37,6 +37,7 @@ enum {
 
 typedef float lanes __attribute__((vector_size(4 * LANES)));
 typedef int32_t lanes_int __attribute__((vector_size(4 * LANES)));
+typedef uint32_t lanes_word __attribute__((vector_size(4 * LANES)));
 typedef uint8_t lanes_byte __attribute__((vector_size(LANES)));
 typedef float eight __attribute__((vector_size(32)));
 typedef float unaligned_lanes __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
@@ -68,14 +69,20 @@ INLINE lanes exponential(lanes x) {
     p = p * rest + 0.5f;
     p = p * rest + 1.0f;
     p = p * rest + 1.0f;
-    lanes_int power = ((lanes_int)shifted - (lanes_int)all(12582912.0f) + 127) << 23;
+    lanes_word power = ((lanes_word)shifted - (lanes_word)all(12582912.0f) + 127) << 23;
     return p * (lanes)power;
+}
+
+/* Near zero 1 - 2 / (1 + e^2x) would lose its digits; the continued fraction of tanh, cut after x^7, does not. */
+INLINE lanes tanh_near_zero(lanes x) {
+    lanes s = x * x;
+    return x * (135135.0f + s * (17325.0f + s * (378.0f + s))) / (135135.0f + s * (62370.0f + s * (3150.0f + s * 28.0f)));
 }
 
 INLINE lanes activate(lanes x, int activation) {
     switch (activation) {
     case SIGMOID: return 1.0f / (1.0f + exponential(-x));
-    case TANH:    return 1.0f - 2.0f / (1.0f + exponential(2.0f * x));
+    case TANH:    return choose(x * x < 0.4f, tanh_near_zero(x), 1.0f - 2.0f / (1.0f + exponential(2.0f * x)));
     default:      return choose(x <= 0.0f, all(0.0f), x); /* NaN stays NaN */
     }
 }
@@ -88,7 +95,7 @@ INLINE lanes slope(lanes y, int activation) {
     }
 }
 
-/* Keep the largest of four, and which it was: the first of equals, and NaN before all. */
+/* Keep the largest of four, and which it was: the first of equals; the last NaN before all. */
 INLINE lanes winner_of(const lanes four[4], lanes_int *which) {
     lanes best = four[0];
     *which = (lanes_int){0};
@@ -131,6 +138,7 @@ static void forward_c1(const float *image, const float *w1, const float *b1, flo
             *(unaligned_byte *)&winners[(c * SIDE1 + row) * 16] = __builtin_convertvector(which, lanes_byte);
             UNROLL for (int j = 0; j < SIDE1; j++) s2[row * ROW + j * PIXEL + c] = y[j];
         }
+        memset(&s2[row * ROW + SIDE1 * PIXEL], 0, (ROW - SIDE1 * PIXEL) * sizeof(float));
     }
 }
 
@@ -183,7 +191,7 @@ void lenet_forward(int n, int activation, const float *images, const float *w1, 
         for (int k = 0; k < MAPS1; k++)
             for (int t = 0; t < TAP * TAP; t++) dealt[(t * PIXEL + k) * LANES + o] = w3[(o * MAPS1 + k) * TAP * TAP + t];
 #pragma omp parallel for schedule(static) num_threads(threads)
-    for (int i = 0; i < n; i++) {
+    for (size_t i = 0; i < (size_t)n; i++) {
         forward_c1(&images[i * IMAGE * IMAGE], w1, biases1, &s2[i * S2_FLOATS], &winners2[i * S2_WINNERS], activation);
         forward_c3(&s2[i * S2_FLOATS], dealt, biases3, &features[i * FEATURES], &winners4[i * FEATURES], activation);
     }
@@ -299,7 +307,7 @@ static void backward_w1(const float *padded, const float *g2, const uint8_t *win
 static void backward_image(const float *image, const float *wide, const float *features, const float *s2,
                            const uint8_t *winners2, const uint8_t *winners4, const float *g_features, Gradients *sums,
                            int activation) {
-    float g4[FEATURES], g2[S2_FLOATS + LANES], padded[PADDED * PADDED + 8];
+    float g4[FEATURES], g2[S2_FLOATS], padded[PADDED * PADDED + 8];
     for (int v = 0; v < FEATURES; v += LANES)
         store(&g4[v], load(&g_features[v]) * slope(load(&features[v]), activation));
     backward_w3(s2, g4, winners4, sums);
@@ -333,7 +341,7 @@ void lenet_backward(int n, int activation, const float *images, const float *w3,
     const float *kernels = &wide[0][0][0][0];
 #pragma omp parallel for schedule(static) num_threads(threads)
     for (int t = 0; t < threads; t++)
-        for (int i = t * n / threads; i < (t + 1) * n / threads; i++)
+        for (size_t i = (size_t)t * n / threads; i < (size_t)(t + 1) * n / threads; i++)
             backward_image(&images[i * IMAGE * IMAGE], kernels, &features[i * FEATURES], &s2[i * S2_FLOATS],
                            &winners2[i * S2_WINNERS], &winners4[i * FEATURES], &g_features[i * FEATURES], &sums[t],
                            activation);
