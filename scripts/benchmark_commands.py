@@ -35,9 +35,9 @@ def command(*arguments: str) -> None:
     subprocess.run([*LENET, *arguments], check=True, capture_output=True)
 
 
-def train_and_evaluate() -> None:
+def train_and_evaluate(engine: str) -> None:
     with tempfile.TemporaryDirectory() as directory:
-        command("train", "--config", str(RELU), "--runs-dir", directory)
+        command("train", "--config", str(RELU), "--runs-dir", directory, "--engine", engine)
         command("evaluate", "latest", "--runs-dir", directory)
 
 
@@ -47,7 +47,8 @@ def main() -> None:
     print("lenet --help:", seconds(lambda: command("--help"), 11))
     print("load and verify the four files:", seconds(lambda: [read_verified(f, directory) for f in ALL_FILES], 11))
     print("lenet describe (start-up with torch):", seconds(lambda: command("describe"), 5))
-    print("make train, installed:", seconds(train_and_evaluate, 3))
+    for engine in ("native", "torch"):
+        print(f"make train, installed, {engine} engine:", seconds(lambda: train_and_evaluate(engine), 3))  # noqa: B023
 
 
 if __name__ == "__main__":
