@@ -140,7 +140,7 @@ def gallery_figure(evaluation: Evaluation, images: npt.NDArray[np.uint8], title:
     shown = evaluation.mistakes[:limit]
     columns, size = 8, images.shape[1]
     rows = max(1, -(-len(shown) // columns))
-    cell_height, cell_width = size * 1.6, size * 1.15  # room for two lines of text above each image, in pixels
+    cell_height, cell_width = size * 1.65, size * 1.15  # room for two lines of text above each image, in pixels
     figure = Figure(figsize=(8.4, 0.4 + 1.45 * rows), layout="constrained")
     axes = figure.add_subplot()  # one for all: forty of their own take seconds to lay out
     axes.set_title(title, fontsize=_TITLE_POINTS)
@@ -162,7 +162,7 @@ def gallery_figure(evaluation: Evaluation, images: npt.NDArray[np.uint8], title:
         caption = f"{true} read as {predicted}\n{_sure(evaluation.confidences[position])} sure"
         axes.text(left + size / 2, top, caption, ha="center", va="bottom", fontsize=7)
         number = f"#{evaluation.indices[position]}"
-        axes.text(left + size / 2, top + size, number, ha="center", va="bottom", fontsize=6, color=GREY)
+        axes.text(left + size / 2, top + size, number, ha="center", va="top", fontsize=6, color=GREY)
     if len(shown) == 0:
         axes.text(0, size, "no mistakes", fontsize=_TITLE_POINTS)
     return figure
