@@ -93,10 +93,13 @@ def test_older_processors_compute_the_same(cache: Path, activation: Activation, 
 
 @pytest.mark.parametrize("activation", Activation)
 def test_of_equal_values_the_first_wins_as_in_torch(block: NativeBlock, activation: Activation) -> None:
-    images = torch.full((2, 1, 28, 28), 0.5)  # all windows away from the border hold four equal values
-    _, parameters, weights = problem(2)
-    expected = solve(torch_block, images, parameters, weights, activation)
-    for found, value in zip(solve(block, images, parameters, weights, activation), expected, strict=True):
+    """C1 hands on pixels that are 0 or 1: most windows tie, and the patch around the winner tells which one won."""
+    images, parameters, weights = problem(3)
+    parameters[0].zero_()[:, 0, 2, 2] = 1
+    parameters[1].zero_()
+    given = ((images > 0).float(), parameters, weights)
+    expected = solve(torch_block, *given, activation)
+    for found, value in zip(solve(block, *given, activation), expected, strict=True):
         assert error(found, value) <= 5e-6
 
 
