@@ -177,15 +177,15 @@ def evaluate(
     as_json: AsJson = False,
 ) -> None:
     """Measure a run on the test set (or again on the validation set): figures, tables, pictures."""
-    from lenet_mnist import experiment
+    from lenet_mnist import evaluation
     from lenet_mnist.reporting import plots, summaries
     from lenet_mnist.runs import find_run
 
     directory = find_run(run, runs_dir)
-    seen = experiment.evaluate_run(directory, split, _access(data_dir, offline), device, batch_size)
+    seen = evaluation.evaluate_run(directory, split, _access(data_dir, offline), device, batch_size)
     plots.draw_evaluated_run(seen)
     _say(summaries.evaluation_json(seen) if as_json else summaries.evaluation_text(seen))
-    experiment.require_accuracy(seen, min_accuracy)
+    evaluation.require_accuracy(seen, min_accuracy)
 
 
 @app.command()

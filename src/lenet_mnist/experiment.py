@@ -1,50 +1,31 @@
-"""One experiment on disk: train into a run directory; evaluate a run. Here the pure rooms meet the disk.
+"""One training on disk: from a configuration to a run directory. Here the training loop meets the disk.
 
 configuration -> load_train_val -> train -> rows and weights in runs/<id>
-runs/<id> -> load_test -> evaluate -> numbers, tables and pictures in runs/<id>/evaluation/<split>
 """
 
 from collections.abc import Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from enum import StrEnum
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
 import torch
 
 from lenet_mnist import provenance
-from lenet_mnist.analysis.evaluate import Evaluation, evaluate
-from lenet_mnist.config import Config, Device, Engine, Split
+from lenet_mnist.config import Config, Engine
 from lenet_mnist.config_file import parse_seeds
-from lenet_mnist.data.batches import EVALUATION_CHUNK, num_batches
-from lenet_mnist.data.mnist import DataAccess, load_test, load_train_val
-from lenet_mnist.data.sets import ImageSet, TrainVal
+from lenet_mnist.data.batches import num_batches
+from lenet_mnist.data.mnist import DataAccess, load_train_val
+from lenet_mnist.data.sets import TrainVal
 from lenet_mnist.devices import choose_device, set_threads
-from lenet_mnist.errors import (
-    CheckFailedError,
-    ConfigError,
-    DataError,
-    DivergedError,
-    InterruptedBySignal,
-    LenetError,
-)
+from lenet_mnist.errors import DivergedError, InterruptedBySignal, LenetError
 from lenet_mnist.model.features import ResolvedEngine, resolve_engine
-from lenet_mnist.runs import HistoryWriter, Manifest, RunDirectory, create_run, write_csv, write_json
+from lenet_mnist.runs import HistoryWriter, Manifest, RunDirectory, create_run
 from lenet_mnist.signals import PendingSignal, deferred_signals
-from lenet_mnist.storage import make_directory
-from lenet_mnist.training.checkpoint import (
-    TrainedNetwork,
-    read_network,
-    weights_digest,
-    write_network,
-    write_state,
-)
+from lenet_mnist.training.checkpoint import TrainedNetwork, weights_digest, write_network, write_state
 from lenet_mnist.training.loop import EpochRow, StepRow, StopReason, TrainResult, start_training, train
 from lenet_mnist.training.state import TrainState
-
-_Choice = TypeVar("_Choice", bound=StrEnum)
 
 _STATUS = {
     StopReason.MAX_EPOCHS: "finished",
@@ -80,24 +61,6 @@ class TrainedRun:
     directory: RunDirectory
     manifest: Manifest
     signal_number: int | None
-
-
-@dataclass(frozen=True)
-class EvaluatedRun:
-    """What one look at one split gave. `metrics` is what metrics.json holds."""
-
-    run: RunDirectory
-    label: str
-    split: Split
-    images: ImageSet
-    evaluation: Evaluation
-    metrics: dict[str, Any]
-    history: list[EpochRow]
-
-    @property
-    def directory(self) -> Path:
-        """Where the files of this look are."""
-        return self.run.evaluation_path(self.split.value)
 
 
 def train_seeds(
@@ -254,109 +217,3 @@ class _Recorder:
     def _update(self, **changes: Any) -> None:
         self.manifest = self.manifest.model_copy(update=changes)
         self.run.write_manifest(self.manifest)
-
-
-def evaluate_run(
-    run: RunDirectory, split_name: str, access: DataAccess, device_name: str | None, batch_size: int | None
-) -> EvaluatedRun:
-    """Look at one split through the best weights of `run`, and write what is seen into the run.
-
-    The device is that of the run's configuration unless `device_name` says otherwise.
-
-    Raises: ConfigError for a split or device that does not exist; DataError if the weights or the data are missing
-    or damaged, or the split is not the one of the training; StorageError if a file cannot be written.
-    """
-    split = _choice(Split, split_name, "--split")
-    config, manifest, history = run.read_config(), run.read_manifest(), run.read_history()
-    device = _device_of_evaluation(run, config, device_name)
-    set_threads(config.training.threads)
-    trained = read_network(run.model_path)
-    digest = weights_digest(trained.network.state_dict())
-    if digest != manifest.weights_sha256:
-        raise DataError(
-            f"{run.model_path}: these are not the weights that manifest.json records "
-            f"(SHA-256 {digest[:12]}... instead of {(manifest.weights_sha256 or 'none')[:12]}...)"
-        )
-    # What native trained, torch can evaluate: a run can be moved to where there is no compiler.
-    engine = Engine.TORCH if config.training.engine is Engine.TORCH else Engine.AUTO
-    trained.network.block = resolve_engine(engine, device, trained.network.image_size).block
-    images, num_looks = _images_of_split(run, manifest, config, split, access)
-    evaluation = evaluate(trained, images, device, batch_size or EVALUATION_CHUNK)
-    metrics = {
-        "run": run.id,
-        "split": split.value,
-        "num_test_looks": num_looks,
-        "best_epoch": manifest.best_epoch,
-        "weights_sha256": digest,
-        **evaluation.metrics(),
-    }
-    seen = EvaluatedRun(run, config.label, split, images, evaluation, metrics, history)
-    make_directory(seen.directory)
-    _write_tables(seen.directory, evaluation, metrics)
-    return seen
-
-
-def require_accuracy(seen: EvaluatedRun, min_accuracy: float | None) -> None:
-    """Raise CheckFailedError if the accuracy is below `min_accuracy`, a fraction."""
-    if min_accuracy is not None and seen.evaluation.accuracy < min_accuracy:
-        raise CheckFailedError(f"accuracy {seen.evaluation.accuracy:.4f} is below the {min_accuracy:.4f} asked for")
-
-
-def _device_of_evaluation(run: RunDirectory, config: Config, device_name: str | None) -> torch.device:
-    """Return the device that was asked for, else the run's own."""
-    if device_name is not None:
-        return choose_device(_choice(Device, device_name, "--device"))
-    try:
-        return choose_device(config.training.device)
-    except ConfigError as error:
-        raise ConfigError(f"{run.config_path}: training.device: {error}; --device cpu evaluates it here") from None
-
-
-def _choice(kind: type[_Choice], name: str, option: str) -> _Choice:
-    """Return the member of an enumeration by its value, or raise ConfigError."""
-    try:
-        return kind(name)
-    except ValueError:
-        raise ConfigError(f"{option} {name}: expected one of {', '.join(kind)}") from None
-
-
-def _images_of_split(
-    run: RunDirectory, manifest: Manifest, config: Config, split: Split, access: DataAccess
-) -> tuple[ImageSet, int | None]:
-    """Return the images, and for the test set how often this run has looked at them."""
-    if split is Split.TEST:
-        images = load_test(access)
-        return images, run.add_test_look(datetime.now(UTC))
-    data = load_train_val(config.data, access)
-    if data.fingerprint.split != manifest.split_sha256:
-        raise DataError(
-            f"{run.path}: config.yaml gives another split than the one that was trained on "
-            f"(SHA-256 {data.fingerprint.split[:12]}... instead of {manifest.split_sha256[:12]}...)"
-        )
-    return data.val, None
-
-
-def _write_tables(directory: Path, evaluation: Evaluation, metrics: dict[str, Any]) -> None:
-    """Write metrics.json, per_class.csv, confusion_matrix.csv and predictions.csv."""
-    names = evaluation.class_names
-    write_json(directory / "metrics.json", metrics)
-    header = list(metrics["per_class"][0])
-    write_csv(directory / "per_class.csv", header, [list(row.values()) for row in metrics["per_class"]])
-    write_csv(
-        directory / "confusion_matrix.csv",
-        ["true \\ predicted", *names],
-        [[name, *row] for name, row in zip(names, evaluation.confusion_matrix.tolist(), strict=True)],
-    )
-    write_csv(
-        directory / "predictions.csv",
-        ["index", "label", "prediction", "probability"],
-        list(
-            zip(
-                evaluation.indices.tolist(),
-                [names[label] for label in evaluation.labels],
-                [names[label] for label in evaluation.predictions],
-                evaluation.confidences.tolist(),
-                strict=True,
-            )
-        ),
-    )

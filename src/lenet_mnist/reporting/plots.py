@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
 
 from lenet_mnist.analysis.evaluate import Evaluation
-from lenet_mnist.experiment import EvaluatedRun
+from lenet_mnist.evaluation import EvaluatedRun
 from lenet_mnist.storage import make_directory, replacing
 from lenet_mnist.training.loop import EpochRow
 
@@ -142,7 +142,7 @@ def gallery_figure(evaluation: Evaluation, images: npt.NDArray[np.uint8], title:
     rows = max(1, -(-len(shown) // columns))
     cell_height, cell_width = size * 1.65, size * 1.15  # room for two lines of text above each image, in pixels
     figure = Figure(figsize=(8.4, 0.4 + 1.45 * rows), layout="constrained")
-    axes = figure.add_subplot()  # one for all: forty of their own take seconds to lay out
+    axes = figure.add_subplot()  # one for all: forty of their own are slow to lay out
     axes.set_title(title, fontsize=_TITLE_POINTS)
     axes.axis("off")
     axes.set_xlim(-size * 0.1, columns * cell_width)

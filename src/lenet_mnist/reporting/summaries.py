@@ -8,7 +8,8 @@ from statistics import mean, stdev
 from typing import Any
 
 from lenet_mnist.errors import LenetError
-from lenet_mnist.experiment import EvaluatedRun, TrainedRun
+from lenet_mnist.evaluation import EvaluatedRun
+from lenet_mnist.experiment import TrainedRun
 from lenet_mnist.model.layer_table import LayerRow
 from lenet_mnist.runs import RunDirectory, read_json
 
