@@ -163,9 +163,9 @@ def test_training_works_without_the_test_files(lenet: Lenet, tmp_path: Path, mni
 def test_without_a_compiler_training_goes_on_and_says_why_it_is_slower(
     lenet: Lenet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from lenet_mnist.model import features
+    from lenet_mnist.model import engines
 
-    monkeypatch.setattr(features, "_native_block", lambda _: "there is no C compiler")
+    monkeypatch.setattr(engines, "_native_network", lambda _: "there is no C compiler")
     answer = lenet("train", *QUICK)
     assert answer.code == 0
     assert "the slower one: native is not available: there is no C compiler\n" in answer.err
@@ -274,10 +274,10 @@ def test_a_run_with_a_file_missing_costs_no_look_at_the_test_set(lenet: Lenet, r
 def test_what_native_trained_is_evaluated_without_a_compiler(
     lenet: Lenet, run: RunDirectory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from lenet_mnist.model import features
+    from lenet_mnist.model import engines
 
     run.config_path.write_text(run.config_path.read_text().replace("engine: auto", "engine: native"))
-    monkeypatch.setattr(features, "_native_block", lambda _: "there is no C compiler")
+    monkeypatch.setattr(engines, "_native_network", lambda _: "there is no C compiler")
     assert lenet("evaluate", "latest", "--split", "val").code == 0
 
 

@@ -18,7 +18,7 @@ from lenet_mnist.data.mnist import DataAccess, load_test, load_train_val
 from lenet_mnist.data.sets import ImageSet
 from lenet_mnist.devices import choose_device, set_threads
 from lenet_mnist.errors import CheckFailedError, ConfigError, DataError
-from lenet_mnist.model.features import resolve_engine
+from lenet_mnist.model.engines import resolve_engine
 from lenet_mnist.runs import Manifest, RunDirectory, write_csv, write_json
 from lenet_mnist.storage import make_directory
 from lenet_mnist.training.checkpoint import read_network, weights_digest
@@ -68,7 +68,7 @@ def evaluate_run(
         )
     # What native trained, torch can evaluate: a run can be moved to where there is no compiler.
     engine = Engine.TORCH if config.training.engine is Engine.TORCH else Engine.AUTO
-    trained.network.block = resolve_engine(engine, device, trained.network.image_size).block
+    trained.network.engine = resolve_engine(engine, device, trained.network.image_size).network
     images, num_looks = _images_of_split(run, manifest, config, split, access)
     evaluation = evaluate(trained, images, device, batch_size or EVALUATION_CHUNK)
     metrics = {

@@ -20,7 +20,7 @@ from lenet_mnist.data.mnist import DataAccess, load_train_val
 from lenet_mnist.data.sets import TrainVal
 from lenet_mnist.devices import choose_device, set_threads
 from lenet_mnist.errors import DivergedError, InterruptedBySignal, LenetError
-from lenet_mnist.model.features import ResolvedEngine, resolve_engine
+from lenet_mnist.model.engines import ResolvedEngine, resolve_engine
 from lenet_mnist.runs import HistoryWriter, Manifest, RunDirectory, create_run
 from lenet_mnist.signals import PendingSignal, deferred_signals
 from lenet_mnist.training.checkpoint import TrainedNetwork, weights_digest, write_network, write_state
@@ -108,7 +108,7 @@ def train_run(
     """
     with deferred_signals() as pending:
         run, manifest = _begin_run(config, data, runs_dir, device, engine)
-        state = start_training(config, data, device, engine.block)
+        state = start_training(config, data, device, engine.network)
         recorder = _Recorder(run, manifest, state, data)
         try:
             result = _train_and_record(config, data, state, recorder, spectator, pending)

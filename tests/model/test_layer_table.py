@@ -1,8 +1,6 @@
-import math
-
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from lenet_mnist.config import Activation
@@ -38,24 +36,11 @@ def zeroed(num_classes: int, image_size: int) -> LeNet:
 
 def observed_shapes(network: LeNet) -> dict[str, tuple[int, ...]]:
     """What one image looks like on its way: behind each layer, and where it enters the next one."""
-    seen: dict[str, tuple[int, ...]] = {}
-
-    def watch(layer: str, before: str | None) -> None:
-        def hook(_module: nn.Module, inputs: tuple[Tensor], output: Tensor) -> None:
-            seen[layer] = tuple(output.shape[1:])
-            if before:
-                seen[before] = tuple(inputs[0].shape[1:])
-
-        getattr(network, layer.lower()).register_forward_hook(hook)
-
-    for layer, before in {"C1": None, "C3": "S2", "C5": "flat", "F6": "C5 relu", "output": "F6 relu"}.items():
-        watch(layer, before)
     images = torch.zeros(1, 1, network.image_size, network.image_size)
-    network(images)
-    features = network.features(images).shape[1]
-    size = math.isqrt(features // 16)
-    seen["S4"] = (features // size**2, size, size)
-    return seen
+    s2, s4, c5, f6, logits = network.layer_outputs(images)
+    outputs = {"C1": network.c1(images), "S2": s2, "C3": network.c3(s2), "S4": s4, "flat": s4.flatten(start_dim=1)}
+    outputs |= {"C5": c5, "C5 relu": c5, "F6": f6, "F6 relu": f6, "output": logits}
+    return {layer: tuple(output.shape[1:]) for layer, output in outputs.items()}
 
 
 @pytest.mark.parametrize(("row", "expected"), list(zip(table(), LECTURE, strict=True)), ids=[row[0] for row in LECTURE])

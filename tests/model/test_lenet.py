@@ -12,8 +12,9 @@ from torch import Tensor
 
 from lenet_mnist.config import Activation
 from lenet_mnist.data.sets import TrainVal
+from lenet_mnist.model.engines import activate
 from lenet_mnist.model.initialisation import initialise
-from lenet_mnist.model.lenet import LeNet, activate, feature_map_sizes
+from lenet_mnist.model.lenet import LeNet, feature_map_sizes
 
 every_time_the_same = settings(
     derandomize=True, database=None, deadline=None, suppress_health_check=[HealthCheck.too_slow]
@@ -114,7 +115,7 @@ def test_pooling_gives_the_lectures_example() -> None:
     for row, column in itertools.product((0, 1), repeat=2):
         window = torch.tensor(example)[2 * row : 2 * row + 2, 2 * column : 2 * column + 2]
         images[0, 0, 4 * row : 4 * row + 2, 4 * column : 4 * column + 2] = window
-    s4 = network.features(images).reshape(16, 5, 5)
+    s4 = network.layer_outputs(images).s4[0]
     assert s4[0, :2, :2].tolist() == expected
     assert pooling(np.array(example, dtype=float)[..., None])[..., 0].tolist() == expected
 
@@ -143,8 +144,8 @@ def test_pooling_before_the_activation_changes_nothing(
     tolerance = 3e-7 if activation is Activation.SIGMOID else 0
     with torch.no_grad():
         for batch in batches:
-            expected = in_lectures_order(batch).flatten(start_dim=1)
-            torch.testing.assert_close(network.features(batch), expected, rtol=tolerance, atol=0)
+            expected = in_lectures_order(batch.squeeze(1).unsqueeze(3).permute(0, 3, 1, 2))  # laid out alike
+            torch.testing.assert_close(network.layer_outputs(batch).s4, expected, rtol=tolerance, atol=0)
 
 
 @pytest.mark.parametrize("activation", Activation)

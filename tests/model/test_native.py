@@ -14,17 +14,16 @@ from torch import Tensor
 from lenet_mnist.config import Activation, Config, Engine
 from lenet_mnist.data.sets import TrainVal
 from lenet_mnist.errors import ConfigError
-from lenet_mnist.model import features as features_module
-from lenet_mnist.model.features import resolve_engine, torch_block
-from lenet_mnist.model.native import block as block_module
+from lenet_mnist.model import engines
+from lenet_mnist.model.engines import resolve_engine, torch_network
 from lenet_mnist.model.native import build
-from lenet_mnist.model.native.block import NativeBlock
+from lenet_mnist.model.native import network as network_module
 from lenet_mnist.model.native.build import BUILD_LOG, NativeUnavailableError, load_library
+from lenet_mnist.model.native.network import NativeNetwork, parameter_shapes
 from lenet_mnist.training.checkpoint import weights_digest
 from lenet_mnist.training.loop import start_training, train
 
 CPU = torch.device("cpu")
-SHAPES = ((6, 1, 5, 5), (6,), (16, 6, 5, 5), (16,))
 
 
 @pytest.fixture(scope="session")
@@ -35,8 +34,8 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def block(cache: Path) -> NativeBlock:
-    return NativeBlock(cache)
+def native(cache: Path) -> NativeNetwork:
+    return NativeNetwork(cache)
 
 
 @pytest.fixture
@@ -46,39 +45,46 @@ def empty_cache(tmp_path: Path) -> Path:
     return directory
 
 
-def problem(num_images: int = 5, seed: int = 0) -> tuple[Tensor, list[Tensor], Tensor]:
-    """Return images, parameters and the gradient of the features."""
+def problem(num_images: int = 5, seed: int = 0, num_classes: int = 10) -> tuple[Tensor, list[Tensor], Tensor]:
+    """Return images, parameters and the gradient of the logits."""
     generator = torch.Generator().manual_seed(seed)
     images = torch.randn(num_images, 1, 28, 28, generator=generator)
-    parameters = [torch.randn(shape, generator=generator) * 0.2 for shape in SHAPES]
-    return images, parameters, torch.randn(num_images, 400, generator=generator)
+    parameters = [torch.randn(shape, generator=generator) * 0.2 for shape in parameter_shapes(num_classes).values()]
+    return images, parameters, torch.randn(num_images, num_classes, generator=generator)
 
 
-def solve(block, images: Tensor, parameters: list[Tensor], weights: Tensor, activation: Activation) -> list[Tensor]:
-    """Return features and gradients, in float64."""
+def solve(network, images: Tensor, parameters: list[Tensor], weights: Tensor, activation: Activation) -> list[Tensor]:
+    """Return logits and gradients, in float64."""
     leaves = [parameter.clone().requires_grad_() for parameter in parameters]
-    features = block(images, *leaves, activation)
-    features.backward(weights)
-    return [features.detach().double(), *(leaf.grad.double() for leaf in leaves)]
+    logits = network(images, leaves, activation)
+    logits.backward(weights)
+    return [logits.detach().double(), *(leaf.grad.double() for leaf in leaves)]
 
 
 def exact(images: Tensor, parameters: list[Tensor], weights: Tensor, activation: Activation) -> list[Tensor]:
     doubles = [parameter.double() for parameter in parameters]
-    return solve(torch_block, images.double(), doubles, weights.double(), activation)
+    return solve(torch_network, images.double(), doubles, weights.double(), activation)
 
 
 def error(found: Tensor, expected: Tensor) -> float:
     return float((found - expected).abs().max() / expected.abs().max())
 
 
-@pytest.mark.parametrize("num_images", [1, 2, 3, 17])
+@pytest.mark.parametrize("num_images", [1, 2, 3, 17, 71])
 @pytest.mark.parametrize("activation", Activation)
-def test_features_and_gradients_are_those_of_float64(
-    block: NativeBlock, activation: Activation, num_images: int
+def test_logits_and_gradients_are_those_of_float64(
+    native: NativeNetwork, activation: Activation, num_images: int
 ) -> None:
     given = problem(num_images)
-    for found, expected in zip(solve(block, *given, activation), exact(*given, activation), strict=True):
+    for found, expected in zip(solve(native, *given, activation), exact(*given, activation), strict=True):
         assert error(found, expected) <= 5e-6
+
+
+@pytest.mark.parametrize("num_classes", [2, 15, 16, 17, 40, 100])
+def test_any_number_of_classes(native: NativeNetwork, num_classes: int) -> None:
+    given = problem(33, num_classes=num_classes)
+    expected = exact(*given, Activation.TANH)
+    assert all(error(*pair) <= 5e-6 for pair in zip(solve(native, *given, Activation.TANH), expected, strict=True))
 
 
 @pytest.mark.parametrize("processor", ["x86-64-v3", "x86-64"])
@@ -86,100 +92,118 @@ def test_features_and_gradients_are_those_of_float64(
 def test_older_processors_compute_the_same(cache: Path, activation: Activation, processor: str) -> None:
     given = problem(7)
     for found, expected in zip(
-        solve(NativeBlock(cache, processor), *given, activation), exact(*given, activation), strict=True
+        solve(NativeNetwork(cache, processor), *given, activation), exact(*given, activation), strict=True
     ):
         assert error(found, expected) <= 5e-6
 
 
 @pytest.mark.parametrize("activation", Activation)
-def test_of_equal_values_the_first_wins_as_in_torch(block: NativeBlock, activation: Activation) -> None:
+def test_of_equal_values_the_first_wins_as_in_torch(native: NativeNetwork, activation: Activation) -> None:
     """C1 hands on pixels that are 0 or 1: most windows tie, and the patch around the winner tells which one won."""
     images, parameters, weights = problem(3)
     parameters[0].zero_()[:, 0, 2, 2] = 1
     parameters[1].zero_()
     given = ((images > 0).float(), parameters, weights)
-    expected = solve(torch_block, *given, activation)
-    for found, value in zip(solve(block, *given, activation), expected, strict=True):
+    expected = solve(torch_network, *given, activation)
+    for found, value in zip(solve(native, *given, activation), expected, strict=True):
         assert error(found, value) <= 5e-6
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3])
-def test_the_same_threads_give_the_same_bits(block: NativeBlock, threads: int) -> None:
+def test_the_same_threads_give_the_same_bits(native: NativeNetwork, threads: int) -> None:
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
         given = problem(10)
-        first, second = (solve(block, *given, Activation.TANH) for _ in range(2))
+        first, second = (solve(native, *given, Activation.TANH) for _ in range(2))
         assert all(torch.equal(one, other) for one, other in zip(first, second, strict=True))
         assert all(error(one, value) <= 5e-6 for one, value in zip(first, exact(*given, Activation.TANH), strict=True))
     finally:
         torch.set_num_threads(before)
 
 
-def test_no_images_give_no_features(block: NativeBlock) -> None:
+def test_no_images_give_no_logits(native: NativeNetwork) -> None:
     images, parameters, weights = problem(0)
-    features, *gradients = solve(block, images, parameters, weights, Activation.RELU)
-    assert features.shape == (0, 400)
+    logits, *gradients = solve(native, images, parameters, weights, Activation.RELU)
+    assert logits.shape == (0, 10)
     assert all(not gradient.any() for gradient in gradients)
 
 
 @pytest.mark.parametrize("poison", [float("nan"), float("inf"), -float("inf")])
-@pytest.mark.parametrize("place", [0, 1, 2, 3])
+@pytest.mark.parametrize("place", [0, 1, 2, 3])  # of the convolutions
 @pytest.mark.parametrize("activation", Activation)
-def test_a_parameter_that_is_not_finite_shows_in_every_feature(
-    block: NativeBlock, activation: Activation, place: int, poison: float
+def test_a_convolutions_parameter_that_is_not_finite_shows_in_every_logit(
+    native: NativeNetwork, activation: Activation, place: int, poison: float
 ) -> None:
     images, parameters, _ = problem(2)
     parameters[place].view(-1)[3] = poison
-    assert block(images, *parameters, activation).isnan().all()
+    assert native(images, parameters, activation).isnan().all()
+
+
+@pytest.mark.parametrize("poison", [float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize("place", range(4, 10))
+@pytest.mark.parametrize("activation", Activation)
+def test_a_dense_parameter_that_is_not_finite_shows_in_the_loss_or_the_gradient(
+    native: NativeNetwork, activation: Activation, place: int, poison: float
+) -> None:
+    """A saturated unit hides it from the loss, in torch as here, but then not from the gradient of the layer before."""
+    images, parameters, weights = problem(2)
+    parameters[place].view(-1)[3] = poison
+    found, expected = (solve(network, images, parameters, weights, activation) for network in (native, torch_network))
+    is_finite = [all(bool(value.isfinite().all()) for value in values) for values in (found, expected)]
+    assert is_finite[0] == is_finite[1]
 
 
 @pytest.mark.parametrize("activation", Activation)
-def test_a_pixel_that_is_not_a_number_shows_in_its_image_only(block: NativeBlock, activation: Activation) -> None:
+def test_a_pixel_that_is_not_a_number_shows_in_its_image_only(native: NativeNetwork, activation: Activation) -> None:
     images, parameters, _ = problem(3)
     images[1, 0, 13, 14] = float("nan")
-    features = block(images, *parameters, activation)
-    assert features[1].isnan().any()
-    assert torch.equal(features.isnan(), torch_block(images, *parameters, activation).isnan())
+    logits = native(images, parameters, activation)
+    assert logits[1].isnan().any()
+    assert torch.equal(logits.isnan(), torch_network(images, parameters, activation).isnan())
 
 
-def test_what_the_c_code_takes_for_granted_is_checked(block: NativeBlock) -> None:
+def test_what_the_c_code_takes_for_granted_is_checked(native: NativeNetwork) -> None:
     images, parameters, _ = problem()
     with pytest.raises(ValueError, match=r"images: torch\.float64"):
-        block(images.double(), *parameters, Activation.RELU)
+        native(images.double(), parameters, Activation.RELU)
     with pytest.raises(ValueError, match=r"images: torch\.float32 \(5, 1, 28, 27\)"):
-        block(images[..., 1:], *parameters, Activation.RELU)
+        native(images[..., 1:], parameters, Activation.RELU)
     with pytest.raises(ValueError, match="images: not contiguous"):
-        block(images.transpose(2, 3), *parameters, Activation.RELU)
+        native(images.transpose(2, 3), parameters, Activation.RELU)
     with pytest.raises(ValueError, match=r"C3 weights: torch\.float32 \(6, 16, 5, 5\)"):
-        block(images, *parameters[:2], parameters[2].transpose(0, 1), parameters[3], Activation.RELU)
+        native(images, [*parameters[:2], parameters[2].transpose(0, 1), *parameters[3:]], Activation.RELU)
     with pytest.raises(ValueError, match="C1 biases"):
-        block(images, parameters[0], parameters[1][:5], *parameters[2:], Activation.RELU)
+        native(images, [parameters[0], parameters[1][:5], *parameters[2:]], Activation.RELU)
+    with pytest.raises(ValueError, match="F6 weights: not contiguous"):
+        native(images, [*parameters[:6], parameters[6].t().contiguous().t(), *parameters[7:]], Activation.RELU)
+    with pytest.raises(ValueError, match="at most"):
+        native(images, [*parameters[:8], torch.zeros(10_001, 84), torch.zeros(10_001)], Activation.RELU)
 
 
-def test_what_is_not_offered_is_refused_clearly(block: NativeBlock) -> None:
+def test_what_is_not_offered_is_refused_clearly(native: NativeNetwork) -> None:
     images, parameters, _ = problem()
     with pytest.raises(RuntimeError, match="no gradient of the images"):
-        block(images.clone().requires_grad_(), *parameters, Activation.RELU)
+        native(images.clone().requires_grad_(), parameters, Activation.RELU)
     leaves = [parameter.clone().requires_grad_() for parameter in parameters]
-    squares = block(images, *leaves, Activation.TANH).square().sum()
+    squares = native(images, leaves, Activation.TANH).square().sum()
     (gradient, *_) = torch.autograd.grad(squares, leaves, create_graph=True)
     with pytest.raises(RuntimeError, match="once_differentiable"):
         gradient.sum().backward()
 
 
-def test_training_is_the_same_up_to_rounding_and_repeats_itself(block: NativeBlock, small: TrainVal) -> None:
+def test_training_is_the_same_up_to_rounding_and_repeats_itself(native: NativeNetwork, small: TrainVal) -> None:
     config = Config.model_validate({"training": {"max_epochs": 1, "batch_size": 50}})
 
-    def trained(engine_block) -> tuple[str, float]:
+    def trained(engine) -> tuple[str, float]:
         rows = []
-        state = start_training(config, small, CPU, engine_block)
+        state = start_training(config, small, CPU, engine)
         train(config, small, state, lambda _: False, rows.append)
         return weights_digest(state.network.state_dict()), rows[0].val_loss
 
-    (first, loss), (second, _) = trained(block), trained(block)
+    (first, loss), (second, _) = trained(native), trained(native)
     assert first == second
-    assert trained(torch_block)[1] == pytest.approx(loss, rel=0.02)
+    assert trained(torch_network)[1] == pytest.approx(loss, rel=0.02)
 
 
 # Choosing the engine.
@@ -187,7 +211,7 @@ def test_training_is_the_same_up_to_rounding_and_repeats_itself(block: NativeBlo
 
 def test_auto_takes_native_where_it_can(cache: Path) -> None:
     assert resolve_engine(Engine.AUTO, CPU, 28, cache).name is Engine.NATIVE
-    assert resolve_engine(Engine.TORCH, CPU, 28, cache).block is torch_block
+    assert resolve_engine(Engine.TORCH, CPU, 28, cache).network is torch_network
 
 
 @pytest.mark.parametrize(
@@ -203,38 +227,39 @@ def test_settings_that_are_not_covered_fall_back_or_are_refused(cache: Path, dev
 
 
 def test_a_block_that_computes_something_else_is_not_used(
-    block: NativeBlock, cache: Path, monkeypatch: pytest.MonkeyPatch
+    native: NativeNetwork, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def wrong(*arguments) -> Tensor:
-        return block(*arguments) * 1.001
+        return native(*arguments) * 1.001
 
-    monkeypatch.setattr(block_module, "NativeBlock", lambda _: wrong)
-    features_module._native_block.cache_clear()
+    wrong.image_size = native.image_size
+    monkeypatch.setattr(network_module, "NativeNetwork", lambda _: wrong)
+    engines._native_network.cache_clear()
     try:
         resolved = resolve_engine(Engine.AUTO, CPU, 28, cache)
         assert resolved.name is Engine.TORCH
         assert "does not agree" in resolved.reason
     finally:
-        features_module._native_block.cache_clear()
+        engines._native_network.cache_clear()
 
 
 def test_without_the_native_folder_the_torch_engine_remains(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("", ".block", ".build"):
+    for name in ("", ".network", ".build"):
         monkeypatch.setitem(sys.modules, f"lenet_mnist.model.native{name}", None)
-    features_module._native_block.cache_clear()
+    engines._native_network.cache_clear()
     try:
         resolved = resolve_engine(Engine.AUTO, CPU, 28, cache)
         assert (resolved.name, resolved.reason) == (Engine.TORCH, "native is not available: it is not installed")
     finally:
-        features_module._native_block.cache_clear()
+        engines._native_network.cache_clear()
 
 
 @pytest.mark.parametrize("scale", [1e-2, 1e-4, 1e-6])
-def test_tanh_keeps_its_digits_near_zero(block: NativeBlock, scale: float) -> None:
+def test_tanh_keeps_its_digits_near_zero(native: NativeNetwork, scale: float) -> None:
     images, parameters, weights = problem()
-    c1_weight, c1_bias, c3_weight, _ = parameters
-    given = (images, [c1_weight * scale, c1_bias * scale, c3_weight, torch.zeros(16)], weights)
-    for found, expected in zip(solve(block, *given, Activation.TANH), exact(*given, Activation.TANH), strict=True):
+    small = [p * scale for p in parameters[:2]] + [p if p.dim() > 1 else torch.zeros_like(p) for p in parameters[2:]]
+    given = (images, small, weights)
+    for found, expected in zip(solve(native, *given, Activation.TANH), exact(*given, Activation.TANH), strict=True):
         assert error(found, expected) <= 5e-6
 
 
@@ -266,8 +291,8 @@ def test_it_is_built_once(empty_cache: Path, monkeypatch: pytest.MonkeyPatch) ->
     load_library(empty_cache)
 
 
-def test_a_truncated_library_is_built_again(empty_cache: Path, cache: Path, block: NativeBlock) -> None:
-    del block  # it is built
+def test_a_truncated_library_is_built_again(empty_cache: Path, cache: Path, native: NativeNetwork) -> None:
+    del native  # it is built
     for path in cache.glob("*.so"):
         shutil.copy(path, empty_cache)
         (empty_cache / path.name).write_bytes(path.read_bytes()[:-1000])

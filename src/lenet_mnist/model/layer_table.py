@@ -6,7 +6,7 @@ Source: lecture points 3, 4 and 7.
 from dataclasses import dataclass
 
 from lenet_mnist.config import Activation
-from lenet_mnist.model.features import C1_PADDING, POOL_SIZE
+from lenet_mnist.model.engines import C1_PADDING, POOL_SIZE
 from lenet_mnist.model.lenet import (
     C1_CHANNELS,
     C3_CHANNELS,

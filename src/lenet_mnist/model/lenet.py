@@ -11,7 +11,14 @@ recognition", Proc. IEEE 86(11), 1998, section II.B.
 from torch import Tensor, nn
 
 from lenet_mnist.config import Activation
-from lenet_mnist.model.features import C1_PADDING, POOL_SIZE, FeatureBlock, activate, torch_block
+from lenet_mnist.model.engines import (
+    C1_PADDING,
+    POOL_SIZE,
+    LayerOutputs,
+    NetworkFunction,
+    layer_outputs,
+    torch_network,
+)
 
 C1_CHANNELS = 6
 C3_CHANNELS = 16
@@ -55,18 +62,18 @@ class LeNet(nn.Module):
         activation: the function between the layers.
         num_classes: K, the number of outputs.
         image_size: H = W, in pixels.
-        block: what computes the convolutional block; the parameters are the same for all.
+        engine: what computes the network; the parameters are the same for all.
     """
 
     def __init__(
-        self, activation: Activation, num_classes: int, image_size: int, block: FeatureBlock = torch_block
+        self, activation: Activation, num_classes: int, image_size: int, engine: NetworkFunction = torch_network
     ) -> None:
         super().__init__()
         *_, s4_size = feature_map_sizes(image_size)
         if num_classes < 2:
             raise ValueError(f"num_classes is {num_classes}, but a choice needs at least 2")
         self.activation = activation
-        self.block = block
+        self.engine = engine
         self.num_classes = num_classes
         self.image_size = image_size
         self.c1 = _Convolution(1, C1_CHANNELS, KERNEL_SIZE, padding=C1_PADDING)
@@ -85,17 +92,8 @@ class LeNet(nn.Module):
         expected = (1, self.image_size, self.image_size)
         if images.dim() != 4 or tuple(images.shape[1:]) != expected:
             raise ValueError(f"images have shape {tuple(images.shape)}, expected (N, {', '.join(map(str, expected))})")
-        x = self.features(images)
-        x = activate(self.c5(x), self.activation)
-        x = activate(self.f6(x), self.activation)
-        logits: Tensor = self.output(x)
-        return logits
+        return self.engine(images, list(self.parameters()), self.activation)
 
-    def features(self, images: Tensor) -> Tensor:
-        """Return the features of S4, flattened. Shapes: images N 1 H W; result N 400 for images of 28 x 28."""
-        return self.block(images, *_weight_and_bias(self.c1), *_weight_and_bias(self.c3), self.activation)
-
-
-def _weight_and_bias(layer: nn.Conv2d) -> tuple[Tensor, Tensor]:
-    assert layer.bias is not None  # every layer of LeNet has one
-    return layer.weight, layer.bias
+    def layer_outputs(self, images: Tensor) -> LayerOutputs:
+        """Return what each layer gives out, by the torch form whatever the engine. Shapes: images N 1 H W."""
+        return layer_outputs(images, list(self.parameters()), self.activation)

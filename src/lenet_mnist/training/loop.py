@@ -16,7 +16,7 @@ from lenet_mnist.config import Config, Schedule, TrainingConfig
 from lenet_mnist.data.batches import Batch, TrainBatches, evaluation_batches
 from lenet_mnist.data.sets import TrainVal
 from lenet_mnist.metrics import Tally, count
-from lenet_mnist.model.features import FeatureBlock, torch_block
+from lenet_mnist.model.engines import NetworkFunction, torch_network
 from lenet_mnist.training.early_stopping import label_entropy
 from lenet_mnist.training.schedule import rate_factor
 from lenet_mnist.training.state import TrainState
@@ -86,12 +86,12 @@ class TrainResult:
 
 
 def start_training(
-    config: Config, data: TrainVal, device: torch.device, block: FeatureBlock = torch_block
+    config: Config, data: TrainVal, device: torch.device, engine: NetworkFunction = torch_network
 ) -> TrainState:
     """Return the state before the first update, for a network that fits `data`."""
     class_counts = torch.bincount(data.val.labels, minlength=data.num_classes).tolist()
     guessing_loss = label_entropy(class_counts)
-    return TrainState.start(config, data.num_classes, data.train.image_size, guessing_loss, device, block)
+    return TrainState.start(config, data.num_classes, data.train.image_size, guessing_loss, device, engine)
 
 
 def train(
@@ -142,15 +142,14 @@ def train(
 
 def train_step(state: TrainState, batch: Batch, lr: float) -> StepRow:
     """Make one update at learning rate `lr`, unless the loss or the gradient is not finite; then change nothing."""
-    state.optimizer.zero_grad(set_to_none=True)
     logits = state.network(batch.images)
     loss = F.cross_entropy(logits, batch.labels)
-    loss.backward()  # type: ignore[no-untyped-call]
-    gradients = [parameter.grad for parameter in state.network.parameters() if parameter.grad is not None]
-    gradient_norm = torch.nn.utils.get_total_norm(gradients)
-    row = StepRow(state.step + 1, state.epoch, lr, loss.item(), gradient_norm.item())
+    gradients = torch.autograd.grad(loss, list(state.network.parameters()))
+    gradient = torch.cat([part.flatten() for part in gradients])
+    row = StepRow(state.step + 1, state.epoch, lr, loss.item(), gradient.norm().item())
     if not row.is_finite:
         return row
+    state.weights.grad = gradient
     for group in state.optimizer.param_groups:
         group["lr"] = lr
     state.optimizer.step()

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from lenet_mnist.config import Config, Optimizer, TrainingConfig
 from lenet_mnist.metrics import Tally
-from lenet_mnist.model.features import FeatureBlock, torch_block
+from lenet_mnist.model.engines import NetworkFunction, torch_network
 from lenet_mnist.model.initialisation import initialise
 from lenet_mnist.model.lenet import LeNet
 from lenet_mnist.randomness import Purpose, torch_generator
@@ -23,12 +23,14 @@ from lenet_mnist.training.schedule import Plateau
 class TrainState:
     """Valid after every update, not only at the end of an epoch.
 
+    `weights` are all parameters of the network in one piece (see `flatten`), which is what the optimizer works on;
     `epoch` is the one under way, counted from 1; `batches_done` those of it that have been trained on; `step` all
     updates so far; `lr` the learning rate of the last one; `tally` what the epoch's batches have given so far;
     `best_weights` those of `stopping.best_epoch`, empty before the first epoch has ended.
     """
 
     network: LeNet
+    weights: Tensor
     optimizer: torch.optim.Optimizer
     stopping: EarlyStopping
     plateau: Plateau
@@ -47,16 +49,18 @@ class TrainState:
         image_size: int,
         guessing_loss: float,
         device: torch.device,
-        block: FeatureBlock = torch_block,
+        engine: NetworkFunction = torch_network,
     ) -> TrainState:
         """Return the state before the first update; the weights are a pure function of (seed, activation, sizes)."""
-        network = LeNet(config.model.activation, num_classes, image_size, block)
+        network = LeNet(config.model.activation, num_classes, image_size, engine)
         initialise(network, torch_generator(config.seed, Purpose.INITIALISATION))
         network.to(device)
+        weights = flatten(network)
         training = config.training
         return cls(
             network=network,
-            optimizer=make_optimizer(network, training),
+            weights=weights,
+            optimizer=make_optimizer(weights, training),
             stopping=EarlyStopping(training.patience, training.min_delta, guessing_loss),
             plateau=Plateau.of(training),
         )
@@ -114,9 +118,8 @@ class TrainState:
         if has_best:
             expected |= {f"best.{name}": value for name, value in weights.items()}
         if step > 0:
-            for index, parameter in enumerate(self.network.parameters()):
-                fields = _optimizer_fields(self.optimizer, parameter)
-                expected |= {f"optimizer.{index}.{name}": value for name, value in fields.items()}
+            fields = _optimizer_fields(self.optimizer, self.weights)
+            expected |= {f"optimizer.0.{name}": value for name, value in fields.items()}
         return expected
 
     def restore(self, tensors: Mapping[str, Tensor], scalars: Mapping[str, Any]) -> None:
@@ -137,6 +140,16 @@ class TrainState:
             setattr(self, name, scalars[name])
 
 
+def flatten(network: LeNet) -> Tensor:
+    """Let all parameters lie in one piece, and return it: the optimizer then makes one operation of ten."""
+    parameters = list(network.parameters())
+    weights = torch.cat([parameter.detach().flatten() for parameter in parameters])
+    parts = torch.split(weights, [parameter.numel() for parameter in parameters])
+    for parameter, part in zip(parameters, parts, strict=True):
+        parameter.data = part.view_as(parameter)
+    return weights
+
+
 def _optimizer_fields(optimizer: torch.optim.Optimizer, parameter: Tensor) -> dict[str, Tensor]:
     """Return what an optimizer keeps for one parameter once it has made a step."""
     if isinstance(optimizer, torch.optim.SGD):
@@ -144,14 +157,13 @@ def _optimizer_fields(optimizer: torch.optim.Optimizer, parameter: Tensor) -> di
     return {"step": torch.zeros(()), "exp_avg": parameter, "exp_avg_sq": parameter}
 
 
-def make_optimizer(network: LeNet, training: TrainingConfig) -> torch.optim.Optimizer:
-    """Return the configured optimizer, in its fused form: one pass over all parameters instead of one for each."""
-    parameters = network.parameters()
+def make_optimizer(weights: Tensor, training: TrainingConfig) -> torch.optim.Optimizer:
+    """Return the configured optimizer of `weights`, in its fused form: one pass over them."""
     rate, decay = training.learning_rate, training.weight_decay
     match training.optimizer:
         case Optimizer.SGD:
             return torch.optim.SGD(
-                parameters,
+                [weights],
                 lr=rate,
                 momentum=training.momentum,
                 nesterov=training.nesterov,
@@ -159,6 +171,6 @@ def make_optimizer(network: LeNet, training: TrainingConfig) -> torch.optim.Opti
                 fused=True,
             )
         case Optimizer.ADAM:
-            return torch.optim.Adam(parameters, lr=rate, weight_decay=decay, fused=True)
+            return torch.optim.Adam([weights], lr=rate, weight_decay=decay, fused=True)
         case Optimizer.ADAMW:
-            return torch.optim.AdamW(parameters, lr=rate, weight_decay=decay, fused=True)
+            return torch.optim.AdamW([weights], lr=rate, weight_decay=decay, fused=True)

@@ -1,4 +1,4 @@
-"""Compile features.c with the system's C compiler, once, into the user's cache.
+"""Compile the C files with the system's C compiler, once, into the user's cache.
 
 Built on first use and not at installation: the wheel stays pure Python, every processor gets code for itself, and who
 has no compiler loses nothing but speed. A library is keyed by source, flags, compiler and processor; the digest of its
@@ -21,7 +21,9 @@ from pathlib import Path
 from lenet_mnist.errors import StorageError
 from lenet_mnist.storage import write_bytes
 
-SOURCE = Path(__file__).with_name("features.c")
+_DIRECTORY = Path(__file__).parent
+SOURCES = tuple(_DIRECTORY / name for name in ("lenet.c", "features.c", "classifier.c"))
+_HEADER = _DIRECTORY / "lenet.h"
 # -Wno-psabi: vectors wider than the processor's are passed between inlined functions only.
 FLAGS = ("-O3", "-std=gnu11", "-fopenmp", "-shared", "-fPIC", "-Wno-psabi")
 BUILD_LOG = "build.log"
@@ -33,7 +35,7 @@ class NativeUnavailableError(Exception):
 
 
 def load_library(cache_dir: Path, processor: str = "native") -> ctypes.CDLL:
-    """Return the compiled block, built now if it is not in `cache_dir` yet.
+    """Return the compiled network, built now if it is not in `cache_dir` yet.
 
     `processor` is what the compiler's -march takes: this machine's own, or another one that it can run too.
 
@@ -61,7 +63,9 @@ def _compiler() -> Path:
 def _key(compiler: Path, flags: tuple[str, ...]) -> str:
     """Return a name for (source, flags, compiler, processor)."""
     status = compiler.stat()
-    hasher = hashlib.sha256(SOURCE.read_bytes())
+    hasher = hashlib.sha256()
+    for source in (*SOURCES, _HEADER):
+        hasher.update(source.read_bytes())
     for part in (flags, str(compiler), status.st_size, status.st_mtime_ns, _processor()):
         hasher.update(f"\0{part}".encode())
     return hasher.hexdigest()[:20]
@@ -92,7 +96,7 @@ def _require_private(cache_dir: Path) -> None:
 
 def _find(cache_dir: Path, key: str) -> Path | None:
     """Return the library in the cache whose content is what its name says."""
-    for path in sorted(cache_dir.glob(f"features-{key}-*.so")):
+    for path in sorted(cache_dir.glob(f"lenet-{key}-*.so")):
         try:
             if path.name == _file_name(key, path.read_bytes()):
                 return path
@@ -104,8 +108,8 @@ def _find(cache_dir: Path, key: str) -> Path | None:
 def _build(compiler: Path, flags: tuple[str, ...], cache_dir: Path, key: str) -> Path:
     """Compile into the cache, in one step: whoever builds at the same time arrives at a name of its own."""
     with _temporary_directory() as directory:
-        target = Path(directory) / "features.so"
-        command = [str(compiler), *flags, str(SOURCE), "-o", str(target)]
+        target = Path(directory) / "lenet.so"
+        command = [str(compiler), *flags, *map(str, SOURCES), "-o", str(target)]
         try:
             finished = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT_SECONDS)
         except (OSError, subprocess.TimeoutExpired) as error:
@@ -139,4 +143,4 @@ def _write(path: Path, content: bytes) -> None:
 
 
 def _file_name(key: str, content: bytes) -> str:
-    return f"features-{key}-{hashlib.sha256(content).hexdigest()[:20]}.so"
+    return f"lenet-{key}-{hashlib.sha256(content).hexdigest()[:20]}.so"

@@ -1,118 +1,45 @@
-/* The convolutional block of LeNet: C1, activation, S2, C3, activation, S4; from N images of 28 x 28 to N x 400
- * features, and back from the gradient of the features to the gradients of the four parameters.
+/* The convolutional block of LeNet: C1, activation, S2, C3, activation, S4; from an image of 28 x 28 to 400 features, and
+ * back from the gradient of the features to the gradients of the four parameters.
  *
- * One image at a time per thread; all that belongs to it fits the first-level cache. Three ideas make it fast:
+ * One image at a time; all that belongs to it fits the first-level cache. Two ideas make it fast:
  *
  *   1. The maximum over a 2 x 2 window commutes with a monotone activation. The four convolutions of a window live in
- *      four accumulators; the full convolution is never stored, only the winner's value and which of the four it was.
+ *      four registers; the full convolution is never stored, only the winner's value and which of the four it was.
  *   2. Backwards, only the winner of a window has a gradient, and under ReLU half of those are zero. Every gradient is
  *      therefore a short sum over winners of (a number) x (a patch of 5 rows).
- *   3. Vectors are the compiler's own (vector_size), as long as the longest registers: no intrinsics.
  *
- * Results are the same for the same number of threads: each thread sums over its own block of images, and the blocks
- * are added in their order. The first of equal values in a window wins, and NaN wins over all, as in PyTorch.
- */
+ * The first of equal values in a window wins, and NaN wins over all, as in PyTorch. */
 
-#include <stdint.h>
-#include <string.h>
-
-enum { SIGMOID, TANH, RELU };
+#include "lenet.h"
 
 enum {
-    IMAGE = 28,                       /* side of an image */
-    PADDED = IMAGE + 4,               /* with two pixels of zero around */
-    MAPS1 = 6,  SIDE1 = 14,           /* after S2: 6 maps of 14 x 14 */
-    MAPS3 = 16, SIDE3 = 5,            /* after S4: 16 maps of 5 x 5 */
-    WINDOWS3 = SIDE3 * SIDE3,
-    FEATURES = MAPS3 * WINDOWS3,
-    TAP = 5,                          /* side of a kernel */
-    PIXEL = MAPS1,                    /* S2 is kept pixel by pixel, its 6 maps side by side */
-    ROW = 96,                         /* floats from one row of S2 to the next: 14 x 6, and 12 zeros more */
-    S2_FLOATS = SIDE1 * ROW,
-    S2_WINNERS = MAPS1 * SIDE1 * 16,  /* bytes; 14 of 16 columns are used */
-    LANES = 16,
-    PATCH = 2 * LANES,                /* a patch row of S2: 5 pixels x 6 maps = 30 floats, in two vectors */
-    WIDE = 3 * LANES,                 /* the same with one pixel more on either side, in three */
+    PADDED = IMAGE + 4, /* side of an image with two pixels of zero around */
+
+    /* Tiles are as large as the registers hold sums: maps of C1; windows of C3 x vectors of its maps. */
+    TILE_MAPS = REGISTERS == 32 ? 6 : 2,
+    TILE_WINDOWS = REGISTERS == 32 ? 5 : 1,
+    TILE_VECTORS = REGISTERS == 32 ? 1 : 2,
 };
 
-typedef float lanes __attribute__((vector_size(4 * LANES)));
-typedef int32_t lanes_int __attribute__((vector_size(4 * LANES)));
-typedef uint32_t lanes_word __attribute__((vector_size(4 * LANES)));
-typedef uint8_t lanes_byte __attribute__((vector_size(LANES)));
-typedef float eight __attribute__((vector_size(32)));
-typedef float unaligned_lanes __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
-typedef float unaligned_eight __attribute__((vector_size(32), aligned(4), may_alias));
-typedef uint8_t unaligned_byte __attribute__((vector_size(LANES), aligned(1), may_alias));
-
-#define INLINE static inline __attribute__((always_inline))
-#define UNROLL _Pragma("GCC unroll 32")
-
-INLINE lanes load(const float *p) { return *(const unaligned_lanes *)p; }
-INLINE void store(float *p, lanes x) { *(unaligned_lanes *)p = x; }
-INLINE lanes all(float x) { return x - (lanes){0}; }
-INLINE lanes choose(lanes_int is_first, lanes first, lanes second) {
-    return (lanes)((is_first & (lanes_int)first) | (~is_first & (lanes_int)second));
-}
-
-/* Activations, and their derivatives as functions of the value that was given out. */
-
-INLINE lanes exponential(lanes x) {
-    x = choose(x < -87.0f, all(-87.0f), choose(x > 88.0f, all(88.0f), x)); /* NaN is neither, and stays */
-    lanes shifted = x * 1.44269504f + 12582912.0f;             /* the nearest integer, in the lowest bits */
-    lanes whole = shifted - 12582912.0f;
-    lanes rest = x - whole * 0.693145752f - whole * 1.42860677e-6f;
-    lanes p = all(1.0f / 5040);
-    p = p * rest + 1.0f / 720;
-    p = p * rest + 1.0f / 120;
-    p = p * rest + 1.0f / 24;
-    p = p * rest + 1.0f / 6;
-    p = p * rest + 0.5f;
-    p = p * rest + 1.0f;
-    p = p * rest + 1.0f;
-    lanes_word power = ((lanes_word)shifted - (lanes_word)all(12582912.0f) + 127) << 23;
-    return p * (lanes)power;
-}
-
-/* Near zero 1 - 2 / (1 + e^2x) would lose its digits; the continued fraction of tanh, cut after x^7, does not. */
-INLINE lanes tanh_near_zero(lanes x) {
-    lanes s = x * x;
-    return x * (135135.0f + s * (17325.0f + s * (378.0f + s))) / (135135.0f + s * (62370.0f + s * (3150.0f + s * 28.0f)));
-}
-
-INLINE lanes activate(lanes x, int activation) {
-    switch (activation) {
-    case SIGMOID: return 1.0f / (1.0f + exponential(-x));
-    case TANH:    return choose(x * x < 0.4f, tanh_near_zero(x), 1.0f - 2.0f / (1.0f + exponential(2.0f * x)));
-    default:      return choose(x <= 0.0f, all(0.0f), x); /* NaN stays NaN */
-    }
-}
-
-INLINE lanes slope(lanes y, int activation) {
-    switch (activation) {
-    case SIGMOID: return y * (1.0f - y);
-    case TANH:    return 1.0f - y * y;
-    default:      return choose(y > 0.0f, all(1.0f), all(0.0f));
-    }
-}
-
 /* Keep the largest of four, and which it was: the first of equals; the last NaN before all. */
-INLINE lanes winner_of(const lanes four[4], lanes_int *which) {
+INLINE lanes winner_of(const lanes four[4], uint8_t *which) {
     lanes best = four[0];
-    *which = (lanes_int){0};
+    lanes_int winner = {0};
     UNROLL for (int k = 1; k < 4; k++) {
         lanes_int better = (four[k] > best) | (four[k] != four[k]);
         best = choose(better, four[k], best);
-        *which = (better & k) | (~better & *which);
+        winner = (better & k) | (~better & winner);
     }
+    *(unaligned_byte *)which = __builtin_convertvector(winner, lanes_byte);
     return best;
 }
 
 /* ------------------------------------------------------------------------------------------------ forward ---- */
 
-/* C1 and S2. Lanes are the 14 pooled columns. Column 2j + d of the image is column j of the even (d = 0) or odd columns,
- * so that the image is first dealt out into even and odd columns. */
-static void forward_c1(const float *image, const float *w1, const float *b1, float *s2, uint8_t *winners, int activation) {
-    float dealt[PADDED][2][PADDED / 2 + LANES];
+/* C1 and S2, before the activation. Lanes are pooled columns. Column 2j + d of the image is column j of the even (d = 0)
+ * or odd columns, so that the image is first dealt out into even and odd columns. */
+static void forward_c1(const float *image, const float *w1, const float *b1, float *s2, uint8_t *winners) {
+    float dealt[PADDED][2][COLUMNS + 2];
     memset(dealt, 0, sizeof dealt);
     for (int y = 0; y < IMAGE; y++)
         for (int x = 0; x < IMAGE / 2; x++) {
@@ -120,50 +47,59 @@ static void forward_c1(const float *image, const float *w1, const float *b1, flo
             dealt[y + 2][1][x + 1] = image[y * IMAGE + 2 * x + 1];
         }
     for (int row = 0; row < SIDE1; row++) {
-        lanes sum[MAPS1][4];
-        UNROLL for (int c = 0; c < MAPS1; c++)
-            UNROLL for (int k = 0; k < 4; k++) sum[c][k] = all(b1[c]);
-        UNROLL for (int y = 0; y < 6; y++)
-            UNROLL for (int x = 0; x < 6; x++) {
-                lanes pixels = load(&dealt[2 * row + y][x % 2][x / 2]);
-                UNROLL for (int c = 0; c < MAPS1; c++)
-                    UNROLL for (int k = 0; k < 4; k++) {
-                        int m = y - k / 2, n = x - k % 2;
-                        if (m >= 0 && m < TAP && n >= 0 && n < TAP) sum[c][k] += pixels * w1[(c * TAP + m) * TAP + n];
+        float pooled[MAPS1][COLUMNS];
+        for (int first = 0; first < MAPS1; first += TILE_MAPS)
+            for (int from = 0; from < COLUMNS; from += LANES) {
+                lanes sum[TILE_MAPS][4];
+                UNROLL for (int c = 0; c < TILE_MAPS; c++)
+                    UNROLL for (int k = 0; k < 4; k++) sum[c][k] = all(b1[first + c]);
+                for (int m = 0; m < TAP; m++)
+                    UNROLL for (int n = 0; n < TAP; n++) {
+                        lanes window[4];
+                        UNROLL for (int k = 0; k < 4; k++)
+                            window[k] = load(&dealt[2 * row + m + k / 2][(n + k) % 2][from + (n + k % 2) / 2]);
+                        UNROLL for (int c = 0; c < TILE_MAPS; c++)
+                            UNROLL for (int k = 0; k < 4; k++)
+                                sum[c][k] += window[k] * w1[((first + c) * TAP + m) * TAP + n];
                     }
+                UNROLL for (int c = 0; c < TILE_MAPS; c++)
+                    store(&pooled[first + c][from],
+                          winner_of(sum[c], &winners[((first + c) * SIDE1 + row) * COLUMNS + from]));
             }
-        UNROLL for (int c = 0; c < MAPS1; c++) {
-            lanes_int which;
-            lanes y = activate(winner_of(sum[c], &which), activation);
-            *(unaligned_byte *)&winners[(c * SIDE1 + row) * 16] = __builtin_convertvector(which, lanes_byte);
-            UNROLL for (int j = 0; j < SIDE1; j++) s2[row * ROW + j * PIXEL + c] = y[j];
-        }
+        for (int j = 0; j < SIDE1; j++)
+            UNROLL for (int c = 0; c < MAPS1; c++) s2[row * ROW + j * PIXEL + c] = pooled[c][j];
         memset(&s2[row * ROW + SIDE1 * PIXEL], 0, (ROW - SIDE1 * PIXEL) * sizeof(float));
     }
 }
 
-/* C3 and S4. Lanes are the 16 maps; the five windows of a row are summed together. `w3` is dealt out as [m][n][k][16]. */
-static void forward_c3(const float *s2, const float *w3, const float *b3, float *features, uint8_t *winners, int activation) {
-    float pooled[WINDOWS3][LANES];
-    uint8_t which_of[WINDOWS3][LANES];
-    for (int row = 0; row < SIDE3; row++) {
-        lanes sum[SIDE3][4];
-        UNROLL for (int p = 0; p < SIDE3; p++)
-            UNROLL for (int k = 0; k < 4; k++) sum[p][k] = load(b3);
-        for (int m = 0; m < TAP; m++)
-            for (int t = 0; t < TAP * PIXEL; t++) { /* pixel n and map k: t = 6 n + k */
-                lanes weights = load(&w3[(m * TAP * PIXEL + t) * LANES]);
-                const float *upper = &s2[(2 * row + m) * ROW + t];
-                UNROLL for (int p = 0; p < SIDE3; p++)
-                    UNROLL for (int k = 0; k < 4; k++)
-                        sum[p][k] += weights * upper[(k / 2) * ROW + (2 * p + k % 2) * PIXEL];
-            }
-        UNROLL for (int p = 0; p < SIDE3; p++) {
-            lanes_int which;
-            store(pooled[row * SIDE3 + p], activate(winner_of(sum[p], &which), activation));
-            *(unaligned_byte *)which_of[row * SIDE3 + p] = __builtin_convertvector(which, lanes_byte);
+/* C3 and S4, before the activation. Lanes are maps. `w3` is dealt out as [m][n][k][16]. */
+static void forward_c3(const float *s2, const float *w3, const float *b3, float *features, uint8_t *winners) {
+    float pooled[WINDOWS3][MAPS3];
+    uint8_t which_of[WINDOWS3][MAPS3];
+    for (int tile = 0; tile < WINDOWS3; tile += TILE_WINDOWS)
+        for (int from = 0; from < MAPS3; from += TILE_VECTORS * LANES) {
+            const float *corner = &s2[2 * (tile / SIDE3) * ROW + 2 * (tile % SIDE3) * PIXEL];
+            lanes sum[TILE_WINDOWS][TILE_VECTORS][4];
+            UNROLL for (int p = 0; p < TILE_WINDOWS; p++)
+                UNROLL for (int v = 0; v < TILE_VECTORS; v++)
+                    UNROLL for (int k = 0; k < 4; k++) sum[p][v][k] = load(&b3[from + v * LANES]);
+            for (int m = 0; m < TAP; m++)
+                for (int t = 0; t < TAP * PIXEL; t++) { /* pixel n and map k: t = 6 n + k */
+                    lanes weights[TILE_VECTORS];
+                    UNROLL for (int v = 0; v < TILE_VECTORS; v++)
+                        weights[v] = load(&w3[(m * TAP * PIXEL + t) * MAPS3 + from + v * LANES]);
+                    const float *upper = &corner[m * ROW + t];
+                    UNROLL for (int p = 0; p < TILE_WINDOWS; p++)
+                        UNROLL for (int k = 0; k < 4; k++)
+                            UNROLL for (int v = 0; v < TILE_VECTORS; v++)
+                                sum[p][v][k] += weights[v] * upper[(k / 2) * ROW + (2 * p + k % 2) * PIXEL];
+                }
+            UNROLL for (int p = 0; p < TILE_WINDOWS; p++)
+                UNROLL for (int v = 0; v < TILE_VECTORS; v++) {
+                    int place = from + v * LANES;
+                    store(&pooled[tile + p][place], winner_of(sum[p][v], &which_of[tile + p][place]));
+                }
         }
-    }
     for (int c = 0; c < MAPS3; c++)
         for (int p = 0; p < WINDOWS3; p++) {
             features[c * WINDOWS3 + p] = pooled[p][c];
@@ -171,41 +107,40 @@ static void forward_c3(const float *s2, const float *w3, const float *b3, float 
         }
 }
 
-/* Zero if all parameters are finite, else NaN. Added to the biases, it makes every feature NaN: a saturated sigmoid would
- * hide an infinite weight from the loss. */
-static float poison(const float *w1, const float *b1, const float *w3, const float *b3) {
-    float sum = 0;
-    for (int v = 0; v < MAPS1 * TAP * TAP; v++) sum += 0 * w1[v];
-    for (int v = 0; v < MAPS3 * MAPS1 * TAP * TAP; v++) sum += 0 * w3[v];
-    for (int v = 0; v < MAPS1; v++) sum += 0 * b1[v];
-    for (int v = 0; v < MAPS3; v++) sum += 0 * b3[v];
-    return sum;
+void features_forward(const float *image, const Weights *weights, Activation activation, Image *kept) {
+    forward_c1(image, weights->w1, weights->b1, kept->s2, kept->winners2);
+    activate_all(kept->s2, SIDE1 * ROW, activation);
+    forward_c3(kept->s2, weights->w3, weights->b3, kept->s4, kept->winners4);
+    activate_all(kept->s4, FEATURES, activation);
 }
 
-void lenet_forward(int n, int activation, const float *images, const float *w1, const float *b1, const float *w3,
-                   const float *b3, float *features, float *s2, uint8_t *winners2, uint8_t *winners4, int threads) {
-    float dealt[TAP * TAP * PIXEL * LANES], biases1[MAPS1], biases3[MAPS3], nan_or_0 = poison(w1, b1, w3, b3);
-    for (int c = 0; c < MAPS1; c++) biases1[c] = b1[c] + nan_or_0;
-    for (int o = 0; o < MAPS3; o++) biases3[o] = b3[o] + nan_or_0;
+/* Whether one of the values is infinite or not a number. */
+static int is_bad(const float *values, int count) {
+    uint32_t found = 0;
+    for (int v = 0; v < count; v++) {
+        uint32_t bits;
+        memcpy(&bits, &values[v], sizeof bits);
+        found |= (bits & 0x7f800000) == 0x7f800000;
+    }
+    return (int)found;
+}
+
+/* The weights as the forward pass reads them. One that is not finite makes every feature NaN, by the biases: a saturated
+ * sigmoid would hide an infinite weight from the loss. */
+void features_deal_out(const float *const *parameters, Weights *weights) {
+    int bad = is_bad(parameters[W1], MAPS1 * TAP * TAP) | is_bad(parameters[B1], MAPS1) |
+              is_bad(parameters[W3], MAPS3 * MAPS1 * TAP * TAP) | is_bad(parameters[B3], MAPS3);
+    float nan_or_0 = bad ? NAN : 0;
+    memcpy(weights->w1, parameters[W1], sizeof weights->w1);
+    for (int c = 0; c < MAPS1; c++) weights->b1[c] = parameters[B1][c] + nan_or_0;
+    for (int o = 0; o < MAPS3; o++) weights->b3[o] = parameters[B3][o] + nan_or_0;
     for (int o = 0; o < MAPS3; o++)
         for (int k = 0; k < MAPS1; k++)
-            for (int t = 0; t < TAP * TAP; t++) dealt[(t * PIXEL + k) * LANES + o] = w3[(o * MAPS1 + k) * TAP * TAP + t];
-#pragma omp parallel for schedule(static) num_threads(threads)
-    for (size_t i = 0; i < (size_t)n; i++) {
-        forward_c1(&images[i * IMAGE * IMAGE], w1, biases1, &s2[i * S2_FLOATS], &winners2[i * S2_WINNERS], activation);
-        forward_c3(&s2[i * S2_FLOATS], dealt, biases3, &features[i * FEATURES], &winners4[i * FEATURES], activation);
-    }
+            for (int t = 0; t < TAP * TAP; t++)
+                weights->w3[(t * PIXEL + k) * MAPS3 + o] = parameters[W3][(o * MAPS1 + k) * TAP * TAP + t];
 }
 
 /* ----------------------------------------------------------------------------------------------- backward ---- */
-
-/* What one thread sums up. */
-typedef struct {
-    float w3[MAPS3][TAP][PATCH]; /* [o][m][6 n + k] */
-    float b3[MAPS3];
-    float w1[MAPS1][TAP][8]; /* [c][m][n], three more that mean nothing */
-    float b1[MAPS1];
-} Gradients;
 
 typedef struct {
     int offset;
@@ -213,7 +148,7 @@ typedef struct {
 } Hit;
 
 /* C3's weights: for each map, the sum over its winners of gradient x patch of S2. */
-static void backward_w3(const float *s2, const float *g4, const uint8_t *winners, Gradients *sums) {
+static void backward_w3(const float *s2, const float *g4, const uint8_t *winners, Sums *sums) {
     for (int o = 0; o < MAPS3; o++) {
         Hit hits[WINDOWS3];
         int count = 0;
@@ -226,136 +161,123 @@ static void backward_w3(const float *s2, const float *g4, const uint8_t *winners
             count += g != 0;
             bias += g;
         }
-        lanes sum[TAP][2];
-        UNROLL for (int m = 0; m < TAP; m++) sum[m][0] = sum[m][1] = all(0);
-        for (int h = 0; h < count; h++) {
-            const float *patch = &s2[hits[h].offset];
-            UNROLL for (int m = 0; m < TAP; m++) {
-                sum[m][0] += load(&patch[m * ROW]) * hits[h].value;
-                sum[m][1] += load(&patch[m * ROW + LANES]) * hits[h].value;
+        for (int from = 0; from < PATCH; from += 2 * LANES) {
+            lanes sum[TAP][2];
+            UNROLL for (int m = 0; m < TAP; m++) sum[m][0] = sum[m][1] = all(0);
+            for (int h = 0; h < count; h++) {
+                const float *patch = &s2[hits[h].offset + from];
+                UNROLL for (int m = 0; m < TAP; m++)
+                    UNROLL for (int v = 0; v < 2; v++)
+                        sum[m][v] += load(&patch[m * ROW + v * LANES]) * hits[h].value;
             }
-        }
-        UNROLL for (int m = 0; m < TAP; m++) {
-            store(sums->w3[o][m], load(sums->w3[o][m]) + sum[m][0]);
-            store(&sums->w3[o][m][LANES], load(&sums->w3[o][m][LANES]) + sum[m][1]);
+            UNROLL for (int m = 0; m < TAP; m++)
+                UNROLL for (int v = 0; v < 2; v++) add(&sums->w3[o][m][from + v * LANES], sum[m][v]);
         }
         sums->b3[o] += bias;
     }
 }
 
-/* The gradient of S2: each winner adds gradient x kernel. The winners of one window that lie in the same of its two rows
- * are summed in registers first; `wide` holds the kernels [x][o][m][48], moved right by x pixels. */
-static void backward_s2(const float *g4, const uint8_t *winners, const float *wide, float *g2) {
-    memset(g2, 0, S2_FLOATS * sizeof(float));
-    for (int p = 0; p < WINDOWS3; p++) {
-        Hit hits[2][MAPS3];
-        int count[2] = {0, 0};
-        for (int o = 0; o < MAPS3; o++) {
+/* The gradient of S2: each winner adds gradient x kernel to the patch below it. The winners are first listed by pixel of
+ * C3; then each column of pixels is walked downwards, and the five rows of S2 under the current pixel stay in registers.
+ * `kernels` is w3 dealt out as [o][m][32]: the rows of a patch. */
+static void backward_s2(const float *g4, const uint8_t *winners, const float *kernels, float *g2) {
+    Hit hits[2 * SIDE3][2 * SIDE3][MAPS3]; /* [column][row] */
+    int count[2 * SIDE3][2 * SIDE3] = {0};
+    for (int o = 0; o < MAPS3; o++)
+        for (int p = 0; p < WINDOWS3; p++) {
             int which = winners[o * WINDOWS3 + p];
+            int y = 2 * (p / SIDE3) + which / 2, x = 2 * (p % SIDE3) + which % 2;
             float g = g4[o * WINDOWS3 + p];
-            int y = which / 2, x = which % 2;
-            hits[y][count[y]] = (Hit){(x * MAPS3 + o) * TAP * WIDE, g};
-            count[y] += g != 0;
+            hits[x][y][count[x][y]] = (Hit){o * TAP * PATCH, g};
+            count[x][y] += g != 0;
         }
-        for (int y = 0; y < 2; y++) {
-            lanes sum[TAP][3];
-            UNROLL for (int m = 0; m < TAP; m++) sum[m][0] = sum[m][1] = sum[m][2] = all(0);
-            for (int h = 0; h < count[y]; h++) {
-                const float *kernel = &wide[hits[y][h].offset];
-                UNROLL for (int m = 0; m < TAP; m++)
-                    UNROLL for (int v = 0; v < 3; v++)
-                        sum[m][v] += load(&kernel[m * WIDE + v * LANES]) * hits[y][h].value;
-            }
-            float *corner = &g2[(2 * (p / SIDE3) + y) * ROW + 2 * (p % SIDE3) * PIXEL];
-            UNROLL for (int m = 0; m < TAP; m++)
-                UNROLL for (int v = 0; v < 3; v++) {
-                    float *place = &corner[m * ROW + v * LANES];
-                    store(place, load(place) + sum[m][v]);
+    memset(g2, 0, SIDE1 * ROW * sizeof(float));
+    for (int x = 0; x < 2 * SIDE3; x++)
+        for (int from = 0; from < PATCH; from += 2 * LANES) {
+            lanes sum[TAP + 1][2];
+            UNROLL for (int m = 0; m <= TAP; m++) sum[m][0] = sum[m][1] = all(0);
+            for (int y = 0; y < SIDE1; y++) {
+                for (int h = 0; y < 2 * SIDE3 && h < count[x][y]; h++) {
+                    const float *kernel = &kernels[hits[x][y][h].offset + from];
+                    UNROLL for (int m = 0; m < TAP; m++)
+                        UNROLL for (int v = 0; v < 2; v++)
+                            sum[m][v] += load(&kernel[m * PATCH + v * LANES]) * hits[x][y][h].value;
                 }
-        }
-    }
-}
-
-/* C1's weights: for each map, the sum over its winners of gradient x patch of the image, in two sums that do not wait
- * for each other. */
-static void backward_w1(const float *padded, const float *g2, const uint8_t *winners, Gradients *sums) {
-    for (int c = 0; c < MAPS1; c++) {
-        Hit hits[SIDE1 * SIDE1 + 1];
-        int count = 0;
-        float bias = 0;
-        for (int row = 0; row < SIDE1; row++)
-            for (int j = 0; j < SIDE1; j++) {
-                int which = winners[(c * SIDE1 + row) * 16 + j];
-                float g = g2[row * ROW + j * PIXEL + c];
-                hits[count] = (Hit){(2 * row + which / 2) * PADDED + 2 * j + which % 2, g};
-                count += g != 0;
-                bias += g;
+                UNROLL for (int v = 0; v < 2; v++) {
+                    add(&g2[y * ROW + x * PIXEL + from + v * LANES], sum[0][v]);
+                    UNROLL for (int m = 0; m < TAP; m++) sum[m][v] = sum[m + 1][v];
+                }
             }
-        hits[count] = (Hit){0, 0}; /* an even number of them */
-        eight sum[2][TAP];
-        UNROLL for (int m = 0; m < TAP; m++) sum[0][m] = sum[1][m] = (eight){0};
-        for (int h = 0; h < count; h += 2)
-            UNROLL for (int s = 0; s < 2; s++)
-                UNROLL for (int m = 0; m < TAP; m++)
-                    sum[s][m] += *(const unaligned_eight *)&padded[hits[h + s].offset + m * PADDED] * hits[h + s].value;
-        UNROLL for (int m = 0; m < TAP; m++)
-            *(unaligned_eight *)sums->w1[c][m] += sum[0][m] + sum[1][m];
-        sums->b1[c] += bias;
-    }
+        }
 }
 
-static void backward_image(const float *image, const float *wide, const float *features, const float *s2,
-                           const uint8_t *winners2, const uint8_t *winners4, const float *g_features, Gradients *sums,
-                           int activation) {
-    float g4[FEATURES], g2[S2_FLOATS], padded[PADDED * PADDED + 8];
-    for (int v = 0; v < FEATURES; v += LANES)
-        store(&g4[v], load(&g_features[v]) * slope(load(&features[v]), activation));
-    backward_w3(s2, g4, winners4, sums);
-    backward_s2(g4, winners4, wide, g2);
-    for (int v = 0; v < S2_FLOATS; v += LANES) store(&g2[v], load(&g2[v]) * slope(load(&s2[v]), activation));
+/* For the 5 pixels of a patch row of the image, of which a vector of 16 would be a waste. */
+enum { HALF = LANES < 8 ? LANES : 8 };
+typedef float half __attribute__((vector_size(4 * HALF)));
+typedef float unaligned_half __attribute__((vector_size(4 * HALF), aligned(4), may_alias));
+
+/* C1's weights: for each map, the sum over all windows of gradient x patch of the image, where the winner was; in two sums
+ * that do not wait for each other. */
+static void backward_w1(const float *padded, const float *g2, const uint8_t *winners, Sums *sums) {
+    for (int c = 0; c < MAPS1; c++)
+        for (int from = 0; from < 8; from += HALF) {
+            half sum[2][TAP];
+            UNROLL for (int m = 0; m < TAP; m++) sum[0][m] = sum[1][m] = (half){0};
+            for (int row = 0; row < SIDE1; row++) {
+                const uint8_t *which = &winners[(c * SIDE1 + row) * COLUMNS];
+                const float *g = &g2[row * ROW + c];
+                int place[COLUMNS];
+                for (int j = 0; j < COLUMNS; j++)
+                    place[j] = (2 * row + which[j] / 2) * PADDED + 2 * j + which[j] % 2 + from;
+                UNROLL for (int j = 0; j < SIDE1; j++)
+                    UNROLL for (int m = 0; m < TAP; m++)
+                        sum[j % 2][m] += *(const unaligned_half *)&padded[place[j] + m * PADDED] * g[j * PIXEL];
+            }
+            UNROLL for (int m = 0; m < TAP; m++)
+                *(unaligned_half *)&sums->w1[c][m][from] += sum[0][m] + sum[1][m];
+        }
+    float bias[ROW] = {0};
+    for (int row = 0; row < SIDE1; row++)
+        for (int v = 0; v < ROW; v++) bias[v] += g2[row * ROW + v];
+    for (int j = 0; j < SIDE1; j++)
+        for (int c = 0; c < MAPS1; c++) sums->b1[c] += bias[j * PIXEL + c];
+}
+
+void features_backward(const float *image, const Kernels kernels, Activation activation, const Image *kept,
+                       const Errors *errors, Sums *sums) {
+    backward_w3(kept->s2, errors->s4, kept->winners4, sums);
+    float g2[SIDE1 * ROW];
+    backward_s2(errors->s4, kept->winners4, &kernels[0][0][0], g2);
+    times_slope(g2, kept->s2, SIDE1 * ROW, activation);
+    float padded[PADDED * PADDED + 8];
     memset(padded, 0, sizeof padded);
     for (int y = 0; y < IMAGE; y++) memcpy(&padded[(y + 2) * PADDED + 2], &image[y * IMAGE], IMAGE * sizeof(float));
-    backward_w1(padded, g2, winners2, sums);
+    backward_w1(padded, g2, kept->winners2, sums);
 }
 
-/* What the caller must allocate, an image: floats of S2, bytes of its winners; and a thread: bytes of sums. */
-void lenet_sizes(int sizes[3]) {
-    sizes[0] = S2_FLOATS;
-    sizes[1] = S2_WINNERS;
-    sizes[2] = sizeof(Gradients);
-}
-
-void lenet_backward(int n, int activation, const float *images, const float *w3, const float *features,
-                    const float *s2, const uint8_t *winners2, const uint8_t *winners4, const float *g_features,
-                    float *g_w1, float *g_b1, float *g_w3, float *g_b3, void *scratch, int threads) {
-    float wide[2][MAPS3][TAP][WIDE];
-    memset(wide, 0, sizeof wide);
-    for (int x = 0; x < 2; x++)
-        for (int o = 0; o < MAPS3; o++)
-            for (int k = 0; k < MAPS1; k++)
-                for (int m = 0; m < TAP; m++)
-                    for (int j = 0; j < TAP; j++)
-                        wide[x][o][m][(j + x) * PIXEL + k] = w3[((o * MAPS1 + k) * TAP + m) * TAP + j];
-    Gradients *sums = scratch;
-    memset(sums, 0, threads * sizeof(Gradients));
-    const float *kernels = &wide[0][0][0][0];
-#pragma omp parallel for schedule(static) num_threads(threads)
-    for (int t = 0; t < threads; t++)
-        for (size_t i = (size_t)t * n / threads; i < (size_t)(t + 1) * n / threads; i++)
-            backward_image(&images[i * IMAGE * IMAGE], kernels, &features[i * FEATURES], &s2[i * S2_FLOATS],
-                           &winners2[i * S2_WINNERS], &winners4[i * FEATURES], &g_features[i * FEATURES], &sums[t],
-                           activation);
-    for (int t = 1; t < threads; t++)
-        for (size_t v = 0; v < sizeof(Gradients) / sizeof(float); v++) ((float *)sums)[v] += ((float *)(sums + t))[v];
-    for (int o = 0; o < MAPS3; o++) {
+/* C3's weights as `backward_s2` reads them: the rows of a patch. */
+void features_deal_out_kernels(const float *w3, Kernels kernels) {
+    memset(kernels, 0, sizeof(Kernels));
+    for (int o = 0; o < MAPS3; o++)
         for (int k = 0; k < MAPS1; k++)
             for (int m = 0; m < TAP; m++)
-                for (int j = 0; j < TAP; j++)
-                    g_w3[((o * MAPS1 + k) * TAP + m) * TAP + j] = sums->w3[o][m][j * PIXEL + k];
-        g_b3[o] = sums->b3[o];
-    }
-    for (int c = 0; c < MAPS1; c++) {
-        for (int m = 0; m < TAP; m++) memcpy(&g_w1[(c * TAP + m) * TAP], sums->w1[c][m], TAP * sizeof(float));
-        g_b1[c] = sums->b1[c];
-    }
+                for (int n = 0; n < TAP; n++)
+                    kernels[o][m][n * PIXEL + k] = w3[((o * MAPS1 + k) * TAP + m) * TAP + n];
+}
+
+/* Add up what the threads have summed, in their order, and put it into the shapes of the parameters. */
+void features_gradients(int threads, Sums *sums, float *const *gradients) {
+    float *total = (float *)sums;
+    for (int t = 1; t < threads; t++)
+        for (size_t v = 0; v < sizeof(Sums) / sizeof(float); v++) total[v] += ((float *)&sums[t])[v];
+    for (int o = 0; o < MAPS3; o++)
+        for (int k = 0; k < MAPS1; k++)
+            for (int m = 0; m < TAP; m++)
+                for (int n = 0; n < TAP; n++)
+                    gradients[W3][((o * MAPS1 + k) * TAP + m) * TAP + n] = sums->w3[o][m][n * PIXEL + k];
+    for (int c = 0; c < MAPS1; c++)
+        for (int m = 0; m < TAP; m++)
+            memcpy(&gradients[W1][(c * TAP + m) * TAP], sums->w1[c][m], TAP * sizeof(float));
+    memcpy(gradients[B3], sums->b3, sizeof sums->b3);
+    memcpy(gradients[B1], sums->b1, sizeof sums->b1);
 }

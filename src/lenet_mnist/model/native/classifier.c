@@ -1,0 +1,124 @@
+/* The fully connected block of LeNet: C5, activation, F6, activation, output; from 400 features to the logits, and back.
+ *
+ * It is all one kind of product, row after row: out(r) = start + the sum over d of left(r, d) x right(d). The rows of
+ * `right` lie in one piece, and lanes run along them. */
+
+#include "lenet.h"
+
+enum { TILE_ROWS = REGISTERS / 4, TILE_VECTORS = 2 }; /* half of the registers hold sums */
+
+/* Element (r, d) is at[r * row + d * depth]. */
+typedef struct {
+    const float *at;
+    size_t row, depth;
+} Left;
+
+typedef struct {
+    const float *at;
+    size_t row;
+} Right;
+
+typedef struct {
+    float *at;
+    size_t row;
+} Out;
+
+INLINE void tile(int height, int width, int depth, Left left, Right right, const float *start, Out out) {
+    lanes sum[TILE_ROWS][TILE_VECTORS];
+    UNROLL for (int r = 0; r < height; r++)
+        UNROLL for (int v = 0; v < width; v++) sum[r][v] = start ? load(&start[v * LANES]) : all(0);
+    for (int d = 0; d < depth; d++) {
+        lanes row[TILE_VECTORS];
+        UNROLL for (int v = 0; v < width; v++) row[v] = load(&right.at[d * right.row + v * LANES]);
+        UNROLL for (int r = 0; r < height; r++)
+            UNROLL for (int v = 0; v < width; v++) sum[r][v] += row[v] * left.at[r * left.row + d * left.depth];
+    }
+    UNROLL for (int r = 0; r < height; r++)
+        UNROLL for (int v = 0; v < width; v++) store(&out.at[r * out.row + v * LANES], sum[r][v]);
+}
+
+/* `columns` must fill a vector. The last tile of a row or column is moved back until it fits, over what is there already:
+ * the same sums are written twice. */
+static void product(int rows, int depth, int columns, Left left, Right right, const float *start, Out out) {
+    int is_small = rows < TILE_ROWS || columns < TILE_VECTORS * LANES;
+    int height = is_small ? 1 : TILE_ROWS, width = is_small ? LANES : TILE_VECTORS * LANES;
+    for (int i = 0; i < rows; i += height)
+        for (int j = 0; j < columns; j += width) {
+            int r = i + height <= rows ? i : rows - height, c = j + width <= columns ? j : columns - width;
+            Left from = {&left.at[r * left.row], left.row, left.depth};
+            Right along = {&right.at[c], right.row};
+            Out to = {&out.at[r * out.row + c], out.row};
+            const float *start_c = start ? &start[c] : NULL;
+            if (is_small) tile(1, 1, depth, from, along, start_c, to);
+            else tile(TILE_ROWS, TILE_VECTORS, depth, from, along, start_c, to);
+        }
+}
+
+/* Rows of one layer's values, image after image. */
+/* From `count` things, those of this part. */
+#define SHARE(count) (count) * part / parts, (count) * (part + 1) / parts
+
+#define VALUES(layer) {images->layer, sizeof(Image) / sizeof(float)}
+#define LEFT_VALUES(layer) {images->layer, sizeof(Image) / sizeof(float), 1}
+#define ERRORS(layer) {errors->layer, sizeof(Errors) / sizeof(float)}
+#define LEFT_ERRORS(layer) {errors->layer, sizeof(Errors) / sizeof(float), 1}
+
+/* The rows `first` to `last` of a layer's weights with lanes along its units: a row holds the weights of one input, the last
+ * one, behind all inputs, the biases. */
+static void transpose(int first, int last, int inputs, int units, int wide, const float *w, const float *b, float *rows) {
+    for (int input = first; input < last; input++)
+        for (int unit = 0; unit < wide; unit++) {
+            float value = input < inputs ? w[(size_t)unit * inputs + input] : b[unit];
+            rows[(size_t)input * wide + unit] = unit < units ? value : 0;
+        }
+}
+
+/* The share `part` of `parts` of the dense weights as the forward pass reads them. */
+void classifier_deal_out(int part, int parts, const float *const *parameters, int classes, Weights *weights) {
+    transpose(SHARE(FEATURES + 1), FEATURES, UNITS5, WIDE5, parameters[W5], parameters[B5], weights->w5);
+    transpose(SHARE(UNITS5 + 1), UNITS5, UNITS6, WIDE6, parameters[W6], parameters[B6], weights->w6);
+    transpose(SHARE(UNITS6 + 1), UNITS6, classes, weights->wide_out, parameters[W_OUT], parameters[B_OUT], weights->out);
+}
+
+void classifier_forward(int n, int classes, const Weights *w, Activation activation, Image *images, float *logits) {
+    product(n, FEATURES, WIDE5, (Left)LEFT_VALUES(s4), (Right){w->w5, WIDE5}, &w->w5[FEATURES * WIDE5], (Out)VALUES(c5));
+    for (int i = 0; i < n; i++) activate_all(images[i].c5, WIDE5, activation);
+    product(n, UNITS5, WIDE6, (Left)LEFT_VALUES(c5), (Right){w->w6, WIDE6}, &w->w6[UNITS5 * WIDE6], (Out)VALUES(f6));
+    for (int i = 0; i < n; i++) activate_all(images[i].f6, WIDE6, activation);
+    const float *b_out = &w->out[UNITS6 * w->wide_out];
+    for (int i = 0; i < n; i++)
+        for (int k = 0; k < classes; k += 16) {
+            float some[16];
+            product(1, UNITS6, 16, (Left){images[i].f6, 0, 1}, (Right){&w->out[k], w->wide_out}, &b_out[k], (Out){some, 0});
+            memcpy(&logits[(size_t)i * classes + k], some, (classes - k < 16 ? classes - k : 16) * sizeof(float));
+        }
+}
+
+/* From the gradient of the logits back to what each activation was applied to. */
+void classifier_errors(int n, int classes, Activation activation, const float *const *parameters, const Image *images,
+                       const float *g_logits, Errors *errors) {
+    product(n, classes, UNITS6, (Left){g_logits, classes, 1}, (Right){parameters[W_OUT], UNITS6}, NULL, (Out)ERRORS(f6));
+    for (int i = 0; i < n; i++) times_slope(errors[i].f6, images[i].f6, UNITS6, activation);
+    product(n, UNITS6, UNITS5, (Left)LEFT_ERRORS(f6), (Right){parameters[W6], UNITS5}, NULL, (Out)ERRORS(c5));
+    for (int i = 0; i < n; i++) times_slope(errors[i].c5, images[i].c5, UNITS5, activation);
+    product(n, UNITS5, FEATURES, (Left)LEFT_ERRORS(c5), (Right){parameters[W5], FEATURES}, NULL, (Out)ERRORS(s4));
+    for (int i = 0; i < n; i++) times_slope(errors[i].s4, images[i].s4, FEATURES, activation);
+}
+
+/* The gradients of one layer's units `first` to `last`: the sum over all images of error x input. */
+static void layer_gradients(int n, int first, int last, int inputs, Left errors, Right values, float *g_w, float *g_b) {
+    Left transposed = {&errors.at[first], 1, errors.row};
+    product(last - first, n, inputs, transposed, values, NULL, (Out){&g_w[(size_t)first * inputs], inputs});
+    memset(&g_b[first], 0, (last - first) * sizeof(float));
+    for (int i = 0; i < n; i++)
+        for (int unit = first; unit < last; unit++) g_b[unit] += errors.at[i * errors.row + unit];
+}
+
+/* The share `part` of `parts` of the gradients of all layers: each sum over the images is made by one thread. */
+void classifier_gradients(int part, int parts, int n, int classes, const Image *images, const float *g_logits,
+                          const Errors *errors, float *const *gradients) {
+    layer_gradients(n, SHARE(UNITS5), FEATURES, (Left)LEFT_ERRORS(c5), (Right)VALUES(s4), gradients[W5], gradients[B5]);
+    layer_gradients(n, SHARE(UNITS6), UNITS5, (Left)LEFT_ERRORS(f6), (Right)VALUES(c5), gradients[W6], gradients[B6]);
+    layer_gradients(n, SHARE(classes), UNITS6, (Left){g_logits, classes, 1}, (Right)VALUES(f6), gradients[W_OUT],
+                    gradients[B_OUT]);
+}

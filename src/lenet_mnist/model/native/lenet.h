@@ -1,0 +1,168 @@
+/* What the two blocks of the network share: its sizes, what is kept of an image, vectors and activations.
+ *
+ * Vectors are the compiler's own (vector_size), each as long as one register of the processor: no intrinsics. */
+
+#include <math.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+enum {
+    IMAGE = 28,           /* side of an image */
+    MAPS1 = 6,            /* maps of C1 and S2 */
+    SIDE1 = 14,           /* side of a map of S2 */
+    MAPS3 = 16,           /* maps of C3 and S4 */
+    SIDE3 = 5,            /* side of a map of S4 */
+    WINDOWS3 = SIDE3 * SIDE3,
+    FEATURES = MAPS3 * WINDOWS3,
+    TAP = 5,              /* side of a kernel */
+    UNITS5 = 120,         /* of C5 */
+    UNITS6 = 84,          /* of F6 */
+
+    /* as they lie in memory, filled up to whole vectors */
+    PIXEL = MAPS1,        /* S2 is kept pixel by pixel, its 6 maps side by side */
+    ROW = 88,             /* from one row of S2 to the next: 14 x 6 floats, and 4 more that mean nothing */
+    COLUMNS = 16,         /* of S2, where it is kept map by map: 14, and 2 more */
+    PATCH = 32,           /* a row of 5 pixels of S2: 30 floats, and 2 that mean nothing */
+    WIDE5 = 128,
+    WIDE6 = 96,
+};
+
+/* What the forward pass keeps of an image for the backward pass: the values after each activation, and which of the four
+ * values of a 2 x 2 window was the largest. */
+typedef struct {
+    float s2[SIDE1 * ROW];
+    float s4[FEATURES];
+    float c5[WIDE5];
+    float f6[WIDE6];
+    uint8_t winners2[MAPS1 * SIDE1 * COLUMNS];
+    uint8_t winners4[FEATURES];
+} Image;
+
+/* The backward pass goes through the same values: the gradients with respect to what each activation was applied to. */
+typedef struct {
+    float s4[FEATURES];
+    float c5[WIDE5];
+    float f6[WIDE6];
+} Errors;
+
+/* What one thread sums up over its images: the gradients of the convolutions, a patch row for each row of a kernel. */
+typedef struct {
+    float w3[MAPS3][TAP][PATCH]; /* [o][m][6 n + k] */
+    float b3[MAPS3];
+    float w1[MAPS1][TAP][8]; /* [c][m][n], three more that mean nothing */
+    float b1[MAPS1];
+} Sums;
+
+typedef float Kernels[MAPS3][TAP][PATCH]; /* C3's weights: [o][m][6 n + k] */
+
+/* The parameters as the forward pass reads them: lanes run along maps and units. */
+typedef struct {
+    float w1[MAPS1 * TAP * TAP]; /* [c][m][n] */
+    float b1[MAPS1];
+    float w3[TAP * TAP * MAPS1 * MAPS3]; /* [m][n][k][o] */
+    float b3[MAPS3];
+    float w5[(FEATURES + 1) * WIDE5]; /* a row of all units for each input, and one of biases */
+    float w6[(UNITS5 + 1) * WIDE6];
+    int wide_out; /* classes, filled up to whole vectors */
+    float out[];  /* the same for the output layer: (84 + 1) rows */
+} Weights;
+
+typedef enum { SIGMOID, TANH, RELU } Activation;
+
+/* The parameters in the order of the state dict, and their gradients. */
+enum { W1, B1, W3, B3, W5, B5, W6, B6, W_OUT, B_OUT, PARAMETERS };
+
+/* A vector is one register of the processor: LANES floats. How many there are decides how many sums can be kept at once. */
+#if defined __AVX512F__
+enum { LANES = 16, REGISTERS = 32 };
+#elif defined __AVX__
+enum { LANES = 8, REGISTERS = 16 };
+#elif defined __aarch64__
+enum { LANES = 4, REGISTERS = 32 };
+#else
+enum { LANES = 4, REGISTERS = 16 };
+#endif
+
+typedef float lanes __attribute__((vector_size(4 * LANES)));
+typedef int32_t lanes_int __attribute__((vector_size(4 * LANES)));
+typedef uint32_t lanes_word __attribute__((vector_size(4 * LANES)));
+typedef uint8_t lanes_byte __attribute__((vector_size(LANES)));
+typedef float unaligned_lanes __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
+typedef uint8_t unaligned_byte __attribute__((vector_size(LANES), aligned(1), may_alias));
+
+#define INLINE static inline __attribute__((always_inline))
+#define UNROLL _Pragma("GCC unroll 32")
+
+INLINE lanes load(const float *p) { return *(const unaligned_lanes *)p; }
+INLINE void store(float *p, lanes x) { *(unaligned_lanes *)p = x; }
+INLINE void add(float *p, lanes x) { store(p, load(p) + x); }
+INLINE lanes all(float x) { return x - (lanes){0}; }
+INLINE lanes choose(lanes_int is_first, lanes first, lanes second) {
+    return (lanes)((is_first & (lanes_int)first) | (~is_first & (lanes_int)second));
+}
+
+/* Activations, and their derivatives as functions of the value that was given out. */
+
+INLINE lanes exponential(lanes x) {
+    x = choose(x < -87.0f, all(-87.0f), choose(x > 88.0f, all(88.0f), x)); /* NaN is neither, and stays */
+    lanes shifted = x * 1.44269504f + 12582912.0f;             /* the nearest integer, in the lowest bits */
+    lanes whole = shifted - 12582912.0f;
+    lanes rest = x - whole * 0.693145752f - whole * 1.42860677e-6f;
+    lanes p = all(1.0f / 5040);
+    p = p * rest + 1.0f / 720;
+    p = p * rest + 1.0f / 120;
+    p = p * rest + 1.0f / 24;
+    p = p * rest + 1.0f / 6;
+    p = p * rest + 0.5f;
+    p = p * rest + 1.0f;
+    p = p * rest + 1.0f;
+    lanes_word power = ((lanes_word)shifted - (lanes_word)all(12582912.0f) + 127) << 23;
+    return p * (lanes)power;
+}
+
+/* Near zero 1 - 2 / (1 + e^2x) would lose its digits; the continued fraction of tanh, cut after x^7, does not. */
+INLINE lanes tanh_near_zero(lanes x) {
+    lanes s = x * x;
+    return x * (135135.0f + s * (17325.0f + s * (378.0f + s))) / (135135.0f + s * (62370.0f + s * (3150.0f + s * 28.0f)));
+}
+
+INLINE lanes activate(lanes x, Activation activation) {
+    switch (activation) {
+    case SIGMOID: return 1.0f / (1.0f + exponential(-x));
+    case TANH:    return choose(x * x < 0.4f, tanh_near_zero(x), 1.0f - 2.0f / (1.0f + exponential(2.0f * x)));
+    default:      return choose(x <= 0.0f, all(0.0f), x); /* NaN stays NaN */
+    }
+}
+
+static inline void activate_all(float *values, int count, Activation activation) {
+    for (int v = 0; v < count; v += LANES) store(&values[v], activate(load(&values[v]), activation));
+}
+
+INLINE lanes slope(lanes y, Activation activation) {
+    switch (activation) {
+    case SIGMOID: return y * (1.0f - y);
+    case TANH:    return 1.0f - y * y;
+    default:      return choose(y > 0.0f, all(1.0f), all(0.0f));
+    }
+}
+
+static inline void times_slope(float *errors, const float *values, int count, Activation activation) {
+    for (int v = 0; v < count; v += LANES) store(&errors[v], load(&errors[v]) * slope(load(&values[v]), activation));
+}
+
+/* features.c */
+void features_deal_out(const float *const *parameters, Weights *weights);
+void features_forward(const float *image, const Weights *weights, Activation activation, Image *kept);
+void features_deal_out_kernels(const float *w3, Kernels kernels);
+void features_backward(const float *image, const Kernels kernels, Activation activation, const Image *kept,
+                       const Errors *errors, Sums *sums);
+void features_gradients(int threads, Sums *sums, float *const *gradients);
+
+/* classifier.c */
+void classifier_deal_out(int part, int parts, const float *const *parameters, int classes, Weights *weights);
+void classifier_forward(int n, int classes, const Weights *weights, Activation activation, Image *images, float *logits);
+void classifier_errors(int n, int classes, Activation activation, const float *const *parameters, const Image *images,
+                       const float *g_logits, Errors *errors);
+void classifier_gradients(int part, int parts, int n, int classes, const Image *images, const float *g_logits,
+                          const Errors *errors, float *const *gradients);

@@ -1,0 +1,143 @@
+"""The network in C, as one differentiable function of PyTorch.
+
+Everything around it (loss, optimizer, weight decay, state dict) is ordinary PyTorch and does not know the difference.
+"""
+
+import ctypes
+from collections.abc import Sequence
+from functools import cache, partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from lenet_mnist.config import Activation
+from lenet_mnist.model.native.build import NativeUnavailableError, load_library
+
+__all__ = ["NativeNetwork", "NativeUnavailableError", "parameter_shapes"]
+
+_MAX_IMAGES = 1_000_000  # the C code counts in 32 bits
+_MAX_CLASSES = 10_000
+_ACTIVATIONS = (Activation.SIGMOID, Activation.TANH, Activation.RELU)  # in the order of the enum in lenet.h
+_INT, _POINTER = ctypes.c_int, ctypes.c_void_p
+
+
+class NativeNetwork:
+    """The compiled network, ready to be called. Raises NativeUnavailableError if it cannot be had."""
+
+    image_size = 28
+
+    def __init__(self, cache_dir: Path, processor: str = "native") -> None:
+        library = load_library(cache_dir, processor)
+        self.forward = _declare(library.lenet_forward, [_INT] * 3 + [_POINTER] * 5 + [_INT])
+        self.backward = _declare(library.lenet_backward, [_INT] * 3 + [_POINTER] * 7 + [_INT])
+        self.sizes = cache(partial(_sizes, _declare(library.lenet_sizes, [_INT, _POINTER])))
+
+    def __call__(self, images: Tensor, parameters: Sequence[Tensor], activation: Activation) -> Tensor:
+        """Return the logits. Shapes: images N 1 28 28 float32; parameters as in the state dict; result N K."""
+        logits: Tensor = _Network.apply(self, activation, images, *parameters)
+        return logits
+
+
+class _Network(torch.autograd.Function):
+    """Forward and backward in C. Second derivatives and the gradient of the images are not offered."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, network: NativeNetwork, activation: Activation, images: Tensor, *parameters: Tensor
+    ) -> Tensor:
+        num_images, num_classes = _require_images(images, network.image_size), _require_parameters(parameters)
+        if images.requires_grad:
+            raise RuntimeError("the native engine gives no gradient of the images; use training.engine=torch")
+        image_bytes, _, _, weights_bytes = network.sizes(num_classes)
+        kept, weights = _bytes(num_images * image_bytes), _bytes(weights_bytes)
+        logits = torch.empty(num_images, num_classes)
+        numbers = (num_images, num_classes, _ACTIVATIONS.index(activation))
+        pointers = (images.data_ptr(), _pointers(parameters), kept.data_ptr(), weights.data_ptr(), logits.data_ptr())
+        network.forward(*numbers, *pointers, torch.get_num_threads())
+        ctx.network, ctx.numbers = network, numbers
+        ctx.save_for_backward(images, kept, *parameters)
+        return logits
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, g_logits: Tensor) -> tuple[Tensor | None, ...]:
+        images, kept, *parameters = ctx.saved_tensors
+        num_images, num_classes, _ = ctx.numbers
+        g_logits = g_logits.contiguous()
+        _require("gradient of the logits", g_logits, (num_images, num_classes))
+        threads = torch.get_num_threads()
+        _, errors_bytes, sums_bytes, _ = ctx.network.sizes(num_classes)
+        errors, sums = _bytes(num_images * errors_bytes), _bytes(threads * sums_bytes)
+        gradients = [torch.empty_like(parameter) for parameter in parameters]
+        saved = (images.data_ptr(), _pointers(parameters), kept.data_ptr(), g_logits.data_ptr())
+        written = (errors.data_ptr(), sums.data_ptr(), _pointers(gradients))
+        ctx.network.backward(*ctx.numbers, *saved, *written, threads)
+        return None, None, None, *gradients
+
+
+@cache
+def parameter_shapes(num_classes: int) -> dict[str, tuple[int, ...]]:
+    """Return the shapes of the parameters that the C code takes, by their names in messages."""
+    return {
+        "C1 weights": (6, 1, 5, 5),
+        "C1 biases": (6,),
+        "C3 weights": (16, 6, 5, 5),
+        "C3 biases": (16,),
+        "C5 weights": (120, 400),
+        "C5 biases": (120,),
+        "F6 weights": (84, 120),
+        "F6 biases": (84,),
+        "output weights": (num_classes, 84),
+        "output biases": (num_classes,),
+    }
+
+
+def _declare(function: Any, arguments: list[Any]) -> Any:
+    function.restype = None
+    function.argtypes = arguments
+    return function
+
+
+def _sizes(function: Any, num_classes: int) -> list[int]:
+    """Return the bytes that the C code needs: an image forward, an image backward, a thread, the weights."""
+    sizes = (ctypes.c_int64 * 4)()
+    function(num_classes, ctypes.addressof(sizes))
+    return list(sizes)
+
+
+def _bytes(count: int) -> Tensor:
+    return torch.empty(count, dtype=torch.uint8)
+
+
+def _pointers(tensors: Sequence[Tensor]) -> Any:
+    return (_POINTER * len(tensors))(*(tensor.data_ptr() for tensor in tensors))
+
+
+def _require_images(images: Tensor, size: int) -> int:
+    _require("images", images, (len(images), 1, size, size))
+    if len(images) > _MAX_IMAGES:
+        raise ValueError(f"{len(images):,} images at once, at most {_MAX_IMAGES:,} are taken")
+    return len(images)
+
+
+def _require_parameters(parameters: Sequence[Tensor]) -> int:
+    """Return the number of classes."""
+    num_classes = len(parameters[-1])
+    if num_classes > _MAX_CLASSES:
+        raise ValueError(f"{num_classes:,} classes, at most {_MAX_CLASSES:,} are taken")
+    for (name, shape), parameter in zip(parameter_shapes(num_classes).items(), parameters, strict=True):
+        _require(name, parameter, shape)
+    return num_classes
+
+
+def _require(name: str, value: Tensor, shape: tuple[int, ...]) -> None:
+    """Check all that the C code takes for granted, before a pointer is passed on."""
+    if value.shape != shape or value.dtype != torch.float32 or value.device.type != "cpu":
+        raise ValueError(
+            f"{name}: {value.dtype} {tuple(value.shape)} on {value.device}, expected float32 {tuple(shape)} on the CPU"
+        )
+    if not value.is_contiguous():
+        raise ValueError(f"{name}: not contiguous in memory")
