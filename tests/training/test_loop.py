@@ -446,24 +446,32 @@ PLAIN: dict[str, tuple[dict[str, Any], Callable[[list[Tensor]], torch.optim.Opti
 }
 
 
-def gradients(state: TrainState) -> dict[str, Tensor]:
-    """Return the gradients of the last update, which lie in one piece, by the names of their parameters."""
+def gradients_of(state: TrainState) -> dict[str, Tensor]:
+    """Return a dictionary that will hold the gradients of the last update, by the names of their parameters."""
     named = dict(state.network.named_parameters())
-    assert state.weights.grad is not None
-    parts = torch.split(state.weights.grad, [parameter.numel() for parameter in named.values()])
-    return {name: part.view_as(named[name]) for name, part in zip(named, parts, strict=True)}
+    gradients: dict[str, Tensor] = {}
+    step = state.optimizer.step
+
+    def watched(gradient: Tensor, lr: float) -> None:
+        parts = torch.split(gradient, [parameter.numel() for parameter in named.values()])
+        gradients.update({name: part.view_as(named[name]) for name, part in zip(named, parts, strict=True)})
+        step(gradient, lr)
+
+    state.optimizer.step = watched  # type: ignore[method-assign]
+    return gradients
 
 
 @pytest.mark.parametrize("name", PLAIN)
 def test_the_fused_optimizer_takes_the_steps_of_the_plain_one(tiny: TrainVal, name: str) -> None:
     training, make_oracle = PLAIN[name]
     state = start_training(config_of(**training), tiny, CPU)
+    gradients = gradients_of(state)
     copies = [parameter.detach().clone().requires_grad_() for parameter in state.network.parameters()]
     oracle = make_oracle(copies)
     for number, batch in enumerate(TrainBatches(tiny.train, tiny.normalization, 32, 0, CPU).of_epoch(1), start=1):
         lr = 0.02 / number
         train_step(state, batch, lr)
-        for one, gradient in zip(copies, gradients(state).values(), strict=True):
+        for one, gradient in zip(copies, gradients.values(), strict=True):
             one.grad = gradient.clone()
         oracle.param_groups[0]["lr"] = lr
         oracle.step()
@@ -481,10 +489,11 @@ def test_the_schedules_rate_reaches_the_weights(tiny: TrainVal, schedule: Schedu
     """Without momentum or decay, an update is the gradient times the rate of its row."""
     config = config_of(optimizer=Optimizer.SGD, momentum=0.0, weight_decay=0.0, schedule=schedule, max_epochs=2)
     state = start_training(config, tiny, CPU)
+    gradients = gradients_of(state)
     before = [weights(state.network)]
 
     def check(row: StepRow) -> bool:
-        for name, gradient in gradients(state).items():
+        for name, gradient in gradients.items():
             expected = before[0][name] - row.lr * gradient
             torch.testing.assert_close(weights(state.network)[name], expected, rtol=0, atol=1e-7)
         before[0] = weights(state.network)

@@ -116,9 +116,9 @@ def read_state(path: Path, state: TrainState) -> None:
     except ValidationError as error:
         first = error.errors()[0]
         raise DataError(f"{path}: not a training state: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
-    if header.optimizer != state.optimizer_name:
-        raise DataError(f"{path}: the state of {header.optimizer}, but this training uses {state.optimizer_name}")
-    _require_alike(tensors, state.expected_tensors(has_best=header.stopping.best_epoch > 0, step=header.step), path)
+    if header.optimizer != state.optimizer.name:
+        raise DataError(f"{path}: the state of {header.optimizer}, but this training uses {state.optimizer.name}")
+    _require_alike(tensors, state.expected_tensors(has_best=header.stopping.best_epoch > 0), path)
     state.restore(tensors, dict(header))
 
 

@@ -149,10 +149,7 @@ def train_step(state: TrainState, batch: Batch, lr: float) -> StepRow:
     row = StepRow(state.step + 1, state.epoch, lr, loss.item(), gradient.norm().item())
     if not row.is_finite:
         return row
-    state.weights.grad = gradient
-    for group in state.optimizer.param_groups:
-        group["lr"] = lr
-    state.optimizer.step()
+    state.optimizer.step(gradient, lr)
     num_correct = int((logits.detach().argmax(dim=1) == batch.labels).sum())
     state.tally += Tally(len(batch.labels), num_correct, row.train_loss * len(batch.labels))
     state.step += 1

@@ -9,13 +9,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lenet_mnist.config import Config, Optimizer, TrainingConfig
+from lenet_mnist.config import Config
 from lenet_mnist.metrics import Tally
 from lenet_mnist.model.engines import NetworkFunction, torch_network
 from lenet_mnist.model.initialisation import initialise
 from lenet_mnist.model.lenet import LeNet
 from lenet_mnist.randomness import Purpose, torch_generator
 from lenet_mnist.training.early_stopping import EarlyStopping
+from lenet_mnist.training.optimizer import FlatOptimizer
 from lenet_mnist.training.schedule import Plateau
 
 
@@ -31,7 +32,7 @@ class TrainState:
 
     network: LeNet
     weights: Tensor
-    optimizer: torch.optim.Optimizer
+    optimizer: FlatOptimizer
     stopping: EarlyStopping
     plateau: Plateau
     epoch: int = 1
@@ -60,7 +61,7 @@ class TrainState:
         return cls(
             network=network,
             weights=weights,
-            optimizer=make_optimizer(weights, training),
+            optimizer=FlatOptimizer(weights, training),
             stopping=EarlyStopping(training.patience, training.min_delta, guessing_loss),
             plateau=Plateau.of(training),
         )
@@ -87,16 +88,13 @@ class TrainState:
         """Return every tensor of the state by a name of its own; with `scalars` this is the whole state."""
         named = {f"network.{name}": value for name, value in self.network.state_dict().items()}
         named |= {f"best.{name}": value for name, value in self.best_weights.items()}
-        for index, values in self.optimizer.state_dict()["state"].items():
-            for name, value in values.items():
-                if value is not None:  # SGD without momentum keeps an empty place
-                    named[f"optimizer.{index}.{name}"] = value
+        named |= {f"optimizer.{name}": value for name, value in self.optimizer.memory.items()}
         return {name: value.detach().cpu().contiguous() for name, value in named.items()}
 
     def scalars(self) -> dict[str, Any]:
         """Return everything in the state that is no tensor, as plain values that JSON can hold."""
         return {
-            "optimizer": self.optimizer_name,
+            "optimizer": self.optimizer.name,
             "epoch": self.epoch,
             "batches_done": self.batches_done,
             "step": self.step,
@@ -106,20 +104,11 @@ class TrainState:
             "plateau": asdict(self.plateau),
         }
 
-    @property
-    def optimizer_name(self) -> str:
-        """What the optimizer's tensors belong to."""
-        return type(self.optimizer).__name__
-
-    def expected_tensors(self, has_best: bool, step: int) -> dict[str, Tensor]:
-        """Return, by name, a tensor of the shape and type of each one that such a state has after `step` updates."""
-        weights = self.network.state_dict()
-        expected = {f"network.{name}": value for name, value in weights.items()}
+    def expected_tensors(self, has_best: bool) -> dict[str, Tensor]:
+        """Return, by name, a tensor of the shape and type of each one that such a state has."""
+        expected = {name: value for name, value in self.tensors().items() if not name.startswith("best.")}
         if has_best:
-            expected |= {f"best.{name}": value for name, value in weights.items()}
-        if step > 0:
-            fields = _optimizer_fields(self.optimizer, self.weights)
-            expected |= {f"optimizer.0.{name}": value for name, value in fields.items()}
+            expected |= {f"best.{name}": value for name, value in self.network.state_dict().items()}
         return expected
 
     def restore(self, tensors: Mapping[str, Tensor], scalars: Mapping[str, Any]) -> None:
@@ -131,11 +120,8 @@ class TrainState:
         device = next(self.network.parameters()).device
         self.network.load_state_dict(parts["network"])
         self.best_weights = {name: value.to(device) for name, value in parts["best"].items()}
-        optimizer_state = self.optimizer.state_dict()
         for name, value in parts["optimizer"].items():
-            index, field_name = name.split(".", 1)
-            optimizer_state["state"].setdefault(int(index), {})[field_name] = value
-        self.optimizer.load_state_dict(optimizer_state)
+            self.optimizer.memory[name].copy_(value)
         for name in ("epoch", "batches_done", "step", "lr", "tally", "stopping", "plateau"):
             setattr(self, name, scalars[name])
 
@@ -148,29 +134,3 @@ def flatten(network: LeNet) -> Tensor:
     for parameter, part in zip(parameters, parts, strict=True):
         parameter.data = part.view_as(parameter)
     return weights
-
-
-def _optimizer_fields(optimizer: torch.optim.Optimizer, parameter: Tensor) -> dict[str, Tensor]:
-    """Return what an optimizer keeps for one parameter once it has made a step."""
-    if isinstance(optimizer, torch.optim.SGD):
-        return {"momentum_buffer": parameter} if optimizer.defaults["momentum"] > 0 else {}
-    return {"step": torch.zeros(()), "exp_avg": parameter, "exp_avg_sq": parameter}
-
-
-def make_optimizer(weights: Tensor, training: TrainingConfig) -> torch.optim.Optimizer:
-    """Return the configured optimizer of `weights`, in its fused form: one pass over them."""
-    rate, decay = training.learning_rate, training.weight_decay
-    match training.optimizer:
-        case Optimizer.SGD:
-            return torch.optim.SGD(
-                [weights],
-                lr=rate,
-                momentum=training.momentum,
-                nesterov=training.nesterov,
-                weight_decay=decay,
-                fused=True,
-            )
-        case Optimizer.ADAM:
-            return torch.optim.Adam([weights], lr=rate, weight_decay=decay, fused=True)
-        case Optimizer.ADAMW:
-            return torch.optim.AdamW([weights], lr=rate, weight_decay=decay, fused=True)

@@ -32,6 +32,7 @@ class NativeNetwork:
     def __init__(self, cache_dir: Path, processor: str = "native") -> None:
         library = load_library(cache_dir, processor)
         self.forward = _declare(library.lenet_forward, [_INT] * 3 + [_POINTER] * 5 + [_INT])
+        self.peak = _declare(library.lenet_peak, [ctypes.c_int64, _INT], ctypes.c_double)
         self.backward = _declare(library.lenet_backward, [_INT] * 3 + [_POINTER] * 7 + [_INT])
         self.sizes = cache(partial(_sizes, _declare(library.lenet_sizes, [_INT, _POINTER])))
 
@@ -95,8 +96,8 @@ def parameter_shapes(num_classes: int) -> dict[str, tuple[int, ...]]:
     }
 
 
-def _declare(function: Any, arguments: list[Any]) -> Any:
-    function.restype = None
+def _declare(function: Any, arguments: list[Any], result: Any = None) -> Any:
+    function.restype = result
     function.argtypes = arguments
     return function
 

@@ -1,0 +1,72 @@
+"""SGD with momentum, Adam and AdamW on weights that lie in one piece.
+
+The arithmetic is torch's own, in its functional form: the classes of `torch.optim` import torch's compiler when the
+first one is made, which takes longer than an epoch, and their `step` takes twice as long
+(scripts/benchmark_optimizers.py).
+"""
+
+import torch
+from torch import Tensor
+from torch.optim.adam import adam
+from torch.optim.adamw import adamw
+from torch.optim.sgd import sgd
+
+from lenet_mnist.config import Optimizer, TrainingConfig
+
+_BETA1, _BETA2, _EPS = 0.9, 0.999, 1e-8
+
+
+class FlatOptimizer:
+    """Updates `weights`, and keeps what the configured optimizer remembers of earlier gradients in `memory`.
+
+    Each tensor in `memory` has the shape of `weights`, apart from Adam's count of steps, which has none.
+    """
+
+    def __init__(self, weights: Tensor, training: TrainingConfig) -> None:
+        self._weights = weights
+        self._training = training
+        self.name = training.optimizer.value
+        self.memory: dict[str, Tensor] = {}
+        if training.optimizer is not Optimizer.SGD:
+            self.memory["exp_avg"] = torch.zeros_like(weights)
+            self.memory["exp_avg_sq"] = torch.zeros_like(weights)
+            self.memory["step"] = weights.new_zeros(())
+        elif training.momentum > 0:
+            self.memory["momentum_buffer"] = torch.zeros_like(weights)
+
+    @torch.no_grad()
+    def step(self, gradient: Tensor, lr: float) -> None:
+        """Make one update at learning rate `lr`. Shapes: gradient as the weights."""
+        training = self._training
+        match training.optimizer:
+            case Optimizer.SGD:
+                sgd(
+                    [self._weights],
+                    [gradient],
+                    [self.memory.get("momentum_buffer")],
+                    lr=lr,
+                    momentum=training.momentum,
+                    nesterov=training.nesterov,
+                    weight_decay=training.weight_decay,
+                    dampening=0.0,
+                    maximize=False,
+                    fused=True,
+                )
+            case Optimizer.ADAM | Optimizer.ADAMW:
+                update = adam if training.optimizer is Optimizer.ADAM else adamw
+                update(
+                    [self._weights],
+                    [gradient],
+                    [self.memory["exp_avg"]],
+                    [self.memory["exp_avg_sq"]],
+                    [],
+                    [self.memory["step"]],
+                    lr=lr,
+                    beta1=_BETA1,
+                    beta2=_BETA2,
+                    eps=_EPS,
+                    weight_decay=training.weight_decay,
+                    amsgrad=False,
+                    maximize=False,
+                    fused=True,
+                )
