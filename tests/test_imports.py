@@ -14,6 +14,7 @@ ROOMS = [
     "__main__",
     "cli",
     "reporting",
+    "benchmark",
     "experiment",
     "evaluation",
     "runs",

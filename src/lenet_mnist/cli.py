@@ -207,6 +207,36 @@ def describe(
 
 
 @app.command()
+def bench(
+    batch_size: Annotated[
+        list[int] | None, typer.Option("--batch-size", min=1, help="Images in one update; repeatable.")
+    ] = None,
+    activation: ActivationName = None,
+    threads: Threads = None,
+    device: DeviceName = None,
+    engine: EngineName = None,
+    data_dir: DataDir = DEFAULT_DATA_DIR,
+    offline: Offline = False,
+    as_json: AsJson = False,
+) -> None:
+    """Measure how fast this machine trains, engine beside engine, and where the time goes: about a minute."""
+    flags = {
+        "model.activation": activation,
+        "training.threads": threads,
+        "training.device": device,
+        "training.engine": engine,
+    }
+    resolved = _load_config(None, None, flags)
+
+    from lenet_mnist.benchmark.run import run_benchmark
+    from lenet_mnist.reporting import summaries
+
+    with resolved.naming_origins():
+        measured = run_benchmark(resolved.config, batch_size or (64, 256), _access(data_dir, offline))
+    _say(summaries.benchmark_json(measured) if as_json else summaries.benchmark_text(measured))
+
+
+@app.command()
 def runs(
     runs_dir: RunsDir = DEFAULT_RUNS_DIR,
     test: Annotated[bool, typer.Option("--test", help="Show the test accuracy too, where it was measured.")] = False,

@@ -23,6 +23,16 @@ def measure_startup(data_dir: Path) -> dict[str, float]:
     return {part: median(row[part] for row in rows) for part in rows[0]}
 
 
+class _Nobody:
+    """Hears nothing of a fetch: offline there is none."""
+
+    def note(self, text: str) -> None:
+        """Take one line."""
+
+    def progress(self, name: str, bytes_done: int, bytes_total: int | None) -> None:
+        """Take the progress of one file."""
+
+
 def _start_up(data_dir: Path) -> dict[str, float]:
     """Start a training as `lenet train` does, up to its first update."""
     marks = {"": time.perf_counter()}
@@ -38,12 +48,11 @@ def _start_up(data_dir: Path) -> dict[str, float]:
     from lenet_mnist.data.batches import TrainBatches
     from lenet_mnist.data.mnist import DataAccess, load_train_val
     from lenet_mnist.model.engines import resolve_engine
-    from lenet_mnist.reporting.progress import FetchProgress, StderrConsole
     from lenet_mnist.training.loop import start_training, train_step
 
     mark("import lenet")
     config, cpu = Config(), torch.device("cpu")
-    data = load_train_val(config.data, DataAccess(data_dir, True, FetchProgress(StderrConsole())))
+    data = load_train_val(config.data, DataAccess(data_dir, offline=True, listener=_Nobody()))
     mark("read and verify the data")
     engine = resolve_engine(config.training.engine, cpu, data.train.image_size)
     mark("load and check the engine")

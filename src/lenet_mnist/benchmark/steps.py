@@ -64,7 +64,7 @@ class EvaluationTiming:
     """Counting what the network gets right on 10,000 images."""
 
     engine: str
-    pass_over_10_000: Timing
+    seconds: Timing
 
 
 def present_engines(resolved: ResolvedEngine) -> dict[str, ResolvedEngine]:

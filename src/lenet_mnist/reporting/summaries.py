@@ -5,13 +5,17 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from statistics import mean, stdev
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lenet_mnist.errors import LenetError
 from lenet_mnist.evaluation import EvaluatedRun
 from lenet_mnist.experiment import TrainedRun
 from lenet_mnist.model.layer_table import LayerRow
 from lenet_mnist.runs import RunDirectory, read_json
+
+if TYPE_CHECKING:
+    from lenet_mnist.benchmark.run import Benchmark
+    from lenet_mnist.benchmark.steps import Timing
 
 _REASONS = {
     "max-epochs": "all epochs done",
@@ -195,3 +199,42 @@ def _cell(value: Any, column: str) -> str:
     if "accuracy" in column:
         return f"{value:.2%}"
     return f"{value:.4f}" if isinstance(value, float) else str(value)
+
+
+def benchmark_text(measured: "Benchmark") -> str:
+    """Say how fast each engine is, and where the time goes."""
+    lines = [
+        f"machine  {measured.machine}; {measured.device}, {measured.threads} threads; "
+        f"torch {measured.versions['torch']}",
+        f"engine   {measured.engine}: {measured.engine_reason}",
+    ]
+    if measured.peak is not None:
+        lines.append(f"peak     {measured.peak / 1e9:.0f} GFLOP/s of float32 multiply-adds, measured")
+    lines += ["", "engine  batch   ms a step (range)         images/s  x torch  of peak"]
+    for row in measured.steps:
+        low, middle, high = _milliseconds(row.step)
+        share = "" if row.peak_share is None else f"{row.peak_share:.0%}"
+        lines.append(
+            f"{row.engine:6} {row.batch_size:6,}  {middle:7.3f} ({low:.3f} to {high:.3f})  "
+            f"{row.images_per_second:10,.0f}  {row.ratio_to_torch:7.2f}  {share:>7}"
+        )
+    lines += ["", "where a step's time goes, ms"]
+    for row in measured.steps:
+        parts = ", ".join(f"{part} {1000 * seconds:.3f}" for part, seconds in row.parts.items())
+        lines.append(f"{row.engine:6} {row.batch_size:6,}  {parts}")
+    lines += ["", "evaluation of 10,000 images, ms (range)"]
+    for timing in measured.evaluations:
+        low, middle, high = _milliseconds(timing.seconds)
+        lines.append(f"{timing.engine:6}  {middle:.0f} ({low:.0f} to {high:.0f})")
+    lines += ["", "start-up of a training in a fresh process, s"]
+    lines += [f"{part:24} {seconds:.2f}" for part, seconds in measured.startup_seconds.items()]
+    return "\n".join(lines)
+
+
+def _milliseconds(timing: "Timing") -> tuple[float, float, float]:
+    return 1000 * timing.low, 1000 * timing.median, 1000 * timing.high
+
+
+def benchmark_json(measured: "Benchmark") -> str:
+    """Return the same as JSON, times in seconds."""
+    return to_json(asdict(measured))

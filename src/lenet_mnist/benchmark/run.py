@@ -1,0 +1,57 @@
+"""`lenet bench`: all measurements of this machine in one value."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from lenet_mnist import provenance
+from lenet_mnist.benchmark.startup import measure_startup
+from lenet_mnist.benchmark.steps import (
+    EvaluationTiming,
+    StepTiming,
+    measure_evaluation,
+    measure_peak,
+    measure_steps,
+    present_engines,
+)
+from lenet_mnist.config import Config
+from lenet_mnist.data.mnist import DataAccess, load_train_val
+from lenet_mnist.devices import choose_device, set_threads
+from lenet_mnist.model.engines import resolve_engine
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """What was measured, and on what. `peak` is in float32 operations a second, None without the native engine."""
+
+    machine: str
+    versions: dict[str, str]
+    device: str
+    threads: int
+    engine: str
+    engine_reason: str
+    peak: float | None
+    steps: list[StepTiming]
+    evaluations: list[EvaluationTiming]
+    startup_seconds: dict[str, float]
+
+
+def run_benchmark(config: Config, batch_sizes: Sequence[int], access: DataAccess) -> Benchmark:
+    """Measure the engines that there are, on real training images."""
+    data = load_train_val(config.data, access)
+    device = choose_device(config.training.device)
+    threads = set_threads(config.training.threads)
+    resolved = resolve_engine(config.training.engine, device, data.train.image_size)
+    engines = present_engines(resolved)
+    peak = measure_peak(resolved)
+    return Benchmark(
+        machine=provenance.machine(),
+        versions=provenance.versions(),
+        device=str(device),
+        threads=threads,
+        engine=resolved.name.value,
+        engine_reason=resolved.reason,
+        peak=peak,
+        steps=measure_steps(config, data, device, engines, batch_sizes, peak),
+        evaluations=measure_evaluation(config, data, device, engines),
+        startup_seconds=measure_startup(access.directory),
+    )
