@@ -20,6 +20,7 @@ from lenet_mnist.config import Config
 from lenet_mnist.data.mnist import load_train_val
 from lenet_mnist.data.sets import TrainVal
 from lenet_mnist.devices import set_threads
+from lenet_mnist.model.engines import resolve_engine
 from lenet_mnist.training.loop import EpochRow, start_training, train
 
 SEEDS = (1000, 1001)
@@ -88,11 +89,15 @@ def main() -> None:
 def run(config: Config, data: TrainVal) -> dict[str, Any]:
     rows: list[EpochRow] = []
     started = time.perf_counter()
-    state = start_training(config, data, torch.device("cpu"))
+    cpu = torch.device("cpu")
+    engine = resolve_engine(config.training.engine, cpu, data.train.image_size)
+    state = start_training(config, data, cpu, engine.network)
     result = train(config, data, state, on_step=lambda _: False, on_epoch=rows.append)
     best = min(rows, key=lambda row: row.val_loss)
     return {
         "stop_reason": result.stop_reason.value,
+        "last_loss": rows[-1].val_loss,
+        "last_accuracy": rows[-1].val_accuracy,
         "val_loss": best.val_loss,
         "val_accuracy": best.val_accuracy,
         "first_loss": rows[0].val_loss,

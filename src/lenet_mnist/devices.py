@@ -26,10 +26,30 @@ def choose_device(device: Device) -> torch.device:
 
 
 def set_threads(threads: int | None) -> int:
-    """Set the number of CPU threads of this process, one a usable core if None, and return it."""
+    """Set the number of CPU threads of this process, one a usable core if None, and return it.
+
+    Raises: RuntimeError in a process that was forked after this one had threads: they do not exist there, and whoever
+    waits for them (torch as well as the native engine) would wait for ever.
+    """
     count = threads if threads is not None else _usable_cores()
+    if _is_forked and count > 1:
+        raise RuntimeError(f"{count} threads asked for in a forked process; start workers with multiprocessing's spawn")
     torch.set_num_threads(count)
     return count
+
+
+_is_forked = False
+
+
+def _after_fork() -> None:
+    """Let a forked process go on with the one thread that it has."""
+    global _is_forked
+    _is_forked = True
+    torch.set_num_threads(1)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 def _usable_cores() -> int:

@@ -9,7 +9,7 @@ from torch import Tensor
 from lenet_mnist.data.sets import ImageSet, Normalization, TrainSet
 from lenet_mnist.randomness import Purpose, random_order
 
-# Evaluation in chunks of this many images: within 2 % of the fastest of 50 .. 5,000 by scripts/benchmark_chunks.py.
+# Evaluation in chunks of this many images: within 2 % of the fastest of 50 .. 5,000 by scripts/benchmark_choices.py.
 EVALUATION_CHUNK = 250
 
 

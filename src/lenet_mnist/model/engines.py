@@ -58,7 +58,7 @@ def layer_outputs(images: Tensor, parameters: Sequence[Tensor], activation: Acti
         parameters
     )
     # A single channel lies in memory the same way first or last. Called last, torch keeps the maps of all layers pixel
-    # by pixel, which it convolves and pools faster on the CPU (scripts/benchmark_layout.py).
+    # by pixel, which it convolves and pools faster on the CPU (scripts/benchmark_choices.py).
     images = images.squeeze(1).unsqueeze(3).permute(0, 3, 1, 2)
     s2 = activate(F.max_pool2d(F.conv2d(images, c1_weight, c1_bias, padding=C1_PADDING), POOL_SIZE), activation)
     s4 = activate(F.max_pool2d(F.conv2d(s2, c3_weight, c3_bias), POOL_SIZE), activation)

@@ -2,7 +2,7 @@
 
 The arithmetic is torch's own, in its functional form: the classes of `torch.optim` import torch's compiler when the
 first one is made, which takes longer than an epoch, and their `step` takes twice as long
-(scripts/benchmark_optimizers.py).
+(scripts/benchmark_choices.py).
 """
 
 import torch

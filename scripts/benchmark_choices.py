@@ -1,0 +1,155 @@
+"""The measurements behind small choices in the code, each named where the choice was made.
+
+    python scripts/benchmark_choices.py [chunks] [layout] [optimizers] [recording]
+
+- chunks: how many images at once evaluate fastest (data/batches.py, EVALUATION_CHUNK)
+- layout: torch's convolutions with channels first and last (model/engines.py)
+- optimizers: torch's classes against their functional form (training/optimizer.py)
+- recording: what histories, checkpoints and progress cost beside training itself (experiment.py)
+
+All variants in turn within one process; medians, range, and ratio to the best or first.
+"""
+
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from functools import partial
+from itertools import product
+from pathlib import Path
+from statistics import median
+
+import torch
+import torch.nn.functional as F
+from rich.console import Console
+
+from common import data_access
+from lenet_mnist.config import Activation, Config, Engine
+from lenet_mnist.data.batches import evaluation_batches
+from lenet_mnist.data.mnist import load_train_val
+from lenet_mnist.data.sets import TrainVal
+from lenet_mnist.devices import set_threads
+from lenet_mnist.experiment import train_run
+from lenet_mnist.metrics import count
+from lenet_mnist.model.engines import resolve_engine, torch_network
+from lenet_mnist.provenance import machine
+from lenet_mnist.reporting.progress import TrainingProgress
+from lenet_mnist.training.loop import start_training, train
+from lenet_mnist.training.optimizer import FlatOptimizer
+
+CPU = torch.device("cpu")
+CHUNKS = (50, 100, 250, 500, 1000, 2500)
+
+
+def compare(title: str, variants: Mapping[str, Callable[[], object]], rounds: int) -> None:
+    """Time each variant once a round."""
+    seconds: dict[str, list[float]] = {name: [] for name in variants}
+    for _ in range(rounds):
+        for name, variant in variants.items():
+            started = time.perf_counter()
+            variant()
+            seconds[name].append(time.perf_counter() - started)
+    first = median(next(iter(seconds.values())))
+    print(f"\n{title}")
+    for name, times in seconds.items():
+        milliseconds = [1000 * value for value in (median(times), min(times), max(times))]
+        ratio = median(times) / first
+        print(f"  {name:32} {milliseconds[0]:9.3f} ms ({milliseconds[1]:.3f} to {milliseconds[2]:.3f})  x {ratio:.2f}")
+
+
+def compare_chunks(data: TrainVal, engine: Engine, activation: Activation) -> None:
+    """The validation images, in chunks of different sizes."""
+    form = resolve_engine(engine, CPU, data.train.image_size).network
+    config = Config.model_validate({"model": {"activation": activation}})
+    network = start_training(config, data, CPU, form).network
+    batches = {size: evaluation_batches(data.val, data.normalization, CPU, size) for size in CHUNKS}
+    variants = {f"{size} images": partial(count, network, batches[size]) for size in CHUNKS}
+    compare(f"5,000 images evaluated, {engine.value}, {activation.value}", variants, rounds=15)
+
+
+def compare_layouts(data: TrainVal, batch_size: int) -> None:
+    """Forward and backward of one batch, as model/engines.py does it and with channels first."""
+    parameters = list(start_training(Config(), data, CPU).network.parameters())
+    images, labels = data.normalization.apply(data.train.images[:batch_size]), data.train.labels[:batch_size]
+
+    def channels_first() -> torch.Tensor:
+        w1, b1, w3, b3, w5, b5, w6, b6, w_out, b_out = parameters
+        s2 = torch.relu(F.max_pool2d(F.conv2d(images, w1, b1, padding=2), 2))
+        s4 = torch.relu(F.max_pool2d(F.conv2d(s2, w3, b3), 2))
+        c5 = torch.relu(F.linear(s4.flatten(start_dim=1), w5, b5))
+        return F.linear(torch.relu(F.linear(c5, w6, b6)), w_out, b_out)
+
+    def channels_last() -> torch.Tensor:
+        return torch_network(images, parameters, Activation.RELU)
+
+    def both_ways(form: Callable[[], torch.Tensor]) -> None:
+        torch.autograd.grad(F.cross_entropy(form(), labels), parameters)
+
+    variants = {
+        "channels last": partial(both_ways, channels_last),
+        "channels first": partial(both_ways, channels_first),
+    }
+    compare(f"forward and backward, batch {batch_size}", variants, rounds=51)
+
+
+def compare_optimizers() -> None:
+    import_time = "import time, torch; s = time.perf_counter(); {}; print(time.perf_counter() - s)"
+    for name, code in {
+        "torch.optim.SGD(...)": "torch.optim.SGD([torch.zeros(9)], lr=0.1)",
+        "from torch.optim.sgd import sgd": "from torch.optim.sgd import sgd",
+    }.items():
+        command = [sys.executable, "-c", import_time.format(code)]
+        seconds = [float(subprocess.run(command, capture_output=True, check=True).stdout) for _ in range(5)]
+        print(f"in a fresh process, {name}: {median(seconds):.3f} s ({min(seconds):.3f} to {max(seconds):.3f})")
+    for optimizer, make in {"sgd": torch.optim.SGD, "adam": torch.optim.Adam}.items():
+        weights, gradient = torch.randn(61_706), torch.randn(61_706)
+        config = Config.model_validate({"training": {"optimizer": optimizer, "weight_decay": 1e-4}})
+        flat = FlatOptimizer(weights.clone(), config.training)
+        options = {"momentum": 0.9} if optimizer == "sgd" else {}
+        theirs = make([weights], lr=0.01, weight_decay=1e-4, fused=True, **options)
+        weights.grad = gradient
+        variants = {"functional": partial(flat.step, gradient, 0.01), "class": theirs.step}
+        compare(f"one update, {optimizer}, caches warm", variants, rounds=501)
+
+
+def compare_recording(data: TrainVal) -> None:
+    """One epoch with the native engine: the loop alone, and `lenet train` with its files and its progress bar."""
+    config = Config.model_validate({"training": {"max_epochs": 1}})
+    engine = resolve_engine(config.training.engine, CPU, data.train.image_size)
+
+    def alone() -> None:
+        train(config, data, start_training(config, data, CPU, engine.network), lambda _: False, lambda _: None)
+
+    def recorded() -> None:
+        with tempfile.TemporaryDirectory() as directory:
+            progress = TrainingProgress(Console(stderr=True, force_terminal=True))
+            train_run(config, data, Path(directory), CPU, engine, progress)
+
+    compare(
+        f"one epoch, {engine.name.value} engine", {"training alone": alone, "recorded and shown": recorded}, rounds=9
+    )
+
+
+def main() -> None:
+    print(f"{machine()}, {set_threads(None)} threads, torch {torch.__version__}")
+    wanted = sys.argv[1:] or ["chunks", "layout", "optimizers", "recording"]
+    data = load_train_val(Config().data, data_access())
+    for name in wanted:
+        match name:
+            case "chunks":
+                for engine, activation in product((Engine.TORCH, Engine.NATIVE), Activation):
+                    compare_chunks(data, engine, activation)
+            case "layout":
+                compare_layouts(data, 64)
+                compare_layouts(data, 256)
+            case "optimizers":
+                compare_optimizers()
+            case "recording":
+                compare_recording(data)
+            case _:
+                sys.exit(__doc__)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,66 @@
+"""Threads: those of the configuration, whatever the environment says, and none that a forked process does not have."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+PROGRAM = """
+import sys
+import torch
+from lenet_mnist.config import Activation
+from lenet_mnist.devices import set_threads
+from lenet_mnist.model.engines import resolve_engine, torch_network
+from lenet_mnist.config import Engine
+from lenet_mnist.model.native.network import parameter_shapes
+import hashlib
+
+def digest():
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randn(50, 1, 28, 28, generator=generator)
+    parameters = [torch.randn(s, generator=generator).mul_(0.1).requires_grad_() for s in parameter_shapes(10).values()]
+    network = resolve_engine(Engine.NATIVE, torch.device("cpu"), 28).network
+    gradients = torch.autograd.grad(network(images, parameters, Activation.TANH).square().sum(), parameters)
+    return hashlib.sha256(b"".join(g.numpy().tobytes() for g in gradients)).hexdigest()
+"""
+
+
+def run(program: str, **environment: str) -> str:
+    command = [sys.executable, "-W", "error", "-c", PROGRAM + program]
+    finished = subprocess.run(
+        command, capture_output=True, text=True, env={**os.environ, **environment}, timeout=100, check=True
+    )
+    return finished.stdout
+
+
+@pytest.mark.parametrize("threads", [1, 2, 5])
+def test_the_environment_changes_no_bit(threads: int) -> None:
+    """The number of threads is the configuration's. (Under OMP_THREAD_LIMIT=1 torch's own convolution hangs.)"""
+    program = f"set_threads({threads}); print(torch.get_num_threads(), digest())"
+    expected = run(program)
+    assert expected.startswith(f"{threads} ")
+    assert run(program, OMP_NUM_THREADS="1") == expected
+
+
+def test_a_forked_process_goes_on_with_one_thread() -> None:
+    """It would hang for ever with two, as plain torch does."""
+    program = """
+import os
+set_threads(1)
+alone = digest()
+set_threads(2)
+digest()
+child = os.fork()
+if child == 0:
+    assert torch.get_num_threads() == 1
+    assert digest() == alone
+    try:
+        set_threads(2)
+    except RuntimeError as error:
+        assert "spawn" in str(error)
+        os._exit(7)
+    os._exit(8)
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+    assert run(program) == "7\n"
