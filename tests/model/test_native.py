@@ -13,7 +13,7 @@ from torch import Tensor
 
 from lenet_mnist.config import Activation, Config, Engine
 from lenet_mnist.data.sets import TrainVal
-from lenet_mnist.errors import ConfigError
+from lenet_mnist.errors import ConfigError, StorageError
 from lenet_mnist.model import engines
 from lenet_mnist.model.engines import resolve_engine, torch_network
 from lenet_mnist.model.native import build
@@ -316,6 +316,15 @@ def test_a_cache_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(NativeUnavailableError, match="cannot be made"):
         load_library(tmp_path / "file" / "cache")
+
+
+def test_a_cache_that_cannot_be_written_is_named(empty_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: Path, _content: bytes) -> None:
+        raise StorageError(f"{path}: cannot write: Read-only file system")
+
+    monkeypatch.setattr(build, "write_bytes", refuse)
+    with pytest.raises(NativeUnavailableError, match=r"the cache cannot be written: .*lenet-.*Read-only file system"):
+        load_library(empty_cache)
 
 
 def test_processes_that_build_at_once_all_get_it(empty_cache: Path) -> None:

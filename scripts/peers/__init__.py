@@ -1,0 +1,1 @@
+"""The arms of benchmark_peers.py, each in a process of its own."""
