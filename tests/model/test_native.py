@@ -1,6 +1,8 @@
 """The native engine against the torch form, and everything that can stand in its way."""
 
+import ctypes
 import hashlib
+import mmap
 import os
 import shutil
 import subprocess
@@ -85,6 +87,36 @@ def test_any_number_of_classes(native: NativeNetwork, num_classes: int) -> None:
     given = problem(33, num_classes=num_classes)
     expected = exact(*given, Activation.TANH)
     assert all(error(*pair) <= 5e-6 for pair in zip(solve(native, *given, Activation.TANH), expected, strict=True))
+
+
+def before_a_protected_page(tensor: Tensor) -> Tensor:
+    """Return a copy behind which nothing can be read or written: the process would end."""
+    size = tensor.numel() * tensor.element_size()
+    end = -(-size // mmap.PAGESIZE) * mmap.PAGESIZE
+    memory = mmap.mmap(-1, end + mmap.PAGESIZE)
+    address = ctypes.addressof(ctypes.c_char.from_buffer(memory)) + end
+    assert ctypes.CDLL(None).mprotect(ctypes.c_void_p(address), ctypes.c_size_t(mmap.PAGESIZE), 0) == 0
+    copy = torch.frombuffer(memory, dtype=tensor.dtype, count=tensor.numel(), offset=end - size)
+    return copy.view(tensor.shape).copy_(tensor)
+
+
+@pytest.mark.parametrize("processor", ["native", "x86-64-v3", "x86-64"])
+@pytest.mark.parametrize(("num_images", "num_classes"), [(1, 2), (9, 17), (33, 10)])
+def test_nothing_is_read_or_written_behind_a_buffer(
+    cache: Path, monkeypatch: pytest.MonkeyPatch, num_images: int, num_classes: int, processor: str
+) -> None:
+    """With 3 threads, and so with more threads than images."""
+    allocate = network_module._bytes
+    monkeypatch.setattr(network_module, "_bytes", lambda count: before_a_protected_page(allocate(count)))
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
+    images, parameters, weights = problem(num_images, num_classes=num_classes)
+    protected = [before_a_protected_page(tensor) for tensor in (images, *parameters, weights)]
+    leaves = [parameter.requires_grad_() for parameter in protected[1:-1]]
+    logits = NativeNetwork(cache, processor)(protected[0], leaves, Activation.TANH)
+    logits.backward(protected[-1])
+    found = [logits.detach().double(), *(leaf.grad.double() for leaf in leaves)]
+    expected = exact(images, parameters, weights, Activation.TANH)
+    assert all(error(*pair) <= 5e-6 for pair in zip(found, expected, strict=True))
 
 
 @pytest.mark.parametrize("processor", ["x86-64-v3", "x86-64"])

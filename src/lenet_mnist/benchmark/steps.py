@@ -202,7 +202,7 @@ def step_in_parts(
     loss = F.cross_entropy(logits, labels)
     loss.item()
     mark("loss")
-    gradients = torch.autograd.grad(loss, list(state.network.parameters()))
+    gradients = torch.autograd.grad(loss, state.network.parameters_in_order)
     mark("backward")
     gradient = torch.cat([part.flatten() for part in gradients])
     gradient.norm().item()

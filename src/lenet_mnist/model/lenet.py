@@ -81,6 +81,9 @@ class LeNet(nn.Module):
         self.c5 = _Dense(C3_CHANNELS * s4_size**2, C5_UNITS)
         self.f6 = _Dense(C5_UNITS, F6_UNITS)
         self.output = _Dense(F6_UNITS, num_classes)
+        # In the order of the state dict; asking the modules for them again at each update would take longer than adding
+        # up their gradients.
+        self.parameters_in_order = tuple(self.parameters())
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the logits of each class.
@@ -92,8 +95,8 @@ class LeNet(nn.Module):
         expected = (1, self.image_size, self.image_size)
         if images.dim() != 4 or tuple(images.shape[1:]) != expected:
             raise ValueError(f"images have shape {tuple(images.shape)}, expected (N, {', '.join(map(str, expected))})")
-        return self.engine(images, list(self.parameters()), self.activation)
+        return self.engine(images, self.parameters_in_order, self.activation)
 
     def layer_outputs(self, images: Tensor) -> LayerOutputs:
         """Return what each layer gives out, by the torch form whatever the engine. Shapes: images N 1 H W."""
-        return layer_outputs(images, list(self.parameters()), self.activation)
+        return layer_outputs(images, self.parameters_in_order, self.activation)

@@ -144,7 +144,7 @@ def train_step(state: TrainState, batch: Batch, lr: float) -> StepRow:
     """Make one update at learning rate `lr`, unless the loss or the gradient is not finite; then change nothing."""
     logits = state.network(batch.images)
     loss = F.cross_entropy(logits, batch.labels)
-    gradients = torch.autograd.grad(loss, list(state.network.parameters()))
+    gradients = torch.autograd.grad(loss, state.network.parameters_in_order)
     gradient = torch.cat([part.flatten() for part in gradients])
     row = StepRow(state.step + 1, state.epoch, lr, loss.item(), gradient.norm().item())
     if not row.is_finite:

@@ -1,4 +1,4 @@
-/* The fully connected block of LeNet: C5, activation, F6, activation, output; from 400 features to the logits, and back.
+/* The fully connected block of LeNet: C5, activation, F6, activation, output; from 400 features to the logits and back.
  *
  * It is all one kind of product, row after row: out(r) = start + the sum over d of left(r, d) x right(d). The rows of
  * `right` lie in one piece, and lanes run along them. */
@@ -13,6 +13,7 @@ typedef struct {
     size_t row, depth;
 } Left;
 
+/* Row d begins at at[d * row], and of Out row r at at[r * row]. */
 typedef struct {
     const float *at;
     size_t row;
@@ -23,6 +24,7 @@ typedef struct {
     size_t row;
 } Out;
 
+/* Some rows of the product and some vectors of them: `height` and `width` are constants where it is called. */
 INLINE void tile(int height, int width, int depth, Left left, Right right, const float *start, Out out) {
     lanes sum[TILE_ROWS][TILE_VECTORS];
     UNROLL for (int r = 0; r < height; r++)
@@ -37,8 +39,8 @@ INLINE void tile(int height, int width, int depth, Left left, Right right, const
         UNROLL for (int v = 0; v < width; v++) store(&out.at[r * out.row + v * LANES], sum[r][v]);
 }
 
-/* `columns` must fill a vector. The last tile of a row or column is moved back until it fits, over what is there already:
- * the same sums are written twice. */
+/* `columns` must fill a vector. The last tile of a row or column is moved back until it fits, over what is there
+ * already: the same sums are written twice. */
 static void product(int rows, int depth, int columns, Left left, Right right, const float *start, Out out) {
     int is_small = rows < TILE_ROWS || columns < TILE_VECTORS * LANES;
     int height = is_small ? 1 : TILE_ROWS, width = is_small ? LANES : TILE_VECTORS * LANES;
@@ -54,55 +56,58 @@ static void product(int rows, int depth, int columns, Left left, Right right, co
         }
 }
 
-/* Rows of one layer's values, image after image. */
-/* From `count` things, those of this part. */
-#define SHARE(count) (count) * part / parts, (count) * (part + 1) / parts
+/* The values or errors of one layer, a row for each image: where the first begins, and how far it is to the next. */
+#define VALUES(layer) kept->layer, sizeof(Kept) / sizeof(float)
+#define ERRORS(layer) errors->layer, sizeof(Errors) / sizeof(float)
 
-#define VALUES(layer) {images->layer, sizeof(Image) / sizeof(float)}
-#define LEFT_VALUES(layer) {images->layer, sizeof(Image) / sizeof(float), 1}
-#define ERRORS(layer) {errors->layer, sizeof(Errors) / sizeof(float)}
-#define LEFT_ERRORS(layer) {errors->layer, sizeof(Errors) / sizeof(float), 1}
-
-/* The rows `first` to `last` of a layer's weights with lanes along its units: a row holds the weights of one input, the last
- * one, behind all inputs, the biases. */
-static void transpose(int first, int last, int inputs, int units, int wide, const float *w, const float *b, float *rows) {
-    for (int input = first; input < last; input++)
-        for (int unit = 0; unit < wide; unit++) {
-            float value = input < inputs ? w[(size_t)unit * inputs + input] : b[unit];
-            rows[(size_t)input * wide + unit] = unit < units ? value : 0;
-        }
+/* The rows `first` to `last` of a layer's weights with lanes along its units: a row holds the weights of one input, the
+ * last one, behind all inputs, the biases. */
+static void transpose(int first, int last, int inputs, int units, int wide, const float *w, const float *b,
+                      float *rows) {
+    for (int input = first; input < last; input++) {
+        float *row = &rows[(size_t)input * wide];
+        for (int unit = 0; unit < units; unit++)
+            row[unit] = input < inputs ? w[(size_t)unit * inputs + input] : b[unit];
+        for (int unit = units; unit < wide; unit++) row[unit] = 0;
+    }
 }
+
+/* Two arguments: the first of `count` things that this part takes, and the first that it leaves to the next. */
+#define SHARE(count) share(count, part, parts), share(count, part + 1, parts)
 
 /* The share `part` of `parts` of the dense weights as the forward pass reads them. */
 void classifier_deal_out(int part, int parts, const float *const *parameters, int classes, Weights *weights) {
     transpose(SHARE(FEATURES + 1), FEATURES, UNITS5, WIDE5, parameters[W5], parameters[B5], weights->w5);
     transpose(SHARE(UNITS5 + 1), UNITS5, UNITS6, WIDE6, parameters[W6], parameters[B6], weights->w6);
-    transpose(SHARE(UNITS6 + 1), UNITS6, classes, weights->wide_out, parameters[W_OUT], parameters[B_OUT], weights->out);
+    transpose(SHARE(UNITS6 + 1), UNITS6, classes, weights->wide_out, parameters[W_OUT], parameters[B_OUT],
+              weights->out);
 }
 
-void classifier_forward(int n, int classes, const Weights *w, Activation activation, Image *images, float *logits) {
-    product(n, FEATURES, WIDE5, (Left)LEFT_VALUES(s4), (Right){w->w5, WIDE5}, &w->w5[FEATURES * WIDE5], (Out)VALUES(c5));
-    for (int i = 0; i < n; i++) activate_all(images[i].c5, WIDE5, activation);
-    product(n, UNITS5, WIDE6, (Left)LEFT_VALUES(c5), (Right){w->w6, WIDE6}, &w->w6[UNITS5 * WIDE6], (Out)VALUES(f6));
-    for (int i = 0; i < n; i++) activate_all(images[i].f6, WIDE6, activation);
-    const float *b_out = &w->out[UNITS6 * w->wide_out];
+void classifier_forward(int n, int classes, const Weights *w, Activation activation, Kept *kept, float *logits) {
+    const float *b5 = &w->w5[FEATURES * WIDE5], *b6 = &w->w6[UNITS5 * WIDE6], *b_out = &w->out[UNITS6 * w->wide_out];
+    product(n, FEATURES, WIDE5, (Left){VALUES(s4), 1}, (Right){w->w5, WIDE5}, b5, (Out){VALUES(c5)});
+    for (int i = 0; i < n; i++) activate_all(kept[i].c5, WIDE5, activation);
+    product(n, UNITS5, WIDE6, (Left){VALUES(c5), 1}, (Right){w->w6, WIDE6}, b6, (Out){VALUES(f6)});
+    for (int i = 0; i < n; i++) activate_all(kept[i].f6, WIDE6, activation);
     for (int i = 0; i < n; i++)
-        for (int k = 0; k < classes; k += 16) {
-            float some[16];
-            product(1, UNITS6, 16, (Left){images[i].f6, 0, 1}, (Right){&w->out[k], w->wide_out}, &b_out[k], (Out){some, 0});
-            memcpy(&logits[(size_t)i * classes + k], some, (classes - k < 16 ? classes - k : 16) * sizeof(float));
+        for (int k = 0; k < classes; k += LONGEST) { /* the logits are not filled up: the last vector may not fit */
+            float some[LONGEST];
+            Right right = {&w->out[k], w->wide_out};
+            product(1, UNITS6, LONGEST, (Left){kept[i].f6, 0, 1}, right, &b_out[k], (Out){some, 0});
+            memcpy(&logits[(size_t)i * classes + k], some, smaller(classes - k, LONGEST) * sizeof(float));
         }
 }
 
 /* From the gradient of the logits back to what each activation was applied to. */
-void classifier_errors(int n, int classes, Activation activation, const float *const *parameters, const Image *images,
+void classifier_errors(int n, int classes, Activation activation, const float *const *parameters, const Kept *kept,
                        const float *g_logits, Errors *errors) {
-    product(n, classes, UNITS6, (Left){g_logits, classes, 1}, (Right){parameters[W_OUT], UNITS6}, NULL, (Out)ERRORS(f6));
-    for (int i = 0; i < n; i++) times_slope(errors[i].f6, images[i].f6, UNITS6, activation);
-    product(n, UNITS6, UNITS5, (Left)LEFT_ERRORS(f6), (Right){parameters[W6], UNITS5}, NULL, (Out)ERRORS(c5));
-    for (int i = 0; i < n; i++) times_slope(errors[i].c5, images[i].c5, UNITS5, activation);
-    product(n, UNITS5, FEATURES, (Left)LEFT_ERRORS(c5), (Right){parameters[W5], FEATURES}, NULL, (Out)ERRORS(s4));
-    for (int i = 0; i < n; i++) times_slope(errors[i].s4, images[i].s4, FEATURES, activation);
+    Right w5 = {parameters[W5], FEATURES}, w6 = {parameters[W6], UNITS5}, w_out = {parameters[W_OUT], UNITS6};
+    product(n, classes, UNITS6, (Left){g_logits, classes, 1}, w_out, NULL, (Out){ERRORS(f6)});
+    for (int i = 0; i < n; i++) times_slope(errors[i].f6, kept[i].f6, UNITS6, activation);
+    product(n, UNITS6, UNITS5, (Left){ERRORS(f6), 1}, w6, NULL, (Out){ERRORS(c5)});
+    for (int i = 0; i < n; i++) times_slope(errors[i].c5, kept[i].c5, UNITS5, activation);
+    product(n, UNITS5, FEATURES, (Left){ERRORS(c5), 1}, w5, NULL, (Out){ERRORS(s4)});
+    for (int i = 0; i < n; i++) times_slope(errors[i].s4, kept[i].s4, FEATURES, activation);
 }
 
 /* The gradients of one layer's units `first` to `last`: the sum over all images of error x input. */
@@ -115,10 +120,11 @@ static void layer_gradients(int n, int first, int last, int inputs, Left errors,
 }
 
 /* The share `part` of `parts` of the gradients of all layers: each sum over the images is made by one thread. */
-void classifier_gradients(int part, int parts, int n, int classes, const Image *images, const float *g_logits,
+void classifier_gradients(int part, int parts, int n, int classes, const Kept *kept, const float *g_logits,
                           const Errors *errors, float *const *gradients) {
-    layer_gradients(n, SHARE(UNITS5), FEATURES, (Left)LEFT_ERRORS(c5), (Right)VALUES(s4), gradients[W5], gradients[B5]);
-    layer_gradients(n, SHARE(UNITS6), UNITS5, (Left)LEFT_ERRORS(f6), (Right)VALUES(c5), gradients[W6], gradients[B6]);
-    layer_gradients(n, SHARE(classes), UNITS6, (Left){g_logits, classes, 1}, (Right)VALUES(f6), gradients[W_OUT],
-                    gradients[B_OUT]);
+    Left g_c5 = {ERRORS(c5), 1}, g_f6 = {ERRORS(f6), 1}, g_out = {g_logits, classes, 1};
+    Right s4 = {VALUES(s4)}, c5 = {VALUES(c5)}, f6 = {VALUES(f6)};
+    layer_gradients(n, SHARE(UNITS5), FEATURES, g_c5, s4, gradients[W5], gradients[B5]);
+    layer_gradients(n, SHARE(UNITS6), UNITS5, g_f6, c5, gradients[W6], gradients[B6]);
+    layer_gradients(n, SHARE(classes), UNITS6, g_out, f6, gradients[W_OUT], gradients[B_OUT]);
 }

@@ -1,5 +1,5 @@
-/* The convolutional block of LeNet: C1, activation, S2, C3, activation, S4; from an image of 28 x 28 to 400 features, and
- * back from the gradient of the features to the gradients of the four parameters.
+/* The convolutional block of LeNet: C1, activation, S2, C3, activation, S4; from an image of 28 x 28 to 400 features,
+ * and back from the gradient of the features to the gradients of the four parameters.
  *
  * One image at a time; all that belongs to it fits the first-level cache. Two ideas make it fast:
  *
@@ -13,15 +13,17 @@
 #include "lenet.h"
 
 enum {
-    PADDED = IMAGE + 4, /* side of an image with two pixels of zero around */
+    PADDED = SIDE + 4, /* side of an image with two pixels of zero around */
 
     /* Tiles are as large as the registers hold sums: maps of C1; windows of C3 x vectors of its maps. */
     TILE_MAPS = REGISTERS == 32 ? 6 : 2,
     TILE_WINDOWS = REGISTERS == 32 ? 5 : 1,
     TILE_VECTORS = REGISTERS == 32 ? 1 : 2,
 };
+_Static_assert(MAPS1 % TILE_MAPS == 0 && SIDE3 % TILE_WINDOWS == 0 && MAPS3 % (TILE_VECTORS * LANES) == 0 &&
+               PATCH % (2 * LANES) == 0, "whole tiles");
 
-/* Keep the largest of four, and which it was: the first of equals; the last NaN before all. */
+/* Keep the largest of four, and which it was: the first of equals, and of NaN, larger than all numbers, the last. */
 INLINE lanes winner_of(const lanes four[4], uint8_t *which) {
     lanes best = four[0];
     lanes_int winner = {0};
@@ -36,15 +38,15 @@ INLINE lanes winner_of(const lanes four[4], uint8_t *which) {
 
 /* ------------------------------------------------------------------------------------------------ forward ---- */
 
-/* C1 and S2, before the activation. Lanes are pooled columns. Column 2j + d of the image is column j of the even (d = 0)
- * or odd columns, so that the image is first dealt out into even and odd columns. */
+/* C1 and S2, before the activation. Lanes are pooled columns. They read every second column of the image, which is
+ * therefore first dealt out into its even and its odd columns. Value k of a window is in row k / 2, column k % 2. */
 static void forward_c1(const float *image, const float *w1, const float *b1, float *s2, uint8_t *winners) {
     float dealt[PADDED][2][COLUMNS + 2];
     memset(dealt, 0, sizeof dealt);
-    for (int y = 0; y < IMAGE; y++)
-        for (int x = 0; x < IMAGE / 2; x++) {
-            dealt[y + 2][0][x + 1] = image[y * IMAGE + 2 * x];
-            dealt[y + 2][1][x + 1] = image[y * IMAGE + 2 * x + 1];
+    for (int y = 0; y < SIDE; y++)
+        for (int x = 0; x < SIDE / 2; x++) {
+            dealt[y + 2][0][x + 1] = image[y * SIDE + 2 * x];
+            dealt[y + 2][1][x + 1] = image[y * SIDE + 2 * x + 1];
         }
     for (int row = 0; row < SIDE1; row++) {
         float pooled[MAPS1][COLUMNS];
@@ -53,14 +55,14 @@ static void forward_c1(const float *image, const float *w1, const float *b1, flo
                 lanes sum[TILE_MAPS][4];
                 UNROLL for (int c = 0; c < TILE_MAPS; c++)
                     UNROLL for (int k = 0; k < 4; k++) sum[c][k] = all(b1[first + c]);
-                for (int m = 0; m < TAP; m++)
-                    UNROLL for (int n = 0; n < TAP; n++) {
+                for (int m = 0; m < KERNEL; m++)
+                    UNROLL for (int n = 0; n < KERNEL; n++) {
                         lanes window[4];
                         UNROLL for (int k = 0; k < 4; k++)
                             window[k] = load(&dealt[2 * row + m + k / 2][(n + k) % 2][from + (n + k % 2) / 2]);
                         UNROLL for (int c = 0; c < TILE_MAPS; c++)
                             UNROLL for (int k = 0; k < 4; k++)
-                                sum[c][k] += window[k] * w1[((first + c) * TAP + m) * TAP + n];
+                                sum[c][k] += window[k] * w1[((first + c) * KERNEL + m) * KERNEL + n];
                     }
                 UNROLL for (int c = 0; c < TILE_MAPS; c++)
                     store(&pooled[first + c][from],
@@ -83,11 +85,11 @@ static void forward_c3(const float *s2, const float *w3, const float *b3, float 
             UNROLL for (int p = 0; p < TILE_WINDOWS; p++)
                 UNROLL for (int v = 0; v < TILE_VECTORS; v++)
                     UNROLL for (int k = 0; k < 4; k++) sum[p][v][k] = load(&b3[from + v * LANES]);
-            for (int m = 0; m < TAP; m++)
-                for (int t = 0; t < TAP * PIXEL; t++) { /* pixel n and map k: t = 6 n + k */
+            for (int m = 0; m < KERNEL; m++)
+                for (int t = 0; t < KERNEL * PIXEL; t++) { /* pixel n and map k: t = 6 n + k */
                     lanes weights[TILE_VECTORS];
                     UNROLL for (int v = 0; v < TILE_VECTORS; v++)
-                        weights[v] = load(&w3[(m * TAP * PIXEL + t) * MAPS3 + from + v * LANES]);
+                        weights[v] = load(&w3[(m * KERNEL * PIXEL + t) * MAPS3 + from + v * LANES]);
                     const float *upper = &corner[m * ROW + t];
                     UNROLL for (int p = 0; p < TILE_WINDOWS; p++)
                         UNROLL for (int k = 0; k < 4; k++)
@@ -107,7 +109,7 @@ static void forward_c3(const float *s2, const float *w3, const float *b3, float 
         }
 }
 
-void features_forward(const float *image, const Weights *weights, Activation activation, Image *kept) {
+void features_forward(const float *image, const Weights *weights, Activation activation, Kept *kept) {
     forward_c1(image, weights->w1, weights->b1, kept->s2, kept->winners2);
     activate_all(kept->s2, SIDE1 * ROW, activation);
     forward_c3(kept->s2, weights->w3, weights->b3, kept->s4, kept->winners4);
@@ -125,19 +127,19 @@ static int is_bad(const float *values, int count) {
     return (int)found;
 }
 
-/* The weights as the forward pass reads them. One that is not finite makes every feature NaN, by the biases: a saturated
- * sigmoid would hide an infinite weight from the loss. */
+/* The weights as the forward pass reads them. One that is not finite makes every feature NaN, by the biases: a
+ * saturated sigmoid would hide an infinite weight from the loss. */
 void features_deal_out(const float *const *parameters, Weights *weights) {
-    int bad = is_bad(parameters[W1], MAPS1 * TAP * TAP) | is_bad(parameters[B1], MAPS1) |
-              is_bad(parameters[W3], MAPS3 * MAPS1 * TAP * TAP) | is_bad(parameters[B3], MAPS3);
+    int bad = is_bad(parameters[W1], MAPS1 * KERNEL * KERNEL) | is_bad(parameters[B1], MAPS1) |
+              is_bad(parameters[W3], MAPS3 * MAPS1 * KERNEL * KERNEL) | is_bad(parameters[B3], MAPS3);
     float nan_or_0 = bad ? NAN : 0;
     memcpy(weights->w1, parameters[W1], sizeof weights->w1);
     for (int c = 0; c < MAPS1; c++) weights->b1[c] = parameters[B1][c] + nan_or_0;
     for (int o = 0; o < MAPS3; o++) weights->b3[o] = parameters[B3][o] + nan_or_0;
     for (int o = 0; o < MAPS3; o++)
         for (int k = 0; k < MAPS1; k++)
-            for (int t = 0; t < TAP * TAP; t++)
-                weights->w3[(t * PIXEL + k) * MAPS3 + o] = parameters[W3][(o * MAPS1 + k) * TAP * TAP + t];
+            for (int t = 0; t < KERNEL * KERNEL; t++)
+                weights->w3[(t * PIXEL + k) * MAPS3 + o] = parameters[W3][(o * MAPS1 + k) * KERNEL * KERNEL + t];
 }
 
 /* ----------------------------------------------------------------------------------------------- backward ---- */
@@ -157,29 +159,29 @@ static void backward_w3(const float *s2, const float *g4, const uint8_t *winners
             int which = winners[o * WINDOWS3 + p];
             float g = g4[o * WINDOWS3 + p];
             int y = 2 * (p / SIDE3) + which / 2, x = 2 * (p % SIDE3) + which % 2;
-            hits[count] = (Hit){y * ROW + x * PIXEL, g};
+            hits[count] = (Hit){y * ROW + x * PIXEL, g}; /* always written, but only counted if it is one: no branch */
             count += g != 0;
             bias += g;
         }
         for (int from = 0; from < PATCH; from += 2 * LANES) {
-            lanes sum[TAP][2];
-            UNROLL for (int m = 0; m < TAP; m++) sum[m][0] = sum[m][1] = all(0);
+            lanes sum[KERNEL][2];
+            UNROLL for (int m = 0; m < KERNEL; m++) sum[m][0] = sum[m][1] = all(0);
             for (int h = 0; h < count; h++) {
                 const float *patch = &s2[hits[h].offset + from];
-                UNROLL for (int m = 0; m < TAP; m++)
+                UNROLL for (int m = 0; m < KERNEL; m++)
                     UNROLL for (int v = 0; v < 2; v++)
                         sum[m][v] += load(&patch[m * ROW + v * LANES]) * hits[h].value;
             }
-            UNROLL for (int m = 0; m < TAP; m++)
+            UNROLL for (int m = 0; m < KERNEL; m++)
                 UNROLL for (int v = 0; v < 2; v++) add(&sums->w3[o][m][from + v * LANES], sum[m][v]);
         }
         sums->b3[o] += bias;
     }
 }
 
-/* The gradient of S2: each winner adds gradient x kernel to the patch below it. The winners are first listed by pixel of
- * C3; then each column of pixels is walked downwards, and the five rows of S2 under the current pixel stay in registers.
- * `kernels` is w3 dealt out as [o][m][32]: the rows of a patch. */
+/* The gradient of S2: each winner adds gradient x kernel to the patch below it. The winners are first listed by pixel
+ * of C3; then each column of pixels is walked downwards, and the five rows of S2 under the current pixel stay in
+ * registers. `kernels` is w3 dealt out as [o][m][32]: the rows of a patch. */
 static void backward_s2(const float *g4, const uint8_t *winners, const float *kernels, float *g2) {
     Hit hits[2 * SIDE3][2 * SIDE3][MAPS3]; /* [column][row] */
     int count[2 * SIDE3][2 * SIDE3] = {0};
@@ -188,24 +190,24 @@ static void backward_s2(const float *g4, const uint8_t *winners, const float *ke
             int which = winners[o * WINDOWS3 + p];
             int y = 2 * (p / SIDE3) + which / 2, x = 2 * (p % SIDE3) + which % 2;
             float g = g4[o * WINDOWS3 + p];
-            hits[x][y][count[x][y]] = (Hit){o * TAP * PATCH, g};
+            hits[x][y][count[x][y]] = (Hit){o * KERNEL * PATCH, g};
             count[x][y] += g != 0;
         }
     memset(g2, 0, SIDE1 * ROW * sizeof(float));
     for (int x = 0; x < 2 * SIDE3; x++)
         for (int from = 0; from < PATCH; from += 2 * LANES) {
-            lanes sum[TAP + 1][2];
-            UNROLL for (int m = 0; m <= TAP; m++) sum[m][0] = sum[m][1] = all(0);
+            lanes sum[KERNEL + 1][2]; /* the last stays zero: what moves in from below */
+            UNROLL for (int m = 0; m <= KERNEL; m++) sum[m][0] = sum[m][1] = all(0);
             for (int y = 0; y < SIDE1; y++) {
                 for (int h = 0; y < 2 * SIDE3 && h < count[x][y]; h++) {
                     const float *kernel = &kernels[hits[x][y][h].offset + from];
-                    UNROLL for (int m = 0; m < TAP; m++)
+                    UNROLL for (int m = 0; m < KERNEL; m++)
                         UNROLL for (int v = 0; v < 2; v++)
                             sum[m][v] += load(&kernel[m * PATCH + v * LANES]) * hits[x][y][h].value;
                 }
                 UNROLL for (int v = 0; v < 2; v++) {
                     add(&g2[y * ROW + x * PIXEL + from + v * LANES], sum[0][v]);
-                    UNROLL for (int m = 0; m < TAP; m++) sum[m][v] = sum[m + 1][v];
+                    UNROLL for (int m = 0; m < KERNEL; m++) sum[m][v] = sum[m + 1][v];
                 }
             }
         }
@@ -216,13 +218,13 @@ enum { HALF = LANES < 8 ? LANES : 8 };
 typedef float half __attribute__((vector_size(4 * HALF)));
 typedef float unaligned_half __attribute__((vector_size(4 * HALF), aligned(4), may_alias));
 
-/* C1's weights: for each map, the sum over all windows of gradient x patch of the image, where the winner was; in two sums
- * that do not wait for each other. */
+/* C1's weights: for each map, the sum over all windows of gradient x patch of the image, where the winner was; in two
+ * sums that do not wait for each other. */
 static void backward_w1(const float *padded, const float *g2, const uint8_t *winners, Sums *sums) {
     for (int c = 0; c < MAPS1; c++)
         for (int from = 0; from < 8; from += HALF) {
-            half sum[2][TAP];
-            UNROLL for (int m = 0; m < TAP; m++) sum[0][m] = sum[1][m] = (half){0};
+            half sum[2][KERNEL];
+            UNROLL for (int m = 0; m < KERNEL; m++) sum[0][m] = sum[1][m] = (half){0};
             for (int row = 0; row < SIDE1; row++) {
                 const uint8_t *which = &winners[(c * SIDE1 + row) * COLUMNS];
                 const float *g = &g2[row * ROW + c];
@@ -230,10 +232,10 @@ static void backward_w1(const float *padded, const float *g2, const uint8_t *win
                 for (int j = 0; j < COLUMNS; j++)
                     place[j] = (2 * row + which[j] / 2) * PADDED + 2 * j + which[j] % 2 + from;
                 UNROLL for (int j = 0; j < SIDE1; j++)
-                    UNROLL for (int m = 0; m < TAP; m++)
+                    UNROLL for (int m = 0; m < KERNEL; m++)
                         sum[j % 2][m] += *(const unaligned_half *)&padded[place[j] + m * PADDED] * g[j * PIXEL];
             }
-            UNROLL for (int m = 0; m < TAP; m++)
+            UNROLL for (int m = 0; m < KERNEL; m++)
                 *(unaligned_half *)&sums->w1[c][m][from] += sum[0][m] + sum[1][m];
         }
     float bias[ROW] = {0};
@@ -243,7 +245,7 @@ static void backward_w1(const float *padded, const float *g2, const uint8_t *win
         for (int c = 0; c < MAPS1; c++) sums->b1[c] += bias[j * PIXEL + c];
 }
 
-void features_backward(const float *image, const Kernels kernels, Activation activation, const Image *kept,
+void features_backward(const float *image, const Kernels kernels, Activation activation, const Kept *kept,
                        const Errors *errors, Sums *sums) {
     backward_w3(kept->s2, errors->s4, kept->winners4, sums);
     float g2[SIDE1 * ROW];
@@ -251,7 +253,7 @@ void features_backward(const float *image, const Kernels kernels, Activation act
     times_slope(g2, kept->s2, SIDE1 * ROW, activation);
     float padded[PADDED * PADDED + 8];
     memset(padded, 0, sizeof padded);
-    for (int y = 0; y < IMAGE; y++) memcpy(&padded[(y + 2) * PADDED + 2], &image[y * IMAGE], IMAGE * sizeof(float));
+    for (int y = 0; y < SIDE; y++) memcpy(&padded[(y + 2) * PADDED + 2], &image[y * SIDE], SIDE * sizeof(float));
     backward_w1(padded, g2, kept->winners2, sums);
 }
 
@@ -260,9 +262,9 @@ void features_deal_out_kernels(const float *w3, Kernels kernels) {
     memset(kernels, 0, sizeof(Kernels));
     for (int o = 0; o < MAPS3; o++)
         for (int k = 0; k < MAPS1; k++)
-            for (int m = 0; m < TAP; m++)
-                for (int n = 0; n < TAP; n++)
-                    kernels[o][m][n * PIXEL + k] = w3[((o * MAPS1 + k) * TAP + m) * TAP + n];
+            for (int m = 0; m < KERNEL; m++)
+                for (int n = 0; n < KERNEL; n++)
+                    kernels[o][m][n * PIXEL + k] = w3[((o * MAPS1 + k) * KERNEL + m) * KERNEL + n];
 }
 
 /* Add up what the threads have summed, in their order, and put it into the shapes of the parameters. */
@@ -272,12 +274,12 @@ void features_gradients(int threads, Sums *sums, float *const *gradients) {
         for (size_t v = 0; v < sizeof(Sums) / sizeof(float); v++) total[v] += ((float *)&sums[t])[v];
     for (int o = 0; o < MAPS3; o++)
         for (int k = 0; k < MAPS1; k++)
-            for (int m = 0; m < TAP; m++)
-                for (int n = 0; n < TAP; n++)
-                    gradients[W3][((o * MAPS1 + k) * TAP + m) * TAP + n] = sums->w3[o][m][n * PIXEL + k];
+            for (int m = 0; m < KERNEL; m++)
+                for (int n = 0; n < KERNEL; n++)
+                    gradients[W3][((o * MAPS1 + k) * KERNEL + m) * KERNEL + n] = sums->w3[o][m][n * PIXEL + k];
     for (int c = 0; c < MAPS1; c++)
-        for (int m = 0; m < TAP; m++)
-            memcpy(&gradients[W1][(c * TAP + m) * TAP], sums->w1[c][m], TAP * sizeof(float));
+        for (int m = 0; m < KERNEL; m++)
+            memcpy(&gradients[W1][(c * KERNEL + m) * KERNEL], sums->w1[c][m], KERNEL * sizeof(float));
     memcpy(gradients[B3], sums->b3, sizeof sums->b3);
     memcpy(gradients[B1], sums->b1, sizeof sums->b1);
 }

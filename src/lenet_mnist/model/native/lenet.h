@@ -2,34 +2,39 @@
  *
  * Vectors are the compiler's own (vector_size), each as long as one register of the processor: no intrinsics. */
 
+#pragma once
+
 #include <math.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
 
 enum {
-    IMAGE = 28,           /* side of an image */
+    SIDE = 28,            /* side of an image */
     MAPS1 = 6,            /* maps of C1 and S2 */
     SIDE1 = 14,           /* side of a map of S2 */
     MAPS3 = 16,           /* maps of C3 and S4 */
     SIDE3 = 5,            /* side of a map of S4 */
     WINDOWS3 = SIDE3 * SIDE3,
     FEATURES = MAPS3 * WINDOWS3,
-    TAP = 5,              /* side of a kernel */
+    KERNEL = 5,           /* side of a kernel */
     UNITS5 = 120,         /* of C5 */
     UNITS6 = 84,          /* of F6 */
 
-    /* as they lie in memory, filled up to whole vectors */
+    /* as they lie in memory, filled up to whole vectors; what fills them up is computed with, and means nothing */
+    LONGEST = 16,         /* floats of the longest vector */
     PIXEL = MAPS1,        /* S2 is kept pixel by pixel, its 6 maps side by side */
-    ROW = 88,             /* from one row of S2 to the next: 14 x 6 floats, and 4 more that mean nothing */
+    ROW = 88,             /* from one row of S2 to the next: 14 x 6 floats, and 4 more, so that 14 rows fill vectors */
     COLUMNS = 16,         /* of S2, where it is kept map by map: 14, and 2 more */
-    PATCH = 32,           /* a row of 5 pixels of S2: 30 floats, and 2 that mean nothing */
-    WIDE5 = 128,
-    WIDE6 = 96,
+    PATCH = 32,           /* a row of 5 pixels of S2: 30 floats, and 2 more */
+    WIDE5 = 128,          /* UNITS5 and 8 more */
+    WIDE6 = 96,           /* UNITS6 and 12 more */
 };
+_Static_assert(SIDE1 * ROW % LONGEST == 0 && FEATURES % LONGEST == 0 && WIDE5 % LONGEST == 0 && WIDE6 % LONGEST == 0,
+               "whole vectors");
 
-/* What the forward pass keeps of an image for the backward pass: the values after each activation, and which of the four
- * values of a 2 x 2 window was the largest. */
+/* What the forward pass keeps of an image for the backward pass: the values after each activation, and which of the
+ * four values of a 2 x 2 window was the largest: 2 x (its row) + (its column). */
 typedef struct {
     float s2[SIDE1 * ROW];
     float s4[FEATURES];
@@ -37,7 +42,7 @@ typedef struct {
     float f6[WIDE6];
     uint8_t winners2[MAPS1 * SIDE1 * COLUMNS];
     uint8_t winners4[FEATURES];
-} Image;
+} Kept;
 
 /* The backward pass goes through the same values: the gradients with respect to what each activation was applied to. */
 typedef struct {
@@ -48,19 +53,19 @@ typedef struct {
 
 /* What one thread sums up over its images: the gradients of the convolutions, a patch row for each row of a kernel. */
 typedef struct {
-    float w3[MAPS3][TAP][PATCH]; /* [o][m][6 n + k] */
+    float w3[MAPS3][KERNEL][PATCH]; /* [o][m][6 n + k] */
     float b3[MAPS3];
-    float w1[MAPS1][TAP][8]; /* [c][m][n], three more that mean nothing */
+    float w1[MAPS1][KERNEL][8]; /* [c][m][n], and 3 more */
     float b1[MAPS1];
 } Sums;
 
-typedef float Kernels[MAPS3][TAP][PATCH]; /* C3's weights: [o][m][6 n + k] */
+typedef float Kernels[MAPS3][KERNEL][PATCH]; /* C3's weights: [o][m][6 n + k] */
 
 /* The parameters as the forward pass reads them: lanes run along maps and units. */
 typedef struct {
-    float w1[MAPS1 * TAP * TAP]; /* [c][m][n] */
+    float w1[MAPS1 * KERNEL * KERNEL]; /* [c][m][n] */
     float b1[MAPS1];
-    float w3[TAP * TAP * MAPS1 * MAPS3]; /* [m][n][k][o] */
+    float w3[KERNEL * KERNEL * MAPS1 * MAPS3]; /* [m][n][k][o] */
     float b3[MAPS3];
     float w5[(FEATURES + 1) * WIDE5]; /* a row of all units for each input, and one of biases */
     float w6[(UNITS5 + 1) * WIDE6];
@@ -73,7 +78,7 @@ typedef enum { SIGMOID, TANH, RELU } Activation;
 /* The parameters in the order of the state dict, and their gradients. */
 enum { W1, B1, W3, B3, W5, B5, W6, B6, W_OUT, B_OUT, PARAMETERS };
 
-/* A vector is one register of the processor: LANES floats. How many there are decides how many sums can be kept at once. */
+/* A vector is one register of the processor: LANES floats. The number of registers decides how large the tiles are. */
 #if defined __AVX512F__
 enum { LANES = 16, REGISTERS = 32 };
 #elif defined __AVX__
@@ -92,23 +97,33 @@ typedef float unaligned_lanes __attribute__((vector_size(4 * LANES), aligned(4),
 typedef uint8_t unaligned_byte __attribute__((vector_size(LANES), aligned(1), may_alias));
 
 #define INLINE static inline __attribute__((always_inline))
+
+/* Stands before a loop with a small, constant number of rounds: only if they are written out, the vectors that it goes
+ * through stay in registers. Clang takes GCC's words too, but then leaves some nested loops as they are. */
+#ifdef __clang__
+#define UNROLL _Pragma("clang loop unroll(full)")
+#else
 #define UNROLL _Pragma("GCC unroll 32")
+#endif
 
 INLINE lanes load(const float *p) { return *(const unaligned_lanes *)p; }
 INLINE void store(float *p, lanes x) { *(unaligned_lanes *)p = x; }
 INLINE void add(float *p, lanes x) { store(p, load(p) + x); }
-INLINE lanes all(float x) { return x - (lanes){0}; }
+INLINE lanes all(float x) { return x - (lanes){0}; } /* minus, not plus: -0 stays -0 */
 INLINE lanes choose(lanes_int is_first, lanes first, lanes second) {
     return (lanes)((is_first & (lanes_int)first) | (~is_first & (lanes_int)second));
 }
 
 /* Activations, and their derivatives as functions of the value that was given out. */
 
+/* e^x = 2^whole e^rest: `whole` is x / ln 2, rounded, and goes into the exponent; |rest| <= ln 2 / 2, for which the
+ * first eight terms of the series are enough. */
 INLINE lanes exponential(lanes x) {
-    x = choose(x < -87.0f, all(-87.0f), choose(x > 88.0f, all(88.0f), x)); /* NaN is neither, and stays */
-    lanes shifted = x * 1.44269504f + 12582912.0f;             /* the nearest integer, in the lowest bits */
-    lanes whole = shifted - 12582912.0f;
-    lanes rest = x - whole * 0.693145752f - whole * 1.42860677e-6f;
+    const float shift = 12582912.0f; /* 1.5 x 2^23: a float of this size has no bits for fractions */
+    x = choose(x < -87.0f, all(-87.0f), choose(x > 88.0f, all(88.0f), x)); /* 2^whole is a float; NaN stays NaN */
+    lanes shifted = x * 1.44269504f + shift;                               /* `whole` is in its lowest bits */
+    lanes whole = shifted - shift;
+    lanes rest = x - whole * 0.693145752f - whole * 1.42860677e-6f; /* ln 2 in two parts: the first product is exact */
     lanes p = all(1.0f / 5040);
     p = p * rest + 1.0f / 720;
     p = p * rest + 1.0f / 120;
@@ -117,14 +132,15 @@ INLINE lanes exponential(lanes x) {
     p = p * rest + 0.5f;
     p = p * rest + 1.0f;
     p = p * rest + 1.0f;
-    lanes_word power = ((lanes_word)shifted - (lanes_word)all(12582912.0f) + 127) << 23;
+    lanes_word power = ((lanes_word)shifted - (lanes_word)all(shift) + 127) << 23;
     return p * (lanes)power;
 }
 
 /* Near zero 1 - 2 / (1 + e^2x) would lose its digits; the continued fraction of tanh, cut after x^7, does not. */
 INLINE lanes tanh_near_zero(lanes x) {
     lanes s = x * x;
-    return x * (135135.0f + s * (17325.0f + s * (378.0f + s))) / (135135.0f + s * (62370.0f + s * (3150.0f + s * 28.0f)));
+    return x * (135135.0f + s * (17325.0f + s * (378.0f + s))) /
+           (135135.0f + s * (62370.0f + s * (3150.0f + s * 28.0f)));
 }
 
 INLINE lanes activate(lanes x, Activation activation) {
@@ -135,6 +151,7 @@ INLINE lanes activate(lanes x, Activation activation) {
     }
 }
 
+/* Of `count` values, filled up to whole vectors. */
 static inline void activate_all(float *values, int count, Activation activation) {
     for (int v = 0; v < count; v += LANES) store(&values[v], activate(load(&values[v]), activation));
 }
@@ -147,22 +164,28 @@ INLINE lanes slope(lanes y, Activation activation) {
     }
 }
 
+/* Of `count` errors, filled up to whole vectors. */
 static inline void times_slope(float *errors, const float *values, int count, Activation activation) {
     for (int v = 0; v < count; v += LANES) store(&errors[v], load(&errors[v]) * slope(load(&values[v]), activation));
 }
 
+/* Of `count` things, each part takes those from its own share(...) up to, but not including, the next part's. */
+INLINE int share(int count, int part, int parts) { return (int)((int64_t)count * part / parts); }
+
+INLINE int smaller(int a, int b) { return a < b ? a : b; }
+
 /* features.c */
 void features_deal_out(const float *const *parameters, Weights *weights);
-void features_forward(const float *image, const Weights *weights, Activation activation, Image *kept);
+void features_forward(const float *image, const Weights *weights, Activation activation, Kept *kept);
 void features_deal_out_kernels(const float *w3, Kernels kernels);
-void features_backward(const float *image, const Kernels kernels, Activation activation, const Image *kept,
+void features_backward(const float *image, const Kernels kernels, Activation activation, const Kept *kept,
                        const Errors *errors, Sums *sums);
 void features_gradients(int threads, Sums *sums, float *const *gradients);
 
 /* classifier.c */
 void classifier_deal_out(int part, int parts, const float *const *parameters, int classes, Weights *weights);
-void classifier_forward(int n, int classes, const Weights *weights, Activation activation, Image *images, float *logits);
-void classifier_errors(int n, int classes, Activation activation, const float *const *parameters, const Image *images,
+void classifier_forward(int n, int classes, const Weights *weights, Activation activation, Kept *kept, float *logits);
+void classifier_errors(int n, int classes, Activation activation, const float *const *parameters, const Kept *kept,
                        const float *g_logits, Errors *errors);
-void classifier_gradients(int part, int parts, int n, int classes, const Image *images, const float *g_logits,
+void classifier_gradients(int part, int parts, int n, int classes, const Kept *kept, const float *g_logits,
                           const Errors *errors, float *const *gradients);

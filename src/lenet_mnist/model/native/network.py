@@ -67,6 +67,8 @@ class _Network(torch.autograd.Function):
     def backward(ctx: Any, g_logits: Tensor) -> tuple[Tensor | None, ...]:
         images, kept, *parameters = ctx.saved_tensors
         num_images, num_classes, _ = ctx.numbers
+        if num_images == 0:
+            return None, None, None, *(torch.zeros_like(parameter) for parameter in parameters)
         g_logits = g_logits.contiguous()
         _require("gradient of the logits", g_logits, (num_images, num_classes))
         threads = torch.get_num_threads()
