@@ -25,7 +25,7 @@ from lenet_mnist.training.state import TrainState
 _ROUNDS = 11
 _IMAGES_A_ROUND = 4_096
 _EVALUATED = 10_000
-_PEAK_ROUNDS = 1_000_000
+_PEAK_ROUNDS = 10_000_000
 _LEARNING_RATE = 0.01
 
 
@@ -206,7 +206,7 @@ def step_in_parts(
     mark("backward")
     gradient = torch.cat([part.flatten() for part in gradients])
     gradient.norm().item()
-    mark("gradient norm")
+    mark("gradient and norm")
     state.optimizer.step(gradient, lr)
     mark("optimizer")
     int((logits.detach().argmax(dim=1) == labels).sum())
