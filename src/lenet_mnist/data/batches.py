@@ -9,8 +9,9 @@ from torch import Tensor
 from lenet_mnist.data.sets import ImageSet, Normalization, TrainSet
 from lenet_mnist.randomness import Purpose, random_order
 
-# Evaluation in chunks of this many images: within 2 % of the fastest of 50 .. 5,000 by scripts/benchmark_choices.py.
-EVALUATION_CHUNK = 250
+# Evaluation in chunks of this many images: of 50 to 2,500 the fastest or within 5 % of it, with both engines and all
+# activations (scripts/benchmark_choices.py chunks).
+EVALUATION_CHUNK = 1000
 
 
 class Batch(NamedTuple):
