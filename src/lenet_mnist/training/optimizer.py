@@ -1,8 +1,8 @@
 """SGD with momentum, Adam and AdamW on weights that lie in one piece.
 
 The arithmetic is torch's own, in its functional form: the classes of `torch.optim` import torch's compiler when the
-first one is made, which takes longer than an epoch, and their `step` takes twice as long
-(scripts/benchmark_choices.py).
+first one is made, and their `step` takes longer. `scripts/benchmark_choices.py optimizers` measures both; the figures
+are in docs/performance.md.
 """
 
 import torch

@@ -24,14 +24,12 @@ from lenet_mnist.training.schedule import Plateau
 class TrainState:
     """Valid after every update, not only at the end of an epoch.
 
-    `weights` are all parameters of the network in one piece (see `flatten`), which is what the optimizer works on;
     `epoch` is the one under way, counted from 1; `batches_done` those of it that have been trained on; `step` all
     updates so far; `lr` the learning rate of the last one; `tally` what the epoch's batches have given so far;
     `best_weights` those of `stopping.best_epoch`, empty before the first epoch has ended.
     """
 
     network: LeNet
-    weights: Tensor
     optimizer: FlatOptimizer
     stopping: EarlyStopping
     plateau: Plateau
@@ -56,12 +54,10 @@ class TrainState:
         network = LeNet(config.model.activation, num_classes, image_size, engine)
         initialise(network, torch_generator(config.seed, Purpose.INITIALISATION))
         network.to(device)
-        weights = flatten(network)
         training = config.training
         return cls(
             network=network,
-            weights=weights,
-            optimizer=FlatOptimizer(weights, training),
+            optimizer=FlatOptimizer(flatten(network), training),
             stopping=EarlyStopping(training.patience, training.min_delta, guessing_loss),
             plateau=Plateau.of(training),
         )

@@ -76,7 +76,7 @@ typedef struct {
 typedef enum { SIGMOID, TANH, RELU } Activation;
 
 /* The parameters in the order of the state dict, and their gradients. */
-enum { W1, B1, W3, B3, W5, B5, W6, B6, W_OUT, B_OUT, PARAMETERS };
+enum { W1, B1, W3, B3, W5, B5, W6, B6, W_OUT, B_OUT };
 
 /* A vector is one register of the processor: LANES floats. The number of registers decides how large the tiles are. */
 #if defined __AVX512F__
