@@ -1,11 +1,12 @@
 """The measurements behind small choices in the code, each named where the choice was made.
 
-    python scripts/benchmark_choices.py [chunks] [layout] [optimizers] [recording]
+    python scripts/benchmark_choices.py [chunks] [layout] [optimizers] [recording] [workers]
 
 - chunks: how many images at once evaluate fastest (data/batches.py, EVALUATION_CHUNK)
 - layout: torch's convolutions with channels first and last (model/engines.py)
 - optimizers: torch's classes against their functional form (training/optimizer.py)
 - recording: what histories, checkpoints and progress cost beside training itself (experiment.py)
+- workers: trainings side by side, a thread each, against one after the other with all threads (tuning/workers.py)
 
 All variants in turn within one process; medians, range, and ratio to the best or first.
 """
@@ -37,6 +38,8 @@ from lenet_mnist.provenance import machine
 from lenet_mnist.reporting.progress import TrainingProgress
 from lenet_mnist.training.loop import start_training, train
 from lenet_mnist.training.optimizer import FlatOptimizer
+from lenet_mnist.tuning.trial import Trial, Workbench, train_trial
+from lenet_mnist.tuning.workers import Crew, Staff
 
 CPU = torch.device("cpu")
 CHUNKS = (50, 100, 250, 500, 1000, 2500)
@@ -131,9 +134,27 @@ def compare_recording(data: TrainVal) -> None:
     )
 
 
+def compare_workers(data: TrainVal, engine: Engine) -> None:
+    """Four trainings of an epoch: in a worker process a thread, their start included, and in this process."""
+    config, access, threads = Config(), data_access(), set_threads(None)
+    bench = Workbench(config, data, CPU, resolve_engine(engine, CPU, data.train.image_size).network)
+    trials = [Trial(Activation.RELU, 0.02, seed, 1) for seed in range(4)]
+
+    def train_all(staff: Staff) -> None:
+        with Crew(bench, engine, access.directory, staff) as crew:
+            list(crew.run(train_trial, trials))
+
+    variants = {
+        "one after the other": partial(train_all, Staff(1, threads)),
+        "side by side": partial(train_all, Staff(threads, 1)),
+    }
+    compare(f"four epochs, {engine.value} engine, {threads} threads", variants, rounds=3)
+    set_threads(None)
+
+
 def main() -> None:
     print(f"{machine()}, {set_threads(None)} threads, torch {torch.__version__}")
-    wanted = sys.argv[1:] or ["chunks", "layout", "optimizers", "recording"]
+    wanted = sys.argv[1:] or ["chunks", "layout", "optimizers", "recording", "workers"]
     data = load_train_val(Config().data, data_access())
     for name in wanted:
         match name:
@@ -147,6 +168,9 @@ def main() -> None:
                 compare_optimizers()
             case "recording":
                 compare_recording(data)
+            case "workers":
+                compare_workers(data, Engine.NATIVE)
+                compare_workers(data, Engine.TORCH)
             case _:
                 sys.exit(__doc__)
 

@@ -67,9 +67,11 @@ def main() -> None:
     parser.add_argument("--environment", type=Path, default=SCRIPTS.parent / "build" / "peers", metavar="DIR")
     parser.add_argument("--json", type=Path, metavar="PATH", help="write every measurement")
     parser.add_argument("--picture", type=Path, metavar="PATH", help="draw the medians")
-    parser.add_argument("--draw-only", type=Path, metavar="JSON", help="measure nothing, show what was written")
+    parser.add_argument(
+        "--draw-only", type=Path, nargs="+", metavar="JSON", help="measure nothing, show what was written"
+    )
     arguments = parser.parse_args()
-    report = Report.read(arguments.draw_only) if arguments.draw_only else measured(arguments)
+    report = Report.read(*arguments.draw_only) if arguments.draw_only else measured(arguments)
     print(tables(report))
     if arguments.picture:
         draw(report, arguments.picture)

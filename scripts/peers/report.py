@@ -57,13 +57,14 @@ class Report:
     trainings: list[Training]
 
     @classmethod
-    def read(cls, path: Path) -> "Report":
-        """Return what `write` wrote."""
-        content = json.loads(path.read_text(encoding="utf-8"))
-        for row in content["trainings"]:
+    def read(cls, *paths: Path) -> "Report":
+        """Return what `write` wrote; of several files, all measurements and the first one's circumstances."""
+        contents = [json.loads(path.read_text(encoding="utf-8")) for path in paths]
+        rows = [row for content in contents for row in content["trainings"]]
+        for row in rows:
             row["setting"] = Setting(**row["setting"])
             row["epochs"] = [Epoch(**epoch) for epoch in row["epochs"]]
-        return cls(content["circumstances"], [Training(**row) for row in content["trainings"]])
+        return cls(contents[0]["circumstances"], [Training(**row) for row in rows])
 
     def write(self, path: Path) -> None:
         """Write everything as JSON."""

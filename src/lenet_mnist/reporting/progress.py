@@ -1,11 +1,15 @@
 """What a person sees while something goes on: a bar with the time left on a terminal, plain lines elsewhere."""
 
+import time
 from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from lenet_mnist.training.loop import EpochRow, StepRow
+from lenet_mnist.tuning.trial import TrialResult
+
+_SECONDS_BETWEEN_MOVES = 0.3  # each takes some milliseconds from the training
 
 
 class StderrConsole(Console):
@@ -32,6 +36,7 @@ class TrainingProgress:
     def __init__(self, console: Console) -> None:
         self._console = console
         self._max_epochs = 0
+        self._last_moved = 0.0
         self._bar: Progress | None = None
         self._task = TaskID(0)
 
@@ -51,6 +56,7 @@ class TrainingProgress:
                 TimeRemainingColumn(),
                 console=self._console,
                 transient=True,
+                auto_refresh=False,
             )
             self._task = self._bar.add_task("", total=max_epochs * steps_per_epoch, epoch=1, loss=float("nan"))
             self._bar.start()
@@ -62,9 +68,10 @@ class TrainingProgress:
             self._bar = None
 
     def add_step(self, row: StepRow) -> None:
-        """Move the bar."""
-        if self._bar is not None:
-            self._bar.update(self._task, completed=row.step, epoch=row.epoch, loss=row.train_loss)
+        """Move the bar, a few times a second."""
+        if self._bar is not None and time.monotonic() - self._last_moved > _SECONDS_BETWEEN_MOVES:
+            self._bar.update(self._task, completed=row.step, epoch=row.epoch, loss=row.train_loss, refresh=True)
+            self._last_moved = time.monotonic()
 
     def add_epoch(self, row: EpochRow, is_best: bool) -> None:
         """Print one line."""
@@ -75,6 +82,43 @@ class TrainingProgress:
             highlight=False,
             soft_wrap=True,
         )
+
+
+class SweepProgress:
+    """Shows the trainings of a sweep; see lr_sweep.SweepSpectator."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._bar: Progress | None = None
+        self._task = TaskID(0)
+
+    def note(self, text: str) -> None:
+        """Print one line."""
+        self._console.print(text, highlight=False, soft_wrap=True, markup=False)
+
+    def begin(self, num_trials: int) -> None:
+        """Put up a bar, on a terminal."""
+        if self._console.is_terminal:
+            columns = (TextColumn("trainings"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+            self._bar = Progress(*columns, console=self._console, transient=True)
+            self._task = self._bar.add_task("", total=num_trials)
+            self._bar.start()
+
+    def add_trial(self, result: TrialResult) -> None:
+        """Print one line, and move the bar."""
+        trial = result.trial
+        ended = "diverged"
+        if result.val_loss is not None:
+            ended = f"val loss {result.val_loss:.4f}  val accuracy {result.val_accuracy:.2%}"
+        self.note(f"{trial.activation}  lr {trial.lr:<8.3g}  seed {trial.seed}  {ended}  {result.seconds:.1f} s")
+        if self._bar is not None:
+            self._bar.advance(self._task)
+
+    def end(self) -> None:
+        """Take the bar away."""
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
 
 
 class FetchProgress:
