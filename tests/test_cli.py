@@ -14,7 +14,8 @@ import pytest
 import typer
 
 from lenet_mnist import cli
-from lenet_mnist.runs import RunDirectory, read_csv
+from lenet_mnist.runs import RunDirectory
+from lenet_mnist.tables import read_csv
 
 Lenet = Callable[..., Any]
 QUICK = ("--limit-train", 1000, "--epochs", 1, "--set", "data.val_size=500", "--threads", 1)
@@ -121,6 +122,27 @@ def test_the_configuration_of_a_run_does_the_run_again(lenet: Lenet, tmp_path: P
     assert again["weights_sha256"] == first["weights_sha256"]
 
 
+def test_lr_auto_searches_trains_and_tells_what_it_decided(lenet: Lenet, tmp_path: Path) -> None:
+    answer = lenet("train", *QUICK, "--epochs", 4, "--batch-size", 20, "--lr", "auto", "--seeds", "3,4")
+    assert answer.code == 0, answer.err
+    assert "learning_rate auto: a search of at most 8 epochs, by the validation loss" in answer.err
+    runs = [RunDirectory(path) for path in (tmp_path / "runs").iterdir()]
+    (rate,) = {run.read_config().training.peak_learning_rate for run in runs}  # one search for all seeds
+    tuning = runs[0].read_manifest().tuning
+    assert tuning is not None
+    assert rate == pytest.approx(tuning["lr"], rel=0.01)
+    assert tuning["cost_epochs"] <= tuning["budget_epochs"] == 8
+    assert len(tuning["tried"]) >= 3
+    assert f"{rate:.3g} (auto, " in lenet("runs").out
+
+
+def test_a_rate_that_is_neither_number_nor_auto_is_refused(lenet: Lenet) -> None:
+    for rate in ("fast", "nan", "0", "-1", "inf"):
+        answer = lenet("train", "--lr", rate)
+        assert answer.code == 2
+        assert "--lr: training.learning_rate: must be a number above 0 and at most 1,000,000, or auto" in answer.err
+
+
 def test_seeds_give_one_run_each_with_mean_and_spread(lenet: Lenet, tmp_path: Path) -> None:
     answer = lenet("train", *QUICK, "--seeds", "0-1,5")
     assert answer.code == 0
@@ -204,7 +226,7 @@ BAD_INPUT = [
     (("train", "--offline", "--data-dir", "nowhere"), 3, "--offline forbids"),
     (("evaluate", "nope"), 2, "no such run"),
     (("evaluate", "../nope"), 2, "'..' is not allowed"),
-    (("evaluate", "latest"), 2, "no runs here yet"),
+    (("evaluate", "latest"), 2, "no such runs here yet"),
     (("config", "check", "missing.yaml"), 2, "no such file"),
     (("data", "check", "--data-dir", "nowhere"), 3, "no such file"),
     (("frobnicate",), 2, "frobnicate"),

@@ -36,7 +36,6 @@ INTEGER_KEYS = (
     "training.threads",
 )
 NUMBER_KEYS = (
-    "training.learning_rate",
     "training.momentum",
     "training.weight_decay",
     "training.warmup",
@@ -94,6 +93,7 @@ def test_the_defaults() -> None:
         "training.batch_size": 64,
         "training.optimizer": "sgd",
         "training.learning_rate": 0.04,
+        "training.learning_rate_budget": None,
         "training.momentum": 0.9,
         "training.nesterov": False,
         "training.weight_decay": 0.001,
@@ -223,6 +223,28 @@ def test_a_part_is_a_count_or_a_fraction(refusal_of: Callable[[str], str], key: 
     assert refusal_of(yaml_for(key, value)).startswith(f"{key}: ")
 
 
+@pytest.mark.parametrize(
+    "value", ["0", "-1", "1000001", ".nan", ".inf", "true", "null", "'1e-3'", "word", "Auto", "010", "[1]"]
+)
+def test_a_learning_rate_is_a_number_above_zero_or_auto(refusal_of: Callable[[str], str], value: str) -> None:
+    message = refusal_of(yaml_for("training.learning_rate", value))
+    assert message.startswith(
+        "training.learning_rate: must be a number above 0 and at most 1,000,000, or auto, but it is"
+    )
+
+
+@pytest.mark.parametrize(("value", "expected"), [("1", 1.0), ("1e-3", 0.001), ("1000000", 1e6), ("auto", "auto")])
+def test_a_learning_rate_is_read(write: Callable[[str | bytes], Path], value: str, expected: float | str) -> None:
+    config = load_config(write(yaml_for("training.learning_rate", value))).config
+    assert config.training.learning_rate == expected
+    assert type(config.training.learning_rate) is type(expected)
+
+
+def test_a_rate_that_is_still_searched_for_is_no_number() -> None:
+    with pytest.raises(ValueError, match="search for it first"):
+        _ = Config.model_validate({"training": {"learning_rate": "auto"}}).training.peak_learning_rate
+
+
 # Wrong values: file, key, what is wrong, what was given.
 
 
@@ -257,7 +279,7 @@ def test_a_negative_number_is_refused(refusal_of: Callable[[str], str], key: str
         "training.batch_size",
         "training.patience",
         "training.threads",
-        "training.learning_rate",
+        "training.learning_rate_budget",
         "training.plateau_factor",
     ],
 )
@@ -271,7 +293,7 @@ def test_zero_is_refused_where_it_makes_no_sense(refusal_of: Callable[[str], str
         ("seed", str(MAX_SEED + 1)),
         ("data.split_seed", str(MAX_SEED + 1)),
         ("training.max_epochs", "100001"),
-        ("training.learning_rate", "1000001"),
+        ("training.learning_rate_budget", "1000001"),
         ("training.momentum", "1"),
         ("training.weight_decay", "1001"),
         ("training.warmup", "1"),

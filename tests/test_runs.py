@@ -10,7 +10,7 @@ import pytest
 
 from lenet_mnist.config import Config
 from lenet_mnist.errors import ConfigError, DataError, StorageError
-from lenet_mnist.runs import HistoryWriter, Manifest, RunDirectory, create_run, find_run, list_runs, read_csv
+from lenet_mnist.runs import HistoryWriter, Manifest, RunDirectory, create_run, find_run, list_runs
 from lenet_mnist.training.loop import EpochRow, StepRow
 
 NOW = datetime(2026, 11, 23, 20, 15, 0, tzinfo=UTC)
@@ -115,7 +115,7 @@ def test_what_is_no_run_is_not_listed(tmp_path: Path) -> None:
     ("argument", "complaint"),
     [
         ("nope", "no such run"),
-        ("latest", "no runs here yet"),
+        ("latest", "no such runs here yet"),
         ("../x", r"'\.\.' is not allowed"),
         ("a/../b", r"'\.\.' is not allowed"),
         ("file", "is a file"),
@@ -173,10 +173,11 @@ def test_history_is_read_back_to_the_last_bit(tmp_path: Path) -> None:
 def test_steps_are_kept_up_to_200_and_then_every_20th(tmp_path: Path) -> None:
     run = make_run(tmp_path)
     history = HistoryWriter(run)
-    for step in range(1, 301):
-        history.add_step(StepRow(step, 1, 0.1, 2.3, 1.0))
+    rows = [StepRow(step, 1, 0.1 / 3, 2.3, 1.0, 1e-9 / step) for step in range(1, 301)]
+    for row in rows:
+        history.add_step(row)
     history.close()
-    assert [int(row["step"]) for row in read_csv(run.steps_path)] == [*range(1, 201), 220, 240, 260, 280, 300]
+    assert run.read_steps() == [*rows[:200], *rows[219::20]]
 
 
 def test_a_history_is_never_begun_twice(tmp_path: Path) -> None:

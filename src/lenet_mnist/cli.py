@@ -46,7 +46,7 @@ def _directory(path: Path) -> Path:
 # Options that several commands share.
 ConfigPath = Annotated[Path | None, typer.Option("--config", "-c", help="Configuration file; the default is relu's.")]
 Assignments = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Set one value; repeatable.")]
-Rate = Annotated[float | None, typer.Option("--lr", help="Peak learning rate.")]
+Rate = Annotated[str | None, typer.Option("--lr", help="Peak learning rate, or auto, which searches for it first.")]
 Epochs = Annotated[int | None, typer.Option("--epochs", help="Passes over the training images, at most.")]
 BatchSize = Annotated[int | None, typer.Option("--batch-size", help="Images in one update.")]
 ActivationName = Annotated[str | None, typer.Option("--activation", help="sigmoid, tanh or relu.")]
@@ -116,6 +116,9 @@ def train(
     config: ConfigPath = None,
     assignments: Assignments = None,
     lr: Rate = None,
+    lr_budget: Annotated[
+        float | None, typer.Option("--lr-budget", help="With --lr auto: epochs that the search may cost.")
+    ] = None,
     epochs: Epochs = None,
     batch_size: BatchSize = None,
     activation: ActivationName = None,
@@ -135,7 +138,8 @@ def train(
     if seed is not None and seeds is not None:
         raise ConfigError("--seed and --seeds exclude each other")
     flags = {
-        "training.learning_rate": lr,
+        "training.learning_rate": _number(lr),
+        "training.learning_rate_budget": lr_budget,
         "training.max_epochs": epochs,
         "training.batch_size": batch_size,
         "model.activation": activation,
@@ -158,6 +162,63 @@ def train(
         )
     _say(summaries.training_json(runs) if as_json else summaries.training_text(runs))
     experiment.require_all_finished(runs)
+
+
+@app.command("lr-sweep")
+def lr_sweep(
+    config: ConfigPath = None,
+    assignments: Assignments = None,
+    activation: Annotated[str | None, typer.Option("--activation", help="One, or several as in sigmoid,relu.")] = None,
+    optimizer: Annotated[str | None, typer.Option("--optimizer", help="sgd, adam or adamw.")] = None,
+    lrs: Annotated[str | None, typer.Option("--lrs", help="Compare these rates, as in 0.01,0.1.")] = None,
+    min_lr: Annotated[float | None, typer.Option("--min-lr", help="Smallest rate to try.")] = None,
+    max_lr: Annotated[float | None, typer.Option("--max-lr", help="Largest rate to try.")] = None,
+    num: Annotated[int | None, typer.Option("--num", help="How many rates.  [default: 8]")] = None,
+    seeds: Annotated[str | None, typer.Option("--seeds", help="Trainings at each rate.  [default: 0-1]")] = None,
+    epochs: Annotated[float | None, typer.Option("--epochs", help="Of each training.  [default: 0.5]")] = None,
+    budget: Annotated[str | None, typer.Option("--budget", help="Time for all, as in 60s or 2m.")] = None,
+    limit_train: LimitTrain = None,
+    batch_size: BatchSize = None,
+    resume: Annotated[str | None, typer.Option("--resume", metavar="RUN", help="Go on with a sweep.")] = None,
+    threads: Threads = None,
+    device: DeviceName = None,
+    engine: EngineName = None,
+    name: Name = None,
+    data_dir: DataDir = DEFAULT_DATA_DIR,
+    runs_dir: RunsDir = DEFAULT_RUNS_DIR,
+    offline: Offline = False,
+    as_json: AsJson = False,
+) -> None:
+    """Find the learning rate: train with several, over several seeds, and compare on the validation set."""
+    flags = {
+        "model.activation": None if "," in (activation or "") else activation,
+        "training.optimizer": optimizer,
+        "data.limit_train": limit_train,
+        "training.batch_size": batch_size,
+        "training.threads": threads,
+        "training.device": device,
+        "training.engine": engine,
+        "name": name,
+    }
+    resolved = _load_config(config, assignments, flags)
+
+    from lenet_mnist import lr_sweep as sweeping
+    from lenet_mnist.reporting import sweep_plots, sweep_summary
+    from lenet_mnist.reporting.progress import SweepProgress
+    from lenet_mnist.runs import find_run
+    from lenet_mnist.tuning.plan import sweep_request
+
+    request = sweep_request(activation, budget, lrs, min_lr, max_lr, num, seeds, epochs)
+    access, progress = _access(data_dir, offline), SweepProgress(_console())
+    with resolved.naming_origins():
+        if resume is None:
+            swept = sweeping.new_sweep(resolved.config, request, runs_dir, access, progress)
+        else:
+            run = find_run(resume, runs_dir, "sweep")
+            swept = sweeping.resumed_sweep(run, resolved, request, access, progress)
+    sweep_plots.draw_swept_run(swept)
+    _say(sweep_summary.sweep_json(swept) if as_json else sweep_summary.sweep_text(swept))
+    sweeping.require_answers(swept)
 
 
 @app.command()
@@ -307,6 +368,14 @@ def _load_config(path: Path | None, assignments: list[str] | None, flags: Mappin
     from lenet_mnist.config_file import load_config
 
     return load_config(path, assignments or (), flags)
+
+
+def _number(text: str | None) -> float | str | None:
+    """Return what a word means where a number is expected; the configuration says what is wrong with others."""
+    try:
+        return None if text is None else float(text)
+    except ValueError:
+        return text
 
 
 def _access(data_dir: Path, offline: bool) -> "DataAccess":

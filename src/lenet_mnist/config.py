@@ -4,11 +4,12 @@ Where the data lie and where runs go are no part of an experiment: see `--data-d
 """
 
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 MAX_SEED = 2**63 - 1
+AUTO = "auto"
 
 
 class Activation(StrEnum):
@@ -75,6 +76,18 @@ def _part_size(value: Any) -> Any:
 PartSize = Annotated[int | float, BeforeValidator(_part_size)]
 
 
+def _rate(value: Any) -> Any:
+    """Accept a number above 0, or the word auto."""
+    if value == AUTO:
+        return value
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= 1e6:
+        raise ValueError("must be a number above 0 and at most 1,000,000, or auto")
+    return float(value)
+
+
+LearningRate = Annotated[float | Literal["auto"], BeforeValidator(_rate)]
+
+
 class Section(BaseModel):
     """Frozen, with no unknown keys, no conversion between types, no nan and no infinity."""
 
@@ -110,8 +123,10 @@ class TrainingConfig(Section):
     """Images in one update; the last batch of an epoch holds what is left."""
     optimizer: Annotated[Optimizer, Field(strict=False)] = Optimizer.SGD
     """sgd (with momentum), adam or adamw."""
-    learning_rate: float = Field(default=0.04, gt=0, le=1e6)
-    """Peak learning rate; the schedule scales it."""
+    learning_rate: LearningRate = 0.04
+    """Peak learning rate, which the schedule scales; auto searches for it before training."""
+    learning_rate_budget: float | None = Field(default=None, gt=0, le=1e6)
+    """With learning_rate auto: what the search may cost, in epochs; null takes twice max_epochs."""
     momentum: float = Field(default=0.9, ge=0, lt=1)
     """Momentum of sgd; adam and adamw do not read it."""
     nesterov: bool = False
@@ -136,6 +151,13 @@ class TrainingConfig(Section):
     """auto, torch or native: auto takes the native one where a C compiler is found and the settings are covered."""
     threads: int | None = Field(default=None, ge=1, le=1024)
     """CPU threads; null takes one a core. The last bits of a result depend on it, so each run records it."""
+
+    @property
+    def peak_learning_rate(self) -> float:
+        """The learning rate as a number. Raises: ValueError if it is still to be searched for."""
+        if isinstance(self.learning_rate, str):
+            raise ValueError("training.learning_rate is auto: search for it first (tuning/auto.py)")
+        return self.learning_rate
 
     @model_validator(mode="after")
     def _nesterov_needs_momentum(self) -> "TrainingConfig":

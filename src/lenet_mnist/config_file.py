@@ -151,8 +151,10 @@ KNOWN_KEYS = tuple(flat_values(Config()))
 _SECTIONS = {key.split(".")[0] for key in KNOWN_KEYS if "." in key}
 _FLAG_NAMES = {
     "training.learning_rate": "--lr",
+    "training.learning_rate_budget": "--lr-budget",
     "training.max_epochs": "--epochs",
     "training.batch_size": "--batch-size",
+    "training.optimizer": "--optimizer",
     "training.device": "--device",
     "training.engine": "--engine",
     "training.threads": "--threads",

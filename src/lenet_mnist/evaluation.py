@@ -12,15 +12,16 @@ from typing import Any, TypeVar
 import torch
 
 from lenet_mnist.analysis.evaluate import Evaluation, evaluate
-from lenet_mnist.config import Config, Device, Engine, Split
+from lenet_mnist.config import Config, Device, Engine, Schedule, Split
 from lenet_mnist.data.batches import EVALUATION_CHUNK
 from lenet_mnist.data.mnist import DataAccess, load_test, load_train_val
 from lenet_mnist.data.sets import ImageSet
 from lenet_mnist.devices import choose_device, set_threads
 from lenet_mnist.errors import CheckFailedError, ConfigError, DataError
 from lenet_mnist.model.engines import resolve_engine
-from lenet_mnist.runs import Manifest, RunDirectory, write_csv, write_json
+from lenet_mnist.runs import Manifest, RunDirectory
 from lenet_mnist.storage import make_directory
+from lenet_mnist.tables import write_csv, write_json
 from lenet_mnist.training.checkpoint import read_network, weights_digest
 from lenet_mnist.training.loop import EpochRow
 
@@ -33,6 +34,7 @@ class EvaluatedRun:
 
     run: RunDirectory
     label: str
+    schedule: Schedule
     split: Split
     images: ImageSet
     evaluation: Evaluation
@@ -56,7 +58,10 @@ def evaluate_run(
     or damaged, or the split is not the one of the training; StorageError if a file cannot be written.
     """
     split = _choice(Split, split_name, "--split")
-    config, manifest, history = run.read_config(), run.read_manifest(), run.read_history()
+    config, manifest = run.read_config(), run.read_manifest()
+    if manifest.kind != "train":
+        raise ConfigError(f"{run.path}: is a {manifest.kind}, not a training: it has no network to evaluate")
+    history = run.read_history()
     device = _device_of_evaluation(run, config, device_name)
     set_threads(config.training.threads)
     trained = read_network(run.model_path)
@@ -79,7 +84,7 @@ def evaluate_run(
         "weights_sha256": digest,
         **evaluation.metrics(),
     }
-    seen = EvaluatedRun(run, config.label, split, images, evaluation, metrics, history)
+    seen = EvaluatedRun(run, config.label, config.training.schedule, split, images, evaluation, metrics, history)
     make_directory(seen.directory)
     _write_tables(seen.directory, evaluation, metrics)
     return seen

@@ -3,17 +3,15 @@
 configuration -> load_train_val -> train -> rows and weights in runs/<id>
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing, suppress
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
 
-from lenet_mnist import provenance
-from lenet_mnist.config import Config, Engine
+from lenet_mnist.config import AUTO, Config, Engine
 from lenet_mnist.config_file import parse_seeds
 from lenet_mnist.data.batches import num_batches
 from lenet_mnist.data.mnist import DataAccess, load_train_val
@@ -21,11 +19,14 @@ from lenet_mnist.data.sets import TrainVal
 from lenet_mnist.devices import choose_device, set_threads
 from lenet_mnist.errors import DivergedError, InterruptedBySignal, LenetError
 from lenet_mnist.model.engines import ResolvedEngine, resolve_engine
-from lenet_mnist.runs import HistoryWriter, Manifest, RunDirectory, create_run
+from lenet_mnist.runs import HistoryWriter, Manifest, RunDirectory, begin_run
 from lenet_mnist.signals import PendingSignal, deferred_signals
 from lenet_mnist.training.checkpoint import TrainedNetwork, weights_digest, write_network, write_state
 from lenet_mnist.training.loop import EpochRow, StepRow, StopReason, TrainResult, start_training, train
 from lenet_mnist.training.state import TrainState
+from lenet_mnist.tuning.auto import Decision, Search, decide_rate
+from lenet_mnist.tuning.trial import Trial, TrialResult, Workbench, train_trial
+from lenet_mnist.tuning.workers import Crew, Staff
 
 _STATUS = {
     StopReason.MAX_EPOCHS: "finished",
@@ -76,13 +77,42 @@ def train_seeds(
     engine = resolve_engine(config.training.engine, device, data.train.image_size)
     if engine.name is Engine.TORCH and config.training.engine is Engine.AUTO:
         spectator.note(f"training with the torch engine, the slower one: {engine.reason}")
+    decision = None
+    if config.training.learning_rate == AUTO:
+        bench = Workbench(config.model_copy(update={"seed": drawn[0]}), data, device, engine.network)
+        decision = search_rate(bench, engine.name, access, spectator)
+        training = config.training.model_copy(update={"learning_rate": float(f"{decision.lr:.3g}")})
+        config = config.model_copy(update={"training": training})
     runs: list[TrainedRun] = []
     for seed in drawn:
         seeded = config.model_copy(update={"seed": seed})
-        runs.append(train_run(seeded, data, runs_dir, device, engine, spectator))
+        runs.append(train_run(seeded, data, runs_dir, device, engine, spectator, decision))
         if runs[-1].signal_number is not None:
             break
     return runs
+
+
+def search_rate(bench: Workbench, engine: Engine, access: DataAccess, spectator: Spectator) -> Decision:
+    """Search for the learning rate of a configuration that leaves it open, and say what is found on the way."""
+    training, num_images = bench.config.training, len(bench.data.train)
+    budget = Search.of(training, num_images).budget
+    spectator.note(f"learning_rate auto: a search of at most {budget:g} epochs, by the validation loss")
+    staff = Staff.of(set_threads(training.threads), 3, budget * num_images, bench.device)
+    with Crew(bench, engine, access.directory, staff) as crew:
+
+        def run_trials(trials: Sequence[Trial]) -> Iterator[TrialResult]:
+            for result in crew.run(train_trial, trials):
+                ended = "diverged" if result.val_loss is None else f"val loss {result.val_loss:.4f}"
+                spectator.note(f"  lr {result.trial.lr:<8.3g}  {result.trial.epochs:g} epochs  {ended}")
+                yield result
+
+        decision = decide_rate(bench, run_trials)
+    sure = f"about 95 % sure: {decision.low:.2g} to {decision.high:.2g}" if decision.is_fitted else "not sure"
+    spectator.note(
+        f"learning_rate auto: {decision.lr:.3g} for {training.max_epochs} epochs ({sure}), found in "
+        f"{decision.cost_epochs:.1f}; the short schedules' best rates are scaled down for the long one"
+    )
+    return decision
 
 
 def require_all_finished(runs: Sequence[TrainedRun]) -> None:
@@ -100,14 +130,23 @@ def require_all_finished(runs: Sequence[TrainedRun]) -> None:
 
 
 def train_run(
-    config: Config, data: TrainVal, runs_dir: Path, device: torch.device, engine: ResolvedEngine, spectator: Spectator
+    config: Config,
+    data: TrainVal,
+    runs_dir: Path,
+    device: torch.device,
+    engine: ResolvedEngine,
+    spectator: Spectator,
+    decision: Decision | None = None,
 ) -> TrainedRun:
-    """Train a network into a new directory in `runs_dir`.
+    """Train a network into a new directory in `runs_dir`. `decision` is how its learning rate was found, if it was.
 
     Raises: StorageError if something cannot be written: the run is then marked as failed, and what it holds stays.
     """
     with deferred_signals() as pending:
-        run, manifest = _begin_run(config, data, runs_dir, device, engine)
+        threads = set_threads(config.training.threads)
+        run, manifest = begin_run(runs_dir, config, data, device, threads, engine)
+        if decision is not None:
+            manifest = manifest.model_copy(update={"tuning": asdict(decision)})
         state = start_training(config, data, device, engine.network)
         recorder = _Recorder(run, manifest, state, data)
         try:
@@ -117,31 +156,6 @@ def train_run(
             recorder.fail(error)
             raise
     return TrainedRun(run, recorder.manifest, pending.number)
-
-
-def _begin_run(
-    config: Config, data: TrainVal, runs_dir: Path, device: torch.device, engine: ResolvedEngine
-) -> tuple[RunDirectory, Manifest]:
-    """Make the run's directory, with its configuration and the first form of its manifest."""
-    threads = set_threads(config.training.threads)
-    now = datetime.now(UTC)
-    run = create_run(runs_dir, config, now)
-    manifest = Manifest(
-        command=provenance.current_command(),
-        created=now.isoformat(timespec="microseconds"),
-        data_source=data.fingerprint.source,
-        data_files=data.fingerprint.files,
-        split_sha256=data.fingerprint.split,
-        versions=provenance.versions(),
-        git=provenance.git_state(),
-        machine=provenance.machine(),
-        device=str(device),
-        threads=threads,
-        engine=engine.name.value,
-        engine_reason=engine.reason.replace(str(Path.home()), "~"),  # nothing of a run names a home
-    )
-    run.write_manifest(manifest)
-    return run, manifest
 
 
 def _train_and_record(

@@ -20,6 +20,7 @@ class Purpose(IntEnum):
     INITIALISATION = 3
     ORDER = 4
     ENGINE_CHECK = 5
+    TRIAL = 6
 
 
 def random_keys(seed: int, purpose: Purpose, count: int, position: int = 0) -> npt.NDArray[np.uint64]:

@@ -9,34 +9,33 @@ runs/<YYYYMMDD-HHMMSS>-<name>-<4 hex>/      UTC; made exclusively, movable, no a
     plots/  evaluation/<split>/
 """
 
-import csv
-import dataclasses
-import io
-import json
 import re
 import secrets
-from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from lenet_mnist import provenance
 from lenet_mnist.config import Config
 from lenet_mnist.config_file import load_config, to_yaml
+from lenet_mnist.data.sets import TrainVal
 from lenet_mnist.errors import ConfigError, DataError, StorageError
+from lenet_mnist.model.engines import ResolvedEngine
 from lenet_mnist.storage import make_directory, read_bounded, storage_errors, write_text
+from lenet_mnist.tables import MAX_TEXT_BYTES, header_line, read_rows, row_line
 from lenet_mnist.training.loop import EpochRow, StepRow
 
 LATEST = "latest"
-_MAX_TEXT_BYTES = 64 * 1024 * 1024
 _RUN_ID = re.compile(r"\d{8}-\d{6}-[A-Za-z0-9_-]{1,40}-[0-9a-f]{4}")
-_ALL_STEPS_UP_TO = 200
-_THEN_EVERY = 20
 
 Status = Literal["running", "finished", "interrupted", "diverged", "failed"]
+Kind = Literal["train", "sweep"]
+_COMMANDS: dict[Kind, str] = {"train": "train", "sweep": "lr-sweep"}
 
 
 class Manifest(BaseModel):
@@ -45,7 +44,7 @@ class Manifest(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     schema_version: Literal[1] = 1
-    kind: Literal["train"] = "train"
+    kind: Kind = "train"
     command: str
     created: str
     status: Status = "running"
@@ -67,6 +66,8 @@ class Manifest(BaseModel):
     threads: int
     engine: str
     engine_reason: str
+    tuning: dict[str, Any] | None = None
+    """What a sweep, or `learning_rate: auto`, has chosen."""
 
 
 @dataclass(frozen=True)
@@ -111,6 +112,11 @@ class RunDirectory:
         return self.path / "checkpoints" / "state.safetensors"
 
     @property
+    def journal_path(self) -> Path:
+        """What a sweep has finished."""
+        return self.path / "journal.jsonl"
+
+    @property
     def plots_path(self) -> Path:
         """Pictures of the training."""
         return self.path / "plots"
@@ -128,7 +134,7 @@ class RunDirectory:
 
     def read_manifest(self) -> Manifest:
         """Return the manifest. Raises: DataError."""
-        content = read_bounded(self.manifest_path, max_bytes=_MAX_TEXT_BYTES, error=DataError)
+        content = read_bounded(self.manifest_path, max_bytes=MAX_TEXT_BYTES, error=DataError)
         try:
             return Manifest.model_validate_json(content)
         except ValidationError as error:
@@ -138,21 +144,11 @@ class RunDirectory:
 
     def read_history(self) -> list[EpochRow]:
         """Return the rows of history.csv. Raises: DataError."""
-        rows = read_csv(self.history_path)
-        fields = {field.name for field in dataclasses.fields(EpochRow)}
-        try:
-            if any(row.keys() != fields for row in rows):
-                raise ValueError(f"its columns are not {', '.join(sorted(fields))}")
-            return [
-                EpochRow(
-                    epoch=int(row.pop("epoch")),
-                    step=int(row.pop("step")),
-                    **{name: float(text) for name, text in row.items()},
-                )
-                for row in rows
-            ]
-        except (TypeError, ValueError) as error:
-            raise DataError(f"{self.history_path}: not a history of epochs: {error}") from None
+        return read_rows(self.history_path, EpochRow)
+
+    def read_steps(self) -> list[StepRow]:
+        """Return the rows of steps.csv. Raises: DataError."""
+        return read_rows(self.steps_path, StepRow)
 
     def write_manifest(self, manifest: Manifest) -> None:
         """Replace the manifest. Raises: StorageError."""
@@ -173,14 +169,15 @@ class RunDirectory:
             return looks.read_bytes().count(b"\n") - 1
 
 
-def create_run(runs_dir: Path, config: Config, now: datetime) -> RunDirectory:
+def create_run(runs_dir: Path, config: Config, now: datetime, kind: Kind = "train") -> RunDirectory:
     """Make a new run directory with its configuration; two processes never get the same one.
 
     Raises: StorageError.
     """
     make_directory(runs_dir)
+    label = config.label if kind == "train" else config.name or _COMMANDS[kind]
     while True:
-        run = RunDirectory(runs_dir / f"{now:%Y%m%d-%H%M%S}-{config.label}-{secrets.token_hex(2)}")
+        run = RunDirectory(runs_dir / f"{now:%Y%m%d-%H%M%S}-{label}-{secrets.token_hex(2)}")
         with storage_errors(run.path, "make this directory"):
             try:
                 run.path.mkdir()
@@ -192,16 +189,47 @@ def create_run(runs_dir: Path, config: Config, now: datetime) -> RunDirectory:
     return run
 
 
-def find_run(argument: str, runs_dir: Path) -> RunDirectory:
-    """Return the run that a user means by a path, an id in `runs_dir`, or "latest".
+def begin_run(
+    runs_dir: Path,
+    config: Config,
+    data: TrainVal,
+    device: torch.device,
+    threads: int,
+    engine: ResolvedEngine,
+    kind: Kind = "train",
+) -> tuple[RunDirectory, Manifest]:
+    """Make a new run directory, with its configuration and the first form of its manifest. Raises: StorageError."""
+    now = datetime.now(UTC)
+    run = create_run(runs_dir, config, now, kind)
+    manifest = Manifest(
+        kind=kind,
+        command=provenance.current_command(),
+        created=now.isoformat(timespec="microseconds"),
+        data_source=data.fingerprint.source,
+        data_files=data.fingerprint.files,
+        split_sha256=data.fingerprint.split,
+        versions=provenance.versions(),
+        git=provenance.git_state(),
+        machine=provenance.machine(),
+        device=str(device),
+        threads=threads,
+        engine=engine.name.value,
+        engine_reason=engine.reason.replace(str(Path.home()), "~"),  # nothing of a run names a home
+    )
+    run.write_manifest(manifest)
+    return run, manifest
+
+
+def find_run(argument: str, runs_dir: Path, kind: Kind = "train") -> RunDirectory:
+    """Return the run that a user means by a path, an id in `runs_dir`, or "latest", the newest of that kind.
 
     Raises: ConfigError if there is no such run.
     """
     if argument == LATEST:
-        runs = list_runs(runs_dir)
-        if not runs:
-            raise ConfigError(f"{runs_dir}: there are no runs here yet. `lenet train` makes one")
-        return runs[0]
+        newest = next((run for run in list_runs(runs_dir) if _may_be(run, kind)), None)
+        if newest is None:
+            raise ConfigError(f"{runs_dir}: there are no such runs here yet. `lenet {_COMMANDS[kind]}` makes one")
+        return newest
     if ".." in Path(argument).parts:
         raise ConfigError(f"{argument}: '..' is not allowed in a run: give its id or its path without '..'")
     for path in (Path(argument), runs_dir / argument):
@@ -229,6 +257,14 @@ def list_runs(runs_dir: Path) -> list[RunDirectory]:
     return sorted(found, key=_time_of_creation, reverse=True)
 
 
+def _may_be(run: RunDirectory, kind: Kind) -> bool:
+    """Whether a run is of that kind, or damaged, so that whoever opens it says so."""
+    try:
+        return run.read_manifest().kind == kind
+    except DataError:
+        return True
+
+
 def _has_manifest(path: Path) -> bool:
     """Whether a directory is a run; one that may not be entered counts as one, so that it is listed."""
     try:
@@ -250,25 +286,24 @@ class HistoryWriter:
 
     def __init__(self, run: RunDirectory) -> None:
         self._run = run
-        header = ",".join(field.name for field in dataclasses.fields(EpochRow))
         with storage_errors(run.history_path, "write"):
             self._history = run.history_path.open("x", encoding="utf-8", newline="")
-            self._history.write(f"{header}\n")
+            self._history.write(header_line(EpochRow))
             self._history.flush()
         with storage_errors(run.steps_path, "write"):
             self._steps = run.steps_path.open("x", encoding="utf-8", newline="")
-            self._steps.write("step,lr,train_loss\n")
+            self._steps.write(header_line(StepRow))
 
     def add_step(self, row: StepRow) -> None:
-        """Write the first 200 updates, then every 20th."""
-        if row.step <= _ALL_STEPS_UP_TO or row.step % _THEN_EVERY == 0:
+        """Write the updates that are recorded."""
+        if row.is_recorded:
             with storage_errors(self._run.steps_path, "append"):
-                self._steps.write(f"{row.step},{row.lr!r},{row.train_loss!r}\n")
+                self._steps.write(row_line(row))
 
     def add_epoch(self, row: EpochRow) -> None:
         """Write one row, and hand both files to the operating system."""
         with storage_errors(self._run.history_path, "append"):
-            self._history.write(",".join(map(repr, dataclasses.astuple(row))) + "\n")
+            self._history.write(row_line(row))
             self._history.flush()
         with storage_errors(self._run.steps_path, "append"):
             self._steps.flush()
@@ -278,35 +313,3 @@ class HistoryWriter:
         with storage_errors(self._run.path, "finish the histories"), ExitStack() as both:
             both.callback(self._history.close)
             both.callback(self._steps.close)
-
-
-def read_csv(path: Path) -> list[dict[str, str]]:
-    """Return the rows of a CSV file with a header. Raises: DataError."""
-    content = read_bounded(path, max_bytes=_MAX_TEXT_BYTES, error=DataError)
-    try:
-        return list(csv.DictReader(io.StringIO(content.decode("utf-8"))))
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{path}: not a CSV file: {error}") from None
-
-
-def read_json(path: Path) -> Any:
-    """Return the value in a JSON file. Raises: DataError."""
-    content = read_bounded(path, max_bytes=_MAX_TEXT_BYTES, error=DataError)
-    try:
-        return json.loads(content)
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{path}: not JSON: {error}") from None
-
-
-def write_csv(path: Path, header: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-    """Write a CSV file, whole or not at all. Raises: StorageError."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows(rows)
-    write_text(path, text.getvalue())
-
-
-def write_json(path: Path, value: Mapping[str, Any]) -> None:
-    """Write a JSON file, whole or not at all; a number that is not finite is refused. Raises: StorageError."""
-    write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")

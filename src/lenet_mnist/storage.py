@@ -64,6 +64,29 @@ def write_bytes(path: Path, content: bytes) -> None:
         temporary.write_bytes(content)
 
 
+@contextmanager
+def exclusive_lock(directory: Path) -> Iterator[None]:
+    """Be the only process that writes into `directory`; the lock ends with the process, however that ends.
+
+    Raises: StorageError if another process has the lock. (Windows has no such locks: nothing is done there.)
+    """
+    if os.name == "nt":
+        yield
+        return
+    import fcntl
+
+    path = directory / ".lock"
+    with storage_errors(path, "lock"):
+        file = path.open("ab")
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.close()
+            raise StorageError(f"{directory}: another process is at work here: wait for its end") from None
+    with file:
+        yield
+
+
 def make_directory(path: Path) -> None:
     """Make `path` and its parents where they are missing. Raises: StorageError."""
     with storage_errors(path, "make this directory"):

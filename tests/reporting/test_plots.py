@@ -1,8 +1,11 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
 from lenet_mnist.analysis.evaluate import Evaluation
+from lenet_mnist.config import Schedule
 from lenet_mnist.reporting import plots
 from lenet_mnist.training.loop import EpochRow
 
@@ -75,6 +78,12 @@ def test_curves_show_both_sets_with_units_and_the_kept_epoch(draw, num_epochs: i
     assert list(kept.get_xdata()) == [num_epochs]
     assert "[" in axes.get_ylabel()
     plots.save_figure(figure, tmp_path / "p.png")
+
+
+def test_the_loss_shows_where_the_plateau_schedule_reduced_the_rate() -> None:
+    rows = [replace(row, lr=lr) for row, lr in zip(history(5), (0.1, 0.1, 0.05, 0.05, 0.025), strict=True)]
+    assert texts(plots.loss_figure(rows, 5, "t", Schedule.PLATEAU)) == [" lr 0.05", " lr 0.025"]
+    assert texts(plots.loss_figure(rows, 5, "t", Schedule.LINEAR)) == []
 
 
 def test_the_calibration_shows_every_bin() -> None:

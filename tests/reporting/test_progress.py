@@ -12,7 +12,7 @@ def shown(terminal: bool) -> str:
     screen = io.StringIO()
     progress = TrainingProgress(Console(file=screen, force_terminal=terminal, width=60))
     progress.begin(max_epochs=2, steps_per_epoch=2)
-    progress.add_step(StepRow(1, 1, 0.1, 2.3, 1.0))
+    progress.add_step(StepRow(1, 1, 0.1, 2.3, 1.0, 0.5))
     progress.add_epoch(ROW, is_best=True)
     progress.end()
     return screen.getvalue()

@@ -269,6 +269,8 @@ def test_a_step_tells_the_loss_and_the_gradient_before_the_update(tiny: TrainVal
     row = train_step(state, batch, 0.1)
     assert row.train_loss == loss.item()
     assert row.gradient_norm == pytest.approx(math.sqrt(squares), rel=1e-5)
+    assert before.c1.weight.grad is not None
+    assert row.c1_gradient_norm == pytest.approx(before.c1.weight.grad.norm().item(), rel=1e-5)
 
 
 def test_the_best_network_has_the_validation_loss_of_its_row(tiny: TrainVal) -> None:
@@ -501,7 +503,7 @@ def test_the_schedules_rate_reaches_the_weights(tiny: TrainVal, schedule: Schedu
 
     done = run(config, tiny, state, stop=check)
     assert [row.lr for row in done.epochs] == [done.steps[6].lr, done.steps[13].lr]
-    assert max(row.lr for row in done.steps) <= config.training.learning_rate
+    assert max(row.lr for row in done.steps) <= config.training.peak_learning_rate
     assert done.steps[0].lr < done.steps[1].lr
 
 

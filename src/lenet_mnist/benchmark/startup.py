@@ -23,16 +23,6 @@ def measure_startup(data_dir: Path) -> dict[str, float]:
     return {part: median(row[part] for row in rows) for part in rows[0]}
 
 
-class _Nobody:
-    """Hears nothing of a fetch: offline there is none."""
-
-    def note(self, text: str) -> None:
-        """Take one line."""
-
-    def progress(self, name: str, bytes_done: int, bytes_total: int | None) -> None:
-        """Take the progress of one file."""
-
-
 def _start_up(data_dir: Path) -> dict[str, float]:
     """Start a training as `lenet train` does, up to its first update."""
     marks = {"": time.perf_counter()}
@@ -46,13 +36,14 @@ def _start_up(data_dir: Path) -> dict[str, float]:
     from lenet_mnist import experiment  # noqa: F401  # what `lenet train` imports
     from lenet_mnist.config import Config
     from lenet_mnist.data.batches import TrainBatches
+    from lenet_mnist.data.fetch import Silence
     from lenet_mnist.data.mnist import DataAccess, load_train_val
     from lenet_mnist.model.engines import resolve_engine
     from lenet_mnist.training.loop import start_training, train_step
 
     mark("import lenet")
     config, cpu = Config(), torch.device("cpu")
-    data = load_train_val(config.data, DataAccess(data_dir, offline=True, listener=_Nobody()))
+    data = load_train_val(config.data, DataAccess(data_dir, offline=True, listener=Silence()))
     mark("read and verify the data")
     engine = resolve_engine(config.training.engine, cpu, data.train.image_size)
     mark("load and check the engine")
@@ -60,7 +51,7 @@ def _start_up(data_dir: Path) -> dict[str, float]:
     batches = TrainBatches(data.train, data.normalization, config.training.batch_size, config.seed, cpu)
     batch = next(iter(batches.of_epoch(1)))
     mark("first batch")
-    train_step(state, batch, config.training.learning_rate)
+    train_step(state, batch, config.training.peak_learning_rate)
     mark("first step")
     times = list(marks.values())
     return {part: end - start for part, start, end in zip(list(marks)[1:], times, times[1:], strict=False)}

@@ -47,6 +47,16 @@ class FetchListener(Protocol):
         """Take the progress of one file."""
 
 
+class Silence:
+    """A FetchListener that says nothing."""
+
+    def note(self, text: str) -> None:
+        """Take one line."""
+
+    def progress(self, name: str, bytes_done: int, bytes_total: int | None) -> None:
+        """Take the progress of one file."""
+
+
 class _MirrorError(Exception):
     """A mirror did not deliver; the next source is tried."""
 

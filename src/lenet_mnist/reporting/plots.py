@@ -4,6 +4,7 @@ Colours are Okabe and Ito's, which people with any colour vision tell apart; lin
 """
 
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Literal
 
@@ -15,6 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
 
 from lenet_mnist.analysis.evaluate import Evaluation
+from lenet_mnist.config import Schedule
 from lenet_mnist.evaluation import EvaluatedRun
 from lenet_mnist.storage import make_directory, replacing
 from lenet_mnist.training.loop import EpochRow
@@ -49,7 +51,7 @@ def draw_evaluated_run(seen: EvaluatedRun) -> None:
             gallery_figure(evaluation, seen.images.images.numpy(), mistakes),
         ),
         (seen.directory / "calibration.png", calibration_figure(evaluation, f"Calibration: {of_split}")),
-        (seen.run.plots_path / "loss.png", loss_figure(history, best_epoch, f"Loss: {label}")),
+        (seen.run.plots_path / "loss.png", loss_figure(history, best_epoch, f"Loss: {label}", seen.schedule)),
         (
             seen.run.plots_path / "accuracy.png",
             accuracy_figure(history, best_epoch, f"Accuracy: {label}"),
@@ -64,9 +66,18 @@ def save_figure(figure: Figure, path: Path) -> None:
         figure.savefig(temporary, format="png", dpi=_DOTS_PER_INCH)
 
 
-def loss_figure(history: Sequence[EpochRow], best_epoch: int, title: str) -> Figure:
-    """Training and validation loss by epoch, on a log scale."""
+def loss_figure(
+    history: Sequence[EpochRow], best_epoch: int, title: str, schedule: Schedule = Schedule.LINEAR
+) -> Figure:
+    """Training and validation loss by epoch, on a log scale; with schedule plateau also where it reduced the rate."""
     figure, axes = _column_figure(title)
+    if schedule is Schedule.PLATEAU:
+        for before, after in pairwise(history):
+            if after.lr < before.lr:
+                axes.axvline(before.epoch, color=GREEN, linestyle=":", linewidth=1.2)
+                place = (before.epoch, 0.99)
+                text = f" lr {after.lr:.2g}"
+                axes.text(*place, text, transform=axes.get_xaxis_transform(), va="top", fontsize=7, color=GREEN)
     _train_and_val(
         axes,
         history,
@@ -75,9 +86,7 @@ def loss_figure(history: Sequence[EpochRow], best_epoch: int, title: str) -> Fig
         best_epoch,
         "lower left",
     )
-    axes.set_yscale("log")
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axes.yaxis.set_minor_formatter(FuncFormatter(lambda value, _: f"{value:g}" if _leads_with_2_or_5(value) else ""))
+    plain_log_axis(axes)
     axes.set_ylabel("cross-entropy [nats per image]")
     return figure
 
@@ -195,7 +204,7 @@ def calibration_figure(evaluation: Evaluation, title: str) -> Figure:
     lower.set_xlabel("confidence: probability of the predicted class")
     lower.set_xlim(0, 1)
     for axes in (upper, lower):
-        _bare(axes)
+        bare(axes)
     return figure
 
 
@@ -207,7 +216,7 @@ def _column_figure(title: str) -> tuple[Figure, Axes]:
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(color="#e6e6e6", which="both")
     axes.set_axisbelow(True)
-    _bare(axes)
+    bare(axes)
     return figure, axes
 
 
@@ -240,7 +249,15 @@ def _plain(name: str) -> str:
     return name.replace("$", r"\$")
 
 
-def _bare(axes: Axes) -> None:
+def plain_log_axis(axes: Axes) -> None:
+    """Let y be logarithmic, with plain numbers."""
+    axes.set_yscale("log")
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.yaxis.set_minor_formatter(FuncFormatter(lambda value, _: f"{value:g}" if _leads_with_2_or_5(value) else ""))
+
+
+def bare(axes: Axes) -> None:
+    """Leave out the frame's upper and right side."""
     axes.spines[["top", "right"]].set_visible(False)
 
 

@@ -11,7 +11,8 @@ from lenet_mnist.errors import LenetError
 from lenet_mnist.evaluation import EvaluatedRun
 from lenet_mnist.experiment import TrainedRun
 from lenet_mnist.model.layer_table import LayerRow
-from lenet_mnist.runs import RunDirectory, read_json
+from lenet_mnist.runs import Manifest, RunDirectory
+from lenet_mnist.tables import read_json
 
 if TYPE_CHECKING:
     from lenet_mnist.benchmark.run import Benchmark
@@ -123,6 +124,7 @@ def run_row(run: RunDirectory, with_test: bool) -> dict[str, Any]:
             "status": manifest.status,
             "best_epoch": manifest.best_epoch,
             "val_accuracy": manifest.best_val_accuracy,
+            "lr": _tuned_rate(manifest),
         }
         metrics = run.evaluation_path("test") / "metrics.json"
         if with_test:
@@ -138,6 +140,7 @@ def runs_text(rows: Sequence[dict[str, Any]], runs_dir: Path) -> str:
         return f"no runs in {runs_dir}. `lenet train` makes one"
     columns = ["run", "kind", "status", "best_epoch", "val_accuracy"]
     columns += ["test_accuracy"] if any("test_accuracy" in row for row in rows) else []
+    columns += ["lr"] if any(row.get("lr") for row in rows) else []
     table = [[_cell(row.get(column), column) for column in columns] for row in rows]
     return aligned([column.replace("_", " ") for column in columns], table, right=range(3, len(columns)))
 
@@ -174,6 +177,16 @@ def _seeds_text(runs: Sequence[TrainedRun]) -> str:
             f"{spread['standard_deviation']:.3%}"
         )
     return "\n".join(lines)
+
+
+def _tuned_rate(manifest: Manifest) -> str | None:
+    """Say which learning rate a sweep or a search has chosen."""
+    tuning = manifest.tuning
+    if not tuning:
+        return None
+    if manifest.kind == "train":
+        return f"{float(tuning['lr']):.3g} (auto, {float(tuning['cost_epochs']):.1f} epochs)"
+    return ", ".join(f"{float(choice['lr']):.3g}" for choice in tuning.values())
 
 
 def _fraction(value: Any) -> float:

@@ -33,18 +33,28 @@ class StopReason(StrEnum):
 
 @dataclass(frozen=True)
 class StepRow:
-    """One update. `train_loss` is the mean over the batch, in nats, before the update; so is the gradient's norm."""
+    """One update. `train_loss` is the mean over the batch, in nats, before the update.
+
+    `gradient_norm` is the Euclidean norm of the whole gradient there, `c1_gradient_norm` that of C1's weights alone:
+    where gradients vanish (lecture point 5), the second is far smaller than the first.
+    """
 
     step: int
     epoch: int
     lr: float
     train_loss: float
     gradient_norm: float
+    c1_gradient_norm: float
 
     @property
     def is_finite(self) -> bool:
         """Whether the update could be made."""
         return math.isfinite(self.train_loss) and math.isfinite(self.gradient_norm)
+
+    @property
+    def is_recorded(self) -> bool:
+        """Whether this update is one of those that are kept on disk: the first 200, then every 20th."""
+        return self.step <= 200 or self.step % 20 == 0
 
 
 @dataclass(frozen=True)
@@ -146,7 +156,8 @@ def train_step(state: TrainState, batch: Batch, lr: float) -> StepRow:
     loss = F.cross_entropy(logits, batch.labels)
     gradients = torch.autograd.grad(loss, state.network.parameters_in_order)
     gradient = torch.cat([part.flatten() for part in gradients])
-    row = StepRow(state.step + 1, state.epoch, lr, loss.item(), gradient.norm().item())
+    seen = torch.stack([loss.detach(), gradient.norm(), gradients[0].norm()])  # one wait for the device, not three
+    row = StepRow(state.step + 1, state.epoch, lr, *seen.tolist())
     if not row.is_finite:
         return row
     state.optimizer.step(gradient, lr)
@@ -164,7 +175,7 @@ def learning_rate(training: TrainingConfig, state: TrainState, batches_per_epoch
     factor = rate_factor(training.schedule, training.warmup, state.step, num_steps)
     if training.schedule is Schedule.PLATEAU:
         factor *= state.plateau.factor
-    return training.learning_rate * factor
+    return training.peak_learning_rate * factor
 
 
 def epoch_row(state: TrainState, val: Tally, seconds: float) -> EpochRow:

@@ -1,0 +1,345 @@
+"""One sweep on disk: from a configuration to a run directory that says which learning rate is best.
+
+configuration -> range tests -> plan -> trials, each into journal.jsonl as it ends -> tables and best.yaml in runs/<id>
+"""
+
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, astuple, dataclass, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+from lenet_mnist.config import Activation, Config, Device, Engine
+from lenet_mnist.config_file import ResolvedConfig, flat_values, to_yaml
+from lenet_mnist.data.mnist import DataAccess, load_train_val
+from lenet_mnist.devices import choose_device, set_threads
+from lenet_mnist.errors import ConfigError, DataError, DivergedError, InterruptedBySignal, LenetError
+from lenet_mnist.model.engines import resolve_engine
+from lenet_mnist.runs import Manifest, RunDirectory, Status, begin_run
+from lenet_mnist.storage import exclusive_lock, write_text
+from lenet_mnist.sweep_journal import Finished, RangeTestResult, SweepJournal
+from lenet_mnist.tables import write_csv
+from lenet_mnist.tuning.choice import Choice, choose
+from lenet_mnist.tuning.plan import DEFAULT_NUM_RATES, Circumstances, Plan, SweepRequest, Task, make_plan
+from lenet_mnist.tuning.range_test import Bracket, RangePoint, RangeTest, find_bracket, run_range_test
+from lenet_mnist.tuning.sweep import Extension, Ranking, extension_of, log_spaced, rank, trials_of
+from lenet_mnist.tuning.trial import Trial, TrialResult, Workbench, train_trial, with_rate
+from lenet_mnist.tuning.workers import Crew, Staff
+
+RANGE_SEEDS = (0, 1, 2)
+_WORKER_START_SECONDS = 5.0
+_MAX_EXTENSIONS = 2  # of each activation
+
+
+class SweepSpectator(Protocol):
+    """Whoever wants to see a sweep go on. Nothing it does changes a result."""
+
+    def note(self, text: str) -> None:
+        """Take one line that the user should know."""
+
+    def begin(self, num_trials: int) -> None:
+        """Take the number of trainings that begin."""
+
+    def add_trial(self, result: TrialResult) -> None:
+        """Take one training."""
+
+    def end(self) -> None:
+        """The trainings have ended, however they did."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a sweep says of one activation. `choice` is the rate for the whole training, None if nothing has learned."""
+
+    bracket: Bracket
+    range_points: list[RangePoint]
+    results: list[TrialResult]
+    ranking: Ranking
+    choice: Choice | None
+
+
+@dataclass(frozen=True)
+class SweptRun:
+    """A finished sweep."""
+
+    directory: RunDirectory
+    manifest: Manifest
+    config: Config
+    answers: dict[Activation, Answer]
+
+
+def new_sweep(
+    config: Config, request: SweepRequest, runs_dir: Path, access: DataAccess, spectator: SweepSpectator
+) -> SweptRun:
+    """Sweep into a new directory in `runs_dir`.
+
+    Raises: ConfigError if the plan does not fit the budget; InterruptedBySignal, with what is finished kept.
+    """
+    started = time.monotonic()
+    data = load_train_val(config.data, access)
+    device = choose_device(config.training.device)
+    engine = resolve_engine(config.training.engine, device, data.train.image_size)
+    threads = set_threads(config.training.threads)
+    run, manifest = begin_run(runs_dir, config, data, device, threads, engine, "sweep")
+    bench = Workbench(config, data, device, engine.network)
+    with exclusive_lock(run.path):
+        journal = SweepJournal(run.journal_path)
+        journal.add(replace(request, activations=request.activations or (config.model.activation,)))
+        return _Sweep(run, manifest, journal, bench, engine.name, access, spectator).go(started)
+
+
+def resumed_sweep(
+    run: RunDirectory, wanted: ResolvedConfig, request: SweepRequest, access: DataAccess, spectator: SweepSpectator
+) -> SweptRun:
+    """Go on with an interrupted sweep: what it was begun with holds, and what is asked for now must not contradict it.
+
+    A budget counts anew.
+
+    Raises: ConfigError if it is no sweep, or of another configuration or request; DataError if its files are damaged
+    or the data are others; StorageError if another process is at work in it.
+    """
+    started = time.monotonic()
+    config, manifest = run.read_config(), run.read_manifest()
+    if manifest.kind != "sweep":
+        raise ConfigError(f"{run.path}: is no sweep, and `lenet lr-sweep` goes on with sweeps only")
+    _require_same(run, flat_values(config), {key: flat_values(wanted.config)[key] for key in wanted.origins})
+    data = load_train_val(config.data, access)
+    if data.fingerprint.split != manifest.split_sha256:
+        raise DataError(f"{run.path}: config.yaml gives another split of the data than the sweep was made on")
+    with exclusive_lock(run.path):
+        journal = SweepJournal(run.journal_path)
+        if journal.request is None:
+            raise DataError(f"{run.journal_path}: does not say what was asked for")
+        _require_same(run, asdict(journal.request), {k: v for k, v in asdict(request).items() if v is not None})
+        device = choose_device(Device(manifest.device.partition(":")[0]))
+        engine = resolve_engine(Engine(manifest.engine), device, data.train.image_size)
+        set_threads(manifest.threads)
+        manifest = manifest.model_copy(update={"status": "running", "message": None})
+        run.write_manifest(manifest)
+        bench = Workbench(config, data, device, engine.network)
+        return _Sweep(run, manifest, journal, bench, engine.name, access, spectator).go(started)
+
+
+def require_answers(swept: SweptRun) -> None:
+    """Raise DivergedError if at every rate of some activation a training diverged."""
+    for activation, answer in swept.answers.items():
+        if answer.ranking.best is None:
+            raise DivergedError(f"{swept.directory.path}: {activation}: no rate without a divergence: look lower")
+
+
+def _require_same(run: RunDirectory, there: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """Raise ConfigError, naming the keys, if what is asked for now is not what the sweep was begun with."""
+    different = [
+        f"{key} is {_shown(there[key])} there, {_shown(now[key])} now" for key in now if there[key] != now[key]
+    ]
+    if different:
+        raise ConfigError(f"{run.path}: the sweep was begun with other settings: {'; '.join(different)}")
+
+
+def _shown(value: Any) -> str:
+    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
+class _Sweep:
+    """A sweep under way. What the journal holds is not done again, and comes to the same answer."""
+
+    def __init__(
+        self,
+        run: RunDirectory,
+        manifest: Manifest,
+        journal: SweepJournal,
+        bench: Workbench,
+        engine: Engine,
+        access: DataAccess,
+        spectator: SweepSpectator,
+    ) -> None:
+        assert journal.request is not None
+        assert journal.request.activations is not None
+        self._run = run
+        self._manifest = manifest
+        self._journal = journal
+        self._request = journal.request
+        self._activations = journal.request.activations
+        self._bench = bench
+        self._engine = engine
+        self._access = access
+        self._spectator = spectator
+
+    def go(self, started: float) -> SweptRun:
+        """Do what is not done yet, and write what it says."""
+        try:
+            self._test_ranges()
+            lrs = {activation: self._rates(activation) for activation in self._activations}
+            trials, staff = self._planned(lrs, started)
+            with Crew(self._bench, self._engine, self._access.directory, staff) as crew:
+                self._train(crew, trials, started)
+            return self._finish()
+        except InterruptedBySignal as signal:
+            self._note_end("interrupted", "interrupted")
+            raise InterruptedBySignal(
+                f"interrupted; {len(self._journal.results)} trainings are kept. To go on: "
+                f"lenet lr-sweep --resume {self._run.path}",
+                signal.exit_code - 128,
+            ) from None
+        except BaseException as error:
+            self._note_end("failed", (str(error) or type(error).__name__).replace(str(self._run.path), self._run.id))
+            raise
+
+    def _test_ranges(self) -> None:
+        for activation in self._activations:
+            for seed in RANGE_SEEDS:
+                if (activation, seed) not in self._journal.ranges:
+                    began = time.monotonic()
+                    points = run_range_test(self._bench, RangeTest(activation, seed))
+                    self._journal.add(RangeTestResult(activation, seed, time.monotonic() - began, tuple(points)))
+
+    def _rates(self, activation: Activation) -> tuple[float, ...]:
+        """Return the rates to begin with."""
+        request = self._request
+        if request.lrs is not None:
+            return request.lrs
+        bracket = self._bracket(activation)
+        low, high = request.min_lr or bracket.low, request.max_lr or bracket.high
+        if low >= high:
+            raise ConfigError(
+                f"the range test of {activation} puts the useful rates between {bracket.low:.2g} and "
+                f"{bracket.high:.2g}: give both --min-lr and --max-lr to look elsewhere"
+            )
+        return log_spaced(low, high, request.num_rates or DEFAULT_NUM_RATES)
+
+    def _bracket(self, activation: Activation) -> Bracket:
+        return find_bracket([self._journal.ranges[activation, seed].points for seed in RANGE_SEEDS])
+
+    def _planned(self, lrs: dict[Activation, tuple[float, ...]], started: float) -> tuple[list[Trial], Staff]:
+        """Return the trainings of the plan, which is made once and kept in the journal, and who makes them."""
+        training, data, ranges = self._bench.config.training, self._bench.data, self._journal.ranges.values()
+        num_images = sum(len(result.points) for result in ranges) * training.batch_size
+        here = Circumstances(
+            num_train=len(data.train),
+            num_val=len(data.val),
+            batch_size=training.batch_size,
+            max_epochs=training.max_epochs,
+            seconds_an_image=sum(result.seconds for result in ranges) / num_images,
+            start_seconds=0.0,
+        )
+        tasks = [Task(each, len(lrs[each]), not self._bracket(each).has_learned) for each in lrs]
+        plan = self._journal.plan
+        if plan is None:
+            plan = make_plan(self._request, tasks, here, self._seconds_left(started))
+            if self._staff(lrs, plan).num_workers > 1:
+                here = replace(here, start_seconds=_WORKER_START_SECONDS)
+                plan = make_plan(self._request, tasks, here, self._seconds_left(started))
+            self._journal.add(plan)
+            self._spectator.note(plan_text(plan, lrs))
+        trials = [trial for each in lrs for trial in trials_of(each, lrs[each], plan.seeds, plan.epochs[each])]
+        return trials, self._staff(lrs, plan)
+
+    def _staff(self, lrs: dict[Activation, tuple[float, ...]], plan: Plan) -> Staff:
+        epochs = sum(len(lrs[each]) * len(plan.seeds) * plan.epochs[each] for each in lrs)
+        num_images = epochs * len(self._bench.data.train)
+        return Staff.of(self._manifest.threads, plan.num_trials, num_images, self._bench.device)
+
+    def _seconds_left(self, started: float) -> float | None:
+        budget = self._request.budget_seconds
+        return None if budget is None else budget - (time.monotonic() - started)
+
+    def _train(self, crew: Crew, trials: list[Trial], started: float) -> None:
+        """Train the plan, then what it turns out to lack, round by round; a round that was begun is ended first."""
+        began = time.monotonic()
+        trained = self._run_trials(crew, trials)
+        seconds_a_trial = (time.monotonic() - began) / max(trained, 1)
+        for begun in self._journal.extensions:
+            self._run_trials(crew, begun.trials)
+        while not self._journal.is_finished:
+            lacking = [extension for each in self._activations if (extension := self._lacking(each)) is not None]
+            left, seconds = self._seconds_left(started), sum(len(each.trials) for each in lacking) * seconds_a_trial
+            if not lacking or (left is not None and seconds > left):
+                self._journal.add(Finished())
+                return
+            for extension in lacking:
+                self._journal.add(extension)
+                self._spectator.note(extension.reason)
+            for extension in lacking:
+                self._run_trials(crew, extension.trials)
+
+    def _run_trials(self, crew: Crew, trials: Sequence[Trial]) -> int:
+        """Train those that are not in the journal, and return their number."""
+        missing = [trial for trial in trials if trial not in self._journal.results]
+        self._spectator.begin(len(missing))
+        try:
+            for result in crew.run(train_trial, missing):
+                self._journal.add(result)
+                self._spectator.add_trial(result)
+        finally:
+            self._spectator.end()
+        return len(missing)
+
+    def _lacking(self, activation: Activation) -> Extension | None:
+        plan, extensions = self._journal.plan, self._journal.extensions
+        assert plan is not None
+        if sum(extension.trials[0].activation is activation for extension in extensions) >= _MAX_EXTENSIONS:
+            return None
+        return extension_of(self._answer(activation).ranking, self._request, plan.seeds)
+
+    def _answer(self, activation: Activation) -> Answer:
+        results = sorted(
+            (result for trial, result in self._journal.results.items() if trial.activation is activation),
+            key=lambda result: (result.trial.lr, result.trial.seed),
+        )
+        points = [point for seed in RANGE_SEEDS for point in self._journal.ranges[activation, seed].points]
+        guessing_loss = self._bench.guessing_loss
+        choice = choose(results, self._bench.config.training.max_epochs, guessing_loss)
+        return Answer(self._bracket(activation), points, results, rank(results, guessing_loss), choice)
+
+    def _finish(self) -> SweptRun:
+        """Write tables, the best configurations and the manifest."""
+        run, answers = self._run, {activation: self._answer(activation) for activation in self._activations}
+        write_csv(run.path / "range_test.csv", RANGE_COLUMNS, list(range_rows(answers.values())))
+        write_csv(run.path / "sweep.csv", SWEEP_COLUMNS, list(sweep_rows(answers.values())))
+        chosen = {each: answer.choice for each, answer in answers.items() if answer.choice is not None}
+        for activation, choice in chosen.items():
+            best = with_rate(self._bench.config, activation, float(f"{choice.lr:.3g}"))
+            write_text(run.path / best_name(activation, len(answers)), to_yaml(best))
+        tuning = {activation.value: asdict(choice) for activation, choice in chosen.items()}
+        self._manifest = self._manifest.model_copy(update={"status": "finished", "message": None, "tuning": tuning})
+        run.write_manifest(self._manifest)
+        return SweptRun(run, self._manifest, self._bench.config, answers)
+
+    def _note_end(self, status: Status, message: str) -> None:
+        """Note, where the disk still allows it, that the sweep came to no end."""
+        with suppress(LenetError):  # the first error is the one to report
+            self._run.write_manifest(self._manifest.model_copy(update={"status": status, "message": message}))
+
+
+def plan_text(plan: Plan, lrs: Mapping[Activation, Sequence[float]]) -> str:
+    """Say what will be trained, and about how long that takes."""
+    num_seeds = f"{len(plan.seeds)} seed{'s' if len(plan.seeds) > 1 else ''}"
+    each = "; ".join(f"{a}: {len(lrs[a])} rates x {num_seeds}, {plan.epochs[a]:g} epochs each" for a in lrs)
+    return f"plan: {each}; about {plan.seconds:.0f} s"
+
+
+def best_name(activation: Activation, num_activations: int) -> str:
+    """Return the name of the configuration with the best rate."""
+    return "best.yaml" if num_activations == 1 else f"best-{activation}.yaml"
+
+
+RANGE_COLUMNS = ("activation", "seed", "lr", "train_loss")
+SWEEP_COLUMNS = ("activation", "lr", "seed", "epochs", "epoch", "train_loss", "val_loss", "val_accuracy", "diverged")
+
+
+def range_rows(answers: Iterable[Answer]) -> Iterator[tuple[Any, ...]]:
+    """Yield the rows of range_test.csv."""
+    return (astuple(point) for answer in answers for point in answer.range_points)
+
+
+def sweep_rows(answers: Iterable[Answer]) -> Iterator[tuple[Any, ...]]:
+    """Yield the rows of sweep.csv: every rate, seed and epoch; where training diverged, one without losses."""
+    for answer in answers:
+        for result in answer.results:
+            trial = result.trial
+            head = (trial.activation.value, trial.lr, trial.seed, trial.epochs)
+            for row in result.history:
+                yield (*head, row.epoch, row.train_loss, row.val_loss, row.val_accuracy, 0)
+            if result.val_loss is None:
+                yield (*head, len(result.history) + 1, "", "", "", 1)

@@ -1,0 +1,70 @@
+"""Tables and values on disk: CSV with a header, one dataclass a row; JSON. What is read is not trusted."""
+
+import csv
+import dataclasses
+import io
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import TypeAdapter, ValidationError
+
+from lenet_mnist.errors import DataError
+from lenet_mnist.storage import read_bounded, write_text
+
+MAX_TEXT_BYTES = 64 * 1024 * 1024
+_Row = TypeVar("_Row")
+
+
+def header_line(kind: type[Any]) -> str:
+    """Return the first line of a CSV file whose rows are dataclasses of `kind`."""
+    return ",".join(field.name for field in dataclasses.fields(kind)) + "\n"
+
+
+def row_line(row: Any) -> str:
+    """Return a dataclass of numbers as a line of a CSV file; each number comes back as it was, to the last bit."""
+    return ",".join(map(repr, dataclasses.astuple(row))) + "\n"
+
+
+def read_rows(path: Path, kind: type[_Row]) -> list[_Row]:
+    """Return the rows of a CSV file as dataclasses of `kind`. Raises: DataError."""
+    rows = read_csv(path)
+    try:
+        return TypeAdapter(list[kind]).validate_python(rows)  # type: ignore[valid-type]
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise DataError(f"{path}: not the rows of {kind.__name__}: {where}: {first['msg']}") from None
+
+
+def read_csv(path: Path) -> list[dict[str, str]]:
+    """Return the rows of a CSV file with a header. Raises: DataError."""
+    content = read_bounded(path, max_bytes=MAX_TEXT_BYTES, error=DataError)
+    try:
+        return list(csv.DictReader(io.StringIO(content.decode("utf-8"))))
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{path}: not a CSV file: {error}") from None
+
+
+def write_csv(path: Path, header: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+    """Write a CSV file, whole or not at all. Raises: StorageError."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows(rows)
+    write_text(path, text.getvalue())
+
+
+def read_json(path: Path) -> Any:
+    """Return the value in a JSON file. Raises: DataError."""
+    content = read_bounded(path, max_bytes=MAX_TEXT_BYTES, error=DataError)
+    try:
+        return json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{path}: not JSON: {error}") from None
+
+
+def write_json(path: Path, value: Mapping[str, Any]) -> None:
+    """Write a JSON file, whole or not at all; a number that is not finite is refused. Raises: StorageError."""
+    write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")

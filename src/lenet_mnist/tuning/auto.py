@@ -1,0 +1,154 @@
+"""`learning_rate: auto`: bracket, then successive halving over complete little schedules, then one rate.
+
+Each round spends about the same on its trainings: first many rates over a short schedule, then half as wide a range
+around the best guess so far over a schedule twice as long. All start from the same initial weights and see the same
+batches, those of the training that follows. The rate is the bottom of a parabola through all of them
+(tuning/choice.py), moved from their short schedules to the long one (tuning/horizon.py).
+
+Source: lecture points 12 and 13; Karnin, Koren and Somekh, "Almost optimal exploration in multi-armed bandits", ICML
+2013 (successive halving).
+"""
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from lenet_mnist.config import TrainingConfig
+from lenet_mnist.errors import ConfigError
+from lenet_mnist.tuning.choice import choose
+from lenet_mnist.tuning.range_test import NUM_STEPS, Bracket, RangeTest, find_bracket, run_range_test
+from lenet_mnist.tuning.sweep import log_spaced
+from lenet_mnist.tuning.trial import Trial, TrialResult, Workbench
+
+_KEY = "training.learning_rate_budget"
+_DEFAULT_BUDGET = 2.0  # whole trainings
+_RANGE_TEST_SHARE = 0.1  # of the budget, at most
+_LEAST_RANGE_STEPS = 60
+_SHORTEST = 1 / 8  # of the training that follows
+_LEAST_UPDATES = 50  # a schedule shorter than this says little
+_MOST_ROUNDS = 3
+_LEAST_RATES = 3  # in a round
+
+RunTrials = Callable[[Sequence[Trial]], Iterable[TrialResult]]
+
+
+@dataclass(frozen=True)
+class Tried:
+    """One training of the search. `val_loss` is None where it diverged."""
+
+    lr: float
+    epochs: float
+    val_loss: float | None
+
+
+@dataclass(frozen=True)
+class Decision:
+    """The rate, between `low` and `high` with about 95 % confidence if `is_fitted`, and what was tried.
+
+    Costs are in epochs.
+    """
+
+    lr: float
+    low: float
+    high: float
+    is_fitted: bool
+    bracket: Bracket
+    tried: tuple[Tried, ...]
+    cost_epochs: float
+    budget_epochs: float
+
+
+@dataclass(frozen=True)
+class Search:
+    """What a search will do, all of it in epochs of the training images: known before it starts."""
+
+    budget: float
+    range_steps: int
+    range_cost: float
+    shortest: float
+
+    @classmethod
+    def of(cls, training: TrainingConfig, num_images: int) -> "Search":
+        """Return the search for a training on so many images. Raises: ConfigError if its budget is too small."""
+        update = training.batch_size / num_images
+        budget = training.learning_rate_budget or _DEFAULT_BUDGET * training.max_epochs
+        steps = int(min(max(_RANGE_TEST_SHARE * budget / update, _LEAST_RANGE_STEPS), NUM_STEPS))
+        shortest = _whole(min(max(training.max_epochs * _SHORTEST, _LEAST_UPDATES * update), training.max_epochs))
+        least = steps * update + _LEAST_RATES * shortest
+        if training.learning_rate_budget is None:
+            budget = max(budget, least)
+        if budget < least:
+            raise ConfigError(f"{budget:g} epochs are too few for a search: {least:.1f} at least", key=_KEY)
+        return cls(budget, steps, steps * update, shortest)
+
+
+def decide_rate(bench: Workbench, run_trials: RunTrials) -> Decision:
+    """Return the rate for the training that `bench.config` describes, for not more than its budget.
+
+    Raises: ConfigError if the budget is too small, or no rate has learned anything within it.
+    """
+    config = bench.config
+    training, activation = config.training, config.model.activation
+    search = Search.of(training, len(bench.data.train))
+    bracket = find_bracket([run_range_test(bench, RangeTest(activation, config.seed), search.range_steps)])
+    shortest = search.shortest
+    if not bracket.has_learned:  # nor would it in the shortest schedule
+        shortest = min(_whole(2 * shortest), float(training.max_epochs))
+    spent = search.range_cost
+    results: list[TrialResult] = []
+    for num_rates, epochs in rounds_of(search.budget - spent, training.max_epochs, shortest):
+        lrs = rates_of_round(bracket, results, num_rates, epochs, bench.guessing_loss)
+        results += run_trials([Trial(activation, lr, config.seed, epochs) for lr in lrs])
+        spent += num_rates * epochs
+    choice = choose(results, training.max_epochs, bench.guessing_loss)
+    if choice is None:
+        raise ConfigError(
+            f"the search spent {spent:.1f} epochs on rates from {bracket.low:.2g} to {bracket.high:.2g}, and with none "
+            "of them the network learned more than to guess: give it more epochs, or a rate with --lr",
+            key=_KEY,
+        )
+    results.sort(key=lambda result: (result.trial.epochs, result.trial.lr))
+    tried = tuple(Tried(result.trial.lr, result.trial.epochs, result.val_loss) for result in results)
+    return Decision(choice.lr, choice.low, choice.high, choice.is_fitted, bracket, tried, spent, search.budget)
+
+
+def rounds_of(budget: float, max_epochs: int, shortest: float) -> Iterator[tuple[int, float]]:
+    """Yield for each round how many rates are trained, and over how many epochs: about the same cost each.
+
+    Each round's schedule is twice as long as the one before, beginning with `shortest`: as many rounds as leave three
+    rates for each, up to half of the training that follows.
+    """
+    horizons = [_whole(shortest * 2**k) for k in range(_MOST_ROUNDS)]
+    horizons = [epochs for epochs in dict.fromkeys(horizons) if epochs <= max(max_epochs / 2, horizons[0])]
+    while len(horizons) > 1 and budget / len(horizons) < _LEAST_RATES * horizons[-1]:
+        horizons.pop()
+    for k, epochs in enumerate(horizons):
+        num_rates = max(_LEAST_RATES, math.floor(budget / (len(horizons) - k) / epochs))
+        budget -= num_rates * epochs
+        yield num_rates, epochs
+
+
+def rates_of_round(
+    bracket: Bracket, results: Sequence[TrialResult], num_rates: int, epochs: float, guessing_loss: float
+) -> tuple[float, ...]:
+    """Return the rates of the next round: around the best guess, in half the range of the round before.
+
+    Without a guess, because no rate has learned anything yet, the range is the bracket's, or lies below those that
+    diverged.
+    """
+    if not results:
+        return log_spaced(bracket.low, bracket.high, num_rates)
+    longest = max(result.trial.epochs for result in results)
+    lrs = [result.trial.lr for result in results if result.trial.epochs == longest]
+    guess = choose(results, epochs, guessing_loss)
+    if guess is None:
+        diverged = [result.trial.lr for result in results if result.val_loss is None]
+        high = min([*diverged, bracket.high])
+        return log_spaced(min(bracket.low, high / 100), high, num_rates)
+    half_width = (max(lrs) / min(lrs)) ** 0.25
+    return log_spaced(guess.lr / half_width, guess.lr * half_width, num_rates)
+
+
+def _whole(epochs: float) -> float:
+    """Return the next eighth, quarter or half of an epoch, or whole epochs."""
+    return float(math.ceil(epochs)) if epochs > 1 else next(part for part in (0.125, 0.25, 0.5, 1.0) if part >= epochs)

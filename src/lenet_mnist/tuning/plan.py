@@ -1,0 +1,197 @@
+"""What a sweep will train, decided before it starts: from what was asked for, and from how fast this machine is."""
+
+import math
+import re
+from dataclasses import dataclass
+
+from lenet_mnist.config import Activation
+from lenet_mnist.config_file import parse_seeds
+from lenet_mnist.errors import ConfigError
+
+DEFAULT_NUM_RATES = 8
+DEFAULT_SEEDS = (0, 1)
+DEFAULT_EPOCHS = 0.5
+MIN_UPDATES = 100  # a schedule shorter than this says little
+_PARTS = (0.125, 0.25, 0.5)  # of an epoch; above, whole epochs
+_SLOW_STARTER = 4  # times as many epochs for a network that a range test did not see learn
+_EVALUATION_COST = 0.3  # of training on as many images: forward only
+_UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
+_MAX_RATES = 1000
+_MAX_RATE = 1e6
+_MAX_EPOCHS = 100_000
+_CLOSEST = 1.01  # times as high: rates that lie closer are one
+
+
+@dataclass(frozen=True)
+class SweepRequest:
+    """What was asked for; None is to be decided here. `lrs` are rates to compare instead of a bracketed region."""
+
+    activations: tuple[Activation, ...] | None = None
+    lrs: tuple[float, ...] | None = None
+    min_lr: float | None = None
+    max_lr: float | None = None
+    num_rates: int | None = None
+    seeds: tuple[int, ...] | None = None
+    epochs: float | None = None
+    budget_seconds: float | None = None
+
+
+@dataclass(frozen=True)
+class Task:
+    """What there is to train: so many rates for an activation, which a range test did or did not see learn."""
+
+    activation: Activation
+    num_rates: int
+    is_slow_starter: bool
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The seeds of each rate, the epochs of each training by activation, and about how long all take together."""
+
+    seeds: tuple[int, ...]
+    epochs: dict[Activation, float]
+    num_trials: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Circumstances:
+    """What the plan depends on beside the request: sizes, and seconds an image as the range tests measured them.
+
+    `start_seconds` pass before worker processes begin, 0 if there are none.
+    """
+
+    num_train: int
+    num_val: int
+    batch_size: int
+    max_epochs: int
+    seconds_an_image: float
+    start_seconds: float
+
+    def seconds_of(self, epochs: float) -> float:
+        """Return the seconds of one training, its evaluations included."""
+        evaluated = _EVALUATION_COST * self.num_val * max(1.0, epochs)
+        return (epochs * self.num_train + evaluated) * self.seconds_an_image
+
+
+def make_plan(request: SweepRequest, tasks: list[Task], here: Circumstances, seconds_left: float | None) -> Plan:
+    """Decide seeds and epochs. `seconds_left` is what remains of the budget, if there is one.
+
+    A budget buys the longest schedules over all seeds that fit, else over one seed. Raises: ConfigError if the budget
+    is too small, saying what would fit.
+    """
+
+    def planned(seeds: tuple[int, ...], epochs: float) -> Plan:
+        slow = 1 if request.epochs is not None else _SLOW_STARTER
+        of_task = {
+            task.activation: float(min(epochs * (slow if task.is_slow_starter else 1), max(here.max_epochs, epochs)))
+            for task in tasks
+        }
+        seconds = sum(task.num_rates * len(seeds) * here.seconds_of(of_task[task.activation]) for task in tasks)
+        num_trials = sum(task.num_rates for task in tasks) * len(seeds)
+        return Plan(seeds, of_task, num_trials, here.start_seconds + seconds)
+
+    shortest = float(min(_rounded_up(MIN_UPDATES * here.batch_size / here.num_train), here.max_epochs))
+    if request.epochs is not None:
+        choices = [request.epochs]
+    elif seconds_left is None:
+        choices = [min(max(DEFAULT_EPOCHS, shortest), float(here.max_epochs))]
+    else:
+        choices = [each for each in (*_PARTS, *map(float, range(1, here.max_epochs + 1))) if each >= shortest][::-1]
+    seeds_choices = [request.seeds] if request.seeds else [DEFAULT_SEEDS, DEFAULT_SEEDS[:1]]
+    for seeds in seeds_choices:
+        for epochs in choices:
+            plan = planned(seeds, epochs)
+            if seconds_left is None or plan.seconds <= seconds_left:
+                return plan
+    least = planned(seeds_choices[-1], choices[-1])
+    assert seconds_left is not None
+    raise ConfigError(
+        f"--budget: {least.num_trials} trainings of {choices[-1]:g} epochs take about {least.seconds:.0f} s, but "
+        f"{max(seconds_left, 0):.0f} s of it are left: {_what_fits(request, least, here, seconds_left)}"
+    )
+
+
+def _what_fits(request: SweepRequest, least: Plan, here: Circumstances, seconds_left: float) -> str:
+    """Say what to ask for instead."""
+    budget = math.ceil((request.budget_seconds or 0) + least.seconds - seconds_left + 1)
+    num_rates = (request.num_rates or DEFAULT_NUM_RATES) if request.lrs is None else 0
+    share = (seconds_left - here.start_seconds) / (least.seconds - here.start_seconds)
+    fewer = math.floor(num_rates * share)
+    or_fewer = f", or --num {fewer}" if fewer >= 2 else ""
+    return f"--budget {budget}s would do{or_fewer}, or fewer images with --limit-train"
+
+
+def _rounded_up(epochs: float) -> float:
+    """Return the next horizon that is not shorter: an eighth, a quarter, a half, or whole epochs."""
+    return next((part for part in _PARTS if part >= epochs), float(math.ceil(epochs)))
+
+
+def sweep_request(
+    activations: str | None,
+    budget: str | None,
+    lrs: str | None,
+    min_lr: float | None,
+    max_lr: float | None,
+    num: int | None,
+    seeds: str | None,
+    epochs: float | None,
+) -> SweepRequest:
+    """Return what the options of `lenet lr-sweep` ask for. Raises: ConfigError naming the option at fault."""
+    if lrs is not None and (min_lr, max_lr, num) != (None, None, None):
+        raise ConfigError("--lrs names the rates: it goes with none of --min-lr, --max-lr and --num")
+    for option, lr in (("--min-lr", min_lr), ("--max-lr", max_lr)):
+        if lr is not None:
+            _require_rate(option, lr)
+    if min_lr is not None and max_lr is not None and min_lr * _CLOSEST > max_lr:
+        raise ConfigError(f"--min-lr {min_lr:g} must be below --max-lr {max_lr:g}, by a hundredth at least")
+    if num is not None and not 2 <= num <= _MAX_RATES:
+        raise ConfigError(f"--num {num}: from 2 to {_MAX_RATES} rates can be compared; `lenet train --lr` takes one")
+    if epochs is not None and not (0 < epochs < 1 or (1 <= epochs <= _MAX_EPOCHS and epochs.is_integer())):
+        raise ConfigError(f"--epochs {epochs:g}: expected a part of an epoch, as 0.25, or whole epochs, as 2")
+    return SweepRequest(
+        activations=None if activations is None else _parse_activations(activations),
+        lrs=None if lrs is None else _parse_rates(lrs),
+        min_lr=min_lr,
+        max_lr=max_lr,
+        num_rates=num,
+        seeds=None if seeds is None else tuple(parse_seeds(seeds)),
+        epochs=epochs,
+        budget_seconds=None if budget is None else _parse_budget(budget),
+    )
+
+
+def _parse_rates(text: str) -> tuple[float, ...]:
+    """Return the rates in "0.01,0.1", in rising order."""
+    try:
+        lrs = sorted({float(part) for part in text.split(",")})
+    except ValueError:
+        raise ConfigError(f"--lrs {text}: expected numbers with commas between them, as in 0.01,0.1") from None
+    for lr in lrs:
+        _require_rate("--lrs", lr)
+    if len(lrs) < 2:
+        raise ConfigError(f"--lrs {text}: two different rates at least can be compared; `lenet train --lr` takes one")
+    return tuple(lrs)
+
+
+def _require_rate(option: str, lr: float) -> None:
+    if not (math.isfinite(lr) and 0 < lr <= _MAX_RATE):
+        raise ConfigError(f"{option} {lr:g}: a learning rate is a number above 0 and at most {_MAX_RATE:,.0f}")
+
+
+def _parse_budget(text: str) -> float:
+    """Return the seconds in "60s", "2m" or "60"."""
+    match = re.fullmatch(r"\s*(\d{1,9}(?:\.\d{1,9})?)\s*(s|m|min|h|)\s*", text)
+    if match is None or float(match[1]) == 0:
+        raise ConfigError(f"--budget {text}: expected a time above 0, as in 60s or 2m")
+    return float(match[1]) * _UNITS[match[2]]
+
+
+def _parse_activations(text: str) -> tuple[Activation, ...]:
+    """Return the activations in "sigmoid,relu"."""
+    try:
+        return tuple(dict.fromkeys(Activation(part.strip()) for part in text.split(",")))
+    except ValueError:
+        known = ", ".join(Activation)
+        raise ConfigError(f"--activation {text}: expected one of {known}, or several, as in sigmoid,relu") from None

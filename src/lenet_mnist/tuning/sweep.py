@@ -1,0 +1,153 @@
+"""The sweep: log-spaced rates, each really trained over several seeds, ranked by validation loss.
+
+Which trials there are, and what their results say. Values only; `lr_sweep.py` puts them on disk.
+
+Source: lecture points 9, 12 and 13.
+"""
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from statistics import mean
+
+import numpy as np
+
+from lenet_mnist.config import Activation
+from lenet_mnist.tuning.choice import GUESSING
+from lenet_mnist.tuning.noise import Noise, log_of, noise_of
+from lenet_mnist.tuning.plan import SweepRequest
+from lenet_mnist.tuning.trial import Trial, TrialResult
+
+_NEAR = 2.0  # times the best loss: the noise is estimated from rates that are not worse than this
+
+
+def log_spaced(low: float, high: float, num: int) -> tuple[float, ...]:
+    """Return `num` rates from `low` to `high`, to six digits, each the same factor above the one before."""
+    return tuple(float(f"{lr:.6g}") for lr in np.geomspace(low, high, num))
+
+
+def trials_of(activation: Activation, lrs: Iterable[float], seeds: Iterable[int], epochs: float) -> list[Trial]:
+    """Return all trials, seed after seed: whoever has to stop early has every rate once."""
+    lrs = tuple(lrs)
+    return [Trial(activation, lr, seed, epochs) for seed in seeds for lr in lrs]
+
+
+@dataclass(frozen=True)
+class RateSummary:
+    """What the trials at one rate gave. `mean_loss` is over seeds, and None if one of them diverged.
+
+    `low` and `high` are the extremes of the seeds that did not.
+    """
+
+    lr: float
+    num_trials: int
+    num_diverged: int
+    mean_loss: float | None
+    low: float | None
+    high: float | None
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """What a sweep says of one activation.
+
+    `best` is the rate of the lowest mean validation loss, None if at every rate some seed diverged. `equals` are the
+    rates that cannot be told from it, itself included. `noise` is the deviation of a trial's log loss that neither rate
+    nor seed explains: a fraction of the loss.
+    """
+
+    activation: Activation
+    epochs: float
+    rates: tuple[RateSummary, ...]
+    best: RateSummary | None
+    equals: tuple[float, ...]
+    noise: float
+    has_learned: bool
+
+    @property
+    def is_at_lower_edge(self) -> bool:
+        """Whether a smaller rate might be better."""
+        return self.best is not None and len(self.rates) > 1 and self.best.lr == self.rates[0].lr
+
+    @property
+    def is_at_upper_edge(self) -> bool:
+        """Whether a larger rate might be better."""
+        return self.best is not None and len(self.rates) > 1 and self.best.lr == self.rates[-1].lr
+
+
+def rank(results: Sequence[TrialResult], guessing_loss: float) -> Ranking:
+    """Rank the rates of one activation and horizon by mean validation loss over the seeds.
+
+    Seeds share initial weights and batches across rates, so that rates are compared seed by seed: what a seed adds to
+    all of them is taken out before the noise is estimated. Raises: ValueError without results.
+    """
+    (activation,) = {result.trial.activation for result in results}
+    (epochs,) = {result.trial.epochs for result in results}
+    rates = tuple(
+        _summary(lr, [result for result in results if result.trial.lr == lr])
+        for lr in sorted({result.trial.lr for result in results})
+    )
+    best = min((rate for rate in rates if rate.mean_loss is not None), key=_mean_loss, default=None)
+    if best is None:
+        return Ranking(activation, epochs, rates, None, (), 0.0, has_learned=False)
+    near = [rate for rate in rates if rate.high is not None and rate.high <= _NEAR * _mean_loss(best)]
+    losses = {(r.trial.lr, r.trial.seed): r.val_loss for r in results if r.val_loss is not None}
+    noise = noise_of(losses, [rate.lr for rate in near if rate.num_diverged == 0])
+    return Ranking(
+        activation=activation,
+        epochs=epochs,
+        rates=rates,
+        best=best,
+        equals=_equals(best, rates, noise),
+        noise=noise.deviation,
+        has_learned=_mean_loss(best) < GUESSING * guessing_loss,
+    )
+
+
+def _mean_loss(rate: RateSummary) -> float:
+    return math.inf if rate.mean_loss is None else rate.mean_loss
+
+
+def _summary(lr: float, results: Sequence[TrialResult]) -> RateSummary:
+    losses = [result.val_loss for result in results if result.val_loss is not None]
+    num_diverged = len(results) - len(losses)
+    return RateSummary(
+        lr=lr,
+        num_trials=len(results),
+        num_diverged=num_diverged,
+        mean_loss=mean(losses) if num_diverged == 0 else None,
+        low=min(losses, default=None),
+        high=max(losses, default=None),
+    )
+
+
+def _equals(best: RateSummary, rates: Sequence[RateSummary], noise: Noise) -> tuple[float, ...]:
+    """Return the rates whose mean is not surely above the best one's: t standard errors of a difference of means."""
+    limit = log_of(_mean_loss(best)) + noise.t95 * noise.deviation * math.sqrt(2 / best.num_trials)
+    return tuple(rate.lr for rate in rates if rate.mean_loss is not None and log_of(rate.mean_loss) <= limit)
+
+
+@dataclass(frozen=True)
+class Extension:
+    """Trials that a sweep lacks, and why."""
+
+    reason: str
+    trials: tuple[Trial, ...]
+
+
+def extension_of(ranking: Ranking, request: SweepRequest, seeds: Sequence[int]) -> Extension | None:
+    """Return two more rates where the best one lies at an edge, as far as the request leaves that edge open."""
+    lrs = [rate.lr for rate in ranking.rates]
+    if not ranking.has_learned or len(lrs) < 2 or request.lrs is not None:
+        return None
+    factor = (lrs[-1] / lrs[0]) ** (1 / (len(lrs) - 1))
+    if ranking.is_at_upper_edge and request.max_lr is None:
+        more, edge = log_spaced(lrs[-1] * factor, lrs[-1] * factor**2, 2), lrs[-1]
+    elif ranking.is_at_lower_edge and request.min_lr is None:
+        more, edge = log_spaced(lrs[0] / factor**2, lrs[0] / factor, 2), lrs[0]
+    else:
+        return None
+    reason = (
+        f"{ranking.activation}: {edge:.2g}, at the edge, is the best so far: on with {more[0]:.2g} and {more[1]:.2g}"
+    )
+    return Extension(reason, tuple(trials_of(ranking.activation, more, seeds, ranking.epochs)))

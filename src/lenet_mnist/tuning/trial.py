@@ -1,0 +1,117 @@
+"""One little training at one learning rate: a complete schedule, from its warm-up down to zero, never one cut short.
+
+Constant rates stopped early favour rates that are too small; a short schedule that anneals ranks rates as a long one
+does, apart from a shift that `tuning/horizon.py` knows.
+
+Source: lecture points 12 and 13.
+"""
+
+import time
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+
+from lenet_mnist.config import Activation, Config, Schedule
+from lenet_mnist.data.sets import TrainSet, TrainVal
+from lenet_mnist.model.engines import NetworkFunction
+from lenet_mnist.randomness import Purpose, random_order
+from lenet_mnist.training.early_stopping import label_entropy
+from lenet_mnist.training.loop import EpochRow, StepRow, StopReason, start_training, train
+
+_ANNEALED = (Schedule.LINEAR, Schedule.COSINE, Schedule.ONE_CYCLE)
+
+
+@dataclass(frozen=True, eq=False)
+class Workbench:
+    """What every training of a search shares."""
+
+    config: Config
+    data: TrainVal
+    device: torch.device
+    engine: NetworkFunction
+
+    @property
+    def guessing_loss(self) -> float:
+        """The validation loss of a network that does not look, in nats."""
+        return label_entropy(torch.bincount(self.data.val.labels, minlength=self.data.num_classes).tolist())
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A training to be made. `epochs` below 1 is one pass over that share of the training images."""
+
+    activation: Activation
+    lr: float
+    seed: int
+    epochs: float
+
+
+@dataclass(frozen=True)
+class TrialResult:
+    """How it ended. `val_loss` is that after the last update, in nats, and None where training diverged.
+
+    `steps` are those that a run would record; `seconds` the whole training's.
+    """
+
+    trial: Trial
+    val_loss: float | None
+    val_accuracy: float | None
+    history: tuple[EpochRow, ...]
+    steps: tuple[StepRow, ...]
+    seconds: float
+
+
+def with_rate(config: Config, activation: Activation, lr: float) -> Config:
+    """Return `config` with that activation and rate, and with a schedule that ends near zero: as rates are compared."""
+    schedule = config.training.schedule if config.training.schedule in _ANNEALED else Schedule.LINEAR
+    training = config.training.model_copy(update={"learning_rate": lr, "schedule": schedule})
+    model = config.model.model_copy(update={"activation": activation})
+    return config.model_copy(update={"model": model, "training": training})
+
+
+def config_of(config: Config, trial: Trial) -> Config:
+    """Return the configuration of a trial: all of `config` but what makes the trial short, complete and its own."""
+    tried = with_rate(config, trial.activation, trial.lr)
+    changes = {"max_epochs": max(1, round(trial.epochs)), "patience": None}
+    return tried.model_copy(update={"seed": trial.seed, "training": tried.training.model_copy(update=changes)})
+
+
+def train_trial(bench: Workbench, trial: Trial) -> TrialResult:
+    """Train, from the seed's own initial weights and on its own order of images whatever the rate."""
+    started = time.perf_counter()
+    config = config_of(bench.config, trial)
+    data = first_images(bench.data, round(min(trial.epochs, 1) * len(bench.data.train)), trial.seed)
+    state = start_training(config, data, bench.device, bench.engine)
+    history: list[EpochRow] = []
+    steps: list[StepRow] = []
+
+    def on_step(row: StepRow) -> bool:
+        if row.is_recorded:
+            steps.append(row)
+        return False
+
+    result = train(config, data, state, on_step, history.append)
+    last = history[-1] if result.stop_reason is StopReason.MAX_EPOCHS else None
+    return TrialResult(
+        trial=trial,
+        val_loss=last.val_loss if last else None,
+        val_accuracy=last.val_accuracy if last else None,
+        history=tuple(history),
+        steps=tuple(steps),
+        seconds=time.perf_counter() - started,
+    )
+
+
+def first_images(data: TrainVal, num_images: int, seed: int) -> TrainVal:
+    """Return `data` with the first `num_images` of its training images in an order that `seed` draws.
+
+    A smaller part is contained in every larger one of the same seed.
+    """
+    train_set = data.train
+    if num_images >= len(train_set):
+        return data
+    order = random_order(seed, Purpose.TRIAL, len(train_set))
+    chosen = torch.from_numpy(np.sort(order[: max(num_images, 1)]))
+    part = TrainSet(train_set.images[chosen], train_set.labels[chosen], train_set.indices[chosen])
+    return replace(data, train=part)

@@ -1,0 +1,143 @@
+"""Independent trainings side by side: worker processes of one share of the threads each.
+
+Two trainings of one thread each finish before two of two threads one after the other, because much of a step does not
+divide (scripts/benchmark_choices.py workers). A worker trains as a process of its own would with as many threads, bit
+for bit.
+"""
+
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+
+from lenet_mnist.config import Config, Engine
+from lenet_mnist.data.fetch import Silence
+from lenet_mnist.data.mnist import DataAccess, load_train_val
+from lenet_mnist.devices import set_threads
+from lenet_mnist.errors import InstallationError
+from lenet_mnist.model.engines import resolve_engine
+from lenet_mnist.tuning.trial import Workbench
+
+_WORTH_WORKERS = 400_000  # images: fewer are trained on before a worker process has started
+_Item = TypeVar("_Item")
+_Result = TypeVar("_Result")
+
+
+@dataclass(frozen=True)
+class Staff:
+    """How the threads of this machine are shared out: so many workers, each with so many threads."""
+
+    num_workers: int
+    threads: int
+
+    @classmethod
+    def of(cls, threads: int, num_items: int, num_images: float, device: torch.device) -> "Staff":
+        """Return one worker a thread, but no more than there are items; one on a GPU, and where there is little to do.
+
+        `num_images` are those of all items and epochs together.
+        """
+        is_worth_it = device.type == "cpu" and num_images >= _WORTH_WORKERS
+        num_workers = max(1, min(threads, num_items)) if is_worth_it else 1
+        return cls(num_workers, max(1, threads // num_workers))
+
+
+class Crew:
+    """Makes trainings: in this process if there is one worker, else in several.
+
+    Use it as a context manager: at its end, an exception's too, no worker is left.
+    """
+
+    def __init__(self, bench: Workbench, engine: Engine, data_dir: Path, staff: Staff) -> None:
+        self._bench = bench
+        self._executor: ProcessPoolExecutor | None = None
+        self._others = set(multiprocessing.active_children())
+        set_threads(staff.threads)
+        if staff.num_workers > 1:
+            self._executor = ProcessPoolExecutor(
+                max_workers=staff.num_workers,
+                mp_context=multiprocessing.get_context("spawn"),
+                initializer=_begin,
+                initargs=(bench.config, engine, data_dir, staff.threads),
+            )
+
+    def __enter__(self) -> "Crew":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._executor is not None:
+            with _no_signals():
+                workers = set(multiprocessing.active_children()) - self._others
+                self._executor.shutdown(wait=False, cancel_futures=True)
+                for process in workers:
+                    process.kill()  # what a worker has not finished is done again by whoever goes on
+                    process.join()
+
+    def run(self, task: Callable[[Workbench, _Item], _Result], items: Sequence[_Item]) -> Iterator[_Result]:
+        """Yield task(workbench, item) for each item, as they are finished.
+
+        Raises: InstallationError if a worker dies.
+        """
+        if self._executor is None:
+            yield from (task(self._bench, item) for item in items)
+            return
+        try:
+            with _no_signals():
+                submitted = [self._executor.submit(_perform, task, item) for item in items]
+            for done in as_completed(submitted):
+                yield done.result()
+        except BrokenProcessPool:
+            raise InstallationError(
+                "a worker process has died, perhaps for lack of memory; with --threads 1 there are no workers"
+            ) from None
+
+
+@contextmanager
+def _no_signals() -> Iterator[None]:
+    """Hold back Ctrl-C and termination for a moment. Processes that are started meanwhile never see a Ctrl-C.
+
+    (A terminal sends it to all of its processes; that the workers end is for the parent to decide.)
+    """
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+_bench: Workbench | None = None
+
+
+def _begin(config: Config, engine: Engine, data_dir: Path, threads: int) -> None:
+    """Prepare a worker process: load what its trainings share, and end when the parent does."""
+    global _bench
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
+    threading.Thread(target=_end_with_the_parent, daemon=True).start()
+    set_threads(threads)
+    cpu = torch.device("cpu")
+    data = load_train_val(config.data, DataAccess(data_dir, offline=True, listener=Silence()))
+    _bench = Workbench(config, data, cpu, resolve_engine(engine, cpu, data.train.image_size).network)
+
+
+def _end_with_the_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
+
+
+def _perform(task: Callable[[Workbench, Any], Any], item: Any) -> Any:
+    assert _bench is not None
+    return task(_bench, item)

@@ -1,0 +1,46 @@
+"""The journal: what is in it is whole, whatever happened."""
+
+from pathlib import Path
+
+import pytest
+
+from lenet_mnist.errors import DataError, StorageError
+from lenet_mnist.journal import Journal
+
+
+def test_documents_come_back_in_their_order(tmp_path: Path) -> None:
+    path = tmp_path / "journal.jsonl"
+    journal = Journal(path)
+    for document in ({"a": 1}, [1, 2], "text with\nline ends"):
+        journal.add(document)
+    assert Journal(path).documents == journal.documents == [{"a": 1}, [1, 2], "text with\nline ends"]
+
+
+def test_a_line_without_its_end_is_cut_off_at_every_byte(tmp_path: Path) -> None:
+    path = tmp_path / "journal.jsonl"
+    whole = b'{"a": 1}\n{"b": 22}\n'
+    for length in range(len(whole) + 1):
+        path.write_bytes(whole[:length])
+        journal = Journal(path)
+        assert len(journal.documents) == whole[:length].count(b"\n")
+        journal.add({"c": 3})
+        assert Journal(path).documents == [*journal.documents[:-1], {"c": 3}]
+
+
+def test_a_damaged_line_in_the_middle_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "journal.jsonl"
+    path.write_text('{"a": 1}\n{"a": \n{"b": 2}\n')
+    with pytest.raises(DataError, match=r"journal\.jsonl: line 2: not JSON"):
+        Journal(path)
+
+
+def test_what_is_not_finite_never_gets_in(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "journal.jsonl")
+    with pytest.raises(ValueError, match="JSON compliant"):
+        journal.add({"loss": float("nan")})
+    assert Journal(tmp_path / "journal.jsonl").documents == []
+
+
+def test_a_journal_that_cannot_be_written_is_said(tmp_path: Path) -> None:
+    with pytest.raises(StorageError, match="cannot append"):
+        Journal(tmp_path / "nowhere" / "journal.jsonl").add(1)

@@ -1,0 +1,250 @@
+"""`lenet lr-sweep`, from the options to the files, interrupted and gone on with."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lenet_mnist.config import Activation, Config
+from lenet_mnist.config_file import load_config, resolve
+from lenet_mnist.data.mnist import DataAccess
+from lenet_mnist.errors import ConfigError, InterruptedBySignal, StorageError
+from lenet_mnist.lr_sweep import SweptRun, new_sweep, resumed_sweep
+from lenet_mnist.runs import RunDirectory
+from lenet_mnist.storage import exclusive_lock
+from lenet_mnist.sweep_journal import SweepJournal
+from lenet_mnist.tables import read_csv
+from lenet_mnist.tuning.plan import SweepRequest
+from lenet_mnist.tuning.trial import TrialResult
+
+SMALL: dict[str, Any] = {
+    "data": {"limit_train": 1000, "val_size": 500},
+    "training": {"max_epochs": 2, "batch_size": 50, "threads": 1, "engine": "torch"},
+}
+CONFIG = Config.model_validate(SMALL)
+REQUEST = SweepRequest(lrs=(0.01, 0.05, 1e6), seeds=(0, 1), epochs=1.0)
+NOTHING = SweepRequest()
+OPTIONS = (
+    *("--limit-train", "1000", "--batch-size", "50", "--threads", "1", "--engine", "torch"),
+    *("--set", "data.val_size=500", "--set", "training.max_epochs=2"),
+)
+
+
+class Watcher:
+    """Counts the trainings of a sweep, and interrupts it after some."""
+
+    def __init__(self, stop_after: int | None = None) -> None:
+        self.notes: list[str] = []
+        self.results: list[TrialResult] = []
+        self._stop_after = stop_after
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+
+    def begin(self, num_trials: int) -> None:
+        pass
+
+    def add_trial(self, result: TrialResult) -> None:
+        self.results.append(result)
+        if len(self.results) == self._stop_after:
+            raise InterruptedBySignal("interrupted", signal.SIGINT)
+
+    def end(self) -> None:
+        pass
+
+
+def only_run(runs_dir: Path) -> RunDirectory:
+    (path,) = runs_dir.iterdir()
+    return RunDirectory(path)
+
+
+def rows_of(swept: SweptRun) -> tuple[list[dict[str, str]], list[dict[str, str]]]:
+    return read_csv(swept.directory.path / "sweep.csv"), read_csv(swept.directory.path / "range_test.csv")
+
+
+@pytest.fixture(scope="module")
+def swept(tmp_path_factory: pytest.TempPathFactory, access: DataAccess) -> SweptRun:
+    return new_sweep(CONFIG, REQUEST, tmp_path_factory.mktemp("runs"), access, Watcher())
+
+
+def test_every_rate_seed_and_epoch_has_a_row(swept: SweptRun) -> None:
+    rows, ranges = rows_of(swept)
+    assert [(float(r["lr"]), int(r["seed"]), int(r["epoch"])) for r in rows] == [
+        (lr, seed, 1) for lr in (0.01, 0.05, 1e6) for seed in (0, 1)
+    ]
+    assert [row["diverged"] for row in rows] == ["0", "0", "0", "0", "1", "1"]
+    assert {row["seed"] for row in ranges} == {"0", "1", "2"}
+
+
+def test_a_rate_that_diverges_is_a_result(swept: SweptRun) -> None:
+    ranking = swept.answers[Activation.RELU].ranking
+    assert ranking is not None
+    assert ranking.best is not None
+    assert ranking.best.lr == 0.05
+    assert ranking.rates[-1].num_diverged == 2
+
+
+def test_the_best_configuration_is_ready_to_train_with(swept: SweptRun) -> None:
+    best = load_config(swept.directory.path / "best.yaml").config
+    choice = swept.answers[Activation.RELU].choice
+    assert choice is not None
+    assert best.training.peak_learning_rate == pytest.approx(choice.lr, rel=0.01)
+    assert best.data == CONFIG.data
+    assert best.training.max_epochs == 2
+
+
+def test_the_manifest_says_what_kind_of_run_it_is(swept: SweptRun) -> None:
+    manifest = swept.directory.read_manifest()
+    assert (manifest.kind, manifest.status) == ("sweep", "finished")
+    assert manifest.tuning is not None
+    assert "-lr-sweep-" in swept.directory.id
+
+
+@pytest.mark.parametrize("after", [1, 4])
+def test_an_interrupted_sweep_goes_on_to_the_same_answer(
+    swept: SweptRun, tmp_path: Path, access: DataAccess, after: int
+) -> None:
+    with pytest.raises(InterruptedBySignal, match=rf"{after} trainings are kept.*--resume"):
+        new_sweep(CONFIG, REQUEST, tmp_path, access, Watcher(stop_after=after))
+    run = only_run(tmp_path)
+    assert run.read_manifest().status == "interrupted"
+    watcher = Watcher()
+    again = resumed_sweep(run, resolve([]), NOTHING, access, watcher)
+    assert len(watcher.results) == 6 - after
+    assert rows_of(again) == rows_of(swept)
+    assert again.answers[Activation.RELU].ranking == swept.answers[Activation.RELU].ranking
+    assert again.answers[Activation.RELU].choice == swept.answers[Activation.RELU].choice
+    assert run.read_manifest().status == "finished"
+
+
+def test_a_finished_sweep_is_not_trained_again(swept: SweptRun, access: DataAccess) -> None:
+    watcher = Watcher()
+    resumed_sweep(swept.directory, resolve([]), NOTHING, access, watcher)
+    assert watcher.results == []
+
+
+def test_a_sweep_of_another_configuration_is_refused_with_the_keys(swept: SweptRun, access: DataAccess) -> None:
+    other = load_config(None, ["training.batch_size=64", "training.max_epochs=2"])
+    with pytest.raises(ConfigError, match=r"training\.batch_size is 50 there, 64 now$"):
+        resumed_sweep(swept.directory, other, NOTHING, access, Watcher())
+    for another, complaint in (
+        (SweepRequest(seeds=(5,)), "seeds is 0,1 there, 5 now"),
+        (SweepRequest((Activation.TANH,)), "activations is relu there, tanh now"),
+    ):
+        with pytest.raises(ConfigError, match=complaint):
+            resumed_sweep(swept.directory, resolve([]), another, access, Watcher())
+
+
+def test_two_sweeps_in_one_directory_exclude_each_other(swept: SweptRun, access: DataAccess) -> None:
+    with exclusive_lock(swept.directory.path), pytest.raises(StorageError, match="another process is at work"):
+        resumed_sweep(swept.directory, resolve([]), NOTHING, access, Watcher())
+
+
+def test_a_training_is_no_sweep(run: RunDirectory, access: DataAccess) -> None:
+    with pytest.raises(ConfigError, match="is no sweep"):
+        resumed_sweep(run, resolve([]), NOTHING, access, Watcher())
+
+
+def test_the_command_writes_what_it_says(lenet: Callable[..., Any], tmp_path: Path) -> None:
+    answer = lenet("lr-sweep", *OPTIONS, "--activation", "tanh,relu", "--lrs", "0.02,0.1", "--seeds", "0")
+    assert answer.code == 0, answer.err
+    run = only_run(tmp_path / "runs")
+    for name in ("sweep.csv", "range_test.csv", "best-tanh.yaml", "best-relu.yaml", "plots/sweep.png"):
+        assert (run.path / name).is_file(), name
+    assert f"lenet train --config runs/{run.id}/best-tanh.yaml" in answer.out
+    assert "plan: tanh: 2 rates x 1 seed" in answer.err
+    trained = lenet("train", "--config", run.path / "best-relu.yaml", "--epochs", "1")
+    assert trained.code == 0, trained.err
+    listed = lenet("runs", "--json")
+    assert {row["kind"] for row in json.loads(listed.out)["runs"]} == {"train", "sweep"}
+
+
+def test_json_holds_the_answer(lenet: Callable[..., Any]) -> None:
+    answer = lenet("lr-sweep", *OPTIONS, "--lrs", "0.02,0.1", "--json")
+    document = json.loads(answer.out)
+    assert document["status"] == "finished"
+    assert document["activations"]["relu"]["ranking"]["best"]["lr"] in (0.02, 0.1)
+
+
+def test_where_every_rate_diverges_the_exit_code_says_so(lenet: Callable[..., Any], tmp_path: Path) -> None:
+    answer = lenet("lr-sweep", *OPTIONS, "--lrs", "1e5,1e6", "--seeds", "0")
+    assert answer.code == 4
+    assert "no rate without a divergence" in answer.err
+    assert not (only_run(tmp_path / "runs").path / "best.yaml").exists()
+
+
+def test_a_budget_that_is_too_small_says_what_would_fit(lenet: Callable[..., Any]) -> None:
+    answer = lenet("lr-sweep", *OPTIONS, "--budget", "0.001s")
+    assert answer.code == 2
+    assert "would do" in answer.err
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        (("--min-lr", "1", "--max-lr", "0.1"), "must be below"),
+        (("--lrs", "0.1"), "two different rates"),
+        (("--lrs", "0,1"), "--lrs 0"),
+        (("--resume", "nowhere"), "no such run"),
+        (("--resume", "latest"), "lenet lr-sweep"),
+        (("--optimizer", "sdg"), "--optimizer"),
+    ],
+)
+def test_what_cannot_be_is_refused_in_one_line(
+    lenet: Callable[..., Any], options: tuple[str, ...], complaint: str
+) -> None:
+    answer = lenet("lr-sweep", *options)
+    assert answer.code == 2
+    assert complaint in answer.err
+    assert answer.err.count("\n") == 1
+
+
+def test_a_sweep_cannot_be_evaluated(lenet: Callable[..., Any], swept: SweptRun) -> None:
+    answer = lenet("evaluate", swept.directory.path)
+    assert answer.code == 2
+    assert "not a training" in answer.err
+
+
+def test_ctrl_c_keeps_what_is_finished(mnist_dir: Path, tmp_path: Path) -> None:
+    """Real processes, interrupted as a terminal does it: the signal goes to all of them."""
+    options = (
+        "--limit-train",
+        "5000",
+        "--threads",
+        "2",
+        "--engine",
+        "torch",
+        "--epochs",
+        "4",
+        "--lrs",
+        "0.01,0.02,0.04",
+    )
+    program = (
+        "from lenet_mnist.tuning import workers; workers._WORTH_WORKERS = 0; import lenet_mnist.cli as c; c.main()"
+    )
+    command = [sys.executable, "-c", program, "lr-sweep", *options, "--runs-dir", str(tmp_path)]
+    environment = os.environ | {"LENET_DATA_DIR": str(mnist_dir)}
+    with subprocess.Popen(
+        command, stderr=subprocess.PIPE, text=True, env=environment, start_new_session=True
+    ) as process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            if "val loss" in line:
+                break
+        os.killpg(process.pid, signal.SIGINT)
+        interrupted = time.monotonic()
+        rest = process.stderr.read()
+    assert process.returncode == 130, rest
+    assert time.monotonic() - interrupted < 20
+    assert "trainings are kept. To go on: lenet lr-sweep --resume" in rest
+    assert "Traceback" not in rest
+    run = only_run(tmp_path)
+    assert run.read_manifest().status == "interrupted"
+    assert 1 <= len(SweepJournal(run.journal_path).results) < 6

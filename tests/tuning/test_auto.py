@@ -1,0 +1,140 @@
+"""The search behind `learning_rate: auto`: on landscapes whose answer is known, and for real."""
+
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import replace
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lenet_mnist.config import Config
+from lenet_mnist.data.sets import TrainVal
+from lenet_mnist.errors import ConfigError
+from lenet_mnist.model.engines import torch_network
+from lenet_mnist.tuning.auto import Search, decide_rate, rounds_of
+from lenet_mnist.tuning.horizon import rate_for
+from lenet_mnist.tuning.trial import Trial, TrialResult, Workbench, train_trial
+
+CONFIG = Config.model_validate({"training": {"learning_rate": "auto", "max_epochs": 8, "batch_size": 20}})
+
+
+@pytest.fixture
+def bench(small: TrainVal) -> Workbench:
+    return Workbench(CONFIG, small, torch.device("cpu"), torch_network)
+
+
+class Landscape:
+    """Trainings whose loss is known: best at `best` for eight epochs, and at a higher rate for fewer."""
+
+    def __init__(self, best: float, cliff: float = math.inf) -> None:
+        self.best = best
+        self.cliff = cliff
+        self.trials: list[Trial] = []
+
+    def __call__(self, trials: Sequence[Trial]) -> Iterator[TrialResult]:
+        self.trials += trials
+        for trial in trials:
+            equivalent = rate_for(trial.lr, trial.epochs, 8)
+            loss = 0.1 * trial.epochs**-0.4 * math.exp(0.25 * math.log(equivalent / self.best) ** 2)
+            yield TrialResult(trial, None if trial.lr > self.cliff else loss, None, (), (), 0.0)
+
+
+@pytest.mark.parametrize("best", [0.005, 0.01, 0.03])
+def test_the_rate_of_the_whole_training_is_found(bench: Workbench, best: float) -> None:
+    decision = decide_rate(bench, Landscape(best))
+    assert decision.lr == pytest.approx(best, rel=0.02)
+    assert decision.low < best < decision.high
+
+
+def test_a_cliff_within_the_bracket_does_no_harm(bench: Workbench) -> None:
+    decision = decide_rate(bench, Landscape(0.02, cliff=0.06))
+    assert decision.lr == pytest.approx(0.02, rel=0.05)
+    assert any(tried.val_loss is None for tried in decision.tried)
+
+
+def test_all_trainings_start_from_the_seed_that_follows(bench: Workbench) -> None:
+    landscape = Landscape(0.03)
+    decide_rate(bench, landscape)
+    assert {trial.seed for trial in landscape.trials} == {CONFIG.seed}
+
+
+def test_later_rounds_are_longer_and_narrower(bench: Workbench) -> None:
+    landscape = Landscape(0.03)
+    decide_rate(bench, landscape)
+    by_epochs: dict[float, list[float]] = {}
+    for trial in landscape.trials:
+        by_epochs.setdefault(trial.epochs, []).append(math.log(trial.lr))
+    widths = [max(logs) - min(logs) for _, logs in sorted(by_epochs.items())]
+    assert len(widths) == 2
+    assert widths[1] == pytest.approx(widths[0] / 2, rel=1e-3)
+
+
+def test_what_was_tried_and_what_it_cost_is_told(bench: Workbench) -> None:
+    landscape = Landscape(0.03)
+    decision = decide_rate(bench, landscape)
+    assert [(tried.lr, tried.epochs) for tried in decision.tried] == [(t.lr, t.epochs) for t in landscape.trials]
+    assert sum(tried.epochs for tried in decision.tried) < decision.cost_epochs <= decision.budget_epochs == 16
+
+
+def test_where_no_rate_learns_the_search_says_so(bench: Workbench) -> None:
+    with pytest.raises(ConfigError, match="with none of them the network learned more than to guess"):
+        decide_rate(bench, Landscape(0.03, cliff=0.0))
+
+
+def test_after_a_round_that_diverged_the_search_looks_lower(bench: Workbench) -> None:
+    landscape = Landscape(1e-5, cliff=1e-4)
+    with suppress(ConfigError):
+        decide_rate(bench, landscape)
+    first, last = landscape.trials[0].epochs, landscape.trials[-1].epochs
+    of_first = [trial.lr for trial in landscape.trials if trial.epochs == first]
+    of_last = [trial.lr for trial in landscape.trials if trial.epochs == last]
+    assert max(of_last) <= min(of_first)
+
+
+@given(st.floats(3, 100), st.integers(1, 50), st.sampled_from([0.125, 0.5, 1.0, 3.0]))
+def test_no_search_costs_more_than_its_budget(factor: float, max_epochs: int, shortest: float) -> None:
+    budget = factor * shortest
+    rounds = list(rounds_of(budget, max_epochs, shortest))
+    assert rounds[0][1] == shortest
+    assert all(num_rates >= 3 for num_rates, _ in rounds)
+    assert sum(num_rates * epochs for num_rates, epochs in rounds) <= budget + 1e-9
+    assert [epochs for _, epochs in rounds] == sorted(epochs for _, epochs in rounds)
+
+
+def test_more_budget_buys_longer_schedules() -> None:
+    assert list(rounds_of(15.5, 8, 1.0)) == [(7, 1.0), (4, 2.0)]
+    assert [epochs for _, epochs in rounds_of(39, 8, 1.0)] == [1.0, 2.0, 4.0]
+    assert [epochs for _, epochs in rounds_of(15.5, 8, 2.0)] == [2.0]
+    assert [epochs for _, epochs in rounds_of(1000, 2, 1.0)] == [1.0]
+
+
+def test_too_small_a_budget_says_what_a_search_costs(bench: Workbench) -> None:
+    training = CONFIG.training.model_copy(update={"learning_rate_budget": 2.0})
+    small = replace(bench, config=CONFIG.model_copy(update={"training": training}))
+    with pytest.raises(ConfigError, match=r"2 epochs are too few for a search: \d\.\d at least"):
+        decide_rate(small, Landscape(0.03))
+
+
+def test_the_budget_is_two_trainings_unless_it_is_given() -> None:
+    assert Search.of(CONFIG.training, 55_000).budget == 16
+    given = Config.model_validate({"training": {"learning_rate": "auto", "learning_rate_budget": 5.0}})
+    assert Search.of(given.training, 55_000).budget == 5
+
+
+@pytest.mark.parametrize("num_images", [100, 1000, 5000, 55_000])
+@pytest.mark.parametrize("max_epochs", [1, 3, 8])
+def test_without_a_budget_of_its_own_every_training_can_be_searched_for(num_images: int, max_epochs: int) -> None:
+    training = CONFIG.training.model_copy(update={"max_epochs": max_epochs, "batch_size": 64})
+    search = Search.of(training, num_images)
+    assert search.range_cost + 3 * search.shortest <= search.budget + 1e-9
+    assert search.shortest <= max_epochs
+
+
+def test_a_real_search_finds_a_rate_that_trains(small: TrainVal) -> None:
+    training = {"learning_rate": "auto", "max_epochs": 4, "batch_size": 20}
+    bench = Workbench(Config.model_validate({"training": training}), small, torch.device("cpu"), torch_network)
+    decision = decide_rate(bench, lambda trials: [train_trial(bench, trial) for trial in trials])
+    assert 0.001 < decision.lr < 0.3

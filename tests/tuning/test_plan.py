@@ -1,0 +1,122 @@
+"""Plans that fit a budget, and what is said of requests that cannot be."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from lenet_mnist.config import Activation
+from lenet_mnist.errors import ConfigError
+from lenet_mnist.tuning.plan import Circumstances, Plan, SweepRequest, Task, make_plan, sweep_request
+
+RELU = Activation.RELU
+HERE = Circumstances(
+    num_train=55_000, num_val=0, batch_size=64, max_epochs=8, seconds_an_image=1e-4, start_seconds=5.0
+)  # 5.5 s an epoch
+TASKS = [Task(RELU, num_rates=8, is_slow_starter=False)]
+
+
+def plan(request: SweepRequest, seconds_left: float | None = None, **changes: Any) -> Plan:
+    return make_plan(request, TASKS, replace(HERE, **changes), seconds_left)
+
+
+def asked(**options: Any) -> SweepRequest:
+    names = ("activations", "budget", "lrs", "min_lr", "max_lr", "num", "seeds", "epochs")
+    return sweep_request(**{**dict.fromkeys(names), **options})
+
+
+def test_without_a_budget_half_an_epoch_over_two_seeds() -> None:
+    half = plan(asked())
+    assert (half.num_trials, half.seeds, half.epochs) == (16, (0, 1), {RELU: 0.5})
+    assert half.seconds == pytest.approx(5 + 8 * 5.5)
+
+
+def test_a_network_that_starts_slowly_gets_longer_schedules() -> None:
+    tasks = [*TASKS, Task(Activation.SIGMOID, num_rates=8, is_slow_starter=True)]
+    assert make_plan(asked(), tasks, HERE, None).epochs == {RELU: 0.5, Activation.SIGMOID: 2.0}
+    assert make_plan(asked(epochs=0.25), tasks, HERE, None).epochs == {RELU: 0.25, Activation.SIGMOID: 0.25}
+    assert make_plan(asked(), tasks, replace(HERE, max_epochs=1), None).epochs[Activation.SIGMOID] == 1.0
+
+
+def test_few_images_get_a_schedule_of_a_hundred_updates_at_least() -> None:
+    assert plan(asked(), num_train=5_000).epochs[RELU] == 2
+    assert plan(asked(), num_train=5_000, batch_size=256).epochs[RELU] == 6
+
+
+def test_no_schedule_is_longer_than_the_training() -> None:
+    assert plan(asked(), num_train=500).epochs[RELU] == 8
+
+
+def test_validation_costs_too() -> None:
+    assert plan(asked(), num_val=50_000).seconds > plan(asked(), num_val=5_000).seconds > plan(asked()).seconds
+
+
+def test_a_budget_buys_the_longest_schedule_that_fits() -> None:
+    assert plan(asked(budget="60s"), 60).epochs[RELU] == 0.5  # 49 s
+    assert plan(asked(budget="2m"), 120).epochs[RELU] == 1  # 93 s
+    assert plan(asked(budget="1h"), 3600).epochs[RELU] == 8
+    for budget in (30, 49, 60, 100, 200, 1000):
+        assert plan(asked(budget=f"{budget}s"), budget).seconds <= budget
+
+
+def test_a_small_budget_does_with_one_seed() -> None:
+    small = plan(asked(budget="12s"), 12)
+    assert small.seeds == (0,)
+    assert small.epochs[RELU] == 0.125
+
+
+def test_what_was_asked_for_is_kept() -> None:
+    kept = plan(asked(epochs=3.0, seeds="5-7"))
+    assert (kept.num_trials, kept.seeds, kept.epochs) == (24, (5, 6, 7), {RELU: 3.0})
+
+
+def test_too_small_a_budget_says_what_would_fit() -> None:
+    with pytest.raises(ConfigError, match=r"--budget: 16 trainings of 1 epochs .* --budget 94s would do, or --num 7"):
+        plan(asked(budget="89s", epochs=1.0, seeds="0,1"), 89)
+    with pytest.raises(ConfigError, match=r"--budget 12s would do, or fewer images"):
+        plan(asked(budget="5s"), 5)
+    with pytest.raises(ConfigError) as error:
+        plan(asked(budget="60s", epochs=2.0, lrs="0.1,0.2"), 60)
+    assert "--num" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        ({"min_lr": 0.1, "max_lr": 0.01}, "--min-lr 0.1 must be below --max-lr 0.01"),
+        ({"min_lr": 0.1, "max_lr": 0.1}, "must be below"),
+        ({"min_lr": 0.1, "max_lr": 0.10001}, "must be below"),
+        ({"min_lr": 0.0}, "--min-lr 0"),
+        ({"max_lr": float("nan")}, "--max-lr nan"),
+        ({"max_lr": float("inf")}, "--max-lr inf"),
+        ({"min_lr": -1.0}, "--min-lr -1"),
+        ({"lrs": "0.1"}, "two different rates"),
+        ({"lrs": "0.1,0.1"}, "two different rates"),
+        ({"lrs": "0.1,0"}, "--lrs 0"),
+        ({"lrs": "0.1,-2"}, "--lrs -2"),
+        ({"lrs": "0.1,nan"}, "--lrs nan"),
+        ({"lrs": "0.1,x"}, "commas"),
+        ({"lrs": ""}, "commas"),
+        ({"lrs": "0.1,0.2", "num": 3}, "goes with none of"),
+        ({"num": 1}, "--num 1"),
+        ({"epochs": 0.0}, "--epochs 0"),
+        ({"epochs": 2.5}, "--epochs 2.5"),
+        ({"epochs": float("nan")}, "--epochs nan"),
+        ({"seeds": "x"}, "--seeds x"),
+        ({"budget": "0s"}, "--budget 0s"),
+        ({"budget": "soon"}, "60s or 2m"),
+        ({"budget": "-5s"}, "60s or 2m"),
+        ({"activations": "relu,swish"}, "--activation relu,swish"),
+    ],
+)
+def test_what_cannot_be_is_refused_by_name(options: dict[str, Any], complaint: str) -> None:
+    with pytest.raises(ConfigError, match=complaint):
+        asked(**options)
+
+
+def test_options_are_read() -> None:
+    request = asked(activations="sigmoid, relu,sigmoid", budget="1.5m", lrs="0.1,1e-3", seeds="0-2")
+    assert request.activations == (Activation.SIGMOID, RELU)
+    assert request.budget_seconds == 90
+    assert request.lrs == (0.001, 0.1)
+    assert request.seeds == (0, 1, 2)

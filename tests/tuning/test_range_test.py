@@ -1,0 +1,64 @@
+"""Brackets: of made-up curves whose answer is known, and of real ones."""
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+
+from lenet_mnist.config import Activation, Config
+from lenet_mnist.data.sets import TrainVal
+from lenet_mnist.model.engines import torch_network
+from lenet_mnist.tuning.range_test import NUM_STEPS, RangePoint, RangeTest, find_bracket, run_range_test
+from lenet_mnist.tuning.trial import Workbench
+
+LN10 = math.log(10)
+
+
+def curve(loss: Callable[[float], float], seed: int = 0) -> list[RangePoint]:
+    points = []
+    for lr in np.geomspace(1e-5, 10, NUM_STEPS):
+        points.append(RangePoint(Activation.RELU, seed, float(lr), loss(float(lr))))
+        if points[-1].train_loss > 3 * LN10:
+            break
+    return points
+
+
+def falls_and_breaks(lr: float) -> float:
+    """Guessing up to 0.001, down to 0.3 at 0.1, above guessing from 1 on."""
+    if lr < 0.1:
+        return float(np.interp(math.log10(lr), [-5, -3, -1], [LN10, LN10, 0.3]))
+    return float(np.interp(math.log10(lr), [-1, 0, 1], [0.3, LN10, 30.0]))
+
+
+def test_the_bracket_begins_where_the_loss_falls_and_ends_where_it_rises() -> None:
+    bracket = find_bracket([curve(falls_and_breaks, seed) for seed in range(3)])
+    assert bracket.has_learned
+    assert 1e-3 < bracket.low < 3e-3
+    assert 0.1 < bracket.high < 0.4
+    assert bracket.low < bracket.steepest < 0.1
+
+
+def test_a_curve_that_never_falls_is_bracketed_from_above() -> None:
+    bracket = find_bracket([curve(lambda lr: LN10 if lr < 1 else LN10 * lr)])
+    assert not bracket.has_learned
+    assert 1 < bracket.high < 2
+    assert bracket.low < bracket.high / 100
+
+
+@pytest.mark.parametrize("activation", Activation)
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+def test_a_real_range_test_reaches_from_guessing_to_breaking(
+    small: TrainVal, activation: Activation, optimizer: str
+) -> None:
+    config = Config.model_validate({"training": {"optimizer": optimizer, "batch_size": 32}})
+    points = run_range_test(Workbench(config, small, torch.device("cpu"), torch_network), RangeTest(activation, 0))
+    assert 50 < len(points) <= NUM_STEPS
+    assert points[0].train_loss < 2.7
+    assert all(math.isfinite(point.train_loss) for point in points)
+    assert [point.lr for point in points] == sorted(point.lr for point in points)
+    bracket = find_bracket([points])
+    assert points[0].lr <= bracket.low < bracket.high <= points[-1].lr
+    if activation is Activation.RELU:
+        assert bracket.has_learned
