@@ -11,8 +11,11 @@ on seeds 0 to 2, and are scored on seeds 3 to 5. Finished trainings are kept in 
 import argparse
 import math
 import sys
+from collections import Counter
+from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
+from statistics import mean
 
 import torch
 from pydantic import TypeAdapter
@@ -23,7 +26,8 @@ from lenet_mnist.config_file import load_config
 from lenet_mnist.data.mnist import load_train_val
 from lenet_mnist.devices import set_threads
 from lenet_mnist.model.engines import resolve_engine
-from lenet_mnist.tuning.trial import Trial, TrialResult, Workbench, train_trial
+from lenet_mnist.tuning.advice import Direction, advise
+from lenet_mnist.tuning.trial import Trial, TrialResult, Workbench, curve_of, train_trial
 from lenet_mnist.tuning.workers import Crew, Staff
 
 ROOT = Path(__file__).parent.parent
@@ -33,6 +37,7 @@ RATES = {
     Optimizer.ADAM: [10 ** (k / 2) for k in range(-12, 1)],
 }
 SEEDS = range(6)
+LN10 = math.log(10)
 RESULT = TypeAdapter(TrialResult)
 
 
@@ -61,6 +66,52 @@ def train(journal: Journal) -> None:
         print(f"seed {seed}: {activation}, {optimizer}", file=sys.stderr, flush=True)
 
 
+def score(journal: Journal, seeds: Sequence[int]) -> None:
+    """Print how often the advice is right, and every case where it is not."""
+    counts: Counter[str] = Counter()
+    for activation, optimizer in product(Activation, RATES):
+        results = {
+            (lr, seed): RESULT.validate_python(value)
+            for lr, seed in product(RATES[optimizer], SEEDS)
+            if (value := journal.get([optimizer.value, activation.value, lr, seed])) is not None
+        }
+        means = {
+            lr: mean(final_loss(results[lr, seed]) for seed in SEEDS if (lr, seed) in results)
+            for lr in RATES[optimizer]
+        }
+        best = min(means, key=means.__getitem__)
+        for (lr, seed), result in results.items():
+            if seed not in seeds:
+                continue
+            advice = advise(curve_of(result, LN10))
+            if means[lr] > 3 * means[best]:
+                right = Direction.RAISE if lr < best else Direction.LOWER
+                kind = {right: "right", Direction.UNKNOWN: "ambiguous"}.get(advice.direction, "astray")
+                counts[f"wrong rate: {kind}"] += 1
+                is_told = kind == "right"
+            elif means[lr] <= 1.1 * means[best]:
+                counts[f"fine rate: {advice.direction}"] += 1
+                is_told = advice.direction is Direction.KEEP
+            else:
+                continue
+            if not is_told:
+                case = f"{activation}, {optimizer}, rate {lr:.2g}, seed {seed}"
+                print(f"  {case}: {advice.verdict}, {'; '.join(advice.evidence)}")
+    print(f"seeds {min(seeds)} to {max(seeds)}: {dict(sorted(counts.items()))}")
+    wrong = {kind: counts[f"wrong rate: {kind}"] for kind in ("right", "astray", "ambiguous")}
+    told, fine = wrong["right"] + wrong["astray"], sum(n for kind, n in counts.items() if kind.startswith("fine"))
+    print(
+        f"  wrong rates: {wrong['right'] / told:.1%} of {told} point towards the best, "
+        f"{wrong['ambiguous'] / sum(wrong.values()):.1%} of {sum(wrong.values())} ambiguous"
+    )
+    print(f"  fine rates: {counts['fine rate: keep it'] / fine:.1%} of {fine} called fine")
+
+
+def final_loss(result: TrialResult) -> float:
+    """Return the last validation loss; a training that diverged counts as one that has learned nothing."""
+    return LN10 if result.val_loss is None else result.val_loss
+
+
 def key_of(trial: Trial) -> list[float | str]:
     return [trial.activation.value, trial.lr, trial.seed]
 
@@ -73,6 +124,9 @@ def main() -> None:
     journal = Journal(arguments.journal)
     if "train" in arguments.parts:
         train(journal)
+    if "show" in arguments.parts:
+        for seeds in (range(3), range(3, 6)):
+            score(journal, seeds)
 
 
 if __name__ == "__main__":

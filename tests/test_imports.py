@@ -15,6 +15,7 @@ ROOMS = [
     "cli",
     "reporting",
     "benchmark",
+    "diagnosis",
     "lr_sweep",
     "sweep_journal",
     "experiment",

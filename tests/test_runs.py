@@ -30,6 +30,7 @@ def manifest() -> Manifest:
         threads=2,
         engine="torch",
         engine_reason="asked for",
+        guessing_loss=2.3,
     )
 
 

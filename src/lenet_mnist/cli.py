@@ -250,6 +250,17 @@ def evaluate(
 
 
 @app.command()
+def diagnose(run: RunName, runs_dir: RunsDir = DEFAULT_RUNS_DIR, as_json: AsJson = False) -> None:
+    """Say what a run's loss curve tells of its learning rate, on what evidence, and what to do next."""
+    from lenet_mnist.diagnosis import diagnose_run
+    from lenet_mnist.reporting import diagnosis_summary
+    from lenet_mnist.runs import find_run
+
+    diagnoses = diagnose_run(find_run(run, runs_dir))
+    _say(diagnosis_summary.diagnosis_json(diagnoses) if as_json else diagnosis_summary.diagnosis_text(diagnoses))
+
+
+@app.command()
 def describe(
     config: ConfigPath = None,
     assignments: Assignments = None,

@@ -28,6 +28,7 @@ from lenet_mnist.errors import ConfigError, DataError, StorageError
 from lenet_mnist.model.engines import ResolvedEngine
 from lenet_mnist.storage import make_directory, read_bounded, storage_errors, write_text
 from lenet_mnist.tables import MAX_TEXT_BYTES, header_line, read_rows, row_line
+from lenet_mnist.training.early_stopping import label_entropy
 from lenet_mnist.training.loop import EpochRow, StepRow
 
 LATEST = "latest"
@@ -66,6 +67,8 @@ class Manifest(BaseModel):
     threads: int
     engine: str
     engine_reason: str
+    guessing_loss: float
+    """The validation loss of a network that does not look, in nats."""
     tuning: dict[str, Any] | None = None
     """What a sweep, or `learning_rate: auto`, has chosen."""
 
@@ -215,6 +218,7 @@ def begin_run(
         threads=threads,
         engine=engine.name.value,
         engine_reason=engine.reason.replace(str(Path.home()), "~"),  # nothing of a run names a home
+        guessing_loss=label_entropy(torch.bincount(data.val.labels, minlength=data.num_classes).tolist()),
     )
     run.write_manifest(manifest)
     return run, manifest

@@ -7,12 +7,14 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import TYPE_CHECKING, Any
 
+from lenet_mnist.diagnosis import Diagnosis, diagnose_run
 from lenet_mnist.errors import LenetError
 from lenet_mnist.evaluation import EvaluatedRun
 from lenet_mnist.experiment import TrainedRun
 from lenet_mnist.model.layer_table import LayerRow
 from lenet_mnist.runs import Manifest, RunDirectory
 from lenet_mnist.tables import read_json
+from lenet_mnist.tuning.advice import Direction, Verdict
 
 if TYPE_CHECKING:
     from lenet_mnist.benchmark.run import Benchmark
@@ -23,6 +25,18 @@ _REASONS = {
     "no-improvement": "the validation loss improved no more",
     "diverged": "diverged",
     "interrupted": "interrupted",
+}
+
+
+_LOOKS = {
+    Verdict.FINE: "falls as it should",
+    Verdict.FALLS_SLOWLY: "falls slowly",
+    Verdict.DOES_NOT_FALL: "does not fall",
+    Verdict.OSCILLATES: "oscillates",
+    Verdict.DIVERGED: "diverged",
+    Verdict.CUT_OFF: "stands still, because C1 is cut off from learning",
+    Verdict.RESTS: "rests at guessing",
+    Verdict.AMBIGUOUS: "does not tell enough",
 }
 
 
@@ -46,12 +60,31 @@ def training_text(runs: Sequence[TrainedRun]) -> str:
             f"validation accuracy {manifest.best_val_accuracy:.2%}",
             f"next        lenet evaluate {path}",
         ]
+    if manifest.status in ("finished", "diverged"):
+        (diagnosis,) = diagnose_run(runs[0].directory)
+        if diagnosis.advice.direction in (Direction.RAISE, Direction.LOWER):
+            lines += advice_lines(diagnosis)
     return "\n".join(lines)
+
+
+def advice_lines(diagnosis: Diagnosis) -> list[str]:
+    """Return the advice on one training, line by line."""
+    advice = diagnosis.advice
+    lines = [f"learning rate {diagnosis.lr:.3g}: the loss {_LOOKS[advice.verdict]}: {advice.direction}"]
+    lines += [f"  because {each}" for each in advice.evidence]
+    return [*lines, f"  next: {diagnosis.next_command}"] if diagnosis.next_command else lines
 
 
 def training_json(runs: Sequence[TrainedRun]) -> str:
     """Return the same as JSON."""
-    rows = [{"run": str(run.directory.path), **run.manifest.model_dump(mode="json")} for run in runs]
+    rows = [
+        {
+            "run": str(run.directory.path),
+            **run.manifest.model_dump(mode="json"),
+            "advice": [asdict(diagnosis.advice) for diagnosis in diagnose_run(run.directory)],
+        }
+        for run in runs
+    ]
     return to_json({"runs": rows, "val_accuracy": _spread([run.manifest.best_val_accuracy for run in runs])})
 
 

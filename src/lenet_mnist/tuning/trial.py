@@ -18,6 +18,7 @@ from lenet_mnist.model.engines import NetworkFunction
 from lenet_mnist.randomness import Purpose, random_order
 from lenet_mnist.training.early_stopping import label_entropy
 from lenet_mnist.training.loop import EpochRow, StepRow, StopReason, start_training, train
+from lenet_mnist.tuning.advice import LossCurve
 
 _ANNEALED = (Schedule.LINEAR, Schedule.COSINE, Schedule.ONE_CYCLE)
 
@@ -100,6 +101,20 @@ def train_trial(bench: Workbench, trial: Trial) -> TrialResult:
         history=tuple(history),
         steps=tuple(steps),
         seconds=time.perf_counter() - started,
+    )
+
+
+def curve_of(result: TrialResult, guessing_loss: float) -> LossCurve:
+    """Return the loss curve of a trial, for `tuning/advice.py`."""
+    trial = result.trial
+    return LossCurve(
+        activation=trial.activation,
+        guessing_loss=guessing_loss,
+        peak_lr=trial.lr,
+        num_steps=result.steps[-1].step if result.steps else 0,
+        has_diverged=result.val_loss is None,
+        steps=result.steps,
+        history=result.history,
     )
 
 

@@ -1,0 +1,187 @@
+"""The lecture's rules on the learning rate, read off a real loss curve: what to do, and on what evidence.
+
+    falls slowly -> raise it        does not fall -> lower it        oscillates -> lower it
+
+The thresholds were set on trainings with seeds 0 to 2 at 78 rates over six decades and scored on seeds 3 to 5:
+scripts/measure_advice.py, docs/learning-rate.md. Two states look alike and are not: a sigmoid network that rests at the
+loss of guessing, with small but live gradients at C1, wants a higher rate or more time; one whose first layer is cut
+off, because its units are saturated or dead, has had too high a rate.
+
+Source: lecture points 5, 6 and 12.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from statistics import median
+
+from lenet_mnist.config import Activation
+from lenet_mnist.training.loop import EpochRow, StepRow
+
+_GUESSING = 0.9  # of the loss of guessing: above, nothing has been learned
+_THROWN_UP = 1.3  # times the loss of guessing
+_RISE = 1.1  # of the mean loss of an epoch above that of an earlier one
+_UNEVEN = 1.01  # the same: a loss that falls slowly because the rate is low never rises
+_NEGLIGIBLE = 0.02  # of the loss of guessing: a loss so low may waver
+_SLOW = 1.8  # times the last fifth's loss: that of the middle fifth, where annealing has something to smooth out
+_CUT_OFF = {Activation.RELU: 1e-6, Activation.SIGMOID: 1e-3, Activation.TANH: 1e-3}  # C1's gradient to the whole one's
+_LONG_REST = 0.3  # of all updates
+_NEAR_GUESSING = 0.1  # of the loss of guessing, to both sides
+_FAR = 10.0  # where training came to nothing
+_ANNEALED_TO = 0.1  # of the peak rate: a training that ended above that was not annealed
+
+
+class Verdict(StrEnum):
+    """What a loss curve looks like."""
+
+    FINE = "fine"
+    FALLS_SLOWLY = "falls slowly"
+    DOES_NOT_FALL = "does not fall"
+    OSCILLATES = "oscillates"
+    DIVERGED = "diverged"
+    CUT_OFF = "cut off from learning"
+    RESTS = "rests at guessing"
+    AMBIGUOUS = "ambiguous"
+
+
+class Direction(StrEnum):
+    """What to do with the learning rate."""
+
+    KEEP = "keep it"
+    RAISE = "raise it"
+    LOWER = "lower it"
+    UNKNOWN = "the curve does not say"
+
+
+@dataclass(frozen=True)
+class LossCurve:
+    """A training as its files tell it. `num_steps` is the number of updates that was planned; losses in nats."""
+
+    activation: Activation
+    guessing_loss: float
+    peak_lr: float
+    num_steps: int
+    has_diverged: bool
+    steps: Sequence[StepRow]
+    history: Sequence[EpochRow]
+
+
+@dataclass(frozen=True)
+class Advice:
+    """A verdict, what follows from it, and why: each piece of evidence is a sentence with its number.
+
+    `factor` says how far to go: about so many times as high, or as low.
+    """
+
+    verdict: Verdict
+    direction: Direction
+    evidence: tuple[str, ...]
+    factor: float = 3.0
+
+
+def advise(curve: LossCurve) -> Advice:
+    """Read the lecture's rules off `curve`."""
+    if curve.has_diverged:
+        evidence = "the loss or the gradient was no longer a finite number"
+        return Advice(Verdict.DIVERGED, Direction.LOWER, (evidence,), _FAR)
+    if len(curve.steps) < 5:
+        return Advice(Verdict.AMBIGUOUS, Direction.UNKNOWN, (f"{len(curve.steps)} updates are too few to tell",))
+    losses = _epoch_losses(curve)
+    guessing, last = curve.guessing_loss, losses[-1]
+    if max(losses) > _THROWN_UP * guessing:
+        evidence = f"the mean loss of an epoch was {max(losses):.3g} nats, far above the {guessing:.3g} of guessing"
+        return Advice(Verdict.OSCILLATES, Direction.LOWER, (evidence,), _FAR)
+    rise = _largest_rise([loss for loss in losses if loss > _NEGLIGIBLE * guessing])
+    if last > _GUESSING * guessing:
+        return _at_guessing(curve, losses, rise)
+    rest, live = _rest(curve)
+    if curve.activation is not Activation.RELU and rest >= _LONG_REST and live < _CUT_OFF[curve.activation]:
+        stood = f"the loss stood at guessing for {rest:.0%} of the updates"
+        return Advice(Verdict.CUT_OFF, Direction.LOWER, (stood, f"{_gradient_words(live)}: units are saturated"))
+    if rise > _RISE:
+        evidence = f"the mean loss of an epoch rose to {rise:.2f} times that of an earlier one"
+        return Advice(Verdict.OSCILLATES, Direction.LOWER, (evidence,))
+    return _falling(curve, rise)
+
+
+def _at_guessing(curve: LossCurve, losses: Sequence[float], rise: float) -> Advice:
+    """Advise on a network that has learned nothing by the end."""
+    stands = f"the loss ended at {losses[-1]:.3g} nats, guessing is {curve.guessing_loss:.3g}"
+    live = _liveness(curve.steps[-max(5, len(curve.steps) // 3) :])
+    if live < _CUT_OFF[curve.activation]:
+        units = "dead" if curve.activation is Activation.RELU else "saturated"
+        return Advice(Verdict.CUT_OFF, Direction.LOWER, (stands, f"{_gradient_words(live)}: units are {units}"), _FAR)
+    if rise > _RISE:
+        swung = "it went up and down, and came to nothing"
+        return Advice(Verdict.DOES_NOT_FALL, Direction.LOWER, (stands, swung), _FAR)
+    if curve.activation is Activation.SIGMOID:
+        alive = f"{_gradient_words(live)}: small, but alive; more epochs may do as well"
+        return Advice(Verdict.RESTS, Direction.RAISE, (stands, alive), _FAR)
+    fell = f"it fell by {losses[0] - losses[-1]:.2g} in all"
+    return Advice(Verdict.FALLS_SLOWLY, Direction.RAISE, (stands, fell), _FAR)
+
+
+def _falling(curve: LossCurve, rise: float) -> Advice:
+    """Advise on a network that learns, and whose loss falls without great rises."""
+    middle, end = _mean_loss(curve, 0.4, 0.6), _mean_loss(curve, 0.8, 1.0)
+    if curve.steps[-1].lr > _ANNEALED_TO * curve.peak_lr or middle is None or end is None:
+        falls = "it falls, but the rate was not annealed to the end: the curve alone does not say more"
+        return Advice(Verdict.AMBIGUOUS, Direction.UNKNOWN, (falls,))
+    gain = middle / max(end, 1e-12)
+    evidence = f"the loss of the middle fifth was {gain:.1f} times that of the last, where the rate is annealed"
+    if gain >= _SLOW:
+        return Advice(Verdict.FINE, Direction.KEEP, (evidence,))
+    if rise > _UNEVEN:
+        return Advice(Verdict.AMBIGUOUS, Direction.UNKNOWN, (evidence, "slow, but not even: it rose in between"))
+    slow = f"{evidence}: below {_SLOW}, the rate was never high enough for annealing to matter"
+    return Advice(Verdict.FALLS_SLOWLY, Direction.RAISE, (slow,))
+
+
+def _largest_rise(losses: Sequence[float]) -> float:
+    """Return the largest ratio of a loss to an earlier one; 0 if there are not two."""
+    return max((later / min(losses[: k + 1]) for k, later in enumerate(losses[1:])), default=0.0)
+
+
+def _epoch_losses(curve: LossCurve) -> list[float]:
+    """Return the mean training loss of each epoch, or of each fifth where there are fewer than five."""
+    if len(curve.history) >= 5:
+        return [row.train_loss for row in curve.history]
+    fifths = (_mean_loss(curve, k / 5, (k + 1) / 5) for k in range(5))
+    return [loss for loss in fifths if loss is not None]
+
+
+def _mean_loss(curve: LossCurve, begin: float, end: float) -> float | None:
+    """Return the mean training loss between two fractions of the planned updates, from whole epochs if they fit."""
+    first, last = begin * curve.num_steps, end * curve.num_steps
+    num_epochs = len(curve.history)
+    if num_epochs >= 5:
+        length = curve.num_steps / num_epochs
+        inside = [row.train_loss for row in curve.history if row.step > first and row.step - length < last - length / 2]
+        if inside:
+            return sum(inside) / len(inside)
+    losses = [row.train_loss for row in curve.steps if first < row.step <= last]
+    return sum(losses) / len(losses) if losses else None
+
+
+def _rest(curve: LossCurve) -> tuple[float, float]:
+    """Return the share of the updates that the loss stood at guessing, and how alive C1 was meanwhile."""
+    resting = [
+        row for row in curve.steps if abs(row.train_loss - curve.guessing_loss) < _NEAR_GUESSING * curve.guessing_loss
+    ]
+    if not resting:
+        return 0.0, math.inf
+    before = {row.step: previous.step for previous, row in zip(curve.steps, curve.steps[1:], strict=False)}
+    num_resting = sum(row.step - before.get(row.step, row.step - 1) for row in resting)
+    return num_resting / curve.steps[-1].step, _liveness(resting)
+
+
+def _liveness(rows: Sequence[StepRow]) -> float:
+    """Return the gradient's size at C1 as a fraction of the whole gradient's: the median."""
+    return median(row.c1_gradient_norm / max(row.gradient_norm, 1e-30) for row in rows)
+
+
+def _gradient_words(live: float) -> str:
+    if live == 0:
+        return "no gradient reached C1"
+    return f"the gradient at C1 was {1 / live:,.0f} times smaller than the whole"

@@ -1,0 +1,60 @@
+"""`lenet diagnose`, and the advice at the end of `lenet train`."""
+
+import json
+import shlex
+from collections.abc import Callable
+from typing import Any
+
+from lenet_mnist.runs import RunDirectory
+from lenet_mnist.tables import header_line
+from lenet_mnist.training.loop import EpochRow
+
+SMALL = ("--limit-train", 1000, "--epochs", 3, "--batch-size", 20, "--set", "data.val_size=500", "--threads", 1)
+
+
+def test_a_rate_that_is_too_low_is_told_at_the_end_and_at_any_time(lenet: Callable[..., Any]) -> None:
+    trained = lenet("train", *SMALL, "--lr", "1e-6")
+    assert "learning rate 1e-06: the loss falls slowly: raise it" in trained.out
+    later = lenet("diagnose", "latest")
+    assert later.code == 0
+    assert later.out in trained.out + "\n"
+    assert "because the loss ended at" in later.out
+
+
+def test_the_command_that_it_names_can_be_typed(lenet: Callable[..., Any]) -> None:
+    lenet("train", *SMALL, "--lr", "1e-6")
+    (diagnosis,) = json.loads(lenet("diagnose", "latest", "--json").out)["trainings"]
+    command = shlex.split(diagnosis["next_command"])
+    assert command[:3] == ["lenet", "train", "--config"]
+    assert float(command[-1]) == 1e-5
+    assert lenet(*command[1:]).code == 0
+
+
+def test_a_divergence_is_told(lenet: Callable[..., Any]) -> None:
+    assert lenet("train", *SMALL, "--lr", "1e6").code == 4
+    assert "the loss diverged: lower it" in lenet("diagnose", "latest").out
+
+
+def test_nothing_is_said_where_nothing_is_wrong(lenet: Callable[..., Any]) -> None:
+    trained = lenet("train", *SMALL, "--lr", "0.05")
+    assert "learning rate" not in trained.out
+    assert "falls as it should: keep it" in lenet("diagnose", "latest").out
+
+
+def test_each_training_of_a_sweep_has_a_line(lenet: Callable[..., Any]) -> None:
+    options = ("--limit-train", 1000, "--batch-size", 20, "--set", "data.val_size=500", "--threads", 1, "--epochs", 2)
+    lenet("lr-sweep", *options, "--lrs", "1e-6,0.05,1e6", "--seeds", "0", "--name", "s")
+    lines = lenet("diagnose", next(iter(json.loads(lenet("runs", "--json").out)["runs"]))["run"]).out.splitlines()
+    assert [line.split()[1] for line in lines[1:]] == ["1e-06", "0.05", "1e+06"]
+    assert lines[1].endswith("raise it")
+    assert lines[3].endswith("lower it")
+
+
+def test_a_damaged_run_is_named(lenet: Callable[..., Any], run: RunDirectory) -> None:
+    run.steps_path.write_text("nonsense\n1\n")
+    answer = lenet("diagnose", run.path)
+    assert answer.code == 3
+    assert "steps.csv" in answer.err
+    run.history_path.write_text(header_line(EpochRow))
+    run.steps_path.write_text("step,epoch,lr,train_loss,gradient_norm,c1_gradient_norm\n")
+    assert "too few to tell" in lenet("diagnose", run.path).out

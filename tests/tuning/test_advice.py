@@ -1,0 +1,150 @@
+"""The lecture's rules on curves whose cause is known: made up first, then trained."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+
+from lenet_mnist.config import Activation, Config
+from lenet_mnist.data.sets import TrainVal
+from lenet_mnist.model.engines import torch_network
+from lenet_mnist.training.loop import EpochRow, StepRow
+from lenet_mnist.tuning.advice import Advice, Direction, LossCurve, Verdict, advise
+from lenet_mnist.tuning.trial import Trial, Workbench, curve_of, train_trial
+
+LN10 = math.log(10)
+NUM_STEPS, NUM_EPOCHS, PEAK = 1000, 5, 0.1
+
+
+def curve(
+    loss: Callable[[float], float],
+    activation: Activation = Activation.RELU,
+    liveness: float = 0.1,
+    annealed: bool = True,
+    num_epochs: int = NUM_EPOCHS,
+    **changes: Any,
+) -> LossCurve:
+    """A training whose loss after the fraction t of it is loss(t), and whose C1 has `liveness` of the gradient."""
+    steps = [
+        StepRow(k, 1, PEAK * (1 - k / NUM_STEPS if annealed else 1), loss(k / NUM_STEPS), 1.0, liveness)
+        for k in range(1, NUM_STEPS + 1)
+    ]
+    recorded = [row for row in steps if row.is_recorded]
+    length = NUM_STEPS // num_epochs
+    history = [
+        EpochRow(
+            e + 1,
+            (e + 1) * length,
+            0.1,
+            sum(r.train_loss for r in steps[e * length : (e + 1) * length]) / length,
+            *[0.5] * 4,
+        )
+        for e in range(num_epochs)
+    ]
+    values = {
+        "activation": activation,
+        "guessing_loss": LN10,
+        "peak_lr": PEAK,
+        "num_steps": NUM_STEPS,
+        "has_diverged": False,
+        "steps": recorded,
+        "history": history,
+    }
+    return LossCurve(**{**values, **changes})
+
+
+def verdict_of(advice: Advice) -> tuple[Verdict, Direction]:
+    assert advice.evidence
+    return advice.verdict, advice.direction
+
+
+@pytest.mark.parametrize("num_epochs", [1, 5, 20])
+def test_a_loss_that_annealing_lowers_is_fine(num_epochs: int) -> None:
+    falls = curve(lambda t: 0.3 * math.exp(-4 * t), num_epochs=num_epochs)
+    assert verdict_of(advise(falls)) == (Verdict.FINE, Direction.KEEP)
+
+
+@pytest.mark.parametrize("num_epochs", [1, 5, 20])
+def test_a_loss_that_falls_slowly_asks_for_a_higher_rate(num_epochs: int) -> None:
+    slow = curve(lambda t: 2.3 * (1 + 20 * t) ** -0.5, num_epochs=num_epochs)
+    assert verdict_of(advise(slow)) == (Verdict.FALLS_SLOWLY, Direction.RAISE)
+
+
+def test_a_loss_that_swings_asks_for_a_lower_rate() -> None:
+    swings = curve(lambda t: 0.5 if t < 0.3 else 0.9 if t < 0.6 else 0.3)
+    assert verdict_of(advise(swings)) == (Verdict.OSCILLATES, Direction.LOWER)
+
+
+def test_a_loss_that_wavers_near_zero_does_not_swing() -> None:
+    wavers = curve(lambda t: 0.3 * math.exp(-6 * t) + (0.004 if 0.6 < t < 0.8 else 0))
+    assert verdict_of(advise(wavers)) == (Verdict.FINE, Direction.KEEP)
+
+
+def test_a_loss_thrown_above_guessing_asks_for_a_lower_rate() -> None:
+    thrown = curve(lambda t: 30.0 if t < 0.4 else 1.0 - t)
+    assert verdict_of(advise(thrown)) == (Verdict.OSCILLATES, Direction.LOWER)
+
+
+@pytest.mark.parametrize(
+    ("activation", "liveness", "expected"),
+    [
+        (Activation.SIGMOID, 5e-3, (Verdict.RESTS, Direction.RAISE)),
+        (Activation.SIGMOID, 1e-5, (Verdict.CUT_OFF, Direction.LOWER)),
+        (Activation.TANH, 1e-5, (Verdict.CUT_OFF, Direction.LOWER)),
+        (Activation.RELU, 0.0, (Verdict.CUT_OFF, Direction.LOWER)),
+        (Activation.RELU, 3e-4, (Verdict.FALLS_SLOWLY, Direction.RAISE)),
+        (Activation.TANH, 0.2, (Verdict.FALLS_SLOWLY, Direction.RAISE)),
+    ],
+)
+def test_resting_at_guessing_is_told_from_being_cut_off(
+    activation: Activation, liveness: float, expected: tuple[Verdict, Direction]
+) -> None:
+    assert verdict_of(advise(curve(lambda t: LN10 - 0.001 * t, activation, liveness))) == expected
+
+
+def test_a_long_rest_with_saturated_units_asks_for_a_lower_rate_even_if_it_ends() -> None:
+    late = curve(lambda t: LN10 if t < 0.6 else 0.3 * math.exp(-4 * (t - 0.6)), Activation.SIGMOID, liveness=5e-4)
+    assert verdict_of(advise(late)) == (Verdict.CUT_OFF, Direction.LOWER)
+    alive = curve(lambda t: LN10 if t < 0.3 else 2 * math.exp(-5 * (t - 0.3)), Activation.SIGMOID, liveness=5e-3)
+    assert verdict_of(advise(alive)) == (Verdict.FINE, Direction.KEEP)
+
+
+def test_a_divergence_asks_for_a_much_lower_rate() -> None:
+    advice = advise(curve(lambda _: 1.0, has_diverged=True, steps=[], history=[]))
+    assert verdict_of(advice) == (Verdict.DIVERGED, Direction.LOWER)
+    assert advice.factor == 10
+
+
+def test_a_training_that_was_not_annealed_is_not_judged_by_annealing() -> None:
+    constant = curve(lambda t: 2.3 * (1 + 20 * t) ** -0.5, annealed=False)
+    assert verdict_of(advise(constant)) == (Verdict.AMBIGUOUS, Direction.UNKNOWN)
+
+
+def test_a_few_updates_do_not_tell() -> None:
+    short = curve(lambda t: 1 - t)
+    few = curve(lambda t: 1 - t, steps=short.steps[:4], history=[])
+    assert verdict_of(advise(few)) == (Verdict.AMBIGUOUS, Direction.UNKNOWN)
+
+
+@pytest.mark.parametrize(
+    ("activation", "lr", "expected"),
+    [
+        (Activation.RELU, 1e-5, Direction.RAISE),
+        (Activation.RELU, 0.05, Direction.KEEP),
+        (Activation.RELU, 1.0, Direction.LOWER),
+        (Activation.TANH, 1e-4, Direction.RAISE),
+        (Activation.TANH, 3.0, Direction.LOWER),
+        (Activation.SIGMOID, 1e-3, Direction.RAISE),
+        (Activation.SIGMOID, 10.0, Direction.LOWER),
+    ],
+)
+def test_real_trainings_get_the_advice_that_leads_to_a_better_rate(
+    small: TrainVal, activation: Activation, lr: float, expected: Direction
+) -> None:
+    bench = Workbench(
+        Config.model_validate({"training": {"batch_size": 20}}), small, torch.device("cpu"), torch_network
+    )
+    result = train_trial(bench, Trial(activation, lr, seed=0, epochs=5))
+    assert advise(curve_of(result, LN10)).direction is expected
