@@ -1,7 +1,6 @@
 """What the right learning rate is, and how near to it each way of finding one comes: docs/learning-rate.md.
 
-    python scripts/measure_learning_rate.py train truth short
-    python scripts/measure_learning_rate.py show
+    python scripts/measure_learning_rate.py truth short show
 
 A cell is an activation, an optimizer and a batch size; everything else is as in that activation's shipped recipe, over
 8 epochs.
@@ -84,13 +83,14 @@ def main() -> None:
     parser.add_argument("parts", nargs="+", choices=("truth", "short", "show"))
     parser.add_argument("--journal", type=Path, default=ROOT / "docs" / "learning-rate.jsonl")
     parser.add_argument("--cells", default="", help="only cells that contain these words, as in relu,sgd,64")
+    parser.add_argument("--seeds", type=int, default=5, help="how many of the seeds of each part")
     arguments = parser.parse_args()
     journal = Journal(arguments.journal)
     cells = [cell for cell in CELLS if set(filter(None, arguments.cells.split(","))) <= set(map(str, cell.key))]
     if "truth" in arguments.parts:
-        train_all(journal, cells, [(EPOCHS, seed) for seed in TRUTH_SEEDS])
+        train_all(journal, cells, [(EPOCHS, seed) for seed in TRUTH_SEEDS[: arguments.seeds]])
     if "short" in arguments.parts:
-        train_all(journal, cells, list(product(SHORT_EPOCHS, SHORT_SEEDS)))
+        train_all(journal, cells, list(product(SHORT_EPOCHS, SHORT_SEEDS[: arguments.seeds])))
     if "show" in arguments.parts:
         show(journal, cells)
 

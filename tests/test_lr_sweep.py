@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from lenet_mnist import lr_sweep
 from lenet_mnist.config import Activation, Config
 from lenet_mnist.config_file import load_config, resolve
 from lenet_mnist.data.mnist import DataAccess
@@ -22,6 +23,7 @@ from lenet_mnist.storage import exclusive_lock
 from lenet_mnist.sweep_journal import SweepJournal
 from lenet_mnist.tables import read_csv
 from lenet_mnist.tuning.plan import SweepRequest
+from lenet_mnist.tuning.range_test import Bracket
 from lenet_mnist.tuning.trial import TrialResult
 
 SMALL: dict[str, Any] = {
@@ -122,6 +124,22 @@ def test_an_interrupted_sweep_goes_on_to_the_same_answer(
     assert again.answers[Activation.RELU].ranking == swept.answers[Activation.RELU].ranking
     assert again.answers[Activation.RELU].choice == swept.answers[Activation.RELU].choice
     assert run.read_manifest().status == "finished"
+
+
+@pytest.mark.parametrize("after", [1, 2, 3])
+def test_a_sweep_that_is_interrupted_while_it_looks_beyond_the_edge_comes_to_the_same_answer(
+    tmp_path: Path, access: DataAccess, monkeypatch: pytest.MonkeyPatch, after: int
+) -> None:
+    monkeypatch.setattr(lr_sweep, "find_bracket", lambda _: Bracket(0.002, 0.01, 0.005, has_learned=True))
+    request = SweepRequest(num_rates=2, seeds=(0,), epochs=1.0)
+    whole = new_sweep(CONFIG, request, tmp_path / "whole", access, Watcher())
+    lrs = [result.trial.lr for result in whole.answers[Activation.RELU].results]
+    assert lrs[:4] == pytest.approx([0.002, 0.01, 0.05, 0.25])
+    with pytest.raises(InterruptedBySignal):
+        new_sweep(CONFIG, request, tmp_path / "parts", access, Watcher(stop_after=after))
+    again = resumed_sweep(only_run(tmp_path / "parts"), resolve([]), NOTHING, access, Watcher())
+    assert rows_of(again) == rows_of(whole)
+    assert again.answers[Activation.RELU].choice == whole.answers[Activation.RELU].choice
 
 
 def test_a_finished_sweep_is_not_trained_again(swept: SweptRun, access: DataAccess) -> None:

@@ -21,15 +21,16 @@ from lenet_mnist.storage import exclusive_lock, write_text
 from lenet_mnist.sweep_journal import Finished, RangeTestResult, SweepJournal
 from lenet_mnist.tables import write_csv
 from lenet_mnist.tuning.choice import Choice, choose
-from lenet_mnist.tuning.plan import DEFAULT_NUM_RATES, Circumstances, Plan, SweepRequest, Task, make_plan
+from lenet_mnist.tuning.plan import Circumstances, Plan, SweepRequest, Task, make_plan
 from lenet_mnist.tuning.range_test import Bracket, RangePoint, RangeTest, find_bracket, run_range_test
-from lenet_mnist.tuning.sweep import Extension, Ranking, extension_of, log_spaced, rank, trials_of
+from lenet_mnist.tuning.sweep import Extension, Ranking, extension_of, rank, trials_of
 from lenet_mnist.tuning.trial import Trial, TrialResult, Workbench, train_trial, with_rate
 from lenet_mnist.tuning.workers import Crew, Staff
 
 RANGE_SEEDS = (0, 1, 2)
 _WORKER_START_SECONDS = 5.0
 _MAX_EXTENSIONS = 2  # of each activation
+_RANGE_TEST_SHARE = 0.25  # of a budget
 
 
 class SweepSpectator(Protocol):
@@ -169,11 +170,9 @@ class _Sweep:
     def go(self, started: float) -> SweptRun:
         """Do what is not done yet, and write what it says."""
         try:
-            self._test_ranges()
-            lrs = {activation: self._rates(activation) for activation in self._activations}
-            trials, staff = self._planned(lrs, started)
-            with Crew(self._bench, self._engine, self._access.directory, staff) as crew:
-                self._train(crew, trials, started)
+            plan = self._plan(started)
+            with Crew(self._bench, self._engine, self._access.directory, self._staff(plan)) as crew:
+                self._train(crew, plan, started)
             return self._finish()
         except InterruptedBySignal as signal:
             self._note_end("interrupted", "interrupted")
@@ -186,67 +185,74 @@ class _Sweep:
             self._note_end("failed", (str(error) or type(error).__name__).replace(str(self._run.path), self._run.id))
             raise
 
-    def _test_ranges(self) -> None:
-        for activation in self._activations:
-            for seed in RANGE_SEEDS:
+    def _test_ranges(self, started: float) -> None:
+        """Make the range tests; of a small budget they take a quarter at most, but one is made."""
+        for seed in RANGE_SEEDS:
+            for activation in self._activations:
                 if (activation, seed) not in self._journal.ranges:
                     began = time.monotonic()
                     points = run_range_test(self._bench, RangeTest(activation, seed))
                     self._journal.add(RangeTestResult(activation, seed, time.monotonic() - began, tuple(points)))
+            budget = self._request.budget_seconds
+            if (
+                budget is not None
+                and (time.monotonic() - started) * (seed + 2) / (seed + 1) > _RANGE_TEST_SHARE * budget
+            ):
+                return
 
-    def _rates(self, activation: Activation) -> tuple[float, ...]:
-        """Return the rates to begin with."""
-        request = self._request
-        if request.lrs is not None:
-            return request.lrs
-        bracket = self._bracket(activation)
+    def _range_tests(self, activation: Activation) -> list[tuple[RangePoint, ...]]:
+        return [test.points for (of, _), test in sorted(self._journal.ranges.items()) if of is activation]
+
+    def _bracket(self, activation: Activation) -> Bracket:
+        return find_bracket(self._range_tests(activation))
+
+    def _task(self, activation: Activation) -> Task:
+        """Return the region of the rates to begin with."""
+        bracket, request = self._bracket(activation), self._request
         low, high = request.min_lr or bracket.low, request.max_lr or bracket.high
         if low >= high:
             raise ConfigError(
                 f"the range test of {activation} puts the useful rates between {bracket.low:.2g} and "
                 f"{bracket.high:.2g}: give both --min-lr and --max-lr to look elsewhere"
             )
-        return log_spaced(low, high, request.num_rates or DEFAULT_NUM_RATES)
+        return Task(activation, low, high, not bracket.has_learned)
 
-    def _bracket(self, activation: Activation) -> Bracket:
-        return find_bracket([self._journal.ranges[activation, seed].points for seed in RANGE_SEEDS])
-
-    def _planned(self, lrs: dict[Activation, tuple[float, ...]], started: float) -> tuple[list[Trial], Staff]:
-        """Return the trainings of the plan, which is made once and kept in the journal, and who makes them."""
+    def _plan(self, started: float) -> Plan:
+        """Return the plan, which is made once and kept in the journal."""
+        if self._journal.plan is not None:
+            return self._journal.plan
+        self._test_ranges(started)
         training, data, ranges = self._bench.config.training, self._bench.data, self._journal.ranges.values()
-        num_images = sum(len(result.points) for result in ranges) * training.batch_size
+        num_images = sum(len(test.points) for test in ranges) * training.batch_size
         here = Circumstances(
             num_train=len(data.train),
             num_val=len(data.val),
             batch_size=training.batch_size,
             max_epochs=training.max_epochs,
-            seconds_an_image=sum(result.seconds for result in ranges) / num_images,
+            seconds_an_image=sum(test.seconds for test in ranges) / num_images,
             start_seconds=0.0,
         )
-        tasks = [Task(each, len(lrs[each]), not self._bracket(each).has_learned) for each in lrs]
-        plan = self._journal.plan
-        if plan is None:
+        tasks = [self._task(activation) for activation in self._activations]
+        plan = make_plan(self._request, tasks, here, self._seconds_left(started))
+        if self._staff(plan).num_workers > 1:
+            here = replace(here, start_seconds=_WORKER_START_SECONDS)
             plan = make_plan(self._request, tasks, here, self._seconds_left(started))
-            if self._staff(lrs, plan).num_workers > 1:
-                here = replace(here, start_seconds=_WORKER_START_SECONDS)
-                plan = make_plan(self._request, tasks, here, self._seconds_left(started))
-            self._journal.add(plan)
-            self._spectator.note(plan_text(plan, lrs))
-        trials = [trial for each in lrs for trial in trials_of(each, lrs[each], plan.seeds, plan.epochs[each])]
-        return trials, self._staff(lrs, plan)
+        self._journal.add(plan)
+        self._spectator.note(plan_text(plan))
+        return plan
 
-    def _staff(self, lrs: dict[Activation, tuple[float, ...]], plan: Plan) -> Staff:
-        epochs = sum(len(lrs[each]) * len(plan.seeds) * plan.epochs[each] for each in lrs)
-        num_images = epochs * len(self._bench.data.train)
+    def _staff(self, plan: Plan) -> Staff:
+        num_images = plan.num_epochs * len(self._bench.data.train)
         return Staff.of(self._manifest.threads, plan.num_trials, num_images, self._bench.device)
 
     def _seconds_left(self, started: float) -> float | None:
         budget = self._request.budget_seconds
         return None if budget is None else budget - (time.monotonic() - started)
 
-    def _train(self, crew: Crew, trials: list[Trial], started: float) -> None:
+    def _train(self, crew: Crew, plan: Plan, started: float) -> None:
         """Train the plan, then what it turns out to lack, round by round; a round that was begun is ended first."""
         began = time.monotonic()
+        trials = [t for each in plan.lrs for t in trials_of(each, plan.lrs[each], plan.seeds, plan.epochs[each])]
         trained = self._run_trials(crew, trials)
         seconds_a_trial = (time.monotonic() - began) / max(trained, 1)
         for begun in self._journal.extensions:
@@ -287,7 +293,7 @@ class _Sweep:
             (result for trial, result in self._journal.results.items() if trial.activation is activation),
             key=lambda result: (result.trial.lr, result.trial.seed),
         )
-        points = [point for seed in RANGE_SEEDS for point in self._journal.ranges[activation, seed].points]
+        points = [point for points in self._range_tests(activation) for point in points]
         guessing_loss = self._bench.guessing_loss
         choice = choose(results, self._bench.config.training.max_epochs, guessing_loss)
         return Answer(self._bracket(activation), points, results, rank(results, guessing_loss), choice)
@@ -312,11 +318,16 @@ class _Sweep:
             self._run.write_manifest(self._manifest.model_copy(update={"status": status, "message": message}))
 
 
-def plan_text(plan: Plan, lrs: Mapping[Activation, Sequence[float]]) -> str:
+def plan_text(plan: Plan) -> str:
     """Say what will be trained, and about how long that takes."""
-    num_seeds = f"{len(plan.seeds)} seed{'s' if len(plan.seeds) > 1 else ''}"
-    each = "; ".join(f"{a}: {len(lrs[a])} rates x {num_seeds}, {plan.epochs[a]:g} epochs each" for a in lrs)
-    return f"plan: {each}; about {plan.seconds:.0f} s"
+    seeds = f"{len(plan.seeds)} seed{'s' if len(plan.seeds) > 1 else ''}"
+    each = [f"{a}: {len(lrs)} rates x {seeds}, {epochs_text(plan.epochs[a])} each" for a, lrs in plan.lrs.items()]
+    return f"plan: {'; '.join(each)}; about {plan.seconds:.0f} s"
+
+
+def epochs_text(epochs: float) -> str:
+    """Write a number of epochs."""
+    return "1 epoch" if epochs == 1 else f"{epochs:g} epochs"
 
 
 def best_name(activation: Activation, num_activations: int) -> str:

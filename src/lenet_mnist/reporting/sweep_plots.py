@@ -46,7 +46,7 @@ def sweep_figure(answers: dict[Activation, Answer], max_epochs: int) -> Figure:
 
 def _draw_rates(axes: Axes, answer: Answer, ranking: Ranking, max_epochs: int) -> None:
     bracket = answer.bracket
-    axes.axvspan(bracket.low, bracket.high, color="#eef3f7", label="useful, by the range test")
+    axes.axvspan(bracket.low, bracket.high, color="#e3ebf2", label="useful, by the range test")
     lrs, losses = smoothed(_by_seed(answer.range_points))
     axes.plot(lrs, losses, color=GREY, linewidth=1, label="range test: training loss while the rate rises")
     done = [rate for rate in ranking.rates if rate.mean_loss is not None]
@@ -68,11 +68,12 @@ def _draw_rates(axes: Axes, answer: Answer, ranking: Ranking, max_epochs: int) -
     around += [answer.choice.low, answer.choice.high] if answer.choice else []
     axes.set_xlim(min(around) / 3, max(around) * 3)
     axes.set_xlabel("learning rate")
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda lr, _: f"{lr:g}"))
     plain_log_axis(axes)
     axes.set_ylabel("cross-entropy [nats per image]")
     axes.grid(color="#e6e6e6", which="both")
     axes.set_axisbelow(True)
-    axes.legend(frameon=False, fontsize=7, loc="best")
+    axes.legend(frameon=False, fontsize=7, loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=2)
     bare(axes)
 
 

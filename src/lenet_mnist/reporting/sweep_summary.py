@@ -3,7 +3,7 @@
 from dataclasses import asdict
 
 from lenet_mnist.config import Activation
-from lenet_mnist.lr_sweep import Answer, SweptRun, best_name
+from lenet_mnist.lr_sweep import Answer, SweptRun, best_name, epochs_text
 from lenet_mnist.reporting.summaries import aligned, to_json
 from lenet_mnist.tuning.sweep import Ranking, RateSummary
 
@@ -34,7 +34,9 @@ def _table(ranking: Ranking) -> str:
     seeds = max(rate.num_trials for rate in ranking.rates)
     header = (f"{ranking.activation}: learning rate", "validation loss", "range of the seeds", "")
     rows = [(f"{rate.lr:.3g}", *_losses(rate), _mark(ranking, rate)) for rate in ranking.rates]
-    footer = f"mean over {seeds} {'seed' if seeds == 1 else 'seeds'}, {ranking.epochs:g} epochs each, annealed to zero"
+    footer = (
+        f"mean over {seeds} {'seed' if seeds == 1 else 'seeds'}, {epochs_text(ranking.epochs)} each, annealed to zero"
+    )
     return aligned(header, rows, right=(0, 1, 2)) + "\n" + footer
 
 
@@ -59,15 +61,15 @@ def _words(swept: SweptRun, activation: Activation, answer: Answer) -> list[str]
         rest = " A sigmoid network rests there at first, whatever the rate." if activation is Activation.SIGMOID else ""
         longer = f"{max(1, round(4 * ranking.epochs))}"
         return [
-            f"in {ranking.epochs:g} epochs no rate has learned more than to guess.{rest} A longer look may tell: "
+            f"in {epochs_text(ranking.epochs)} no rate has learned more than to guess.{rest} A longer look may tell: "
             f"--epochs {longer}"
         ]
-    lines = [f"best    {ranking.best.lr:.3g} for {ranking.epochs:g} epochs; {_certainty(ranking)}"]
+    lines = [f"best    {ranking.best.lr:.3g} for {epochs_text(ranking.epochs)}; {_certainty(ranking)}"]
     if ranking.is_at_lower_edge or ranking.is_at_upper_edge:
         edge, end, factor = ("smallest", "--min-lr", 0.1) if ranking.is_at_lower_edge else ("largest", "--max-lr", 10)
         lines.append(f"edge    it is the {edge} rate that was tried: extend to {end} {ranking.best.lr * factor:.2g}")
     sure = f"about 95 % sure: {choice.low:.2g} to {choice.high:.2g}" if choice.is_fitted else "by the lowest loss alone"
-    lines.append(f"chosen  {choice.lr:.3g} for the {max_epochs} epochs of a whole training ({sure})")
+    lines.append(f"chosen  {choice.lr:.3g} for the {epochs_text(max_epochs)} of a whole training ({sure})")
     if max_epochs > ranking.epochs:
         lines.append("        long schedules want lower rates than short ones; docs/learning-rate.md says by how much")
     lines.append(f"next    {_next_command(swept, activation)}")

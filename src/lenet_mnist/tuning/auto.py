@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from lenet_mnist.config import TrainingConfig
 from lenet_mnist.errors import ConfigError
 from lenet_mnist.tuning.choice import choose
+from lenet_mnist.tuning.plan import log_spaced
 from lenet_mnist.tuning.range_test import NUM_STEPS, Bracket, RangeTest, find_bracket, run_range_test
-from lenet_mnist.tuning.sweep import log_spaced
 from lenet_mnist.tuning.trial import Trial, TrialResult, Workbench
 
 _KEY = "training.learning_rate_budget"

@@ -2,16 +2,20 @@
 
 import math
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
+
+import numpy as np
 
 from lenet_mnist.config import Activation
 from lenet_mnist.config_file import parse_seeds
 from lenet_mnist.errors import ConfigError
 
 DEFAULT_NUM_RATES = 8
+_FEWER_RATES = (6, 4)  # where the budget is small
 DEFAULT_SEEDS = (0, 1)
 DEFAULT_EPOCHS = 0.5
-MIN_UPDATES = 100  # a schedule shorter than this says little
+MIN_UPDATES = 75  # a schedule shorter than this says little
 _PARTS = (0.125, 0.25, 0.5)  # of an epoch; above, whole epochs
 _SLOW_STARTER = 4  # times as many epochs for a network that a range test did not see learn
 _EVALUATION_COST = 0.3  # of training on as many images: forward only
@@ -38,21 +42,32 @@ class SweepRequest:
 
 @dataclass(frozen=True)
 class Task:
-    """What there is to train: so many rates for an activation, which a range test did or did not see learn."""
+    """An activation, the region of its useful rates, and whether a range test saw no rate learn there."""
 
     activation: Activation
-    num_rates: int
+    low: float
+    high: float
     is_slow_starter: bool
 
 
 @dataclass(frozen=True)
 class Plan:
-    """The seeds of each rate, the epochs of each training by activation, and about how long all take together."""
+    """Rates and epochs of the trainings by activation, the seeds of each rate, and about how long all take together."""
 
-    seeds: tuple[int, ...]
+    lrs: dict[Activation, tuple[float, ...]]
     epochs: dict[Activation, float]
-    num_trials: int
+    seeds: tuple[int, ...]
     seconds: float
+
+    @property
+    def num_trials(self) -> int:
+        """The number of trainings."""
+        return sum(map(len, self.lrs.values())) * len(self.seeds)
+
+    @property
+    def num_epochs(self) -> float:
+        """The epochs of all trainings together."""
+        return sum(len(self.lrs[each]) * len(self.seeds) * self.epochs[each] for each in self.lrs)
 
 
 @dataclass(frozen=True)
@@ -75,52 +90,48 @@ class Circumstances:
         return (epochs * self.num_train + evaluated) * self.seconds_an_image
 
 
-def make_plan(request: SweepRequest, tasks: list[Task], here: Circumstances, seconds_left: float | None) -> Plan:
-    """Decide seeds and epochs. `seconds_left` is what remains of the budget, if there is one.
+def make_plan(request: SweepRequest, tasks: Sequence[Task], here: Circumstances, seconds_left: float | None) -> Plan:
+    """Decide rates, seeds and epochs. `seconds_left` is what remains of the budget, if there is one.
 
-    A budget buys the longest schedules over all seeds that fit, else over one seed. Raises: ConfigError if the budget
-    is too small, saying what would fit.
+    A budget buys the longest schedules for all seeds and rates that fit; else for one seed, and then for fewer rates.
+    Raises: ConfigError if it is too small even for that, saying what would do.
     """
 
-    def planned(seeds: tuple[int, ...], epochs: float) -> Plan:
+    def planned(num_rates: int, seeds: tuple[int, ...], epochs: float) -> Plan:
+        lrs = {task.activation: request.lrs or log_spaced(task.low, task.high, num_rates) for task in tasks}
         slow = 1 if request.epochs is not None else _SLOW_STARTER
-        of_task = {
-            task.activation: float(min(epochs * (slow if task.is_slow_starter else 1), max(here.max_epochs, epochs)))
-            for task in tasks
-        }
-        seconds = sum(task.num_rates * len(seeds) * here.seconds_of(of_task[task.activation]) for task in tasks)
-        num_trials = sum(task.num_rates for task in tasks) * len(seeds)
-        return Plan(seeds, of_task, num_trials, here.start_seconds + seconds)
+        longest = max(float(here.max_epochs), epochs)
+        of_task = {t.activation: min(epochs * (slow if t.is_slow_starter else 1), longest) for t in tasks}
+        seconds = sum(len(lrs[each]) * len(seeds) * here.seconds_of(of_task[each]) for each in lrs)
+        return Plan(lrs, of_task, seeds, here.start_seconds + seconds)
 
     shortest = float(min(_rounded_up(MIN_UPDATES * here.batch_size / here.num_train), here.max_epochs))
     if request.epochs is not None:
-        choices = [request.epochs]
+        horizons = [request.epochs]
     elif seconds_left is None:
-        choices = [min(max(DEFAULT_EPOCHS, shortest), float(here.max_epochs))]
+        horizons = [min(max(DEFAULT_EPOCHS, shortest), float(here.max_epochs))]
     else:
-        choices = [each for each in (*_PARTS, *map(float, range(1, here.max_epochs + 1))) if each >= shortest][::-1]
-    seeds_choices = [request.seeds] if request.seeds else [DEFAULT_SEEDS, DEFAULT_SEEDS[:1]]
-    for seeds in seeds_choices:
-        for epochs in choices:
-            plan = planned(seeds, epochs)
+        horizons = [each for each in (*_PARTS, *map(float, range(1, here.max_epochs + 1))) if each >= shortest][::-1]
+    all_seeds, fewest_seeds = request.seeds or DEFAULT_SEEDS, request.seeds or DEFAULT_SEEDS[:1]
+    numbers = (request.num_rates,) if request.num_rates else (DEFAULT_NUM_RATES, *_FEWER_RATES)
+    grids = [(numbers[0], all_seeds), *((number, fewest_seeds) for number in numbers)]
+    for number, seeds in grids:
+        for epochs in horizons:
+            plan = planned(number, seeds, epochs)
             if seconds_left is None or plan.seconds <= seconds_left:
                 return plan
-    least = planned(seeds_choices[-1], choices[-1])
+    least = planned(*grids[-1], horizons[-1])
     assert seconds_left is not None
+    budget = math.ceil((request.budget_seconds or 0) + least.seconds - seconds_left + 1)
     raise ConfigError(
-        f"--budget: {least.num_trials} trainings of {choices[-1]:g} epochs take about {least.seconds:.0f} s, but "
-        f"{max(seconds_left, 0):.0f} s of it are left: {_what_fits(request, least, here, seconds_left)}"
+        f"--budget: {least.num_trials} trainings of {horizons[-1]:g} epochs take about {least.seconds:.0f} s, but "
+        f"{max(seconds_left, 0):.0f} s of it are left: --budget {budget}s would do, or fewer images with --limit-train"
     )
 
 
-def _what_fits(request: SweepRequest, least: Plan, here: Circumstances, seconds_left: float) -> str:
-    """Say what to ask for instead."""
-    budget = math.ceil((request.budget_seconds or 0) + least.seconds - seconds_left + 1)
-    num_rates = (request.num_rates or DEFAULT_NUM_RATES) if request.lrs is None else 0
-    share = (seconds_left - here.start_seconds) / (least.seconds - here.start_seconds)
-    fewer = math.floor(num_rates * share)
-    or_fewer = f", or --num {fewer}" if fewer >= 2 else ""
-    return f"--budget {budget}s would do{or_fewer}, or fewer images with --limit-train"
+def log_spaced(low: float, high: float, num: int) -> tuple[float, ...]:
+    """Return `num` rates from `low` to `high`, to six digits, each the same factor above the one before."""
+    return tuple(float(f"{lr:.6g}") for lr in np.geomspace(low, high, num))
 
 
 def _rounded_up(epochs: float) -> float:

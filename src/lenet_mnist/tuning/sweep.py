@@ -10,20 +10,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from statistics import mean
 
-import numpy as np
-
 from lenet_mnist.config import Activation
 from lenet_mnist.tuning.choice import GUESSING
 from lenet_mnist.tuning.noise import Noise, log_of, noise_of
-from lenet_mnist.tuning.plan import SweepRequest
+from lenet_mnist.tuning.plan import SweepRequest, log_spaced
 from lenet_mnist.tuning.trial import Trial, TrialResult
 
 _NEAR = 2.0  # times the best loss: the noise is estimated from rates that are not worse than this
-
-
-def log_spaced(low: float, high: float, num: int) -> tuple[float, ...]:
-    """Return `num` rates from `low` to `high`, to six digits, each the same factor above the one before."""
-    return tuple(float(f"{lr:.6g}") for lr in np.geomspace(low, high, num))
 
 
 def trials_of(activation: Activation, lrs: Iterable[float], seeds: Iterable[int], epochs: float) -> list[Trial]:
