@@ -41,6 +41,8 @@ NUM_RATES = 16
 TRUTH_SEEDS = range(5)
 SHORT_SEEDS = range(100, 103)
 SHORT_EPOCHS = (1, 2)
+MIN_RATES = 8
+NEAR = 1.6  # times the lowest loss: rates that shape the parabola
 
 
 @dataclass(frozen=True)
@@ -132,16 +134,23 @@ def value_of(result: TrialResult) -> list[float] | str:
 
 
 def show(journal: Journal, cells: Sequence[Cell]) -> None:
-    """Print the mean final loss of each cell, horizon and rate."""
+    """Print the mean final loss of each cell, horizon and rate, over the seeds that there are; and the best rate."""
     for cell in cells:
         print(f"\n{' '.join(map(str, cell.key))}")
         for epochs, seeds in ((EPOCHS, TRUTH_SEEDS), *((short, SHORT_SEEDS) for short in SHORT_EPOCHS)):
-            line = []
+            line, means = [], {}
             for lr in cell.rates:
                 values = [journal.get([*cell.key, epochs, lr, seed]) for seed in seeds]
+                values = [value for value in values if value is not None]
                 losses = [value[-1] for value in values if isinstance(value, list)]
                 line.append(f"{lr:g}: {mean(losses):.4f} ({len(losses)})" if losses else f"{lr:g}: -")
+                if len(losses) == len(values):
+                    means[lr] = mean(losses)
             print(f"{epochs} epochs  " + "  ".join(line))
+            if len(means) >= MIN_RATES:
+                near = {lr: loss for lr, loss in means.items() if loss <= NEAR * min(means.values())}
+                a, b, _ = np.polyfit(np.log(list(near)), np.log(list(near.values())), 2)
+                print(f"          best rate {np.exp(-b / (2 * a)):.3g}, of a parabola through {len(near)} rates")
 
 
 if __name__ == "__main__":

@@ -110,7 +110,7 @@ def search_rate(bench: Workbench, engine: Engine, access: DataAccess, spectator:
     sure = f"about 95 % sure: {decision.low:.2g} to {decision.high:.2g}" if decision.is_fitted else "not sure"
     spectator.note(
         f"learning_rate auto: {decision.lr:.3g} for {training.max_epochs} epochs ({sure}), found in "
-        f"{decision.cost_epochs:.1f}; the short schedules' best rates are scaled down for the long one"
+        f"{decision.cost_epochs:.1f}, and scaled to that length (docs/learning-rate.md)"
     )
     return decision
 

@@ -295,7 +295,8 @@ class _Sweep:
         )
         points = [point for points in self._range_tests(activation) for point in points]
         guessing_loss = self._bench.guessing_loss
-        choice = choose(results, self._bench.config.training.max_epochs, guessing_loss)
+        exponent = self._bench.exponent(activation)
+        choice = choose(results, self._bench.config.training.max_epochs, exponent, guessing_loss)
         return Answer(self._bracket(activation), points, results, rank(results, guessing_loss), choice)
 
     def _finish(self) -> SweptRun:

@@ -15,7 +15,7 @@ from lenet_mnist.data.sets import TrainVal
 from lenet_mnist.errors import ConfigError
 from lenet_mnist.model.engines import torch_network
 from lenet_mnist.tuning.auto import Search, decide_rate, rounds_of
-from lenet_mnist.tuning.horizon import rate_for
+from lenet_mnist.tuning.horizon import exponent_of, rate_for
 from lenet_mnist.tuning.trial import Trial, TrialResult, Workbench, train_trial
 
 CONFIG = Config.model_validate({"training": {"learning_rate": "auto", "max_epochs": 8, "batch_size": 20}})
@@ -24,6 +24,9 @@ CONFIG = Config.model_validate({"training": {"learning_rate": "auto", "max_epoch
 @pytest.fixture
 def bench(small: TrainVal) -> Workbench:
     return Workbench(CONFIG, small, torch.device("cpu"), torch_network)
+
+
+EXPONENT = exponent_of(CONFIG, CONFIG.model.activation)
 
 
 class Landscape:
@@ -37,7 +40,7 @@ class Landscape:
     def __call__(self, trials: Sequence[Trial]) -> Iterator[TrialResult]:
         self.trials += trials
         for trial in trials:
-            equivalent = rate_for(trial.lr, trial.epochs, 8)
+            equivalent = rate_for(trial.lr, trial.epochs, 8, EXPONENT)
             loss = 0.1 * trial.epochs**-0.4 * math.exp(0.25 * math.log(equivalent / self.best) ** 2)
             yield TrialResult(trial, None if trial.lr > self.cliff else loss, None, (), (), 0.0)
 

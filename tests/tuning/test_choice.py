@@ -9,12 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lenet_mnist.config import Activation
+from lenet_mnist.config import Activation, Config
 from lenet_mnist.tuning.choice import Choice, choose
-from lenet_mnist.tuning.horizon import log_error, rate_for
+from lenet_mnist.tuning.horizon import exponent_of, log_error, rate_for
 from lenet_mnist.tuning.trial import Trial, TrialResult
 
 LN10 = math.log(10)
+EXPONENT = 0.4
 
 
 def result(lr: float, loss: float | None, epochs: float = 1, seed: int = 0) -> TrialResult:
@@ -33,7 +34,7 @@ def valley(
 
 
 def chosen(results: Sequence[TrialResult], epochs: float = 1) -> Choice:
-    choice = choose(results, epochs, LN10)
+    choice = choose(results, epochs, EXPONENT, LN10)
     assert choice is not None
     return choice
 
@@ -63,11 +64,11 @@ def test_one_lucky_trial_does_not_decide() -> None:
 
 
 def test_short_trainings_are_moved_to_the_long_one() -> None:
-    at_one, at_two = 0.06, rate_for(0.06, 1, 2)
+    at_one, at_two = 0.06, rate_for(0.06, 1, 2, EXPONENT)
     assert at_two < at_one
     lrs = np.geomspace(5e-3, 0.5, 8).tolist()
     both = valley(at_one, lrs, epochs=1) + valley(at_two, lrs, epochs=2)
-    assert chosen(both, epochs=8).lr == pytest.approx(rate_for(0.06, 1, 8), rel=1e-6)
+    assert chosen(both, epochs=8).lr == pytest.approx(rate_for(0.06, 1, 8, EXPONENT), rel=1e-6)
 
 
 def test_a_cliff_is_left_out_of_the_parabola() -> None:
@@ -91,8 +92,17 @@ def test_what_a_seed_adds_to_all_rates_does_not_widen_the_interval() -> None:
 
 
 def test_long_schedules_want_lower_rates() -> None:
-    assert rate_for(0.1, 1, 8) < rate_for(0.1, 1, 2) < 0.1 == rate_for(0.1, 8, 8)
+    assert rate_for(0.1, 1, 8, 0.4) < rate_for(0.1, 1, 2, 0.4) < 0.1 == rate_for(0.1, 8, 8, 0.4)
+    assert rate_for(0.1, 1, 4, 0.5) == pytest.approx(0.05)
     assert log_error(1, 8) > log_error(1, 2) > log_error(8, 8) == 0
+
+
+@pytest.mark.parametrize("activation", Activation)
+@pytest.mark.parametrize("weight_decay", [0.0, 1e-3])
+def test_the_shift_is_that_of_trainings_without_weight_decay(activation: Activation, weight_decay: float) -> None:
+    config = Config.model_validate({"training": {"weight_decay": weight_decay}})
+    is_steep = weight_decay == 0 and activation is not Activation.SIGMOID
+    assert exponent_of(config, activation) == (0.4 if is_steep else 0.0)
 
 
 def test_the_order_of_the_trials_does_not_matter() -> None:
@@ -100,6 +110,19 @@ def test_the_order_of_the_trials_does_not_matter() -> None:
         0.03, np.geomspace(5e-3, 0.2, 9).tolist(), noise=np.random.default_rng(0).normal(0, 0.1, 9).tolist()
     )
     assert chosen(results) == chosen(results[::-1])
+
+
+def test_only_rates_near_the_best_shape_the_parabola() -> None:
+    lrs = np.geomspace(1e-3, 0.1, 9).tolist()
+    flat_far_out = [replace(r, val_loss=min(r.val_loss or 0, 0.15)) for r in valley(0.05, lrs)]
+    assert chosen(flat_far_out).lr == pytest.approx(0.05, rel=1e-6)
+
+
+def test_a_hill_is_no_valley() -> None:
+    hill = [result(0.01, 0.2), result(0.02, 0.25), result(0.04, 0.22), result(0.08, 0.1)]
+    choice = chosen(hill)
+    assert choice.lr == pytest.approx(0.08)
+    assert not choice.is_fitted
 
 
 def test_without_a_valley_the_lowest_loss_decides() -> None:
@@ -110,5 +133,5 @@ def test_without_a_valley_the_lowest_loss_decides() -> None:
 
 
 def test_where_nothing_has_learned_there_is_no_choice() -> None:
-    assert choose([result(1.0, None), result(2.0, None)], 8, LN10) is None
-    assert choose([result(0.1, 2.29), result(0.2, 2.31)], 8, LN10) is None
+    assert choose([result(1.0, None), result(2.0, None)], 8, EXPONENT, LN10) is None
+    assert choose([result(0.1, 2.29), result(0.2, 2.31)], 8, EXPONENT, LN10) is None

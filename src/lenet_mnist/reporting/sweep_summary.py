@@ -70,8 +70,8 @@ def _words(swept: SweptRun, activation: Activation, answer: Answer) -> list[str]
         lines.append(f"edge    it is the {edge} rate that was tried: extend to {end} {ranking.best.lr * factor:.2g}")
     sure = f"about 95 % sure: {choice.low:.2g} to {choice.high:.2g}" if choice.is_fitted else "by the lowest loss alone"
     lines.append(f"chosen  {choice.lr:.3g} for the {epochs_text(max_epochs)} of a whole training ({sure})")
-    if max_epochs > ranking.epochs:
-        lines.append("        long schedules want lower rates than short ones; docs/learning-rate.md says by how much")
+    if choice.lr < 0.8 * ranking.best.lr:
+        lines.append("        lower, because without weight decay longer schedules want it (docs/learning-rate.md)")
     lines.append(f"next    {_next_command(swept, activation)}")
     return lines
 

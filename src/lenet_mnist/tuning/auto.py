@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from lenet_mnist.config import TrainingConfig
 from lenet_mnist.errors import ConfigError
-from lenet_mnist.tuning.choice import choose
+from lenet_mnist.tuning.choice import Choice, choose
 from lenet_mnist.tuning.plan import log_spaced
 from lenet_mnist.tuning.range_test import NUM_STEPS, Bracket, RangeTest, find_bracket, run_range_test
 from lenet_mnist.tuning.trial import Trial, TrialResult, Workbench
@@ -97,10 +97,11 @@ def decide_rate(bench: Workbench, run_trials: RunTrials) -> Decision:
     spent = search.range_cost
     results: list[TrialResult] = []
     for num_rates, epochs in rounds_of(search.budget - spent, training.max_epochs, shortest):
-        lrs = rates_of_round(bracket, results, num_rates, epochs, bench.guessing_loss)
+        guess = choose(results, epochs, bench.exponent(activation), bench.guessing_loss)
+        lrs = rates_of_round(bracket, results, guess, num_rates)
         results += run_trials([Trial(activation, lr, config.seed, epochs) for lr in lrs])
         spent += num_rates * epochs
-    choice = choose(results, training.max_epochs, bench.guessing_loss)
+    choice = choose(results, training.max_epochs, bench.exponent(activation), bench.guessing_loss)
     if choice is None:
         raise ConfigError(
             f"the search spent {spent:.1f} epochs on rates from {bracket.low:.2g} to {bracket.high:.2g}, and with none "
@@ -129,9 +130,9 @@ def rounds_of(budget: float, max_epochs: int, shortest: float) -> Iterator[tuple
 
 
 def rates_of_round(
-    bracket: Bracket, results: Sequence[TrialResult], num_rates: int, epochs: float, guessing_loss: float
+    bracket: Bracket, results: Sequence[TrialResult], guess: Choice | None, num_rates: int
 ) -> tuple[float, ...]:
-    """Return the rates of the next round: around the best guess, in half the range of the round before.
+    """Return the rates of the next round: around the best guess so far, in half the range of the round before.
 
     Without a guess, because no rate has learned anything yet, the range is the bracket's, or lies below those that
     diverged.
@@ -140,7 +141,6 @@ def rates_of_round(
         return log_spaced(bracket.low, bracket.high, num_rates)
     longest = max(result.trial.epochs for result in results)
     lrs = [result.trial.lr for result in results if result.trial.epochs == longest]
-    guess = choose(results, epochs, guessing_loss)
     if guess is None:
         diverged = [result.trial.lr for result in results if result.val_loss is None]
         high = min([*diverged, bracket.high])

@@ -41,8 +41,10 @@ class _Point:
     y: float  # log loss
 
 
-def choose(results: Sequence[TrialResult], epochs: float, guessing_loss: float) -> Choice | None:
+def choose(results: Sequence[TrialResult], epochs: float, exponent: float, guessing_loss: float) -> Choice | None:
     """Return the rate for a training of `epochs`, or None if no rate has learned anything.
+
+    `exponent` is that of tuning/horizon.py.
 
     A rate at which one seed diverged, or learned nothing, is not a choice however well another seed did there.
     """
@@ -52,7 +54,11 @@ def choose(results: Sequence[TrialResult], epochs: float, guessing_loss: float) 
         if result.val_loss is None or result.val_loss >= GUESSING * guessing_loss
     }
     points = [
-        _Point((trial.epochs, trial.seed), math.log(rate_for(trial.lr, trial.epochs, epochs)), log_of(result.val_loss))
+        _Point(
+            block=(trial.epochs, trial.seed),
+            u=math.log(rate_for(trial.lr, trial.epochs, epochs, exponent)),
+            y=log_of(result.val_loss),
+        )
         for result in sorted(results, key=lambda result: (result.trial.epochs, result.trial.lr, result.trial.seed))
         if result.val_loss is not None and ((trial := result.trial).epochs, trial.lr) not in lost
     ]

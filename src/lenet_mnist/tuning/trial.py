@@ -19,6 +19,7 @@ from lenet_mnist.randomness import Purpose, random_order
 from lenet_mnist.training.early_stopping import label_entropy
 from lenet_mnist.training.loop import EpochRow, StepRow, StopReason, start_training, train
 from lenet_mnist.tuning.advice import LossCurve
+from lenet_mnist.tuning.horizon import exponent_of
 
 _ANNEALED = (Schedule.LINEAR, Schedule.COSINE, Schedule.ONE_CYCLE)
 
@@ -31,6 +32,10 @@ class Workbench:
     data: TrainVal
     device: torch.device
     engine: NetworkFunction
+
+    def exponent(self, activation: Activation) -> float:
+        """Return by which power of their length the best rates of longer trainings are lower."""
+        return exponent_of(self.config, activation)
 
     @property
     def guessing_loss(self) -> float:
