@@ -57,6 +57,7 @@ def main() -> None:
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
     parser.add_argument("--arms", nargs="+", choices=ARMS, default=ARMS)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--batch-sizes", type=int, nargs="+", default=BATCH_SIZES, help="in rounds and race")
     parser.add_argument("--rounds", type=int, default=5, help="epochs after the first one, in rounds and scaling")
     parser.add_argument("--seeds", type=int, default=3, help="trainings of each arm, in race")
     parser.add_argument(
@@ -110,10 +111,10 @@ def plan(arguments: argparse.Namespace) -> Iterator[tuple[str, Setting, int, flo
     """Yield what is trained, one after another: the part, the setting, and the epochs or the goal that end it."""
     num_images, epochs = arguments.limit_train, 1 + arguments.rounds
     if "rounds" in arguments.parts:
-        for batch_size in BATCH_SIZES:
+        for batch_size in arguments.batch_sizes:
             yield "rounds", setting_of(batch_size, num_images), epochs, math.inf
     if "race" in arguments.parts:
-        for batch_size in BATCH_SIZES:
+        for batch_size in arguments.batch_sizes:
             for seed in range(arguments.seeds):
                 setting = setting_of(batch_size, num_images, arguments.race_epochs, seed)
                 yield "race", setting, arguments.race_epochs, max(arguments.goals)
