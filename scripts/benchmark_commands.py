@@ -3,7 +3,8 @@
     python scripts/benchmark_commands.py
 
 Prints the median of several runs of `lenet --help`, of loading and verifying MNIST's four files inside a process, and
-of `lenet train --config configs/relu.yaml` followed by `lenet evaluate latest`, which is `make train`.
+of `lenet train --config configs/relu.yaml` followed by `lenet evaluate latest`, which is `make train`; and of
+`lenet lr-sweep`.
 """
 
 import subprocess
@@ -41,6 +42,11 @@ def train_and_evaluate(engine: str) -> None:
         command("evaluate", "latest", "--runs-dir", directory)
 
 
+def sweep(engine: str) -> None:
+    with tempfile.TemporaryDirectory() as directory:
+        command("lr-sweep", "--runs-dir", directory, "--engine", engine)
+
+
 def main() -> None:
     directory = data_access().directory
     print(f"{machine()}; {versions()}")
@@ -49,6 +55,7 @@ def main() -> None:
     print("lenet describe (start-up with torch):", seconds(lambda: command("describe"), 5))
     for engine in ("native", "torch"):
         print(f"make train, installed, {engine} engine:", seconds(lambda: train_and_evaluate(engine), 3))  # noqa: B023
+        print(f"lenet lr-sweep, {engine} engine:", seconds(lambda: sweep(engine), 3))  # noqa: B023
 
 
 if __name__ == "__main__":

@@ -14,8 +14,10 @@ from lenet_mnist.config import Config
 from lenet_mnist.data.sets import TrainVal
 from lenet_mnist.errors import ConfigError
 from lenet_mnist.model.engines import torch_network
+from lenet_mnist.tuning import auto
 from lenet_mnist.tuning.auto import Search, decide_rate, rounds_of
 from lenet_mnist.tuning.horizon import exponent_of, rate_for
+from lenet_mnist.tuning.range_test import Bracket
 from lenet_mnist.tuning.trial import Trial, TrialResult, Workbench, train_trial
 
 CONFIG = Config.model_validate({"training": {"learning_rate": "auto", "max_epochs": 8, "batch_size": 20}})
@@ -80,6 +82,18 @@ def test_what_was_tried_and_what_it_cost_is_told(bench: Workbench) -> None:
     decision = decide_rate(bench, landscape)
     assert [(tried.lr, tried.epochs) for tried in decision.tried] == [(t.lr, t.epochs) for t in landscape.trials]
     assert sum(tried.epochs for tried in decision.tried) < decision.cost_epochs <= decision.budget_epochs == 16
+
+
+@pytest.mark.parametrize("has_learned", [True, False])
+@pytest.mark.parametrize("budget", [4.5, 6.0, 9.0, 16.0])
+def test_a_slow_starter_costs_no_more_than_the_budget_either(
+    bench: Workbench, monkeypatch: pytest.MonkeyPatch, has_learned: bool, budget: float
+) -> None:
+    bracket = Bracket(0.001, 0.3, 0.02, has_learned)
+    monkeypatch.setattr(auto, "find_bracket", lambda _: bracket)
+    training = CONFIG.training.model_copy(update={"learning_rate_budget": budget})
+    frugal = replace(bench, config=CONFIG.model_copy(update={"training": training}))
+    assert decide_rate(frugal, Landscape(0.03)).cost_epochs <= budget
 
 
 def test_where_no_rate_learns_the_search_says_so(bench: Workbench) -> None:

@@ -91,10 +91,10 @@ def decide_rate(bench: Workbench, run_trials: RunTrials) -> Decision:
     training, activation = config.training, config.model.activation
     search = Search.of(training, len(bench.data.train))
     bracket = find_bracket([run_range_test(bench, RangeTest(activation, config.seed), search.range_steps)])
-    shortest = search.shortest
-    if not bracket.has_learned:  # nor would it in the shortest schedule
-        shortest = min(_whole(2 * shortest), float(training.max_epochs))
-    spent = search.range_cost
+    spent, shortest = search.range_cost, search.shortest
+    longer = min(_whole(2 * shortest), float(training.max_epochs))
+    if not bracket.has_learned and spent + _LEAST_RATES * longer <= search.budget:
+        shortest = longer  # nothing would be learned in the shortest schedule either
     results: list[TrialResult] = []
     for num_rates, epochs in rounds_of(search.budget - spent, training.max_epochs, shortest):
         guess = choose(results, epochs, bench.exponent(activation), bench.guessing_loss)

@@ -1,7 +1,7 @@
 """The range test: one short training while the rate rises from far too low to far too high, to bracket a sweep.
 
 It says where learning begins and where it breaks down, no more. The rates that peers read off it (where the loss falls
-fastest, a tenth of its minimum) are not offered as an answer: docs/learning-rate.md measures what they cost.
+fastest, a tenth of its minimum) are not offered as an answer.
 
 Source: lecture point 12; Smith, "Cyclical learning rates for training neural networks", WACV 2017, section 3.3.
 """
