@@ -75,11 +75,9 @@ class Crew:
     def __exit__(self, *_: object) -> None:
         if self._executor is not None:
             with _no_signals():
-                workers = set(multiprocessing.active_children()) - self._others
-                self._executor.shutdown(wait=False, cancel_futures=True)
-                for process in workers:
+                for process in set(multiprocessing.active_children()) - self._others:
                     process.kill()  # what a worker has not finished is done again by whoever goes on
-                    process.join()
+                self._executor.shutdown(wait=True, cancel_futures=True)  # its own thread joins them: two would race
 
     def run(self, task: Callable[[Workbench, _Item], _Result], items: Sequence[_Item]) -> Iterator[_Result]:
         """Yield task(workbench, item) for each item, as they are finished.
