@@ -18,6 +18,7 @@ ROOMS = [
     "diagnosis",
     "lr_sweep",
     "sweep_journal",
+    "sweep_tables",
     "experiment",
     "evaluation",
     "runs",

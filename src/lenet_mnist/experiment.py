@@ -25,6 +25,7 @@ from lenet_mnist.training.checkpoint import TrainedNetwork, weights_digest, writ
 from lenet_mnist.training.loop import EpochRow, StepRow, StopReason, TrainResult, start_training, train
 from lenet_mnist.training.state import TrainState
 from lenet_mnist.tuning.auto import Decision, Search, decide_rate
+from lenet_mnist.tuning.plan import epochs_text
 from lenet_mnist.tuning.trial import Trial, TrialResult, Workbench, train_trial
 from lenet_mnist.tuning.workers import Crew, Staff
 
@@ -96,20 +97,20 @@ def search_rate(bench: Workbench, engine: Engine, access: DataAccess, spectator:
     """Search for the learning rate of a configuration that leaves it open, and say what is found on the way."""
     training, num_images = bench.config.training, len(bench.data.train)
     budget = Search.of(training, num_images).budget
-    spectator.note(f"learning_rate auto: a search of at most {budget:g} epochs, by the validation loss")
+    spectator.note(f"learning_rate auto: a search of at most {epochs_text(budget)}, by the validation loss")
     staff = Staff.of(set_threads(training.threads), 3, budget * num_images, bench.device)
     with Crew(bench, engine, access.directory, staff) as crew:
 
         def run_trials(trials: Sequence[Trial]) -> Iterator[TrialResult]:
             for result in crew.run(train_trial, trials):
                 ended = "diverged" if result.val_loss is None else f"val loss {result.val_loss:.4f}"
-                spectator.note(f"  lr {result.trial.lr:<8.3g}  {result.trial.epochs:g} epochs  {ended}")
+                spectator.note(f"  lr {result.trial.lr:<8.3g}  {epochs_text(result.trial.epochs)}  {ended}")
                 yield result
 
         decision = decide_rate(bench, run_trials)
     sure = f"about 95 % sure: {decision.low:.2g} to {decision.high:.2g}" if decision.is_fitted else "not sure"
     spectator.note(
-        f"learning_rate auto: {decision.lr:.3g} for {training.max_epochs} epochs ({sure}), found in "
+        f"learning_rate auto: {decision.lr:.3g} for {epochs_text(training.max_epochs)} ({sure}), found in "
         f"{decision.cost_epochs:.1f}, and scaled to that length (docs/learning-rate.md)"
     )
     return decision

@@ -4,9 +4,9 @@ configuration -> range tests -> plan -> trials, each into journal.jsonl as it en
 """
 
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, astuple, dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -19,11 +19,12 @@ from lenet_mnist.model.engines import resolve_engine
 from lenet_mnist.runs import Manifest, RunDirectory, Status, begin_run
 from lenet_mnist.storage import exclusive_lock, write_text
 from lenet_mnist.sweep_journal import Finished, RangeTestResult, SweepJournal
+from lenet_mnist.sweep_tables import RANGE_COLUMNS, SWEEP_COLUMNS, range_rows, sweep_rows
 from lenet_mnist.tables import write_csv
-from lenet_mnist.tuning.choice import Choice, choose
-from lenet_mnist.tuning.plan import Circumstances, Plan, SweepRequest, Task, make_plan
+from lenet_mnist.tuning.choice import choose
+from lenet_mnist.tuning.plan import Circumstances, Plan, SweepRequest, Task, make_plan, plan_text
 from lenet_mnist.tuning.range_test import Bracket, RangePoint, RangeTest, find_bracket, run_range_test
-from lenet_mnist.tuning.sweep import Extension, Ranking, extension_of, rank, trials_of
+from lenet_mnist.tuning.sweep import Answer, Extension, extension_of, rank, trials_of
 from lenet_mnist.tuning.trial import Trial, TrialResult, Workbench, train_trial, with_rate
 from lenet_mnist.tuning.workers import Crew, Staff
 
@@ -47,17 +48,6 @@ class SweepSpectator(Protocol):
 
     def end(self) -> None:
         """The trainings have ended, however they did."""
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What a sweep says of one activation. `choice` is the rate for the whole training, None if nothing has learned."""
-
-    bracket: Bracket
-    range_points: list[RangePoint]
-    results: list[TrialResult]
-    ranking: Ranking
-    choice: Choice | None
 
 
 @dataclass(frozen=True)
@@ -319,39 +309,6 @@ class _Sweep:
             self._run.write_manifest(self._manifest.model_copy(update={"status": status, "message": message}))
 
 
-def plan_text(plan: Plan) -> str:
-    """Say what will be trained, and about how long that takes."""
-    seeds = f"{len(plan.seeds)} seed{'s' if len(plan.seeds) > 1 else ''}"
-    each = [f"{a}: {len(lrs)} rates x {seeds}, {epochs_text(plan.epochs[a])} each" for a, lrs in plan.lrs.items()]
-    return f"plan: {'; '.join(each)}; about {plan.seconds:.0f} s"
-
-
-def epochs_text(epochs: float) -> str:
-    """Write a number of epochs."""
-    return "1 epoch" if epochs == 1 else f"{epochs:g} epochs"
-
-
 def best_name(activation: Activation, num_activations: int) -> str:
     """Return the name of the configuration with the best rate."""
     return "best.yaml" if num_activations == 1 else f"best-{activation}.yaml"
-
-
-RANGE_COLUMNS = ("activation", "seed", "lr", "train_loss")
-SWEEP_COLUMNS = ("activation", "lr", "seed", "epochs", "epoch", "train_loss", "val_loss", "val_accuracy", "diverged")
-
-
-def range_rows(answers: Iterable[Answer]) -> Iterator[tuple[Any, ...]]:
-    """Yield the rows of range_test.csv."""
-    return (astuple(point) for answer in answers for point in answer.range_points)
-
-
-def sweep_rows(answers: Iterable[Answer]) -> Iterator[tuple[Any, ...]]:
-    """Yield the rows of sweep.csv: every rate, seed and epoch; where training diverged, one without losses."""
-    for answer in answers:
-        for result in answer.results:
-            trial = result.trial
-            head = (trial.activation.value, trial.lr, trial.seed, trial.epochs)
-            for row in result.history:
-                yield (*head, row.epoch, row.train_loss, row.val_loss, row.val_accuracy, 0)
-            if result.val_loss is None:
-                yield (*head, len(result.history) + 1, "", "", "", 1)

@@ -206,3 +206,15 @@ def _parse_activations(text: str) -> tuple[Activation, ...]:
     except ValueError:
         known = ", ".join(Activation)
         raise ConfigError(f"--activation {text}: expected one of {known}, or several, as in sigmoid,relu") from None
+
+
+def plan_text(plan: Plan) -> str:
+    """Say what will be trained, and about how long that takes."""
+    seeds = f"{len(plan.seeds)} seed{'s' if len(plan.seeds) > 1 else ''}"
+    each = [f"{a}: {len(lrs)} rates x {seeds}, {epochs_text(plan.epochs[a])} each" for a, lrs in plan.lrs.items()]
+    return f"plan: {'; '.join(each)}; about {plan.seconds:.0f} s"
+
+
+def epochs_text(epochs: float) -> str:
+    """Write a number of epochs."""
+    return "1 epoch" if epochs == 1 else f"{epochs:g} epochs"

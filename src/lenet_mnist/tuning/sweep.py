@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from statistics import mean
 
 from lenet_mnist.config import Activation
-from lenet_mnist.tuning.choice import GUESSING
+from lenet_mnist.tuning.choice import GUESSING, Choice
 from lenet_mnist.tuning.noise import Noise, log_of, noise_of
 from lenet_mnist.tuning.plan import SweepRequest, log_spaced
+from lenet_mnist.tuning.range_test import Bracket, RangePoint
 from lenet_mnist.tuning.trial import Trial, TrialResult
 
 _NEAR = 2.0  # times the best loss: the noise is estimated from rates that are not worse than this
@@ -66,6 +67,17 @@ class Ranking:
     def is_at_upper_edge(self) -> bool:
         """Whether a larger rate might be better."""
         return self.best is not None and len(self.rates) > 1 and self.best.lr == self.rates[-1].lr
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a sweep says of one activation. `choice` is the rate for the whole training, None if nothing has learned."""
+
+    bracket: Bracket
+    range_points: list[RangePoint]
+    results: list[TrialResult]
+    ranking: Ranking
+    choice: Choice | None
 
 
 def rank(results: Sequence[TrialResult], guessing_loss: float) -> Ranking:
