@@ -17,9 +17,9 @@ from lenet_mnist.config import Activation, Config
 from lenet_mnist.config_file import load_config, resolve
 from lenet_mnist.data.mnist import DataAccess
 from lenet_mnist.errors import ConfigError, InterruptedBySignal, StorageError
+from lenet_mnist.locks import exclusive_lock
 from lenet_mnist.lr_sweep import SweptRun, new_sweep, resumed_sweep
 from lenet_mnist.runs import RunDirectory
-from lenet_mnist.storage import exclusive_lock
 from lenet_mnist.sweep_journal import SweepJournal
 from lenet_mnist.tables import read_csv
 from lenet_mnist.tuning.plan import SweepRequest
@@ -169,7 +169,10 @@ def test_a_sweep_of_another_configuration_is_refused_with_the_keys(swept: SweptR
 
 
 def test_two_sweeps_in_one_directory_exclude_each_other(swept: SweptRun, access: DataAccess) -> None:
-    with exclusive_lock(swept.directory.path), pytest.raises(StorageError, match="another process is at work"):
+    with (
+        exclusive_lock(swept.directory.path),
+        pytest.raises(StorageError, match=rf"process {os.getpid()} on .* is at work here"),
+    ):
         resumed_sweep(swept.directory, resolve([]), NOTHING, access, Watcher())
 
 

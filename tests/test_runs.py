@@ -10,14 +10,15 @@ import pytest
 
 from lenet_mnist.config import Config
 from lenet_mnist.errors import ConfigError, DataError, StorageError
-from lenet_mnist.runs import HistoryWriter, Manifest, RunDirectory, create_run, find_run, list_runs
-from lenet_mnist.training.loop import EpochRow, StepRow
+from lenet_mnist.runs import Manifest, RunDirectory, create_run, find_run, list_runs, sha256_of
+from lenet_mnist.training.loop import EpochRow
 
 NOW = datetime(2026, 11, 23, 20, 15, 0, tzinfo=UTC)
 
 
-def manifest() -> Manifest:
-    return Manifest(
+def manifest(config_sha256: str = "0" * 64) -> Manifest:
+    unsigned = Manifest(
+        config_sha256=config_sha256,
         command="lenet train",
         created="2026-11-23T20:15:00+00:00",
         data_source="mnist",
@@ -32,6 +33,7 @@ def manifest() -> Manifest:
         engine_reason="asked for",
         guessing_loss=2.3,
     )
+    return unsigned.model_copy(update={"sha256": unsigned.digest()})
 
 
 def make_run(runs_dir: Path, name: str = "relu", now: datetime = NOW) -> RunDirectory:
@@ -63,7 +65,17 @@ def test_an_id_says_when_and_what(tmp_path: Path) -> None:
 
 def test_the_configuration_in_a_run_is_the_one_that_made_it(tmp_path: Path) -> None:
     config = Config.model_validate({"seed": 7, "training": {"learning_rate": 1e-5}})
-    assert create_run(tmp_path, config, NOW).read_config() == config
+    run = create_run(tmp_path, config, NOW)
+    run.write_manifest(manifest(sha256_of(run.config_path)))
+    assert run.read_config() == config
+
+
+def test_a_configuration_that_was_changed_afterwards_is_refused(tmp_path: Path) -> None:
+    run = create_run(tmp_path, Config(), NOW)
+    run.write_manifest(manifest(sha256_of(run.config_path)))
+    run.config_path.write_text(run.config_path.read_text().replace("seed: 0", "seed: 1"))
+    with pytest.raises(DataError, match=r"config\.yaml: is not the one of this run"):
+        run.read_config()
 
 
 def test_a_manifest_comes_back_as_it_was_written(tmp_path: Path) -> None:
@@ -76,6 +88,16 @@ def test_a_damaged_manifest_is_named(tmp_path: Path, text: str) -> None:
     run.manifest_path.write_text(text, encoding="latin-1")
     with pytest.raises(DataError, match=r"manifest\.json"):
         run.read_manifest()
+
+
+def test_a_manifest_that_was_changed_afterwards_is_refused(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    whole = run.manifest_path.read_text()
+    for place, was in enumerate(whole):
+        if was.isdigit():
+            run.manifest_path.write_text(f"{whole[:place]}{9 - int(was)}{whole[place + 1 :]}")
+            with pytest.raises(DataError, match=r"manifest\.json"):
+                run.read_manifest()
 
 
 def test_a_run_is_found_by_path_by_id_and_as_the_latest(tmp_path: Path) -> None:
@@ -159,33 +181,6 @@ def test_a_file_where_the_runs_directory_should_be_is_named(tmp_path: Path) -> N
 
 def epoch_row(epoch: int) -> EpochRow:
     return EpochRow(epoch, epoch * 10, 0.1 / 3, 1e-17, 0.99, 0.1, 2 / 3, 1.5)
-
-
-def test_history_is_read_back_to_the_last_bit(tmp_path: Path) -> None:
-    run = make_run(tmp_path)
-    history = HistoryWriter(run)
-    rows = [epoch_row(1), epoch_row(2)]
-    for row in rows:
-        history.add_epoch(row)
-    assert run.read_history() == rows  # also while training goes on
-    history.close()
-
-
-def test_steps_are_kept_up_to_200_and_then_every_20th(tmp_path: Path) -> None:
-    run = make_run(tmp_path)
-    history = HistoryWriter(run)
-    rows = [StepRow(step, 1, 0.1 / 3, 2.3, 1.0, 1e-9 / step) for step in range(1, 301)]
-    for row in rows:
-        history.add_step(row)
-    history.close()
-    assert run.read_steps() == [*rows[:200], *rows[219::20]]
-
-
-def test_a_history_is_never_begun_twice(tmp_path: Path) -> None:
-    run = make_run(tmp_path)
-    HistoryWriter(run).close()
-    with pytest.raises(StorageError, match=r"history\.csv"):
-        HistoryWriter(run)
 
 
 @pytest.mark.parametrize("text", ["epoch,step\n1,x\n", "a,b\n1,2\n", "epoch,step,lr\n1,2,3,4,5\n", "\0\n1\n"])

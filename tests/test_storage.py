@@ -13,7 +13,15 @@ from pathlib import Path
 import pytest
 
 from lenet_mnist.errors import ConfigError, DataError, LenetError, StorageError
-from lenet_mnist.storage import make_directory, read_bounded, replacing, storage_errors, write_bytes, write_text
+from lenet_mnist.storage import (
+    make_directory,
+    read_bounded,
+    refuse_links,
+    remove_unfinished,
+    storage_errors,
+    write_bytes,
+    write_text,
+)
 
 NOBODY = 65534
 
@@ -91,26 +99,37 @@ def test_whoever_reads_an_old_file_goes_on_reading_it(tmp_path: Path) -> None:
         assert reader.read() == b"old"
 
 
-@pytest.mark.parametrize("failure", [ValueError, RuntimeError, KeyboardInterrupt, SystemExit])
-def test_a_writer_that_fails_leaves_the_old_file_alone(tmp_path: Path, failure: type[BaseException]) -> None:
-    (tmp_path / "file").write_bytes(b"old")
-    with pytest.raises(failure), replacing(tmp_path / "file") as temporary:  # noqa: PT012  # half a write is the point
-        temporary.write_bytes(b"half")
+@pytest.mark.parametrize("failure", [RuntimeError, KeyboardInterrupt, SystemExit])
+def test_a_write_that_is_broken_off_leaves_the_old_file_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failure: type[BaseException]
+) -> None:
+    def fail(_handle: int) -> None:
         raise failure
+
+    (tmp_path / "file").write_bytes(b"old")
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(failure):
+        write_bytes(tmp_path / "file", b"new")
     assert (tmp_path / "file").read_bytes() == b"old"
     assert names_in(tmp_path) == ["file"]
 
 
-def test_a_writer_that_fails_before_it_wrote_leaves_nothing(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="early"), replacing(tmp_path / "file"):
-        raise ValueError("early")
-    assert names_in(tmp_path) == []
+def test_all_is_written_where_the_system_takes_it_piece_by_piece(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = os.write
+    monkeypatch.setattr(os, "write", lambda handle, content: write(handle, content[:3]))
+    write_bytes(tmp_path / "file", bytes(range(100)))
+    assert (tmp_path / "file").read_bytes() == bytes(range(100))
 
 
-def test_a_writer_that_writes_nothing_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(StorageError, match="file: cannot write"), replacing(tmp_path / "file"):
-        pass
-    assert names_in(tmp_path) == []
+@pytest.mark.skipif(os.name == "nt", reason="links need a privilege there")
+def test_a_link_is_replaced_and_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "precious").write_bytes(b"old")
+    (tmp_path / "file").symlink_to("precious")
+    write_bytes(tmp_path / "file", b"new")
+    assert (tmp_path / "precious").read_bytes() == b"old"
+    assert not (tmp_path / "file").is_symlink()
 
 
 @pytest.mark.parametrize(
@@ -149,17 +168,60 @@ def test_the_content_is_synced_before_it_gets_its_name_and_the_name_after(
     assert events == ["content", "name", "directory"]
 
 
-def test_two_writers_of_one_file_do_not_meet(tmp_path: Path) -> None:
-    with replacing(tmp_path / "file") as one, replacing(tmp_path / "file") as other:
-        assert one != other
-        one.write_bytes(b"one")
-        other.write_bytes(b"other")
+def test_two_writers_of_one_file_do_not_meet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sync, is_first = os.fsync, [True]
+
+    def write_another_first(handle: int) -> None:
+        if is_first.pop() if is_first else False:
+            write_bytes(tmp_path / "file", b"other")
+            assert (tmp_path / "file").read_bytes() == b"other"
+        sync(handle)
+
+    monkeypatch.setattr(os, "fsync", write_another_first)
+    write_bytes(tmp_path / "file", b"one")
     assert (tmp_path / "file").read_bytes() == b"one"
     assert names_in(tmp_path) == ["file"]
 
 
+def test_what_a_dead_process_left_is_removed_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Dead(BaseException):
+        pass
+
+    def die(_path: Path, _target: Path) -> None:
+        monkeypatch.setattr(Path, "unlink", lambda _path: None)  # a dead process does not clean up
+        raise Dead
+
+    unlink = Path.unlink
+    monkeypatch.setattr(Path, "replace", die)
+    with pytest.raises(Dead):
+        write_bytes(tmp_path / "file", b"new")
+    monkeypatch.setattr(Path, "unlink", unlink)
+    for name in (".lock", "a.part", "file.txt"):
+        (tmp_path / name).touch()
+    assert len(names_in(tmp_path)) == 4
+    remove_unfinished(tmp_path)
+    assert names_in(tmp_path) == [".lock", "a.part", "file.txt"]
+
+
+@pytest.mark.parametrize("place", ["link", "inside/link", "inside/deep/link"])
+@pytest.mark.parametrize("target", ["/etc", "/etc/passwd", "nowhere"])
+def test_a_link_in_a_directory_is_refused_and_named(tmp_path: Path, place: str, target: str) -> None:
+    (tmp_path / "inside" / "deep").mkdir(parents=True)
+    (tmp_path / "inside" / "file").touch()
+    refuse_links(tmp_path)
+    (tmp_path / place).symlink_to(target)
+    with pytest.raises(StorageError, match=f"^{tmp_path / place}: is a symbolic link"):
+        refuse_links(tmp_path)
+
+
+def test_a_directory_may_itself_be_reached_by_a_link(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to("real")
+    refuse_links(tmp_path / "link")
+
+
 @either_writer
-@pytest.mark.parametrize("place", ["none/file", "a_file/file", "a_directory", "n" * 250])
+@pytest.mark.parametrize("place", ["none/file", "a_file/file", "a_directory", "n" * 256])
 def test_an_impossible_place_is_named(tmp_path: Path, write: Writer, place: str) -> None:
     (tmp_path / "a_file").write_bytes(b"old")
     (tmp_path / "a_directory").mkdir()

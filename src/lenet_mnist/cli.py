@@ -125,6 +125,10 @@ def train(
     seed: Seed = None,
     seeds: Annotated[str | None, typer.Option("--seeds", help="One run a seed, as in 0-4 or 0,7.")] = None,
     limit_train: LimitTrain = None,
+    resume: Annotated[str | None, typer.Option("--resume", metavar="RUN", help="Go on with a training.")] = None,
+    accept_differences: Annotated[
+        bool, typer.Option("--accept-differences", help="With --resume: go on though the result becomes another one.")
+    ] = False,
     threads: Threads = None,
     device: DeviceName = None,
     engine: EngineName = None,
@@ -137,6 +141,10 @@ def train(
     """Train a network on the training set, stop by the validation set, and keep the best weights."""
     if seed is not None and seeds is not None:
         raise ConfigError("--seed and --seeds exclude each other")
+    if resume is not None and seeds is not None:
+        raise ConfigError("--resume goes on with one run: --seeds does not go with it")
+    if accept_differences and resume is None:
+        raise ConfigError("--accept-differences belongs to --resume")
     flags = {
         "training.learning_rate": _number(lr),
         "training.learning_rate_budget": lr_budget,
@@ -155,11 +163,15 @@ def train(
     from lenet_mnist import experiment
     from lenet_mnist.reporting import summaries
     from lenet_mnist.reporting.progress import TrainingProgress
+    from lenet_mnist.runs import find_run
 
+    access, progress = _access(data_dir, offline), TrainingProgress(_console())
     with resolved.naming_origins():
-        runs = experiment.train_seeds(
-            resolved.config, seeds, runs_dir, _access(data_dir, offline), TrainingProgress(_console())
-        )
+        if resume is None:
+            runs = experiment.train_seeds(resolved.config, seeds, runs_dir, access, progress)
+        else:
+            run = find_run(resume, runs_dir)
+            runs = [experiment.resume_run(run, resolved, accept_differences, access, progress)]
     _say(summaries.training_json(runs) if as_json else summaries.training_text(runs))
     experiment.require_all_finished(runs)
 

@@ -145,6 +145,8 @@ class TrainingConfig(Section):
     """Epochs without improvement of the validation loss after which training stops; null never stops early."""
     min_delta: float = Field(default=0.0, ge=0)
     """Nats by which the validation loss must fall to count as improvement for `patience`."""
+    checkpoint_every_steps: int | None = Field(default=None, ge=1)
+    """Updates after which the training state is saved, besides the end of each epoch; null saves it only there."""
     device: Annotated[Device, Field(strict=False)] = Device.AUTO
     """auto, cpu, cuda or mps."""
     engine: Annotated[Engine, Field(strict=False)] = Engine.AUTO

@@ -102,6 +102,11 @@ def resolve(layers: Sequence[Layer]) -> ResolvedConfig:
     return ResolvedConfig(config, origins)
 
 
+def with_values(config: Config, values: Mapping[str, Any]) -> Config:
+    """Return `config` with other values, by their dotted keys. Raises: ConfigError."""
+    return resolve([Layer("the run's config.yaml", {**flat_values(config), **values})]).config
+
+
 def to_yaml(config: Config) -> str:
     """Return the complete configuration as YAML that `load_config` reads back to an equal one."""
     return _dump(config.model_dump(mode="json"))

@@ -20,7 +20,7 @@ from lenet_mnist.devices import choose_device, set_threads
 from lenet_mnist.errors import CheckFailedError, ConfigError, DataError
 from lenet_mnist.model.engines import resolve_engine
 from lenet_mnist.runs import Manifest, RunDirectory
-from lenet_mnist.storage import make_directory
+from lenet_mnist.storage import make_directory, refuse_links
 from lenet_mnist.tables import write_csv, write_json
 from lenet_mnist.training.checkpoint import read_network, weights_digest
 from lenet_mnist.training.loop import EpochRow
@@ -58,6 +58,7 @@ def evaluate_run(
     or damaged, or the split is not the one of the training; StorageError if a file cannot be written.
     """
     split = _choice(Split, split_name, "--split")
+    refuse_links(run.path)
     config, manifest = run.read_config(), run.read_manifest()
     if manifest.kind != "train":
         raise ConfigError(f"{run.path}: is a {manifest.kind}, not a training: it has no network to evaluate")
@@ -66,7 +67,7 @@ def evaluate_run(
     set_threads(config.training.threads)
     trained = read_network(run.model_path)
     digest = weights_digest(trained.network.state_dict())
-    if digest != manifest.weights_sha256:
+    if digest != manifest.weights_sha256 and manifest.status != "running":  # a training writes them before it says so
         raise DataError(
             f"{run.model_path}: these are not the weights that manifest.json records "
             f"(SHA-256 {digest[:12]}... instead of {(manifest.weights_sha256 or 'none')[:12]}...)"
@@ -80,7 +81,7 @@ def evaluate_run(
         "run": run.id,
         "split": split.value,
         "num_test_looks": num_looks,
-        "best_epoch": manifest.best_epoch,
+        "best_epoch": trained.epoch,
         "weights_sha256": digest,
         **evaluation.metrics(),
     }

@@ -4,37 +4,33 @@ configuration -> load_train_val -> train -> rows and weights in runs/<id>
 """
 
 from collections.abc import Iterator, Sequence
-from contextlib import closing, suppress
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 
+from lenet_mnist.checkpoints import restore_newest
 from lenet_mnist.config import AUTO, Config, Engine
-from lenet_mnist.config_file import parse_seeds
+from lenet_mnist.config_file import ResolvedConfig, parse_seeds
 from lenet_mnist.data.batches import num_batches
 from lenet_mnist.data.mnist import DataAccess, load_train_val
 from lenet_mnist.data.sets import TrainVal
 from lenet_mnist.devices import choose_device, set_threads
-from lenet_mnist.errors import DivergedError, InterruptedBySignal, LenetError
+from lenet_mnist.errors import ConfigError, DivergedError, InterruptedBySignal
+from lenet_mnist.locks import exclusive_lock
 from lenet_mnist.model.engines import ResolvedEngine, resolve_engine
-from lenet_mnist.runs import HistoryWriter, Manifest, RunDirectory, begin_run
+from lenet_mnist.recording import Recorder
+from lenet_mnist.resuming import differences_of_data, differences_of_versions, resumption
+from lenet_mnist.runs import Manifest, RunDirectory, begin_run, circumstances
 from lenet_mnist.signals import PendingSignal, deferred_signals
-from lenet_mnist.training.checkpoint import TrainedNetwork, weights_digest, write_network, write_state
-from lenet_mnist.training.loop import EpochRow, StepRow, StopReason, TrainResult, start_training, train
-from lenet_mnist.training.state import TrainState
+from lenet_mnist.storage import refuse_links
+from lenet_mnist.training.loop import EpochRow, StepRow, start_training, train
 from lenet_mnist.tuning.auto import Decision, Search, decide_rate
 from lenet_mnist.tuning.plan import epochs_text
 from lenet_mnist.tuning.trial import Trial, TrialResult, Workbench, train_trial
 from lenet_mnist.tuning.workers import Crew, Staff
-
-_STATUS = {
-    StopReason.MAX_EPOCHS: "finished",
-    StopReason.NO_IMPROVEMENT: "finished",
-    StopReason.DIVERGED: "diverged",
-    StopReason.INTERRUPTED: "interrupted",
-}
 
 
 class Spectator(Protocol):
@@ -146,89 +142,82 @@ def train_run(
     with deferred_signals() as pending:
         threads = set_threads(config.training.threads)
         run, manifest = begin_run(runs_dir, config, data, device, threads, engine)
-        if decision is not None:
-            manifest = manifest.model_copy(update={"tuning": asdict(decision)})
-        state = start_training(config, data, device, engine.network)
-        recorder = _Recorder(run, manifest, state, data)
+        with exclusive_lock(run.path):
+            if decision is not None:
+                manifest = manifest.model_copy(update={"tuning": asdict(decision)})
+                run.write_manifest(manifest)
+            state = start_training(config, data, device, engine.network)
+            return _train_and_record(config, Recorder(run, manifest, state, data), spectator, pending)
+
+
+def resume_run(
+    run: RunDirectory, wanted: ResolvedConfig, is_different_accepted: bool, access: DataAccess, spectator: Spectator
+) -> TrainedRun:
+    """Go on with a training from its newest intact checkpoint, as if it had never been interrupted.
+
+    What `wanted` names must agree with the run, or be something that changes no result (resuming.py).
+
+    Raises: ConfigError if it does not, or `run` is no training; DataError if the run is damaged; StorageError if
+    another process is at work in it.
+    """
+    refuse_links(run.path)
+    with deferred_signals() as pending, exclusive_lock(run.path):
+        manifest, config = run.read_manifest(), run.read_config()
+        if manifest.kind != "train":
+            raise ConfigError(f"{run.path}: is a {manifest.kind}: `lenet lr-sweep --resume` goes on with sweeps")
+        how = resumption(config, manifest, wanted)
+        data = load_train_val(how.config.data, access)
+        differences = (
+            *how.differences,
+            *differences_of_data(manifest, data.fingerprint),
+            *differences_of_versions(manifest),
+        )
+        if differences and not is_different_accepted:
+            raise ConfigError(
+                f"{run.path}: cannot go on as if nothing had happened: {'; '.join(differences)}. "
+                "With --accept-differences it goes on all the same, and notes them"
+            )
+        device = choose_device(how.device)
+        engine = resolve_engine(how.engine, device, data.train.image_size)
+        set_threads(how.threads)
+        state = start_training(how.config, data, device, engine.network)
+        histories = {path.name: path for path in run.history_headers}
+        marks, passed_over = restore_newest(run.checkpoints_path, histories, state)
+        for line in passed_over:
+            spectator.note(f"passed over: {line}")
+        if state.epoch > how.config.training.max_epochs or state.stopping.should_stop:
+            spectator.note(f"{run.path}: has come to its end already: nothing is left to be trained")
+        else:
+            spectator.note(f"going on with {run.path} after step {state.step}, in epoch {state.epoch}")
+        if differences:
+            manifest = manifest.model_copy(update=circumstances(data, device, how.threads, engine))
+        recorder = Recorder(run, manifest, state, data, marks)
+        recorder.go_on(how.config, differences)
+        return _train_and_record(how.config, recorder, spectator, pending)
+
+
+def _train_and_record(config: Config, recorder: Recorder, spectator: Spectator, pending: PendingSignal) -> TrainedRun:
+    """Train, and let every row reach the files and the spectator. Whatever happens is noted in the run."""
+    state, data, training = recorder.state, recorder.data, config.training
+
+    def on_step(row: StepRow) -> bool:
+        recorder.add_step(row, training.checkpoint_every_steps)
+        spectator.add_step(row)
+        return pending.has_come
+
+    def on_epoch(row: EpochRow) -> None:
+        recorder.add_epoch(row)
+        spectator.add_epoch(row, is_best=state.stopping.best_epoch == row.epoch)
+
+    with closing(recorder):
         try:
-            result = _train_and_record(config, data, state, recorder, spectator, pending)
+            spectator.begin(training.max_epochs, num_batches(len(data.train), training.batch_size))
+            try:
+                result = train(config, data, state, on_step, on_epoch)
+            finally:
+                spectator.end()
             recorder.finish(result)
         except BaseException as error:
             recorder.fail(error)
             raise
-    return TrainedRun(run, recorder.manifest, pending.number)
-
-
-def _train_and_record(
-    config: Config,
-    data: TrainVal,
-    state: TrainState,
-    recorder: "_Recorder",
-    spectator: Spectator,
-    pending: PendingSignal,
-) -> TrainResult:
-    """Train, and let every row reach the files and the spectator."""
-    with closing(HistoryWriter(recorder.run)) as history:
-
-        def on_step(row: StepRow) -> bool:
-            history.add_step(row)
-            spectator.add_step(row)
-            return pending.has_come
-
-        def on_epoch(row: EpochRow) -> None:
-            history.add_epoch(row)
-            recorder.add_epoch(row)
-            spectator.add_epoch(row, is_best=state.stopping.best_epoch == row.epoch)
-
-        spectator.begin(config.training.max_epochs, num_batches(len(data.train), config.training.batch_size))
-        try:
-            return train(config, data, state, on_step, on_epoch)
-        finally:
-            spectator.end()
-
-
-class _Recorder:
-    """Keeps weights, state and manifest of a run up to date."""
-
-    def __init__(self, run: RunDirectory, manifest: Manifest, state: TrainState, data: TrainVal) -> None:
-        self.run = run
-        self.manifest = manifest
-        self.state = state
-        self.data = data
-
-    def add_epoch(self, row: EpochRow) -> None:
-        """Save the state, and the weights if they are the best so far."""
-        changes: dict[str, Any] = {"epochs": row.epoch, "seconds": self.manifest.seconds + row.seconds}
-        if self.state.stopping.best_epoch == row.epoch:
-            network = self.state.best_network()
-            assert network is not None  # an epoch has just ended
-            trained = TrainedNetwork(network, self.data.normalization, self.data.class_names)
-            write_network(self.run.model_path, trained)
-            changes |= {
-                "best_epoch": row.epoch,
-                "best_val_loss": row.val_loss,
-                "best_val_accuracy": row.val_accuracy,
-                "weights_sha256": weights_digest(network.state_dict()),
-            }
-        write_state(self.run.state_path, self.state)
-        self._update(**changes)
-
-    def finish(self, result: TrainResult) -> None:
-        """Note how training ended. A diverged state is not saved over the last good one."""
-        if result.stop_reason is StopReason.INTERRUPTED:
-            write_state(self.run.state_path, self.state)
-        self._update(
-            status=_STATUS[result.stop_reason],
-            stop_reason=result.stop_reason.value,
-            message=str(result.divergence) if result.divergence else None,
-        )
-
-    def fail(self, error: BaseException) -> None:
-        """Note, where the disk still allows it, that the run came to no end."""
-        message = str(error) or type(error).__name__
-        with suppress(LenetError):  # the disk may refuse this too; the first error is the one to report
-            self._update(status="failed", message=message.replace(str(self.run.path), self.run.id))
-
-    def _update(self, **changes: Any) -> None:
-        self.manifest = self.manifest.model_copy(update=changes)
-        self.run.write_manifest(self.manifest)
+    return TrainedRun(recorder.run, recorder.manifest, pending.number)

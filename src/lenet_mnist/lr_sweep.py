@@ -15,9 +15,10 @@ from lenet_mnist.config_file import ResolvedConfig, flat_values, to_yaml
 from lenet_mnist.data.mnist import DataAccess, load_train_val
 from lenet_mnist.devices import choose_device, set_threads
 from lenet_mnist.errors import ConfigError, DataError, DivergedError, InterruptedBySignal, LenetError
+from lenet_mnist.locks import exclusive_lock
 from lenet_mnist.model.engines import resolve_engine
 from lenet_mnist.runs import Manifest, RunDirectory, Status, begin_run
-from lenet_mnist.storage import exclusive_lock, write_text
+from lenet_mnist.storage import refuse_links, write_text
 from lenet_mnist.sweep_journal import Finished, RangeTestResult, SweepJournal
 from lenet_mnist.sweep_tables import RANGE_COLUMNS, SWEEP_COLUMNS, range_rows, sweep_rows
 from lenet_mnist.tables import write_csv
@@ -91,6 +92,7 @@ def resumed_sweep(
     or the data are others; StorageError if another process is at work in it.
     """
     started = time.monotonic()
+    refuse_links(run.path)
     config, manifest = run.read_config(), run.read_manifest()
     if manifest.kind != "sweep":
         raise ConfigError(f"{run.path}: is no sweep, and `lenet lr-sweep` goes on with sweeps only")

@@ -5,13 +5,14 @@ runs/<YYYYMMDD-HHMMSS>-<name>-<4 hex>/      UTC; made exclusively, movable, no a
     manifest.json                           what happened, with what, and how it ended
     history.csv  steps.csv                  one row an epoch; one row an update, later every 20th
     checkpoints/model.safetensors           the best weights
-    checkpoints/state.safetensors           all that a resume needs
+    checkpoints/step-<step>-<sha256>.safetensors    all that a resume needs; the newest two
     plots/  evaluation/<split>/
 """
 
+import hashlib
 import re
 import secrets
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,8 +27,8 @@ from lenet_mnist.config_file import load_config, to_yaml
 from lenet_mnist.data.sets import TrainVal
 from lenet_mnist.errors import ConfigError, DataError, StorageError
 from lenet_mnist.model.engines import ResolvedEngine
-from lenet_mnist.storage import make_directory, read_bounded, storage_errors, write_text
-from lenet_mnist.tables import MAX_TEXT_BYTES, header_line, read_rows, row_line
+from lenet_mnist.storage import make_directory, read_bounded, storage_errors, write_bytes, write_text
+from lenet_mnist.tables import MAX_TEXT_BYTES, header_line, read_rows
 from lenet_mnist.training.early_stopping import label_entropy
 from lenet_mnist.training.loop import EpochRow, StepRow
 
@@ -39,8 +40,21 @@ Kind = Literal["train", "sweep"]
 _COMMANDS: dict[Kind, str] = {"train": "train", "sweep": "lr-sweep"}
 
 
+class Resume(BaseModel):
+    """A run was gone on with, after `step` updates. `differences` are those that the user has accepted."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    time: str
+    step: int
+    config_sha256: str
+    differences: tuple[str, ...]
+    versions: dict[str, str]
+    machine: str
+
+
 class Manifest(BaseModel):
-    """What happened in a run. Fields that are not known yet are null."""
+    """What happened in a run. Fields that are not known yet are null. `sha256` is that of all the rest."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
@@ -71,6 +85,14 @@ class Manifest(BaseModel):
     """The validation loss of a network that does not look, in nats."""
     tuning: dict[str, Any] | None = None
     """What a sweep, or `learning_rate: auto`, has chosen."""
+    config_sha256: str
+    """Of config.yaml when the run began."""
+    resumes: tuple[Resume, ...] = ()
+    sha256: str = ""
+
+    def digest(self) -> str:
+        """Return what `sha256` has to be."""
+        return hashlib.sha256(self.model_dump_json(exclude={"sha256"}).encode()).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -105,14 +127,20 @@ class RunDirectory:
         return self.path / "steps.csv"
 
     @property
-    def model_path(self) -> Path:
-        """The best weights."""
-        return self.path / "checkpoints" / "model.safetensors"
+    def history_headers(self) -> dict[Path, bytes]:
+        """Both histories, and what they hold before the first update."""
+        headers = {self.history_path: header_line(EpochRow), self.steps_path: header_line(StepRow)}
+        return {path: header.encode() for path, header in headers.items()}
 
     @property
-    def state_path(self) -> Path:
-        """The training state after the last update that was saved."""
-        return self.path / "checkpoints" / "state.safetensors"
+    def model_path(self) -> Path:
+        """The best weights."""
+        return self.checkpoints_path / "model.safetensors"
+
+    @property
+    def checkpoints_path(self) -> Path:
+        """The best weights, and the training states to go on from."""
+        return self.path / "checkpoints"
 
     @property
     def journal_path(self) -> Path:
@@ -129,7 +157,11 @@ class RunDirectory:
         return self.path / "evaluation" / split
 
     def read_config(self) -> Config:
-        """Return the configuration. Raises: DataError."""
+        """Return the configuration. Raises: DataError, also if it is not the one that the manifest knows."""
+        manifest = self.read_manifest()
+        known = {manifest.config_sha256, *(resume.config_sha256 for resume in manifest.resumes)}
+        if sha256_of(self.config_path) not in known:
+            raise DataError(f"{self.config_path}: is not the one of this run: damaged, or changed by hand")
         try:
             return load_config(self.config_path).config
         except ConfigError as error:
@@ -139,11 +171,14 @@ class RunDirectory:
         """Return the manifest. Raises: DataError."""
         content = read_bounded(self.manifest_path, max_bytes=MAX_TEXT_BYTES, error=DataError)
         try:
-            return Manifest.model_validate_json(content)
+            manifest = Manifest.model_validate_json(content)
         except ValidationError as error:
             first = error.errors()[0]
             where = ".".join(map(str, first["loc"]))
             raise DataError(f"{self.manifest_path}: {where}: {first['msg']}") from None
+        if manifest.digest() != manifest.sha256:
+            raise DataError(f"{self.manifest_path}: damaged, or changed by hand: its SHA-256 is not the one it names")
+        return manifest
 
     def read_history(self) -> list[EpochRow]:
         """Return the rows of history.csv. Raises: DataError."""
@@ -155,7 +190,8 @@ class RunDirectory:
 
     def write_manifest(self, manifest: Manifest) -> None:
         """Replace the manifest. Raises: StorageError."""
-        write_text(self.manifest_path, manifest.model_dump_json(indent=2) + "\n")
+        signed = manifest.model_copy(update={"sha256": manifest.digest()})
+        write_text(self.manifest_path, signed.model_dump_json(indent=2) + "\n")
 
     def add_test_look(self, now: datetime) -> int:
         """Note in the run that the test set is being looked at; return how many looks that makes.
@@ -187,8 +223,11 @@ def create_run(runs_dir: Path, config: Config, now: datetime, kind: Kind = "trai
             except FileExistsError:
                 continue
             break
-    make_directory(run.model_path.parent)
+    make_directory(run.checkpoints_path)
     write_text(run.config_path, to_yaml(config))
+    if kind == "train":
+        for path, header in run.history_headers.items():
+            write_bytes(path, header)
     return run
 
 
@@ -208,20 +247,33 @@ def begin_run(
         kind=kind,
         command=provenance.current_command(),
         created=now.isoformat(timespec="microseconds"),
-        data_source=data.fingerprint.source,
-        data_files=data.fingerprint.files,
-        split_sha256=data.fingerprint.split,
-        versions=provenance.versions(),
-        git=provenance.git_state(),
-        machine=provenance.machine(),
-        device=str(device),
-        threads=threads,
-        engine=engine.name.value,
-        engine_reason=engine.reason.replace(str(Path.home()), "~"),  # nothing of a run names a home
-        guessing_loss=label_entropy(torch.bincount(data.val.labels, minlength=data.num_classes).tolist()),
+        config_sha256=sha256_of(run.config_path),
+        **circumstances(data, device, threads, engine),
     )
     run.write_manifest(manifest)
     return run, manifest
+
+
+def circumstances(data: TrainVal, device: torch.device, threads: int, engine: ResolvedEngine) -> dict[str, Any]:
+    """Return, by the manifest's names, what a result can depend on beside the configuration."""
+    return {
+        "data_source": data.fingerprint.source,
+        "data_files": data.fingerprint.files,
+        "split_sha256": data.fingerprint.split,
+        "versions": provenance.versions(),
+        "git": provenance.git_state(),
+        "machine": provenance.machine(),
+        "device": str(device),
+        "threads": threads,
+        "engine": engine.name.value,
+        "engine_reason": engine.reason.replace(str(Path.home()), "~"),  # nothing of a run names a home
+        "guessing_loss": label_entropy(torch.bincount(data.val.labels, minlength=data.num_classes).tolist()),
+    }
+
+
+def sha256_of(path: Path) -> str:
+    """Return the SHA-256 of a small file. Raises: DataError."""
+    return hashlib.sha256(read_bounded(path, max_bytes=MAX_TEXT_BYTES, error=DataError)).hexdigest()
 
 
 def find_run(argument: str, runs_dir: Path, kind: Kind = "train") -> RunDirectory:
@@ -283,37 +335,3 @@ def _time_of_creation(run: RunDirectory) -> tuple[str, str]:
         return run.id[:15], run.read_manifest().created
     except DataError:
         return run.id[:15], ""
-
-
-class HistoryWriter:
-    """Appends rows to history.csv and steps.csv of a new run while training goes on. Raises: StorageError."""
-
-    def __init__(self, run: RunDirectory) -> None:
-        self._run = run
-        with storage_errors(run.history_path, "write"):
-            self._history = run.history_path.open("x", encoding="utf-8", newline="")
-            self._history.write(header_line(EpochRow))
-            self._history.flush()
-        with storage_errors(run.steps_path, "write"):
-            self._steps = run.steps_path.open("x", encoding="utf-8", newline="")
-            self._steps.write(header_line(StepRow))
-
-    def add_step(self, row: StepRow) -> None:
-        """Write the updates that are recorded."""
-        if row.is_recorded:
-            with storage_errors(self._run.steps_path, "append"):
-                self._steps.write(row_line(row))
-
-    def add_epoch(self, row: EpochRow) -> None:
-        """Write one row, and hand both files to the operating system."""
-        with storage_errors(self._run.history_path, "append"):
-            self._history.write(row_line(row))
-            self._history.flush()
-        with storage_errors(self._run.steps_path, "append"):
-            self._steps.flush()
-
-    def close(self) -> None:
-        """Hand over what is left, and close both files."""
-        with storage_errors(self._run.path, "finish the histories"), ExitStack() as both:
-            both.callback(self._history.close)
-            both.callback(self._steps.close)

@@ -1,4 +1,7 @@
-"""Files written whole or not at all, and read only up to a size that was decided beforehand."""
+"""Files written whole or not at all, and read only up to a size that was decided beforehand.
+
+Every operation goes through the module `os`, one call each: a test can refuse, or kill at, any single one of them.
+"""
 
 import errno
 import os
@@ -9,6 +12,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from lenet_mnist.errors import LenetError, StorageError
+
+NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0)  # Windows has no such flag
+BINARY = getattr(os, "O_BINARY", 0)  # Windows alone has this one
 
 
 @contextmanager
@@ -29,22 +35,24 @@ def _advice(error: OSError) -> str:
     return ""
 
 
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """Yield a temporary path in the same directory; when the block ends well it becomes `path`, in one step.
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write `content`, whole or not at all; a link at `path` is replaced, not followed.
 
-    The content and the directory entry are synced before this returns, so that a crash at any moment leaves either the
-    old file or the new one, complete.
+    Content and directory entry are synced before this returns, so that a crash at any moment leaves either the old
+    file or the new one, complete.
 
     Raises: StorageError if the operating system refuses a write, a sync or the renaming. `path` is then as it was,
     unless only the last sync, that of the directory, failed: then it is new and complete, but a crash could undo it.
     """
+    temporary = path.with_name(f".{path.name[:80]}.{os.getpid()}-{secrets.token_hex(4)}.part")
     with storage_errors(path, "write"), _synced_at_the_end(path.parent):
-        temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.part")
         try:
-            yield temporary
-            with temporary.open("rb") as file:
-                os.fsync(file.fileno())
+            handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | BINARY, 0o666)
+            try:
+                write_all(handle, content)
+                os.fsync(handle)
+            finally:
+                os.close(handle)
             temporary.replace(path)
         except BaseException:
             with suppress(OSError):
@@ -52,39 +60,37 @@ def replacing(path: Path) -> Iterator[Path]:
             raise
 
 
+def remove_unfinished(directory: Path) -> None:
+    """Remove what processes left in `directory` that died while writing; there must be no other that writes there.
+
+    Raises: StorageError.
+    """
+    with storage_errors(directory, "tidy up"):
+        for path in directory.glob(".*.part"):
+            path.unlink()
+
+
 def write_text(path: Path, text: str) -> None:
     """Write `text` as UTF-8, whole or not at all. Raises: StorageError."""
-    with replacing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8", newline="")
+    write_bytes(path, text.encode("utf-8"))
 
 
-def write_bytes(path: Path, content: bytes) -> None:
-    """Write `content`, whole or not at all. Raises: StorageError."""
-    with replacing(path) as temporary:
-        temporary.write_bytes(content)
+def remove(path: Path) -> None:
+    """Remove a file. Raises: StorageError."""
+    with storage_errors(path, "remove"):
+        path.unlink()
 
 
-@contextmanager
-def exclusive_lock(directory: Path) -> Iterator[None]:
-    """Be the only process that writes into `directory`; the lock ends with the process, however that ends.
-
-    Raises: StorageError if another process has the lock. (Windows has no such locks: nothing is done there.)
-    """
-    if os.name == "nt":
-        yield
-        return
-    import fcntl
-
-    path = directory / ".lock"
-    with storage_errors(path, "lock"):
-        file = path.open("ab")
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.close()
-            raise StorageError(f"{directory}: another process is at work here: wait for its end") from None
-    with file:
-        yield
+def refuse_links(directory: Path) -> None:
+    """Raise StorageError if there is a symbolic link anywhere in `directory`: nothing is written through one."""
+    with storage_errors(directory, "look into it"):
+        for place, directories, files in os.walk(directory):
+            for name in (*directories, *files):
+                if Path(place, name).is_symlink():
+                    raise StorageError(
+                        f"{Path(place, name)}: is a symbolic link, and nothing is written into a run through one: "
+                        "put what it points to in its place"
+                    )
 
 
 def make_directory(path: Path) -> None:
@@ -128,3 +134,10 @@ def _synced_at_the_end(directory: Path) -> Iterator[None]:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def write_all(handle: int, content: bytes) -> None:
+    """Write all of it: one call may take a part only."""
+    rest = memoryview(content)
+    while rest:
+        rest = rest[os.write(handle, rest) :]

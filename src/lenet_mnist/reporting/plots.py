@@ -3,6 +3,7 @@
 Colours are Okabe and Ito's, which people with any colour vision tell apart; lines differ in dash as well.
 """
 
+import io
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -18,7 +19,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
 from lenet_mnist.analysis.evaluate import Evaluation
 from lenet_mnist.config import Schedule
 from lenet_mnist.evaluation import EvaluatedRun
-from lenet_mnist.storage import make_directory, replacing
+from lenet_mnist.storage import make_directory, write_bytes
 from lenet_mnist.training.loop import EpochRow
 
 BLUE = "#0072B2"
@@ -62,8 +63,9 @@ def draw_evaluated_run(seen: EvaluatedRun) -> None:
 
 def save_figure(figure: Figure, path: Path) -> None:
     """Write `figure` as PNG, whole or not at all. Raises: StorageError."""
-    with replacing(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=_DOTS_PER_INCH)
+    picture = io.BytesIO()
+    figure.savefig(picture, format="png", dpi=_DOTS_PER_INCH)
+    write_bytes(path, picture.getvalue())
 
 
 def loss_figure(

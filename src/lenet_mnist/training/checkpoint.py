@@ -1,6 +1,6 @@
-"""Networks and training states on disk, as safetensors: numbers and text, nothing that could run.
+"""Networks and training states as safetensors: numbers and text, nothing that could run.
 
-What is read is not trusted: size, names, shapes and types are checked before a value is used.
+What is read is not trusted: size, digest, names, shapes and types are checked before a value is used.
 """
 
 import hashlib
@@ -8,61 +8,84 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from safetensors import SafetensorError
+from safetensors.torch import load, save
 from torch import Tensor
 
 from lenet_mnist.config import Activation
 from lenet_mnist.data.sets import Normalization
 from lenet_mnist.errors import DataError
+from lenet_mnist.growing_file import FileMark
 from lenet_mnist.metrics import Tally
 from lenet_mnist.model.lenet import LeNet
-from lenet_mnist.storage import write_bytes
+from lenet_mnist.storage import read_bounded, write_bytes
 from lenet_mnist.training.early_stopping import EarlyStopping
 from lenet_mnist.training.schedule import Plateau
 from lenet_mnist.training.state import TrainState
 
-_MAX_BYTES = 64 * 1024 * 1024  # 60 times a training state of the largest kind
+MAX_BYTES = 64 * 1024 * 1024  # 60 times a training state of the largest kind
+_MAX_HEADER_BYTES = 1024 * 1024
+_LONGEST_CLASS_NAME = 64
 _HEADER_KEY = "lenet_mnist"
 
 
 @dataclass(frozen=True, eq=False)
 class TrainedNetwork:
-    """Weights, and all that is needed to use them on a picture: the pixels' scale and the names of the classes."""
+    """Weights, and all that is needed to use them on a picture: the pixels' scale and the names of the classes.
+
+    `epoch` is the one at whose end the weights were these.
+    """
 
     network: LeNet
     normalization: Normalization
     class_names: tuple[str, ...]
+    epoch: int
 
 
 class _NetworkHeader(BaseModel):
-    """The text beside the weights."""
+    """The text beside the weights. `sha256` is that of the rest of it and the weights."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    schema_version: Literal[1]
+    schema_version: Literal[2]
     activation: Activation
     image_size: int = Field(ge=12, le=256)
     class_names: tuple[str, ...] = Field(min_length=2, max_length=10_000)
     mean: float
     std: float = Field(gt=0)
+    epoch: int = Field(ge=1)
+    sha256: str = ""
+
+    @field_validator("class_names")
+    @classmethod
+    def _names_can_be_shown(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        if not all(name.isprintable() and 1 <= len(name) <= _LONGEST_CLASS_NAME for name in names):
+            raise ValueError(f"the name of a class has 1 to {_LONGEST_CLASS_NAME} printable characters")
+        return names
+
+    def digest(self, tensors: Mapping[str, Tensor]) -> str:
+        """Return what `sha256` has to be."""
+        text = self.model_dump_json(exclude={"sha256"})
+        return hashlib.sha256(f"{text}\n{weights_digest(tensors)}".encode()).hexdigest()
 
 
 def write_network(path: Path, trained: TrainedNetwork) -> None:
     """Write a network to `path`, whole or not at all. Raises: StorageError."""
+    tensors = {name: value.cpu().contiguous() for name, value in trained.network.state_dict().items()}
     header = _NetworkHeader(
-        schema_version=1,
+        schema_version=2,
         activation=trained.network.activation,
         image_size=trained.network.image_size,
         class_names=trained.class_names,
         mean=trained.normalization.mean,
         std=trained.normalization.std,
+        epoch=trained.epoch,
     )
-    tensors = {name: value.cpu().contiguous() for name, value in trained.network.state_dict().items()}
+    header = header.model_copy(update={"sha256": header.digest(tensors)})
     write_bytes(path, save(tensors, metadata={_HEADER_KEY: header.model_dump_json()}))
 
 
@@ -71,46 +94,62 @@ def read_network(path: Path) -> TrainedNetwork:
 
     Raises: DataError if the file is missing, damaged, or does not hold a LeNet of the shape that it announces.
     """
-    tensors, text = _read(path)
+    tensors, text = _parse(read_bounded(path, max_bytes=MAX_BYTES, error=DataError), path)
     try:
         header = _NetworkHeader.model_validate_json(text)
     except ValidationError as error:
-        raise DataError(f"{path}: not a network of lenet: {error.errors()[0]['msg']}") from None
+        first = error.errors()[0]
+        raise DataError(
+            f"{path}: not a network of this version of lenet: {'.'.join(map(str, first['loc']))}: {first['msg']}"
+        ) from None
     network = LeNet(header.activation, len(header.class_names), header.image_size)
     _require_alike(tensors, network.state_dict(), path)
+    if header.digest(tensors) != header.sha256:
+        raise DataError(f"{path}: damaged: the SHA-256 of its content is not the one that it names")
     network.load_state_dict(tensors)
-    return TrainedNetwork(network, Normalization(header.mean, header.std), header.class_names)
+    return TrainedNetwork(network, Normalization(header.mean, header.std), header.class_names, header.epoch)
 
 
 class _StateHeader(BaseModel):
-    """The scalars of a TrainState, as `TrainState.scalars` gives them."""
+    """The scalars of a TrainState, as `TrainState.scalars` gives them, and how far the histories had grown."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
-    schema_version: Literal[1]
+    schema_version: Literal[2]
+    marks: dict[str, FileMark]
     optimizer: str
     epoch: int = Field(ge=1)
     batches_done: int = Field(ge=0)
     step: int = Field(ge=0)
     lr: float = Field(ge=0, allow_inf_nan=False)
+    seconds: float = Field(ge=0, allow_inf_nan=False)
     tally: Tally
     stopping: EarlyStopping
     plateau: Plateau
 
 
-def write_state(path: Path, state: TrainState) -> None:
-    """Write a training state to `path`, whole or not at all. Raises: StorageError."""
-    header = json.dumps({"schema_version": 1, **state.scalars()})
-    write_bytes(path, save(state.tensors(), metadata={_HEADER_KEY: header}))
+def state_bytes(state: TrainState, marks: Mapping[str, FileMark]) -> bytes:
+    """Return a training state as the content of a file. `marks` are those of the histories, by their names."""
+    scalars = {name: {"num_bytes": mark.num_bytes, "sha256": mark.sha256} for name, mark in marks.items()}
+    header = json.dumps({"schema_version": 2, "marks": scalars, **state.scalars()})
+    return save(state.tensors(), metadata={_HEADER_KEY: header})
 
 
-def read_state(path: Path, state: TrainState) -> None:
-    """Make `state`, fresh from its start with the same configuration, the one in `path`.
+@dataclass(frozen=True, eq=False)
+class SavedState:
+    """What `TrainState.restore` needs, and how far the histories had grown."""
 
-    Raises: DataError if the file is missing, damaged, or the state of another network or optimizer; `state` is then as
-    it was.
+    tensors: Mapping[str, Tensor]
+    scalars: Mapping[str, Any]
+    marks: Mapping[str, FileMark]
+
+
+def parse_state(content: bytes, path: Path, state: TrainState) -> SavedState:
+    """Return what `content`, that of `path`, holds: known to fit `state`, which is left as it is.
+
+    Raises: DataError if it is damaged, or the state of another network or optimizer.
     """
-    tensors, text = _read(path)
+    tensors, text = _parse(content, path)
     try:
         header = _StateHeader.model_validate_json(text)
     except ValidationError as error:
@@ -119,7 +158,7 @@ def read_state(path: Path, state: TrainState) -> None:
     if header.optimizer != state.optimizer.name:
         raise DataError(f"{path}: the state of {header.optimizer}, but this training uses {state.optimizer.name}")
     _require_alike(tensors, state.expected_tensors(has_best=header.stopping.best_epoch > 0), path)
-    state.restore(tensors, dict(header))
+    return SavedState(tensors, dict(header), header.marks)
 
 
 def weights_digest(tensors: Mapping[str, Tensor]) -> str:
@@ -132,22 +171,21 @@ def weights_digest(tensors: Mapping[str, Tensor]) -> str:
     return hasher.hexdigest()
 
 
-def _read(path: Path) -> tuple[dict[str, Tensor], str]:
-    """Return the tensors in a safetensors file and the text that lenet put beside them."""
+def _parse(content: bytes, path: Path) -> tuple[dict[str, Tensor], str]:
+    """Return the tensors in a safetensors file and the text that lenet put beside them.
+
+    Source: github.com/huggingface/safetensors, "Format": 8 bytes with the length of a JSON header, the header, numbers.
+    """
+    num_header_bytes = int.from_bytes(content[:8], "little")
+    if num_header_bytes > min(_MAX_HEADER_BYTES, len(content)):
+        raise DataError(f"{path}: damaged, or not a safetensors file")
     try:
-        size = path.stat().st_size
-        if not path.is_file():
-            raise DataError(f"{path}: not a regular file")
-        if size > _MAX_BYTES:
-            raise DataError(f"{path}: {size:,} bytes, more than any file of weights that lenet writes")
-        with safe_open(path, framework="pt") as file:
-            text = (file.metadata() or {}).get(_HEADER_KEY)
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # no mapping
-    except FileNotFoundError:
-        raise DataError(f"{path}: no such file: this run has no saved weights (yet)") from None
-    except (SafetensorError, OSError) as error:
+        tensors = load(content)
+        header = json.loads(content[8 : 8 + num_header_bytes])
+    except (SafetensorError, ValueError, RecursionError, KeyError) as error:
         raise DataError(f"{path}: damaged, or not a safetensors file: {error}") from None
-    if text is None:
+    text = header.get("__metadata__", {}).get(_HEADER_KEY)
+    if not isinstance(text, str):
         raise DataError(f"{path}: a safetensors file, but not one that lenet wrote")
     return tensors, text
 

@@ -125,13 +125,14 @@ def train(
     val_batches = evaluation_batches(data.val, data.normalization, device)
 
     while state.epoch <= training.max_epochs and not state.stopping.should_stop:
-        started = time.perf_counter()
+        started = time.perf_counter() - state.seconds
 
         # Show every training image once, and correct the weights after each batch.
         for batch in train_batches.of_epoch(state.epoch, start=state.batches_done):
             step_row = train_step(state, batch, learning_rate(training, state, len(train_batches)))
             if not step_row.is_finite:
                 return TrainResult(StopReason.DIVERGED, divergence_at(step_row))
+            state.seconds = time.perf_counter() - started
             if on_step(step_row):
                 return TrainResult(StopReason.INTERRUPTED)
 

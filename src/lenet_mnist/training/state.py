@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import torch
@@ -24,9 +24,9 @@ from lenet_mnist.training.schedule import Plateau
 class TrainState:
     """Valid after every update, not only at the end of an epoch.
 
-    `epoch` is the one under way, counted from 1; `batches_done` those of it that have been trained on; `step` all
-    updates so far; `lr` the learning rate of the last one; `tally` what the epoch's batches have given so far;
-    `best_weights` those of `stopping.best_epoch`, empty before the first epoch has ended.
+    `epoch` is the one under way, counted from 1; `batches_done` those of it that have been trained on, in `seconds`;
+    `step` all updates so far; `lr` the learning rate of the last one; `tally` what the epoch's batches have given until
+    now; `best_weights` those of `stopping.best_epoch`, empty before the first epoch has ended.
     """
 
     network: LeNet
@@ -37,6 +37,7 @@ class TrainState:
     batches_done: int = 0
     step: int = 0
     lr: float = 0.0
+    seconds: float = 0.0
     tally: Tally = field(default_factory=Tally)
     best_weights: dict[str, Tensor] = field(default_factory=dict)
 
@@ -66,6 +67,7 @@ class TrainState:
         """Count the epoch as done."""
         self.epoch += 1
         self.batches_done = 0
+        self.seconds = 0.0
         self.tally = Tally()
 
     def keep_weights_as_best(self) -> None:
@@ -95,6 +97,7 @@ class TrainState:
             "batches_done": self.batches_done,
             "step": self.step,
             "lr": self.lr,
+            "seconds": self.seconds,
             "tally": asdict(self.tally),
             "stopping": asdict(self.stopping),
             "plateau": asdict(self.plateau),
@@ -108,7 +111,10 @@ class TrainState:
         return expected
 
     def restore(self, tensors: Mapping[str, Tensor], scalars: Mapping[str, Any]) -> None:
-        """Become the state that gave `tensors` and `scalars`, both known to fit (see checkpoint.read_state)."""
+        """Become the state that gave `tensors` and `scalars`, both known to fit (see checkpoint.parse_state).
+
+        What the configuration decides stays as it is here: a patience that was raised counts.
+        """
         parts: dict[str, dict[str, Tensor]] = {"network": {}, "best": {}, "optimizer": {}}
         for name, value in tensors.items():
             part, rest = name.split(".", 1)
@@ -118,8 +124,12 @@ class TrainState:
         self.best_weights = {name: value.to(device) for name, value in parts["best"].items()}
         for name, value in parts["optimizer"].items():
             self.optimizer.memory[name].copy_(value)
-        for name in ("epoch", "batches_done", "step", "lr", "tally", "stopping", "plateau"):
+        for name in ("epoch", "batches_done", "step", "lr", "seconds", "tally"):
             setattr(self, name, scalars[name])
+        settings = self.stopping
+        self.stopping = replace(scalars["stopping"], patience=settings.patience, min_delta=settings.min_delta)
+        reduction, patience = self.plateau.reduction, self.plateau.patience
+        self.plateau = replace(scalars["plateau"], reduction=reduction, patience=patience)
 
 
 def flatten(network: LeNet) -> Tensor:

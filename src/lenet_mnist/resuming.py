@@ -1,0 +1,104 @@
+"""What may differ when a training is gone on with, and what may not: the result would be another one.
+
+- `training.checkpoint_every_steps` changes no result.
+- `training.patience` may be raised: what has been counted so far does not depend on it.
+- `training.max_epochs` may be raised where no learning rate depends on it: with schedule constant or plateau, and no
+  warm-up, which is a share of all updates.
+
+Everything else is a difference: another configuration, other data, another torch.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+from lenet_mnist import provenance
+from lenet_mnist.config import AUTO, Config, Device, Engine, Schedule
+from lenet_mnist.config_file import ResolvedConfig, flat_values, with_values
+from lenet_mnist.data.sets import Fingerprint
+from lenet_mnist.errors import ConfigError
+from lenet_mnist.runs import Manifest
+
+_EPOCHS, _PATIENCE, _INTERVAL = "training.max_epochs", "training.patience", "training.checkpoint_every_steps"
+_FIXED = ("model.activation", "training.optimizer", "training.batch_size")  # a state fits one of them only
+
+
+@dataclass(frozen=True)
+class Resumption:
+    """How a training goes on: its configuration, what it left open as it was decided then, and the differences."""
+
+    config: Config
+    threads: int
+    device: Device
+    engine: Engine
+    differences: tuple[str, ...]
+
+
+def resumption(config: Config, manifest: Manifest, wanted: ResolvedConfig) -> Resumption:
+    """Return how the run of `config` and `manifest` goes on. What `wanted` does not name stays as it was.
+
+    Raises: ConfigError for what cannot be changed at all.
+    """
+    decided: dict[str, Any] = {
+        "training.threads": manifest.threads,
+        "training.device": Device(manifest.device.partition(":")[0]),
+        "training.engine": Engine(manifest.engine),
+    }
+    there = flat_values(config) | decided
+    asked = {key: value for key, value in flat_values(wanted.config).items() if key in wanted.origins}
+    changed = {
+        key: value
+        for key, value in asked.items()
+        if value != there[key] and not (value == AUTO or (key in decided and value is None))
+    }
+    for key in changed:
+        if key in _FIXED:
+            raise ConfigError(f"a training that goes on keeps its {key}, {there[key]}: begin a new one", key=key)
+    differences = [
+        f"{key} was {_shown(there[key])}, and is now {_shown(value)}{objection}"
+        for key, value in changed.items()
+        if (objection := _objection(config, key, value)) is not None
+    ]
+    now = decided | changed
+    return Resumption(
+        config=with_values(config, changed),
+        threads=now["training.threads"],
+        device=now["training.device"],
+        engine=now["training.engine"],
+        differences=tuple(differences),
+    )
+
+
+def differences_of_data(manifest: Manifest, now: Fingerprint) -> list[str]:
+    """Return how the data and their split differ from those that the run was trained on."""
+    files = sorted(name for name in manifest.data_files if now.files.get(name) != manifest.data_files[name])
+    found = [f"the data are others: {', '.join(files)}"] if files else []
+    return [*found, "the split of the data is another one"] if now.split != manifest.split_sha256 else found
+
+
+def differences_of_versions(manifest: Manifest) -> list[str]:
+    """Return whether this is another torch, whose last bits may be others."""
+    was, now = manifest.versions.get("torch"), provenance.versions()["torch"]
+    return [] if was == now else [f"torch was {was}, and is now {now}"]
+
+
+def _objection(config: Config, key: str, value: Any) -> str | None:
+    """Return why the result would be another one, as the end of a sentence, or None if it would not."""
+    training = config.training
+    if key == _INTERVAL:
+        return None
+    if key == _PATIENCE:
+        was = training.patience
+        return None if was is not None and (value is None or value > was) else " (it may only be raised)"
+    if key == _EPOCHS:
+        if training.schedule not in (Schedule.CONSTANT, Schedule.PLATEAU):
+            return (
+                f" (with schedule {training.schedule}, the learning rates until now have followed from the old number)"
+            )
+        if training.warmup > 0:
+            return " (the warm-up was a share of the old number)"
+        return None if value > training.max_epochs else " (it may only be raised)"
+    return ""
+
+
+def _shown(value: Any) -> str:
+    return "null" if value is None else str(value)
