@@ -16,6 +16,7 @@ ROOMS = [
     "reporting",
     "benchmark",
     "diagnosis",
+    "verification",
     "lr_sweep",
     "sweep_journal",
     "sweep_tables",

@@ -6,7 +6,7 @@ of a file is parsed before its digest has been checked. The newest intact one co
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -65,8 +65,13 @@ def save_checkpoint(directory: Path, state: TrainState, marks: Mapping[str, File
         remove(checkpoint.path)
 
 
+def lost_histories(histories: Iterable[Path], marks: Mapping[str, FileMark]) -> list[str]:
+    """Return the names of those that do not hold what the marks of a checkpoint say."""
+    return [path.name for path in histories if path.name not in marks or not has_grown_from(path, marks[path.name])]
+
+
 def restore_newest(
-    directory: Path, histories: Mapping[str, Path], state: TrainState
+    directory: Path, histories: Iterable[Path], state: TrainState
 ) -> tuple[Mapping[str, FileMark] | None, list[str]]:
     """Make `state` the newest one that is intact, and of which the histories still hold every row.
 
@@ -83,11 +88,7 @@ def restore_newest(
             passed_over.append(str(error))
             continue
         saved = parse_state(content, checkpoint.path, state)
-        lost = [
-            name
-            for name, path in histories.items()
-            if name not in saved.marks or not has_grown_from(path, saved.marks[name])
-        ]
+        lost = lost_histories(histories, saved.marks)
         if not lost:
             state.restore(saved.tensors, saved.scalars)
             return saved.marks, passed_over

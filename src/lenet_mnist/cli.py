@@ -262,6 +262,26 @@ def evaluate(
 
 
 @app.command()
+def verify(
+    run: RunName,
+    retrain: Annotated[bool, typer.Option("--retrain", help="Train it again, too, and compare every row.")] = False,
+    data_dir: DataDir = DEFAULT_DATA_DIR,
+    runs_dir: RunsDir = DEFAULT_RUNS_DIR,
+    offline: Offline = False,
+    as_json: AsJson = False,
+) -> None:
+    """Compute a run's digests and metrics again, and say what holds; exit with 5 if something does not."""
+    from lenet_mnist.reporting import verification_summary
+    from lenet_mnist.runs import find_run
+    from lenet_mnist.verification import require_all_hold, verify_run
+
+    access = _access(data_dir, offline)
+    verified = verify_run(find_run(run, runs_dir), retrain, access, _console().print)
+    _say(verification_summary.as_json(verified) if as_json else verification_summary.as_text(verified))
+    require_all_hold(verified)
+
+
+@app.command()
 def diagnose(run: RunName, runs_dir: RunsDir = DEFAULT_RUNS_DIR, as_json: AsJson = False) -> None:
     """Say what a run's loss curve tells of its learning rate, on what evidence, and what to do next."""
     from lenet_mnist.diagnosis import diagnose_run

@@ -22,7 +22,7 @@ from lenet_mnist.model.engines import resolve_engine
 from lenet_mnist.runs import Manifest, RunDirectory
 from lenet_mnist.storage import make_directory, refuse_links
 from lenet_mnist.tables import write_csv, write_json
-from lenet_mnist.training.checkpoint import read_network, weights_digest
+from lenet_mnist.training.checkpoint import TrainedNetwork, read_network, weights_digest
 from lenet_mnist.training.loop import EpochRow
 
 _Choice = TypeVar("_Choice", bound=StrEnum)
@@ -65,17 +65,10 @@ def evaluate_run(
     history = run.read_history()
     device = _device_of_evaluation(run, config, device_name)
     set_threads(config.training.threads)
-    trained = read_network(run.model_path)
+    trained = _trained_network(run, manifest, config, device)
     digest = weights_digest(trained.network.state_dict())
-    if digest != manifest.weights_sha256 and manifest.status != "running":  # a training writes them before it says so
-        raise DataError(
-            f"{run.model_path}: these are not the weights that manifest.json records "
-            f"(SHA-256 {digest[:12]}... instead of {(manifest.weights_sha256 or 'none')[:12]}...)"
-        )
-    # What native trained, torch can evaluate: a run can be moved to where there is no compiler.
-    engine = Engine.TORCH if config.training.engine is Engine.TORCH else Engine.AUTO
-    trained.network.engine = resolve_engine(engine, device, trained.network.image_size).network
-    images, num_looks = _images_of_split(run, manifest, config, split, access)
+    images = _images_of_split(run, manifest, config, split, access)
+    num_looks = run.add_test_look(datetime.now(UTC)) if split is Split.TEST else None
     evaluation = evaluate(trained, images, device, batch_size or EVALUATION_CHUNK)
     metrics = {
         "run": run.id,
@@ -89,6 +82,29 @@ def evaluate_run(
     make_directory(seen.directory)
     _write_tables(seen.directory, evaluation, metrics)
     return seen
+
+
+def count_again(run: RunDirectory, split: Split, access: DataAccess) -> dict[str, Any]:
+    """Return the metrics of an evaluation that was made before, computed again; write nothing. Raises: DataError."""
+    config, manifest = run.read_config(), run.read_manifest()
+    device = _device_of_evaluation(run, config, None)
+    trained = _trained_network(run, manifest, config, device)
+    return evaluate(trained, _images_of_split(run, manifest, config, split, access), device, EVALUATION_CHUNK).metrics()
+
+
+def _trained_network(run: RunDirectory, manifest: Manifest, config: Config, device: torch.device) -> TrainedNetwork:
+    """Return the best weights of a run, with the engine to evaluate them on `device`. Raises: DataError."""
+    trained = read_network(run.model_path)
+    digest = weights_digest(trained.network.state_dict())
+    if digest != manifest.weights_sha256 and manifest.status != "running":  # a training writes them before it says so
+        raise DataError(
+            f"{run.model_path}: these are not the weights that manifest.json records "
+            f"(SHA-256 {digest[:12]}... instead of {(manifest.weights_sha256 or 'none')[:12]}...)"
+        )
+    # What native trained, torch can evaluate: a run can be moved to where there is no compiler.
+    engine = Engine.TORCH if config.training.engine is Engine.TORCH else Engine.AUTO
+    trained.network.engine = resolve_engine(engine, device, trained.network.image_size).network
+    return trained
 
 
 def require_accuracy(seen: EvaluatedRun, min_accuracy: float | None) -> None:
@@ -117,18 +133,17 @@ def _choice(kind: type[_Choice], name: str, option: str) -> _Choice:
 
 def _images_of_split(
     run: RunDirectory, manifest: Manifest, config: Config, split: Split, access: DataAccess
-) -> tuple[ImageSet, int | None]:
-    """Return the images, and for the test set how often this run has looked at them."""
+) -> ImageSet:
+    """Return the images of a split. Raises: DataError if it is not the split of the training."""
     if split is Split.TEST:
-        images = load_test(access)
-        return images, run.add_test_look(datetime.now(UTC))
+        return load_test(access)
     data = load_train_val(config.data, access)
     if data.fingerprint.split != manifest.split_sha256:
         raise DataError(
             f"{run.path}: config.yaml gives another split than the one that was trained on "
             f"(SHA-256 {data.fingerprint.split[:12]}... instead of {manifest.split_sha256[:12]}...)"
         )
-    return data.val, None
+    return data.val
 
 
 def _write_tables(directory: Path, evaluation: Evaluation, metrics: dict[str, Any]) -> None:

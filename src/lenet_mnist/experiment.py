@@ -181,8 +181,7 @@ def resume_run(
         engine = resolve_engine(how.engine, device, data.train.image_size)
         set_threads(how.threads)
         state = start_training(how.config, data, device, engine.network)
-        histories = {path.name: path for path in run.history_headers}
-        marks, passed_over = restore_newest(run.checkpoints_path, histories, state)
+        marks, passed_over = restore_newest(run.checkpoints_path, run.history_headers, state)
         for line in passed_over:
             spectator.note(f"passed over: {line}")
         if state.epoch > how.config.training.max_epochs or state.stopping.should_stop:

@@ -40,9 +40,9 @@ def exclusive_lock(directory: Path) -> Iterator[None]:
 
 
 def is_locked(directory: Path) -> bool:
-    """Whether a process is at work in `directory`. (On Windows: no.)"""
+    """Whether a process is at work in `directory`. (On Windows, where that is not known: yes.)"""
     if os.name == "nt":
-        return False
+        return True
     import fcntl
 
     try:

@@ -41,8 +41,9 @@ def read_rows(path: Path, kind: type[_Row]) -> list[_Row]:
 def read_csv(path: Path) -> list[dict[str, str]]:
     """Return the rows of a CSV file with a header. Raises: DataError."""
     content = read_bounded(path, max_bytes=MAX_TEXT_BYTES, error=DataError)
+    whole_lines = content[: content.rfind(b"\n") + 1]  # a process may have died within the last one
     try:
-        return list(csv.DictReader(io.StringIO(content.decode("utf-8"))))
+        return list(csv.DictReader(io.StringIO(whole_lines.decode("utf-8"))))
     except (UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path}: not a CSV file: {error}") from None
 
@@ -51,9 +52,13 @@ def write_csv(path: Path, header: Sequence[str], rows: Sequence[Sequence[Any]]) 
     """Write a CSV file, whole or not at all. Raises: StorageError."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows(rows)
+    writer.writerows([_inert(cell) for cell in row] for row in (header, *rows))
     write_text(path, text.getvalue())
+
+
+def _inert(cell: Any) -> Any:
+    """Put an apostrophe before text that a spreadsheet would take for a formula, as the name of a class could be."""
+    return f"'{cell}" if isinstance(cell, str) and cell.startswith(("=", "+", "-", "@", "\t", "\r")) else cell
 
 
 def read_json(path: Path) -> Any:

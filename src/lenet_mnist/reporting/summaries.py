@@ -11,6 +11,7 @@ from lenet_mnist.diagnosis import Diagnosis, diagnose_run
 from lenet_mnist.errors import LenetError
 from lenet_mnist.evaluation import EvaluatedRun
 from lenet_mnist.experiment import TrainedRun
+from lenet_mnist.locks import is_locked
 from lenet_mnist.model.layer_table import LayerRow
 from lenet_mnist.runs import Manifest, RunDirectory
 from lenet_mnist.tables import read_json
@@ -60,6 +61,8 @@ def training_text(runs: Sequence[TrainedRun]) -> str:
             f"validation accuracy {manifest.best_val_accuracy:.2%}",
             f"next        lenet evaluate {path}",
         ]
+    if manifest.status == "interrupted":
+        lines.append(f"go on       lenet train --resume {path}")
     if manifest.status in ("finished", "diverged"):
         (diagnosis,) = diagnose_run(runs[0].directory)
         if diagnosis.advice.direction in (Direction.RAISE, Direction.LOWER):
@@ -154,7 +157,7 @@ def run_row(run: RunDirectory, with_test: bool) -> dict[str, Any]:
         manifest = run.read_manifest()
         row |= {
             "kind": manifest.kind,
-            "status": manifest.status,
+            "status": "killed" if manifest.status == "running" and not is_locked(run.path) else manifest.status,
             "best_epoch": manifest.best_epoch,
             "val_accuracy": manifest.best_val_accuracy,
             "lr": _tuned_rate(manifest),

@@ -1,0 +1,188 @@
+"""Is a run still what it says it is? Digests and metrics, computed again; and, if wanted, the whole training.
+
+Nothing is written. An evaluation that was made is counted again as it was, which is no new look at the test set.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+from lenet_mnist.checkpoints import list_checkpoints, lost_histories
+from lenet_mnist.config import Config, Device, Engine, Split
+from lenet_mnist.data.batches import evaluation_batches
+from lenet_mnist.data.mnist import DataAccess, load_train_val
+from lenet_mnist.data.sets import TrainVal
+from lenet_mnist.devices import choose_device, set_threads
+from lenet_mnist.errors import CheckFailedError, ConfigError, DataError
+from lenet_mnist.evaluation import count_again
+from lenet_mnist.metrics import count
+from lenet_mnist.model.engines import resolve_engine
+from lenet_mnist.resuming import differences_of_data
+from lenet_mnist.runs import Manifest, RunDirectory
+from lenet_mnist.tables import read_json
+from lenet_mnist.training.checkpoint import parse_state, read_network, weights_digest
+from lenet_mnist.training.loop import EpochRow, StepRow, start_training, train
+from lenet_mnist.training.state import TrainState
+
+_TOLERANCE = 1e-5  # of a loss: other processors and engines round otherwise
+_SAME_TO_THE_BIT = "identical"
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing that was looked at: whether it holds, and what was seen."""
+
+    what: str
+    holds: bool
+    seen: str
+
+
+@dataclass(frozen=True)
+class Verified:
+    """All that was looked at in a run."""
+
+    run: RunDirectory
+    checks: tuple[Check, ...]
+
+
+def verify_run(run: RunDirectory, is_retrained: bool, access: DataAccess, note: Callable[[str], None]) -> Verified:
+    """Look at everything in a training that can be computed again; with `is_retrained` train it again, too.
+
+    Raises: ConfigError if `run` is no training, or cannot be trained again; DataError if not even its manifest can be
+    read.
+    """
+    manifest = run.read_manifest()
+    if manifest.kind != "train":
+        raise ConfigError(f"{run.path}: is a {manifest.kind}: only trainings are verified")
+    try:
+        config = run.read_config()
+    except DataError as error:
+        return Verified(run, (Check("config.yaml", False, str(error)),))
+    data = load_train_val(config.data, access)
+    device = choose_device(Device(manifest.device.partition(":")[0]))
+    engine = resolve_engine(Engine(manifest.engine), device, data.train.image_size)
+    set_threads(manifest.threads)
+    checks = [Check("manifest.json", True, "its SHA-256"), Check("config.yaml", True, "its SHA-256")]
+    checks.append(_data_check(manifest, data))
+    state = start_training(config, data, device, engine.network)
+    checks += _checkpoint_checks(run, state)
+    checks += _weights_checks(run, manifest, data, state)
+    checks += _evaluation_checks(run, access)
+    if is_retrained:
+        note(f"training again: {config.training.max_epochs} epochs at most")
+        checks += _retraining_checks(run, manifest, config, data, start_training(config, data, device, engine.network))
+    return Verified(run, tuple(checks))
+
+
+def require_all_hold(verified: Verified) -> None:
+    """Raise CheckFailedError if something does not hold."""
+    failed = [check.what for check in verified.checks if not check.holds]
+    if failed:
+        raise CheckFailedError(f"{verified.run.path}: does not hold: {', '.join(failed)}")
+
+
+def _data_check(manifest: Manifest, data: TrainVal) -> Check:
+    differences = differences_of_data(manifest, data.fingerprint)
+    return Check("data and split", not differences, "; ".join(differences) or "the SHA-256 of each")
+
+
+def _checkpoint_checks(run: RunDirectory, state: TrainState) -> Iterator[Check]:
+    """Look at every checkpoint, and at the rows of the histories that belong to it."""
+    checkpoints = list_checkpoints(run.checkpoints_path)
+    if not checkpoints:
+        yield Check("checkpoints", False, "there is none")
+    for checkpoint in checkpoints:
+        what = f"checkpoint of step {checkpoint.step}"
+        try:
+            marks = parse_state(checkpoint.read(), checkpoint.path, state).marks
+        except DataError as error:
+            yield Check(what, False, str(error))
+            continue
+        lost = lost_histories(run.history_headers, marks)
+        seen = f"{' and '.join(lost)} no longer hold the rows that belong to it"
+        yield Check(what, not lost, seen if lost else "its SHA-256; every row of the histories up to it")
+
+
+def _weights_checks(run: RunDirectory, manifest: Manifest, data: TrainVal, state: TrainState) -> Iterator[Check]:
+    """Look at the best weights: their digests, and the validation loss that they were chosen by."""
+    name = run.model_path.name
+    try:
+        trained, history = read_network(run.model_path), run.read_history()
+    except DataError as error:
+        yield Check(name, False, str(error))
+        return
+    digest = weights_digest(trained.network.state_dict())
+    yield Check(name, digest == manifest.weights_sha256, f"SHA-256 {digest[:12]}...")
+    row = next((row for row in history if row.epoch == trained.epoch), None)
+    if row is None:
+        yield Check("history.csv", False, f"has no epoch {trained.epoch}, of which {name} is")
+        return
+    device = next(state.network.parameters()).device
+    trained.network.engine = state.network.engine
+    val = count(trained.network.to(device), evaluation_batches(data.val, trained.normalization, device))
+    yield _same_figures(
+        "validation loss and accuracy",
+        {"val_loss": row.val_loss, "val_accuracy": row.val_accuracy},
+        {"val_loss": val.mean_loss, "val_accuracy": val.accuracy},
+    )
+
+
+def _evaluation_checks(run: RunDirectory, access: DataAccess) -> Iterator[Check]:
+    """Count every evaluation again that was made."""
+    for split in Split:
+        path = run.evaluation_path(split.value) / "metrics.json"
+        if path.exists():
+            try:
+                was, now = read_json(path), count_again(run, split, access)
+                yield _same_figures(f"evaluation/{split}", {key: was[key] for key in now}, now)
+            except (DataError, KeyError, TypeError) as error:
+                yield Check(f"evaluation/{split}", False, str(error))
+
+
+def _same_figures(what: str, was: dict[str, Any], now: dict[str, Any]) -> Check:
+    """Compare figures: counts and accuracies exactly, losses up to rounding."""
+    if was == now:
+        return Check(what, True, _SAME_TO_THE_BIT)
+    for key, value in now.items():
+        tolerance = _TOLERANCE * abs(value) if isinstance(value, float) and "loss" in key else 0.0
+        if was[key] != value and not (tolerance and abs(was[key] - value) <= tolerance):
+            return Check(what, False, f"{key} was {was[key]}, and is {value}")
+    return Check(what, True, "the same up to rounding")
+
+
+def _retraining_checks(
+    run: RunDirectory, manifest: Manifest, config: Config, data: TrainVal, state: TrainState
+) -> Iterator[Check]:
+    """Train from the start, in memory, and compare every row and the best weights."""
+    if manifest.status not in ("finished", "diverged"):
+        raise ConfigError(f"{run.path}: has not come to its end yet: lenet train --resume {run.path}")
+    accepted = [line for resume in manifest.resumes for line in resume.differences]
+    if accepted:
+        raise ConfigError(f"{run.path}: cannot be trained again as it was: on the way {'; '.join(accepted)}")
+    rows: list[EpochRow] = []
+    steps: list[StepRow] = []
+
+    def on_step(row: StepRow) -> bool:
+        if row.is_recorded:
+            steps.append(row)
+        return False
+
+    train(config, data, state, on_step, rows.append)
+    for what, was, now in (
+        (
+            "history.csv",
+            [replace(row, seconds=0.0) for row in run.read_history()],
+            [replace(row, seconds=0.0) for row in rows],
+        ),
+        ("steps.csv", run.read_steps(), steps),
+    ):
+        first = next((k for k, (a, b) in enumerate(zip(was, now, strict=False), start=1) if a != b), None)
+        seen = _SAME_TO_THE_BIT if was == now else f"row {first or min(len(was), len(now)) + 1} is another one"
+        yield Check(f"{what}, trained again", was == now, seen)
+    digest = weights_digest(state.best_weights) if state.best_weights else None
+    is_same = digest == manifest.weights_sha256
+    yield Check("best weights, trained again", is_same, _SAME_TO_THE_BIT if is_same else f"SHA-256 {digest}")
+
+
+def _without_times(rows: list[EpochRow]) -> list[EpochRow]:
+    return [replace(row, seconds=0.0) for row in rows]
