@@ -1,0 +1,63 @@
+"""A disk that refuses, or a process that dies, at any chosen operation: for tests of what is then left."""
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+OPERATIONS = ("open", "write", "fsync", "replace", "unlink", "ftruncate", "mkdir")
+
+
+class Killed(BaseException):
+    """The process would be dead here: no line of it runs on, and nothing it still does reaches the disk."""
+
+
+class Disk:
+    """Counts the operations that change something, and lets chosen ones fail. `log` names them in their order."""
+
+    def __init__(self, kill_at: int | None, refuse: Callable[[str, int], int | None]) -> None:
+        self.log: list[str] = []
+        self.kill_at = kill_at
+        self.refuse = refuse
+        self.is_dead = False
+
+    def before(self, name: str) -> None:
+        """Take an operation that is about to happen."""
+        if self.is_dead:
+            raise Killed
+        self.log.append(name)
+        if self.kill_at is not None and len(self.log) == self.kill_at:
+            self.is_dead = True
+            raise Killed
+        number = self.refuse(name, self.log.count(name))
+        if number is not None:
+            raise OSError(number, os.strerror(number))
+
+
+@contextmanager
+def faulty_disk(
+    monkeypatch: pytest.MonkeyPatch,
+    kill_at: int | None = None,
+    refuse: Callable[[str, int], int | None] = lambda _name, _number: None,
+) -> Iterator[Disk]:
+    """Inside the block every operation of this process that changes a file goes through the Disk.
+
+    `kill_at` counts all operations from 1; `refuse` returns the error for the n-th operation of a name, or None.
+    """
+    disk = Disk(kill_at, refuse)
+    with monkeypatch.context() as patch:
+        for name in OPERATIONS:
+            patch.setattr(os, name, _watched(name, getattr(os, name), disk))
+        yield disk
+
+
+def _watched(name: str, operation: Callable[..., Any], disk: Disk) -> Callable[..., Any]:
+    def watched(*arguments: Any, **options: Any) -> Any:
+        is_reading = name == "open" and not arguments[1] & (os.O_WRONLY | os.O_RDWR)
+        if not is_reading:
+            disk.before(name)
+        return operation(*arguments, **options)
+
+    return watched
