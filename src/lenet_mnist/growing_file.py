@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lenet_mnist.errors import DataError
-from lenet_mnist.storage import BINARY, NO_FOLLOW, storage_errors, write_all
+from lenet_mnist.storage import BINARY, NO_FOLLOW, read_bounded, storage_errors, write_all
+
+_MAX_BYTES = 64 * 1024 * 1024
 
 
 @dataclass(frozen=True)
@@ -68,11 +70,7 @@ def has_grown_from(path: Path, mark: FileMark) -> bool:
 
 
 def _beginning(path: Path, mark: FileMark) -> bytes:
-    try:
-        with path.open("rb") as file:
-            content = file.read(mark.num_bytes)
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror}") from error
+    content = read_bounded(path, max_bytes=_MAX_BYTES, error=DataError)[: mark.num_bytes]
     if mark_of(content) != mark:
         raise DataError(f"{path}: damaged: it does not hold the rows that were written into it")
     return content

@@ -1,0 +1,457 @@
+"""The scorecard of docs/reliability.md: a training is killed, interrupted and damaged, and must not notice.
+
+    python scripts/measure_reliability.py [kills signals one-run damage starts repeats parsers] [--count N]
+
+- kills: SIGKILL at a random moment, every second time at a random file operation of a save; then `lenet train --resume`
+- signals: SIGINT and SIGTERM in turn at a random moment of the training; exit code, time to the exit, resume
+- one-run: one run, killed again and again; then resumed from every checkpoint that it kept
+- damage: bits flipped and files cut off; each must be noticed before use, and the run go on from an older checkpoint
+- starts: run directories made at once, trainings started at once, one run resumed by two processes at once
+- repeats: fresh processes with other hash seeds, directories, outputs and checkpoint intervals
+- parsers: random input for everything that reads a file or a name
+
+`--count` is how often, instead of the number in docs/reliability.md. Every process is a real one, and dies a real
+death; they are forks of this one, which has imported torch already, so that 500 of them take minutes (repeats: fresh
+ones).
+"""
+
+import argparse
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, NoReturn
+
+import hypothesis
+import torch
+from hypothesis import strategies as st
+
+from common import data_access
+from lenet_mnist import cli
+from lenet_mnist.checkpoints import list_checkpoints
+from lenet_mnist.config import Config
+from lenet_mnist.config_file import load_config, parse_yaml
+from lenet_mnist.data.idx import parse_idx
+from lenet_mnist.data.mnist import fetch_missing
+from lenet_mnist.errors import LenetError
+from lenet_mnist.runs import RunDirectory, create_run, find_run
+from lenet_mnist.training.checkpoint import read_network
+
+QUICK = [
+    "--limit-train=640",
+    "--batch-size=32",
+    "--epochs=3",
+    "--threads=1",
+    "--set=data.val_size=500",
+    "--set=training.checkpoint_every_steps=3",
+    "--offline",
+]
+COUNTS = {"kills": 500, "signals": 100, "one-run": 25, "damage": 1200, "starts": 50, "repeats": 20, "parsers": 10_000}
+LONGEST_EXIT = 2.0  # seconds
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("parts", nargs="*", choices=tuple(COUNTS), default=tuple(COUNTS))
+    parser.add_argument("--count", type=int, help="how often, in each part")
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args()
+    fetch_missing(data_access())
+    torch.set_num_threads(1)  # a fork cannot use the other threads of the process that it comes from
+    os.environ["LENET_DATA_DIR"] = str(Path(os.environ.get("LENET_DATA_DIR", cli.DEFAULT_DATA_DIR)).resolve())
+    parts: dict[str, Callable[[int, random.Random, Path], str]] = {
+        "kills": kills,
+        "signals": signals,
+        "one-run": one_run,
+        "damage": damage,
+        "starts": starts,
+        "repeats": repeats,
+        "parsers": parsers,
+    }
+    for name in arguments.parts:
+        with tempfile.TemporaryDirectory(prefix="lenet-reliability-") as directory:
+            started = time.monotonic()
+            found = parts[name](arguments.count or COUNTS[name], random.Random(arguments.seed), Path(directory))
+        print(f"{name}: {found}; {time.monotonic() - started:.0f} s", flush=True)
+
+
+# Processes.
+
+
+def begin(directory: Path, *words: str, prepare: Callable[[], None] = lambda: None) -> int:
+    """Start `lenet` with these words in a process of its own, in `directory`, and return its id."""
+    sys.stdout.flush()
+    process = os.fork()
+    if process == 0:
+        become_lenet(directory, words, prepare)
+    return process
+
+
+def become_lenet(directory: Path, words: tuple[str, ...], prepare: Callable[[], None]) -> NoReturn:
+    code = 99
+    try:
+        os.chdir(directory)
+        log = os.open("log.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        os.dup2(log, 1)
+        os.dup2(log, 2)
+        sys.argv = ["lenet", *words]
+        prepare()
+        cli.main()
+        code = 0
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else int(end.code is not None)
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+
+def end_of(process: int) -> int:
+    """Wait for a process, and return its exit code, or minus the signal that ended it."""
+    return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
+
+
+def run_of(directory: Path) -> RunDirectory | None:
+    """Return the one run in `directory`, or None if none has begun."""
+    begun = list((directory / "runs").glob("*/manifest.json"))
+    return RunDirectory(begun[0].parent) if begun else None
+
+
+def results(run: RunDirectory) -> tuple[Any, ...]:
+    """Return all of a run that must be the same, times aside."""
+    history = run.history_path.read_text().splitlines()
+    rows = [line.rpartition(",")[0] for line in history]
+    manifest = run.read_manifest()
+    return manifest.weights_sha256, manifest.status, rows, run.steps_path.read_text()
+
+
+def whole_run(directory: Path) -> tuple[tuple[Any, ...], float]:
+    """Train once without a disturbance; return its results and its seconds."""
+    directory.mkdir()
+    started = time.monotonic()
+    assert end_of(begin(directory, "train", *QUICK)) == 0, (directory / "log.txt").read_text()
+    run = run_of(directory)
+    assert run is not None
+    return results(run), time.monotonic() - started
+
+
+def newest_step(directory: Path) -> int:
+    """Return the step of the newest checkpoint of the one run in `directory`."""
+    run = run_of(directory)
+    return max((checkpoint.step for checkpoint in list_checkpoints(run.checkpoints_path)), default=0) if run else 0
+
+
+def resumes(directory: Path, expected: tuple[Any, ...]) -> bool:
+    """Whether the run in `directory` goes on to the expected results."""
+    return end_of(begin(directory, "train", "--resume", "latest", "--offline")) == 0 and (
+        results(run_of(directory) or RunDirectory(directory)) == expected
+    )
+
+
+# The parts. Each returns what was found.
+
+
+def kills(count: int, draw: random.Random, directory: Path) -> str:
+    """Kill at a random moment, or at a random file operation; go on; compare."""
+    expected, seconds = whole_run(directory / "whole")
+    num_operations = count_operations(directory / "counted")
+    num_equal = num_begun = num_inside = 0
+    for number in range(count):
+        place = directory / str(number)
+        place.mkdir()
+        if number % 2:
+            process = begin(place, "train", *QUICK, prepare=lambda: die_at(draw.randrange(num_operations) + 1))
+        else:
+            process = begin(place, "train", *QUICK)
+            time.sleep(draw.uniform(0.1, seconds))
+            os.kill(process, signal.SIGKILL)
+        draw.random()  # the child has drawn on a copy of its own
+        num_inside += end_of(process) == -signal.SIGKILL and number % 2
+        if run_of(place) is None:
+            num_equal += 1  # killed before there was a run: nothing can be lost
+            continue
+        num_begun += 1
+        is_equal = resumes(place, expected)
+        num_equal += is_equal
+        if is_equal:
+            shutil.rmtree(place)
+        else:
+            print(f"kept: {shutil.move(place, tempfile.mkdtemp())}", file=sys.stderr)
+    return (
+        f"{num_equal} of {count} came to the bit-identical end ({num_inside} killed at one of {num_operations} file "
+        f"operations, the others at a random moment; {num_begun} had begun)"
+    )
+
+
+OPERATIONS = ("open", "write", "fsync", "replace", "unlink", "ftruncate", "mkdir")
+
+
+def watch_operations(before: Callable[[], None]) -> None:
+    """Call `before` ahead of every operation of this process that changes a file."""
+    for name in OPERATIONS:
+        operation = getattr(os, name)
+
+        def watched(*arguments: Any, _operation: Any = operation, _name: str = name, **options: Any) -> Any:
+            if _name != "open" or arguments[1] & (os.O_WRONLY | os.O_RDWR):
+                before()
+            return _operation(*arguments, **options)
+
+        setattr(os, name, watched)
+
+
+def die_at(number: int) -> None:
+    """Let this process be killed just before its file operation of that number."""
+    seen = [0]
+
+    def before() -> None:
+        seen[0] += 1
+        if seen[0] == number:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    watch_operations(before)
+
+
+def count_operations(directory: Path) -> int:
+    """Return how many file operations a whole training makes."""
+    directory.mkdir()
+    reader, writer = os.pipe()
+
+    def before() -> None:
+        counted(writer, b".")
+
+    counted = os.write
+
+    def prepare() -> None:
+        watch_operations(before)
+
+    process = begin(directory, "train", *QUICK, prepare=prepare)
+    os.close(writer)
+    number = 0
+    while part := os.read(reader, 65536):
+        number += len(part)
+    assert end_of(process) == 0
+    return number
+
+
+def signals(count: int, draw: random.Random, directory: Path) -> str:
+    """Interrupt in turn with both signals after training has begun; time the exit, go on, compare."""
+    expected, seconds = whole_run(directory / "whole")
+    num_right = num_equal = num_interrupted = 0
+    longest = 0.0
+    for number in range(count):
+        place, which = directory / str(number), (signal.SIGINT, signal.SIGTERM)[number % 2]
+        place.mkdir()
+        process = begin(place, "train", *QUICK)
+        while not list((place / "runs").glob("*/checkpoints/step-*")):
+            time.sleep(0.005)
+        time.sleep(draw.uniform(0, 0.7 * seconds))
+        started = time.monotonic()
+        os.kill(process, which)
+        code = end_of(process)
+        took = time.monotonic() - started
+        run = run_of(place)
+        assert run is not None
+        was_finished = run.read_manifest().status == "finished"
+        num_interrupted += code == 128 + which
+        num_right += (code == 128 + which or (code in (0, -which) and was_finished)) and took <= LONGEST_EXIT
+        longest = max(longest, took)
+        num_equal += resumes(place, expected)
+    return (
+        f"{num_right} of {count} ended with the right code within {LONGEST_EXIT:g} s (longest {longest:.2f} s; "
+        f"{num_interrupted} were interrupted, the others had finished); {num_equal} went on to the bit-identical end"
+    )
+
+
+def one_run(count: int, draw: random.Random, directory: Path) -> str:
+    """Kill one run again and again, then go on from each of its checkpoints."""
+    words = [word.replace("epochs=3", "epochs=30") for word in QUICK]
+    (directory / "whole").mkdir()
+    assert end_of(begin(directory / "whole", "train", *words)) == 0
+    whole = run_of(directory / "whole")
+    assert whole is not None
+    expected = results(whole)
+    place = directory / "killed"
+    place.mkdir()
+    num_kills = 0
+    arguments: tuple[str, ...] = ("train", *words)
+    while num_kills < count:
+        seen = newest_step(place)
+        process = begin(place, *arguments)
+        while newest_step(place) == seen and os.waitid(os.P_PID, process, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
+            time.sleep(0.005)
+        time.sleep(draw.uniform(0, 0.3))
+        os.kill(process, signal.SIGKILL)
+        if end_of(process) == 0:
+            break
+        num_kills += 1
+        arguments = ("train", "--resume", "latest", "--offline")
+    run = run_of(place)
+    assert run is not None
+    kept = list_checkpoints(run.checkpoints_path)
+    num_equal = 0
+    for checkpoint in kept:
+        copy = directory / checkpoint.sha256[:8]
+        shutil.copytree(place, copy)
+        copied = run_of(copy)
+        assert copied is not None
+        for other in list_checkpoints(copied.checkpoints_path):
+            if other.sha256 != checkpoint.sha256:
+                other.path.unlink()
+        num_equal += resumes(copy, expected)
+    return f"{num_kills} kills in one run; {num_equal} of {len(kept)} kept checkpoints lead to the one final digest"
+
+
+def damage(count: int, draw: random.Random, directory: Path) -> str:
+    """Flip a bit, or cut off the end, of a checkpoint or of the best weights; a sixth of them are cuts."""
+    whole_run(directory / "whole")
+    run = run_of(directory / "whole")
+    assert run is not None
+    newest, older = list_checkpoints(run.checkpoints_path)[:2]
+    num_noticed = 0
+    for number in range(count):
+        path = (newest.path, run.model_path)[number % 2]
+        whole = path.read_bytes()
+        damaged = bytearray(whole)
+        if number % 6 == 5:
+            del damaged[draw.randrange(len(whole)) :]
+        else:
+            end_of_header = 8 + int.from_bytes(whole[:8], "little")
+            place = draw.randrange(len(whole) if number % 4 < 2 else end_of_header)  # half of them in the header
+            damaged[place] ^= 1 << draw.randrange(8)
+        path.write_bytes(damaged)
+        if path == newest.path:
+            num_noticed += not newest.is_intact and older.is_intact
+        else:
+            try:
+                read_network(path)
+            except LenetError:
+                num_noticed += 1
+        path.write_bytes(whole)
+    num_resumed = 0
+    expected = results(run)
+    for number in range(10):
+        copy = directory / f"copy{number}"
+        shutil.copytree(directory / "whole", copy)
+        copied = run_of(copy)
+        assert copied is not None
+        first = list_checkpoints(copied.checkpoints_path)[0].path
+        content = bytearray(first.read_bytes())
+        content[draw.randrange(len(content))] ^= 1
+        first.write_bytes(content)
+        num_resumed += resumes(copy, expected) and first.exists()
+    return f"{num_noticed} of {count} were noticed before use; {num_resumed} of 10 went on from the older checkpoint"
+
+
+def starts(count: int, _draw: random.Random, directory: Path) -> str:
+    """Make directories and start trainings at once, and resume one run twice at once."""
+    makers = []
+    for _ in range(count):
+        process = os.fork()
+        if process == 0:
+            create_run(directory / "runs", Config(), datetime(2026, 1, 1, tzinfo=UTC))
+            os._exit(0)
+        makers.append(process)
+    trainings = [begin(directory, "train", *QUICK) for _ in range(5)]
+    codes = [end_of(process) for process in (*makers, *trainings)]
+    num_directories = len(list((directory / "runs").iterdir()))
+
+    place = directory / "twice"
+    place.mkdir()
+    process = begin(place, "train", *QUICK)
+    while not list((place / "runs").glob("*/checkpoints/step-*")):
+        time.sleep(0.005)
+    os.kill(process, signal.SIGKILL)
+    end_of(process)
+    both = [begin(place, "train", "--resume", "latest", "--offline") for _ in range(2)]
+    ends = sorted(end_of(process) for process in both)
+    names_holder = any(f"process {process} on" in (place / "log.txt").read_text() for process in both)
+    return (
+        f"{num_directories} directories of {count} + 5 ({codes.count(0)} processes ended well); two resumes at once "
+        f"ended with {ends}, {'naming' if names_holder else 'NOT naming'} the holder"
+    )
+
+
+def repeats(count: int, draw: random.Random, directory: Path) -> str:
+    """Train in fresh processes whose surroundings differ."""
+    digests = set()
+    for number in range(count):
+        place = directory / f"{draw.randrange(10**6)}" / "deep"
+        place.mkdir(parents=True)
+        words = [word for word in QUICK if "checkpoint_every" not in word]
+        words.append(f"--set=training.checkpoint_every_steps={(1, 2, 7, 'null')[number % 4]}")
+        command = [sys.executable, "-m", "lenet_mnist", "train", *words]
+        if number % 2:
+            command = ["script", "-qec", " ".join(command), "/dev/null"]  # a terminal: with a progress bar
+        environment = os.environ | {"PYTHONHASHSEED": str(draw.randrange(2**32))}
+        subprocess.run(command, cwd=place, env=environment, check=True, capture_output=True)
+        run = run_of(place)
+        assert run is not None
+        digests.add((run.read_manifest().weights_sha256, run.steps_path.read_text()))
+    return f"{count} fresh processes, {len(digests)} digest"
+
+
+def parsers(count: int, _draw: random.Random, directory: Path) -> str:
+    """Give random input to whatever reads a file or a name; only our own errors may come of it."""
+    settings = hypothesis.settings(max_examples=count, deadline=None, database=None, derandomize=True)
+    whole_run(directory / "whole")
+    run = run_of(directory / "whole")
+    assert run is not None
+    network, manifest, config = (path.read_bytes() for path in (run.model_path, run.manifest_path, run.config_path))
+    near_yaml = st.text(alphabet="seed: model\n -[]{}&*!|>'\"#,0123456789.e+tfnu\t", max_size=200)
+
+    def changed(content: bytes) -> st.SearchStrategy[bytes]:
+        spliced = st.tuples(st.integers(0, len(content)), st.integers(0, 40), st.binary(max_size=40))
+        return spliced.map(lambda change: content[: change[0]] + change[2] + content[change[0] + change[1] :])
+
+    cases: dict[str, tuple[st.SearchStrategy[Any], Callable[[Any], Any]]] = {
+        "configurations": (near_yaml | st.text(max_size=200), lambda text: parse_yaml(text, "random")),
+        "configuration files": (
+            changed(config) | st.binary(max_size=200),
+            lambda content: load_config(written(directory / "config.yaml", content)),
+        ),
+        "IDX files": (
+            st.binary(max_size=200) | st.binary(max_size=100).map(lambda rest: b"\0\0\x08\x03" + rest),
+            lambda content: parse_idx(content, 3, Path("random")),
+        ),
+        "networks": (
+            changed(network) | st.binary(max_size=300),
+            lambda content: read_network(written(directory / "model", content)),
+        ),
+        "manifests": (changed(manifest), lambda content: with_manifest(run, content)),
+        "run names": (st.text(max_size=300), lambda name: find_run(name, directory / "whole" / "runs")),
+    }
+    for strategy, read in cases.values():
+        settings(hypothesis.given(strategy)(only_our_errors(read)))()
+    return f"{count:,} examples each of {', '.join(cases)}: no other error than our own"
+
+
+def only_our_errors(read: Callable[[Any], Any]) -> Callable[[Any], None]:
+    """Return what reads a value, and lets no error of ours out."""
+
+    def reading(value: Any) -> None:
+        with suppress(LenetError):
+            read(value)
+
+    return reading
+
+
+def written(path: Path, content: bytes) -> Path:
+    path.write_bytes(content)
+    return path
+
+
+def with_manifest(run: RunDirectory, content: bytes) -> Any:
+    written(run.manifest_path, content)
+    return run.read_manifest()
+
+
+if __name__ == "__main__":
+    main()

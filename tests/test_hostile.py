@@ -1,0 +1,258 @@
+"""Opening a stranger's run is safe: no code of it runs, nothing is written outside, no bomb goes off."""
+
+import io
+import json
+import os
+import pickle
+import shutil
+import sys
+import zipfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lenet_mnist.checkpoints import list_checkpoints
+from lenet_mnist.runs import RunDirectory
+
+Lenet = Callable[..., Any]
+Damage = Callable[[RunDirectory, Path], None]
+
+
+class Trap:
+    """An object whose pickle runs a command when it is loaded."""
+
+    def __init__(self, target: Path) -> None:
+        self.target = target
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.mkdir, (str(self.target / "code-was-run"),)
+
+
+def torch_archive(target: Path) -> bytes:
+    """What torch.save would write, with a trap inside."""
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w") as archive:
+        archive.writestr("archive/data.pkl", pickle.dumps(Trap(target)))
+        archive.writestr("archive/version", "3")
+    return content.getvalue()
+
+
+def newest(run: RunDirectory) -> Path:
+    return list_checkpoints(run.checkpoints_path)[0].path
+
+
+def safetensors(header: bytes, length: int | None = None, rest: bytes = b"") -> bytes:
+    return (len(header) if length is None else length).to_bytes(8, "little") + header + rest
+
+
+def sparse(path: Path, num_bytes: int) -> None:
+    """Make a file that is huge and takes no space."""
+    path.unlink(missing_ok=True)
+    with path.open("wb") as file:
+        file.truncate(num_bytes)
+
+
+def pipe(path: Path) -> None:
+    path.unlink(missing_ok=True)
+    os.mkfifo(path)
+
+
+def link(path: Path, target: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    path.unlink(missing_ok=True)
+    path.symlink_to(target)
+
+
+def signed(run: RunDirectory, **changes: Any) -> None:
+    """Change the manifest, and sign it again, as an attacker can."""
+    run.write_manifest(run.read_manifest().model_copy(update=changes))
+
+
+def aliases(depth: int) -> str:
+    """A short YAML text whose value would be of 9^depth parts."""
+    lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x]"]
+    lines += [f"a{k}: &a{k} [{', '.join([f'*a{k - 1}'] * 9)}]" for k in range(1, depth)]
+    return "\n".join(lines)
+
+
+DAMAGES: dict[str, Damage] = {
+    "a pickle for weights": lambda run, out: run.model_path.write_bytes(pickle.dumps(Trap(out))) and None,
+    "a torch archive for weights": lambda run, out: run.model_path.write_bytes(torch_archive(out)) and None,
+    "a pickle for a checkpoint": lambda run, out: newest(run).write_bytes(pickle.dumps(Trap(out))) and None,
+    "a torch archive for a checkpoint": lambda run, out: newest(run).write_bytes(torch_archive(out)) and None,
+    "a header of 2^63 bytes": lambda run, _: run.model_path.write_bytes(safetensors(b"{}", 2**63)) and None,
+    "a header as long as the file": lambda run, _: run.model_path.write_bytes(safetensors(b" " * 2_000_000)) and None,
+    "a deep header": lambda run, _: run.model_path.write_bytes(safetensors(b"[" * 500_000)) and None,
+    "a header that is no object": lambda run, _: run.model_path.write_bytes(safetensors(b"[1]")) and None,
+    "a huge tensor": lambda run, _: (
+        run.model_path.write_bytes(
+            safetensors(b'{"c1.weight":{"dtype":"F32","shape":[99999999999,9],"data_offsets":[0,8]}}', rest=bytes(8))
+        )
+        and None
+    ),
+    "tensors that overlap": lambda run, _: (
+        run.model_path.write_bytes(
+            safetensors(
+                b'{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},"b":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}}',
+                rest=bytes(8),
+            )
+        )
+        and None
+    ),
+    "huge weights": lambda run, _: sparse(run.model_path, 10**12),
+    "a huge checkpoint": lambda run, _: sparse(newest(run), 10**12),
+    "a huge manifest": lambda run, _: sparse(run.manifest_path, 10**12),
+    "a huge configuration": lambda run, _: sparse(run.config_path, 10**12),
+    "a huge history": lambda run, _: sparse(run.history_path, 10**12),
+    "a pipe for weights": lambda run, _: pipe(run.model_path),
+    "a pipe for the manifest": lambda run, _: pipe(run.manifest_path),
+    "a pipe for a history": lambda run, _: pipe(run.steps_path),
+    "a deep manifest": lambda run, _: run.manifest_path.write_text("[" * 500_000) and None,
+    "a manifest of other types": lambda run, _: (
+        run.manifest_path.write_text('{"schema_version": "1", "kind": []}') and None
+    ),
+    "a YAML bomb": lambda run, _: run.config_path.write_text(aliases(12)) and None,
+    "YAML that makes objects": lambda run, out: (
+        run.config_path.write_text(f"seed: !!python/object/apply:os.mkdir ['{out}/code-was-run']\n") and None
+    ),
+    "deep YAML": lambda run, _: run.config_path.write_text("[" * 100_000) and None,
+    "escapes in the message": lambda run, _: signed(run, status="failed", message="\x1b]0;owned\x07\x1b[2J\r"),
+    "escapes in the command": lambda run, _: signed(run, command="\x1b[31m", machine="<script>alert(1)</script>"),
+    "tuning that is none": lambda run, _: signed(run, tuning={"lr": "\x1b[2J"}),
+    "other threads": lambda run, _: signed(run, threads=10**9),
+    "another engine": lambda run, _: signed(run, engine="../../evil.so"),
+    "another device": lambda run, _: signed(run, device="cuda:../0"),
+    "a history of other columns": lambda run, _: run.history_path.write_text("x" * 300_000 + "\n1\n") and None,
+    "a history that is not finite": lambda run, _: (
+        run.history_path.write_text(run.history_path.read_text().replace("0.", "nan", 1)) and None
+    ),
+    "a link for weights": lambda run, out: link(run.model_path, out / "precious"),
+    "a link for checkpoints": lambda run, out: link(run.checkpoints_path, out),
+    "a link for plots": lambda run, out: link(run.plots_path, out),
+    "a link for the evaluations": lambda run, out: link(run.path / "evaluation", out),
+    "a link for a history": lambda run, out: link(run.history_path, out / "precious"),
+    "a link for the lock": lambda run, out: link(run.path / ".lock", out / "precious"),
+    "a link for the manifest": lambda run, out: link(run.manifest_path, out / "precious"),
+    "a link to a device": lambda run, _: link(run.model_path, Path("/dev/zero")),
+    "a link to itself": lambda run, _: link(run.history_path, run.history_path),
+}
+COMMANDS = (
+    ("evaluate", "latest", "--split", "val"),
+    ("evaluate", "latest"),
+    ("train", "--resume", "latest"),
+    ("verify", "latest"),
+    ("diagnose", "latest"),
+    ("lr-sweep", "--resume", "latest"),
+    ("runs", "--test"),
+)
+
+
+@pytest.fixture
+def outside(tmp_path: Path) -> Iterator[Path]:
+    """Files that must stay as they are; what a trap leaves would lie here."""
+    directory = tmp_path / "outside"
+    directory.mkdir()
+    (directory / "precious").write_text("old")
+    yield directory
+    assert [path.name for path in directory.iterdir()] == ["precious"]
+    assert (directory / "precious").read_text() == "old"
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_hostile_run_does_nothing(
+    lenet: Lenet, run: RunDirectory, outside: Path, tmp_path: Path, damage: str
+) -> None:
+    DAMAGES[damage](run, outside)
+    around = {path for path in tmp_path.rglob("*") if run.path not in path.parents}
+    for command in COMMANDS:
+        answer = lenet(*command)
+        assert answer.code in (0, 2, 3, 4, 5, 6), (command, answer)
+        assert "Traceback" not in answer.err
+        assert not any(letter in answer.out + answer.err for letter in "\x1b\x07\r"), (command, answer)
+    assert {path for path in tmp_path.rglob("*") if run.path not in path.parents} == around
+
+
+NAMES = [
+    *(
+        "",
+        " ",
+        ".",
+        "..",
+        "...",
+        "/",
+        "//",
+        "~",
+        "~root",
+        "-",
+        "--",
+        "*",
+        "?",
+        "$HOME",
+        "%s",
+        "{}",
+        "\\",
+        "'",
+        '"',
+        "`",
+    ),
+    *("../x", "../../etc/passwd", "/etc/passwd", "/dev/null", "/dev/zero", "/proc/self/mem", "runs/../..", "a/../../b"),
+    *("x" * 41, "x" * 256, "x" * 5000, "x\0y", "x\ny", "x\ry", "x\ty", "\x1b[2J", "\x07", "\u202egnp.exe", "\ufeff"),
+    *(
+        "$(touch owned)",
+        "; touch owned",
+        "| touch owned",
+        "`touch owned`",
+        "&& touch owned",
+        "<script>",
+        "é",
+        "中",
+        "💣",
+    ),
+    *("CON", "nul", "a:b", "file:///etc/passwd", "http://example.org", "=1+1", "+1", "@x", "-x", "--help", "latest/"),
+    *(".git", "20261123-201500-relu-0000", "_x", "-rf"),
+]
+
+
+@pytest.mark.usefixtures("outside")
+@pytest.mark.parametrize("name", NAMES)
+def test_a_hostile_name_does_nothing(lenet: Lenet, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for option in (
+        ("evaluate",),
+        ("diagnose",),
+        ("verify",),
+        ("train", "--resume"),
+        ("train", "--name"),
+        ("train", "-c"),
+    ):
+        if option[-1] == "--name" and name.isalnum() and name.isascii() and len(name) <= 40:
+            continue  # that one would be trained
+        words = (*option, name) if option[-1].startswith("-") else (*option, "--", name)
+        monkeypatch.setattr(sys, "argv", ["lenet"])
+        answer = lenet(*words)
+        assert answer.code == 2, (words, answer)
+        assert "Traceback" not in answer.err
+        assert not any(letter in answer.err for letter in "\x1b\x07\r\0"), (words, answer)
+    assert {path.name for path in tmp_path.iterdir()} <= {"outside"}
+
+
+def test_there_are_as_many_as_docs_reliability_says() -> None:
+    assert len(DAMAGES) >= 30
+    assert len(set(NAMES)) >= 60
+
+
+def test_a_name_of_a_class_is_text_in_every_table(tmp_path: Path) -> None:
+    from lenet_mnist.tables import read_csv, write_csv
+
+    names = ["=cmd|' /C calc'!A0", "+1", "-1", "@SUM(A1)", "\tx", "\rx", "a,b", 'a"b', "a\nb", "0"]
+    write_csv(tmp_path / "table.csv", ["name", "number"], [(name, -1.5) for name in names])
+    rows = read_csv(tmp_path / "table.csv")
+    assert [row["name"] for row in rows] == [*(f"'{name}" for name in names[:6]), *names[6:]]
+    assert {row["number"] for row in rows} == {"-1.5"}
+
+
+def test_a_manifest_is_json_whatever_its_texts_are(run: RunDirectory) -> None:
+    signed(run, message='"}\n{"x": "\u2028', command="</script>")
+    assert json.loads(run.manifest_path.read_text())["message"] == '"}\n{"x": "\u2028'
