@@ -1,0 +1,56 @@
+"""`lenet verify`: what was changed is noticed, and what was not holds."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lenet_mnist.checkpoints import list_checkpoints
+from lenet_mnist.runs import RunDirectory
+
+Lenet = Callable[..., Any]
+
+
+def flip(path: Path, place: int) -> None:
+    content = bytearray(path.read_bytes())
+    content[place] ^= 1
+    path.write_bytes(content)
+
+
+def test_a_run_holds_also_when_it_is_trained_again(lenet: Lenet, run: RunDirectory) -> None:
+    lenet("evaluate", "latest", "--split", "val")
+    before = {path: path.read_bytes() for path in run.path.rglob("*") if path.is_file()}
+    answer = lenet("verify", "latest", "--retrain")
+    assert answer.code == 0, answer
+    assert "FAILED" not in answer.out
+    assert answer.out.count("identical") == 5
+    assert {path: path.read_bytes() for path in run.path.rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.parametrize("name", ["config.yaml", "history.csv", "steps.csv", "model.safetensors", "checkpoint"])
+def test_a_flipped_bit_is_found(lenet: Lenet, run: RunDirectory, name: str) -> None:
+    path = {
+        "model.safetensors": run.model_path,
+        "checkpoint": list_checkpoints(run.checkpoints_path)[0].path,
+    }.get(name, run.path / name)
+    flip(path, path.stat().st_size // 2)
+    answer = lenet("verify", "latest")
+    assert answer.code == 5
+    assert any("FAILED" in line and name in line for line in answer.out.splitlines())
+
+
+def test_an_evaluation_that_was_changed_is_found_and_costs_no_look(lenet: Lenet, run: RunDirectory) -> None:
+    lenet("evaluate", "latest")
+    metrics = run.evaluation_path("test") / "metrics.json"
+    metrics.write_text(metrics.read_text().replace('"num_correct": 8', '"num_correct": 9', 1))
+    answer = lenet("verify", "latest")
+    assert answer.code == 5
+    assert "evaluation/test" in answer.err
+    assert (run.evaluation_path("test") / "looks.csv").read_text().count("\n") == 2
+
+
+def test_a_copy_elsewhere_holds(lenet: Lenet, run: RunDirectory, tmp_path: Path) -> None:
+    shutil.copytree(run.path, tmp_path / "copy")
+    assert lenet("verify", "copy").code == 0
