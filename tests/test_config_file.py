@@ -103,6 +103,7 @@ def test_the_defaults() -> None:
         "training.plateau_patience": 2,
         "training.patience": 5,
         "training.min_delta": 0.0,
+        "training.checkpoint_every_steps": None,
         "training.device": "auto",
         "training.engine": "auto",
         "training.threads": None,

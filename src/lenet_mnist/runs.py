@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from lenet_mnist import provenance
 from lenet_mnist.config import Config
@@ -77,9 +77,9 @@ class Manifest(BaseModel):
     versions: dict[str, str]
     git: dict[str, str | bool] | None
     machine: str
-    device: str
-    threads: int
-    engine: str
+    device: str = Field(pattern=r"^(cpu|cuda|mps)(:\d{1,3})?$")
+    threads: int = Field(ge=1, le=1024)
+    engine: Literal["torch", "native"]
     engine_reason: str
     guessing_loss: float
     """The validation loss of a network that does not look, in nats."""

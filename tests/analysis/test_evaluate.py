@@ -33,7 +33,7 @@ def trained(small: TrainVal) -> TrainedNetwork:
     config = Config(model=ModelConfig(activation=Activation.TANH), training=TrainingConfig(max_epochs=2))
     state = start_training(config, small, CPU)
     train(config, small, state, lambda _row: False, lambda _row: None)
-    return TrainedNetwork(state.network, small.normalization, small.class_names)
+    return TrainedNetwork(state.network, small.normalization, small.class_names, 1)
 
 
 @pytest.fixture(scope="module")
@@ -245,7 +245,7 @@ def test_probabilities_are_the_softmax_and_predictions_their_largest(seen: Evalu
 
 
 def test_images_are_scaled_as_for_the_network_and_not_by_their_own(trained: TrainedNetwork, small: TrainVal) -> None:
-    wrongly_scaled = TrainedNetwork(trained.network, Normalization(0.5, 1.0), trained.class_names)
+    wrongly_scaled = TrainedNetwork(trained.network, Normalization(0.5, 1.0), trained.class_names, 1)
     assert evaluate(wrongly_scaled, small.val, CPU).loss_sum != evaluate(trained, small.val, CPU).loss_sum
 
 
