@@ -18,7 +18,7 @@ train: $(VENV)/.installed
 	$(BIN)/lenet evaluate latest
 
 test: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses=auto
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

@@ -4,7 +4,9 @@ import io
 import json
 import os
 import pickle
+import re
 import shutil
+import sys
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -172,6 +174,87 @@ def test_a_hostile_run_does_nothing(
         assert "Traceback" not in answer.err
         assert not any(letter in answer.out + answer.err for letter in "\x1b\x07\r"), (command, answer)
     assert {path for path in tmp_path.rglob("*") if run.path not in path.parents} == around
+
+
+NAMES = [
+    *(
+        "",
+        " ",
+        ".",
+        "..",
+        "...",
+        "/",
+        "//",
+        "~",
+        "~root",
+        "-",
+        "--",
+        "*",
+        "?",
+        "$HOME",
+        "%s",
+        "{}",
+        "\\",
+        "'",
+        '"',
+        "`",
+    ),
+    *("../x", "../../etc/passwd", "/etc/passwd", "/dev/null", "/dev/zero", "/proc/self/mem", "runs/../..", "a/../../b"),
+    *("x" * 41, "x" * 256, "x" * 5000, "x\0y", "x\ny", "x\ry", "x\ty", "\x1b[2J", "\x07", "\u202egnp.exe", "\ufeff"),
+    *(
+        "$(touch owned)",
+        "; touch owned",
+        "| touch owned",
+        "`touch owned`",
+        "&& touch owned",
+        "<script>",
+        "é",
+        "中",
+        "💣",
+    ),
+    *("CON", "nul", "a:b", "file:///etc/passwd", "http://example.org", "=1+1", "+1", "@x", "-x", "--help", "latest/"),
+    *(".git", "20261123-201500-relu-0000", "_x", "-rf"),
+]
+
+
+VALID_LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,39}")
+
+
+@pytest.mark.usefixtures("outside")
+@pytest.mark.parametrize("name", NAMES)
+def test_a_hostile_name_does_nothing(lenet: Lenet, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for option in (
+        ("evaluate",),
+        ("diagnose",),
+        ("verify",),
+        ("train", "--resume"),
+        ("train", "--name"),
+        ("train", "-c"),
+    ):
+        if option[-1] == "--name" and VALID_LABEL.fullmatch(name):
+            continue  # that one would be trained
+        words = (*option, name) if option[-1].startswith("-") else (*option, "--", name)
+        monkeypatch.setattr(sys, "argv", ["lenet"])
+        answer = lenet(*words)
+        assert answer.code == 2, (words, answer)
+        assert "Traceback" not in answer.err
+        assert not any(letter in answer.err for letter in "\x1b\x07\r\0"), (words, answer)
+    assert {path.name for path in tmp_path.iterdir()} <= {"outside"}
+
+
+def test_there_are_as_many_as_docs_reliability_says() -> None:
+    assert len(DAMAGES) >= 30
+    assert len(set(NAMES)) >= 60
+
+
+def test_a_name_of_a_class_is_text_in_every_table(tmp_path: Path) -> None:
+    from lenet_mnist.tables import read_csv, write_csv
+
+    names = ["=cmd|' /C calc'!A0", "+1", "-1", "@SUM(A1)", "a,b", 'a"b', "a\nb", "0"]
+    write_csv(tmp_path / "table.csv", ["name", "number"], [(name, -1.5) for name in names])
+    rows = read_csv(tmp_path / "table.csv")
+    assert [row["name"] for row in rows] == [*(f"'{name}" for name in names[:4]), *names[4:]]
+    assert {row["number"] for row in rows} == {"-1.5"}
 
 
 def test_a_manifest_is_json_whatever_its_texts_are(run: RunDirectory) -> None:

@@ -58,7 +58,7 @@ def write_csv(path: Path, header: Sequence[str], rows: Sequence[Sequence[Any]]) 
 
 def _inert(cell: Any) -> Any:
     """Put an apostrophe before text that a spreadsheet would take for a formula, as the name of a class could be."""
-    return f"'{cell}" if isinstance(cell, str) and cell.startswith(("=", "+", "-", "@", "\t", "\r")) else cell
+    return f"'{cell}" if isinstance(cell, str) and cell.startswith(("=", "+", "-", "@")) else cell
 
 
 def read_json(path: Path) -> Any:
