@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from lenet_mnist.checkpoints import list_checkpoints
+from lenet_mnist.model import engines
 from lenet_mnist.runs import RunDirectory
 
 Lenet = Callable[..., Any]
@@ -54,3 +55,15 @@ def test_an_evaluation_that_was_changed_is_found_and_costs_no_look(lenet: Lenet,
 def test_a_copy_elsewhere_holds(lenet: Lenet, run: RunDirectory, tmp_path: Path) -> None:
     shutil.copytree(run.path, tmp_path / "copy")
     assert lenet("verify", "copy").code == 0
+
+
+def test_what_native_trained_is_verified_without_a_compiler_but_not_trained_again(
+    lenet: Lenet, run: RunDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if run.read_manifest().engine != "native":
+        run.write_manifest(run.read_manifest().model_copy(update={"engine": "native"}))
+    monkeypatch.setattr(engines, "_native_network", lambda _: "there is no C compiler")
+    assert lenet("verify", "latest").code == 0
+    again = lenet("verify", "latest", "--retrain")
+    assert again.code == 2
+    assert "there is no C compiler" in again.err
