@@ -3,7 +3,7 @@
 import os
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -100,6 +100,17 @@ def template_run(tmp_path_factory: pytest.TempPathFactory, access: DataAccess) -
 def run(template_run: Path, tmp_path: Path) -> RunDirectory:
     """A finished run of one's own, in runs/ of the test's directory."""
     return RunDirectory(Path(shutil.copytree(template_run, tmp_path / "runs" / template_run.name)))
+
+
+@pytest.fixture
+def outside(tmp_path: Path) -> Iterator[Path]:
+    """Files that must stay as they are; what a trap leaves would lie here."""
+    directory = tmp_path / "outside"
+    directory.mkdir()
+    (directory / "precious").write_text("old")
+    yield directory
+    assert [path.name for path in directory.iterdir()] == ["precious"]
+    assert (directory / "precious").read_text() == "old"
 
 
 @pytest.fixture

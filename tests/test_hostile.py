@@ -8,7 +8,7 @@ import re
 import shutil
 import sys
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -149,17 +149,6 @@ COMMANDS = (
     ("lr-sweep", "--resume", "latest"),
     ("runs", "--test"),
 )
-
-
-@pytest.fixture
-def outside(tmp_path: Path) -> Iterator[Path]:
-    """Files that must stay as they are; what a trap leaves would lie here."""
-    directory = tmp_path / "outside"
-    directory.mkdir()
-    (directory / "precious").write_text("old")
-    yield directory
-    assert [path.name for path in directory.iterdir()] == ["precious"]
-    assert (directory / "precious").read_text() == "old"
 
 
 @pytest.mark.parametrize("damage", DAMAGES)

@@ -4,7 +4,7 @@ import errno
 import os
 import random
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -484,17 +484,6 @@ def test_a_run_that_is_being_trained_is_not_resumed(killed: Train, go_on: Train)
     run = killed(10)
     with exclusive_lock(run.path), pytest.raises(StorageError, match=f"process {os.getpid()} on"):
         go_on(run)
-
-
-@pytest.fixture
-def outside(tmp_path: Path) -> Iterator[Path]:
-    """Files that must stay as they are."""
-    directory = tmp_path / "outside"
-    directory.mkdir()
-    (directory / "precious").write_text("old")
-    yield directory
-    assert [path.name for path in directory.iterdir()] == ["precious"]
-    assert (directory / "precious").read_text() == "old"
 
 
 @pytest.mark.parametrize("name", ["checkpoints", "history.csv", "steps.csv", ".lock", "manifest.json", "evaluation"])
