@@ -1,16 +1,17 @@
 """What the right learning rate is, and how near to it each way of finding one comes: docs/learning-rate.md.
 
-    python scripts/measure_learning_rate.py truth short auto peers show regret
+    python scripts/measure_learning_rate.py truth short auto peers show exponents regret
 
 A cell is an activation, an optimizer and a batch size; everything else is as in that activation's shipped recipe, over
-8 epochs.
+8 epochs. Two more cells, for the exponents alone, are ReLU and tanh with SGD and batches of 64, without weight decay.
 
 - truth: the whole training at 16 rates, over the seeds 0 to 4, which no search uses
 - short: schedules of 1 and 2 epochs at the same rates, over the seeds 100 to 102: by how much short schedules favour
   other rates
 - auto: searches of `learning_rate: auto` within 16 and 40 epochs, over the seeds 200 to 204
 - peers: what the finders of other programs suggest, over the same seeds
-- show: the losses of truth and short; regret: how far above the lowest loss the chosen rates end
+- show: the losses of truth and short; exponents: how the best rate goes with the length of the training
+- regret: how far above the lowest loss the chosen rates end
 
 Every finished training is kept in docs/learning-rate.jsonl, and never done again: start again to go on. The test files
 are never opened.
@@ -51,6 +52,7 @@ SHORT_SEEDS = range(100, 103)
 SHORT_EPOCHS = (1, 2)
 SEARCH_SEEDS = range(200, 205)
 BUDGETS = (16, 40)  # epochs
+PARTS = ("truth", "short", "auto", "peers", "show", "exponents", "regret")
 MIN_RATES = 8
 NEAR = 1.6  # times the lowest loss: rates that shape the parabola
 TRUSTED = 3.0  # times the lowest loss: where the truth is smoothed
@@ -63,6 +65,7 @@ class Cell:
     activation: Activation
     optimizer: Optimizer
     batch_size: int
+    has_decay: bool = True
 
     @property
     def rates(self) -> tuple[float, ...]:
@@ -83,30 +86,35 @@ class Cell:
     def config(self) -> Config:
         recipe = load_config(ROOT / "configs" / f"{self.activation}.yaml").config
         changes = {"optimizer": self.optimizer, "batch_size": self.batch_size, "max_epochs": EPOCHS}
+        if not self.has_decay:
+            changes["weight_decay"] = 0.0
         return recipe.model_copy(update={"training": recipe.training.model_copy(update=changes)})
 
     @property
     def key(self) -> list[Any]:
-        return [self.activation.value, self.optimizer.value, self.batch_size]
+        name = [self.activation.value, self.optimizer.value, self.batch_size]
+        return name if self.has_decay else [*name, "no-decay"]
 
 
 CELLS = [Cell(*cell) for cell in product(Activation, (Optimizer.SGD, Optimizer.ADAM), (64, 256))]
+WITHOUT_DECAY = [Cell(each, Optimizer.SGD, 64, has_decay=False) for each in (Activation.RELU, Activation.TANH)]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("parts", nargs="+", choices=("truth", "short", "auto", "peers", "show", "regret"))
+    parser.add_argument("parts", nargs="+", choices=PARTS)
     parser.add_argument("--journal", type=Path, default=ROOT / "docs" / "learning-rate.jsonl")
     parser.add_argument("--cells", default="", help="only cells that contain these words, as in relu,sgd,64")
     parser.add_argument("--seeds", type=int, default=5, help="how many of the seeds of each part")
     parser.add_argument("--budgets", type=int, nargs="+", default=BUDGETS, help="of the searches, in epochs")
     arguments = parser.parse_args()
     journal = Journal(arguments.journal)
-    cells = [cell for cell in CELLS if set(filter(None, arguments.cells.split(","))) <= set(map(str, cell.key))]
+    words = set(filter(None, arguments.cells.split(",")))
+    cells, more_cells = ([c for c in some if words <= set(map(str, c.key))] for some in (CELLS, WITHOUT_DECAY))
     if "truth" in arguments.parts:
-        train_all(journal, cells, [(EPOCHS, seed) for seed in TRUTH_SEEDS[: arguments.seeds]])
+        train_all(journal, cells + more_cells, [(EPOCHS, seed) for seed in TRUTH_SEEDS[: arguments.seeds]])
     if "short" in arguments.parts:
-        train_all(journal, cells, list(product(SHORT_EPOCHS, SHORT_SEEDS[: arguments.seeds])))
+        train_all(journal, cells + more_cells, list(product(SHORT_EPOCHS, SHORT_SEEDS[: arguments.seeds])))
     seeds = SEARCH_SEEDS[: arguments.seeds]
     if "auto" in arguments.parts:
         for budget in arguments.budgets:
@@ -114,7 +122,9 @@ def main() -> None:
     if "peers" in arguments.parts:
         search_all(journal, cells, [Search(seed, None) for seed in seeds])
     if "show" in arguments.parts:
-        show(journal, cells)
+        show(journal, cells + more_cells)
+    if "exponents" in arguments.parts:
+        show_exponents(journal, cells + more_cells)
     if "regret" in arguments.parts:
         show_regret(journal, cells, seeds)
 

@@ -138,7 +138,7 @@ def test_an_interrupted_sweep_goes_on_to_the_same_answer(
 def test_a_sweep_that_is_interrupted_while_it_looks_beyond_the_edge_comes_to_the_same_answer(
     tmp_path: Path, access: DataAccess, monkeypatch: pytest.MonkeyPatch, after: int
 ) -> None:
-    monkeypatch.setattr(lr_sweep, "find_bracket", lambda _: Bracket(0.002, 0.01, 0.005, has_learned=True))
+    monkeypatch.setattr(lr_sweep, "find_bracket", lambda *_: Bracket(0.002, 0.01, 0.005, has_learned=True))
     request = SweepRequest(num_rates=2, seeds=(0,), epochs=1.0)
     whole = new_sweep(CONFIG, request, tmp_path / "whole", access, Watcher())
     lrs = [result.trial.lr for result in whole.answers[Activation.RELU].results]

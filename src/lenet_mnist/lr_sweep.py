@@ -196,7 +196,7 @@ class _Sweep:
         return [test.points for (of, _), test in sorted(self._journal.ranges.items()) if of is activation]
 
     def _bracket(self, activation: Activation) -> Bracket:
-        return find_bracket(self._range_tests(activation))
+        return find_bracket(self._range_tests(activation), self._bench.guessing_loss)
 
     def _task(self, activation: Activation) -> Task:
         """Return the region of the rates to begin with."""

@@ -90,7 +90,7 @@ def test_a_slow_starter_costs_no_more_than_the_budget_either(
     bench: Workbench, monkeypatch: pytest.MonkeyPatch, has_learned: bool, budget: float
 ) -> None:
     bracket = Bracket(0.001, 0.3, 0.02, has_learned)
-    monkeypatch.setattr(auto, "find_bracket", lambda _: bracket)
+    monkeypatch.setattr(auto, "find_bracket", lambda *_: bracket)
     training = CONFIG.training.model_copy(update={"learning_rate_budget": budget})
     frugal = replace(bench, config=CONFIG.model_copy(update={"training": training}))
     assert decide_rate(frugal, Landscape(0.03)).cost_epochs <= budget
@@ -116,7 +116,8 @@ def test_no_search_costs_more_than_its_budget(factor: float, max_epochs: int, sh
     budget = factor * shortest
     rounds = list(rounds_of(budget, max_epochs, shortest))
     assert rounds[0][1] == shortest
-    assert all(num_rates >= 3 for num_rates, _ in rounds)
+    assert all(num_rates >= 3 for num_rates, _ in rounds[:-1])
+    assert rounds[-1][0] >= 3 or (len(rounds) == 2 and rounds[1] == (2, shortest))
     assert sum(num_rates * epochs for num_rates, epochs in rounds) <= budget + 1e-9
     assert [epochs for _, epochs in rounds] == sorted(epochs for _, epochs in rounds)
 
@@ -124,8 +125,25 @@ def test_no_search_costs_more_than_its_budget(factor: float, max_epochs: int, sh
 def test_more_budget_buys_longer_schedules() -> None:
     assert list(rounds_of(15.5, 8, 1.0)) == [(7, 1.0), (4, 2.0)]
     assert [epochs for _, epochs in rounds_of(39, 8, 1.0)] == [1.0, 2.0, 4.0]
-    assert [epochs for _, epochs in rounds_of(15.5, 8, 2.0)] == [2.0]
-    assert [epochs for _, epochs in rounds_of(1000, 2, 1.0)] == [1.0]
+    assert [epochs for _, epochs in rounds_of(6.5, 8, 2.0)] == [2.0]
+
+
+def test_where_one_horizon_fits_two_rates_are_kept_for_a_second_round() -> None:
+    assert list(rounds_of(15.5, 8, 2.0)) == [(5, 2.0), (2, 2.0)]
+    assert list(rounds_of(9.9, 8, 2.0)) == [(4, 2.0)]
+    assert list(rounds_of(1000, 2, 1.0)) == [(998, 1.0), (2, 1.0)]
+
+
+def test_a_slow_starter_is_searched_in_finer_steps_beside_the_best(
+    bench: Workbench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(auto, "find_bracket", lambda *_: Bracket(0.01, 10.0, 0.1, has_learned=False))
+    landscape = Landscape(0.3)
+    decide_rate(bench, landscape)
+    assert {trial.epochs for trial in landscape.trials} == {2.0}
+    lrs = [trial.lr for trial in landscape.trials]
+    best = min(lrs[:5], key=lambda lr: abs(math.log(rate_for(lr, 2, 8, EXPONENT) / 0.3)))
+    assert all(1 < max(lr / best, best / lr) < 10**0.75 for lr in lrs[5:])
 
 
 def test_too_small_a_budget_says_what_a_search_costs(bench: Workbench) -> None:

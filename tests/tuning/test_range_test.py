@@ -33,7 +33,7 @@ def falls_and_breaks(lr: float) -> float:
 
 
 def test_the_bracket_begins_where_the_loss_falls_and_ends_where_it_rises() -> None:
-    bracket = find_bracket([curve(falls_and_breaks, seed) for seed in range(3)])
+    bracket = find_bracket([curve(falls_and_breaks, seed) for seed in range(3)], LN10)
     assert bracket.has_learned
     assert 1e-3 < bracket.low < 3e-3
     assert 0.1 < bracket.high < 0.4
@@ -41,10 +41,17 @@ def test_the_bracket_begins_where_the_loss_falls_and_ends_where_it_rises() -> No
 
 
 def test_a_curve_that_never_falls_is_bracketed_from_above() -> None:
-    bracket = find_bracket([curve(lambda lr: LN10 if lr < 1 else LN10 * lr)])
+    bracket = find_bracket([curve(lambda lr: LN10 if lr < 1 else LN10 * lr)], LN10)
     assert not bracket.has_learned
     assert 1 < bracket.high < 2
     assert bracket.low < bracket.high / 100
+
+
+def test_a_fall_down_to_guessing_is_not_learning() -> None:
+    """As of a sigmoid network, whose output bias forgets its random start and then rests."""
+    bracket = find_bracket([curve(lambda lr: LN10 * max(1.12 if lr < 1e-3 else 1.0, lr))], LN10)
+    assert not bracket.has_learned
+    assert 1 < bracket.high < 2
 
 
 @pytest.mark.parametrize("activation", Activation)
@@ -58,7 +65,9 @@ def test_a_real_range_test_reaches_from_guessing_to_breaking(
     assert points[0].train_loss < 2.7
     assert all(math.isfinite(point.train_loss) for point in points)
     assert [point.lr for point in points] == sorted(point.lr for point in points)
-    bracket = find_bracket([points])
+    bracket = find_bracket([points], LN10)
     assert points[0].lr <= bracket.low < bracket.high <= points[-1].lr
     if activation is Activation.RELU:
         assert bracket.has_learned
+    if activation is Activation.SIGMOID and optimizer == "sgd":
+        assert not bracket.has_learned

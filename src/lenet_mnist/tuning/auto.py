@@ -28,6 +28,7 @@ _SHORTEST = 1 / 8  # of the training that follows
 _LEAST_UPDATES = 50  # a schedule shorter than this says little
 _MOST_ROUNDS = 3
 _LEAST_RATES = 3  # in a round
+_BESIDE = 2  # rates beside the best guess, in a last round that is no longer than the one before
 
 RunTrials = Callable[[Sequence[Trial]], Iterable[TrialResult]]
 
@@ -90,7 +91,8 @@ def decide_rate(bench: Workbench, run_trials: RunTrials) -> Decision:
     config = bench.config
     training, activation = config.training, config.model.activation
     search = Search.of(training, len(bench.data.train))
-    bracket = find_bracket([run_range_test(bench, RangeTest(activation, config.seed), search.range_steps)])
+    points = run_range_test(bench, RangeTest(activation, config.seed), search.range_steps)
+    bracket = find_bracket([points], bench.guessing_loss)
     spent, shortest = search.range_cost, search.shortest
     longer = min(_whole(2 * shortest), float(training.max_epochs))
     if not bracket.has_learned and spent + _LEAST_RATES * longer <= search.budget:
@@ -98,7 +100,7 @@ def decide_rate(bench: Workbench, run_trials: RunTrials) -> Decision:
     results: list[TrialResult] = []
     for num_rates, epochs in rounds_of(search.budget - spent, training.max_epochs, shortest):
         guess = choose(results, epochs, bench.exponent(activation), bench.guessing_loss)
-        lrs = rates_of_round(bracket, results, guess, num_rates)
+        lrs = rates_of_round(bracket, results, guess, num_rates, epochs)
         results += run_trials([Trial(activation, lr, config.seed, epochs) for lr in lrs])
         spent += num_rates * epochs
     choice = choose(results, training.max_epochs, bench.exponent(activation), bench.guessing_loss)
@@ -117,12 +119,18 @@ def rounds_of(budget: float, max_epochs: int, shortest: float) -> Iterator[tuple
     """Yield for each round how many rates are trained, and over how many epochs: about the same cost each.
 
     Each round's schedule is twice as long as the one before, beginning with `shortest`: as many rounds as leave three
-    rates for each, up to half of the training that follows.
+    rates for each, up to half of the training that follows. Where that is one round, two of its rates are kept for a
+    second one of the same length, beside the best of the first.
     """
     horizons = [_whole(shortest * 2**k) for k in range(_MOST_ROUNDS)]
     horizons = [epochs for epochs in dict.fromkeys(horizons) if epochs <= max(max_epochs / 2, horizons[0])]
     while len(horizons) > 1 and budget / len(horizons) < _LEAST_RATES * horizons[-1]:
         horizons.pop()
+    most = math.floor(budget / horizons[0])
+    if len(horizons) == 1 and most >= _LEAST_RATES + _BESIDE:
+        yield most - _BESIDE, horizons[0]
+        yield _BESIDE, horizons[0]
+        return
     for k, epochs in enumerate(horizons):
         num_rates = max(_LEAST_RATES, math.floor(budget / (len(horizons) - k) / epochs))
         budget -= num_rates * epochs
@@ -130,12 +138,13 @@ def rounds_of(budget: float, max_epochs: int, shortest: float) -> Iterator[tuple
 
 
 def rates_of_round(
-    bracket: Bracket, results: Sequence[TrialResult], guess: Choice | None, num_rates: int
+    bracket: Bracket, results: Sequence[TrialResult], guess: Choice | None, num_rates: int, epochs: float
 ) -> tuple[float, ...]:
-    """Return the rates of the next round: around the best guess so far, in half the range of the round before.
+    """Return the rates of the next round, over `epochs`, around the best guess so far.
 
-    Without a guess, because no rate has learned anything yet, the range is the bracket's, or lies below those that
-    diverged.
+    They span half the range of the round before, or, if its schedules were no shorter, one step of it: so that they
+    fall between its rates. Without a guess, because no rate has learned anything yet, the range is the bracket's, or
+    lies below those that diverged.
     """
     if not results:
         return log_spaced(bracket.low, bracket.high, num_rates)
@@ -145,7 +154,8 @@ def rates_of_round(
         diverged = [result.trial.lr for result in results if result.val_loss is None]
         high = min([*diverged, bracket.high])
         return log_spaced(min(bracket.low, high / 100), high, num_rates)
-    half_width = (max(lrs) / min(lrs)) ** 0.25
+    width = (max(lrs) / min(lrs)) ** (0.5 if epochs > longest else 1 / (len(lrs) - 1))
+    half_width = width**0.5
     return log_spaced(guess.lr / half_width, guess.lr * half_width, num_rates)
 
 

@@ -68,8 +68,9 @@ def run_range_test(bench: Workbench, test: RangeTest, num_steps: int = NUM_STEPS
 class Bracket:
     """Where rates are worth a training: from `low`, where learning begins, to `high`, where it breaks down.
 
-    `steepest` is where the smoothed loss falls fastest along the logarithm of the rate. `has_learned` is False where no
-    rate lowered the loss in so few updates, as of a sigmoid network: the bracket is then what lies below `high`.
+    `steepest` is where the smoothed loss falls fastest along the logarithm of the rate. `has_learned` is False where in
+    so few updates no rate brought the loss below that of guessing, as of a sigmoid network, whose output bias is all
+    that learns at first: the bracket is then what lies below `high`.
     """
 
     low: float
@@ -78,17 +79,17 @@ class Bracket:
     has_learned: bool
 
 
-def find_bracket(tests: Sequence[Sequence[RangePoint]]) -> Bracket:
+def find_bracket(tests: Sequence[Sequence[RangePoint]], guessing_loss: float) -> Bracket:
     """Read the bracket off the range tests of several seeds, all of one activation."""
     lrs, losses = smoothed(tests)
-    start = float(losses[0])
+    start = min(float(losses[0]), guessing_loss)
     lowest = int(np.argmin(losses))
     fall = start - float(losses[lowest])
     end = next((k for k in range(lowest, len(lrs)) if losses[k] > losses[lowest] + _RISEN * fall), len(lrs) - 1)
     slopes = np.gradient(losses, np.log(lrs))
     steepest = float(lrs[int(np.argmin(slopes[: lowest + 1]))])
     if fall < 0.05 * start:
-        broken = next((k for k in range(len(lrs)) if losses[k] > 1.1 * start), len(lrs) - 1)
+        broken = next((k for k in range(lowest, len(lrs)) if losses[k] > 1.1 * start), len(lrs) - 1)
         return Bracket(float(lrs[broken]) / 1000, float(lrs[broken]), steepest, has_learned=False)
     begin = next(k for k in range(len(lrs)) if losses[k] < start - _FALLEN * fall)
     return Bracket(float(lrs[begin]), float(lrs[end]), steepest, has_learned=True)
