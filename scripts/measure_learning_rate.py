@@ -6,7 +6,7 @@ A cell is an activation, an optimizer and a batch size; everything else is as in
 8 epochs. Two more cells, for the exponents alone, are ReLU and tanh with SGD and batches of 64, without weight decay.
 
 - truth: the whole training at 16 rates, over the seeds 0 to 4, which no search uses
-- short: schedules of 1 and 2 epochs at the same rates, over the seeds 100 to 102: by how much short schedules favour
+- short: schedules of a half, 1 and 2 epochs at the same rates, over the seeds 100 to 102: by how much short schedules favour
   other rates
 - auto: searches of `learning_rate: auto` within 16 and 40 epochs, over the seeds 200 to 204
 - peers: what the finders of other programs suggest, over the same seeds
@@ -23,6 +23,7 @@ import math
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from itertools import product
 from pathlib import Path
 from statistics import mean, median
@@ -41,6 +42,7 @@ from lenet_mnist.devices import set_threads
 from lenet_mnist.errors import ConfigError
 from lenet_mnist.model.engines import resolve_engine
 from lenet_mnist.tuning.auto import decide_rate
+from lenet_mnist.tuning.choice import choose
 from lenet_mnist.tuning.trial import Trial, TrialResult, Workbench, train_trial
 from lenet_mnist.tuning.workers import Crew, Staff
 
@@ -49,7 +51,7 @@ EPOCHS = 8
 NUM_RATES = 16
 TRUTH_SEEDS = range(5)
 SHORT_SEEDS = range(100, 103)
-SHORT_EPOCHS = (1, 2)
+SHORT_EPOCHS = (0.5, 1, 2)
 SEARCH_SEEDS = range(200, 205)
 BUDGETS = (16, 40)  # epochs
 PARTS = ("truth", "short", "auto", "peers", "show", "exponents", "regret")
@@ -129,7 +131,7 @@ def main() -> None:
         show_regret(journal, cells, seeds)
 
 
-def train_all(journal: Journal, cells: Sequence[Cell], runs: Sequence[tuple[int, int]]) -> None:
+def train_all(journal: Journal, cells: Sequence[Cell], runs: Sequence[tuple[float, int]]) -> None:
     """Train what the journal lacks: seed after seed over all cells, so that a part of it is of use already."""
     missing = {cell: [t for t in trials(cell, runs) if journal.get(key_of(cell, t)) is None] for cell in cells}
     for epochs, seed in runs:
@@ -193,7 +195,7 @@ def rounded(found: Any) -> Any:
     return json.loads(json.dumps(found), parse_float=lambda text: float(f"{float(text):.6g}"))
 
 
-def trials(cell: Cell, runs: Sequence[tuple[int, int]]) -> Iterator[Trial]:
+def trials(cell: Cell, runs: Sequence[tuple[float, int]]) -> Iterator[Trial]:
     for epochs, seed in runs:
         yield from (Trial(cell.activation, lr, seed, epochs) for lr in cell.rates)
 
@@ -227,7 +229,7 @@ def show(journal: Journal, cells: Sequence[Cell]) -> None:
                 print(f"          best rate {np.exp(-b / (2 * a)):.3g}, of a parabola through {len(near)} rates")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Truth:
     """The final validation loss at each rate, and between them: the mean over seeds, smoothed along the log rate."""
 
@@ -255,16 +257,54 @@ class Truth:
                 curve[k] = np.polyval(np.polyfit(self.u[near] - center, self.y[near], 2, w=weights), 0.0)
         return curve
 
+    @cached_property
+    def best(self) -> tuple[float, float]:
+        """The log rate of the lowest loss, and its logarithm."""
+        grid = np.linspace(self.u[0], self.u[-1], 1000)
+        curve = self.log_loss(grid)
+        return float(grid[curve.argmin()]), float(curve.min())
+
     def regret(self, lr: float) -> float:
         """Return by how much of the lowest loss the loss at `lr` is higher."""
-        grid = np.linspace(self.u[0], self.u[-1], 1000)
-        lowest = float(self.log_loss(grid).min())
-        return float(np.exp(self.log_loss(np.array([np.clip(math.log(lr), self.u[0], self.u[-1])]))[0] - lowest) - 1)
+        u = np.array([np.clip(math.log(lr), self.u[0], self.u[-1])])
+        return float(np.exp(self.log_loss(u)[0] - self.best[1]) - 1)
+
+
+def show_exponents(journal: Journal, cells: Sequence[Cell]) -> None:
+    """Print what a search would call best at each length, the truth, and the exponents that lead from one to the other.
+
+    They include what the search's parabola adds of its own: tuning/horizon.py corrects for both.
+    """
+    print("| cell | best at 1/2 epoch | at 1 | at 2 | at 8 epochs | exponent from 1/2 | from 1 | from 2 |")
+    print("| --- | --- | --- | --- | --- | --- | --- | --- |")
+    for cell in cells:
+        truth = Truth.of(journal, cell, math.log(10))
+        if truth is None:
+            continue
+        lrs, exponents = [], []
+        for epochs in SHORT_EPOCHS:
+            choice = choose(short_results(journal, cell, epochs), epochs, 0.0, math.log(10))
+            lrs.append("-" if choice is None else f"{choice.lr:.2g}{'' if choice.is_fitted else ' (lowest)'}")
+            shift = None if choice is None else (math.log(choice.lr) - truth.best[0]) / math.log(EPOCHS / epochs)
+            exponents.append("-" if shift is None else f"{shift:.2f}")
+        print(
+            f"| {' '.join(map(str, cell.key))} | {' | '.join([*lrs, f'{math.exp(truth.best[0]):.2g}', *exponents])} |"
+        )
+
+
+def short_results(journal: Journal, cell: Cell, epochs: float) -> list[TrialResult]:
+    trained = [(trial, journal.get(key_of(cell, trial))) for trial in trials(cell, [(epochs, s) for s in SHORT_SEEDS])]
+    return [
+        TrialResult(trial, losses[-1] if isinstance(losses, list) else None, None, (), (), 0.0)
+        for trial, losses in trained
+        if losses is not None
+    ]
 
 
 def show_regret(journal: Journal, cells: Sequence[Cell], seeds: Sequence[int]) -> None:
     """Print for each way of finding a rate how far above the lowest loss it ends, over all cells and seeds."""
     methods: dict[str, list[tuple[Cell, float, float]]] = {}  # regrets and costs in epochs
+    held: dict[int, list[bool]] = {}  # by budget: whether the best rate lies in the interval that was told
     for cell in cells:
         truth = Truth.of(journal, cell, math.log(10))
         if truth is None:
@@ -274,9 +314,11 @@ def show_regret(journal: Journal, cells: Sequence[Cell], seeds: Sequence[int]) -
                 found = journal.get(Search(seed, budget).key(cell))
                 if found is not None:
                     regret = math.inf if found["lr"] is None else truth.regret(found["lr"])
-                    methods.setdefault(f"auto, {budget} epochs", []).append(
-                        (cell, regret, found.get("cost_epochs", budget))
-                    )
+                    cost = found.get("cost_epochs", budget)
+                    methods.setdefault(f"auto, {budget} epochs", []).append((cell, regret, cost))
+                    if found.get("is_fitted"):
+                        low, high = math.log(found["low"]), math.log(found["high"])
+                        held.setdefault(budget, []).append(low <= truth.best[0] <= high)
             for name, (lr, updates) in (journal.get(Search(seed, None).key(cell)) or {}).items():
                 cost = updates * cell.batch_size / cell.config.data.train_size
                 methods.setdefault(name, []).append((cell, truth.regret(lr), cost))
@@ -285,6 +327,8 @@ def show_regret(journal: Journal, cells: Sequence[Cell], seeds: Sequence[int]) -
     print("| --- | --- | --- | --- | --- | --- | --- | --- |")
     for name, rows in methods.items():
         print(f"| {name} | {len(rows)} | {median(cost for *_, cost in rows):.1f} | {summary(rows)} |")
+    for budget, hits in held.items():
+        print(f"\nauto, {budget} epochs: the best rate lies in {sum(hits)} of {len(hits)} fitted intervals")
     for cell in cells:
         print(
             f"\n{' '.join(map(str, cell.key))}: "

@@ -91,18 +91,22 @@ def test_what_a_seed_adds_to_all_rates_does_not_widen_the_interval() -> None:
     assert both.high / both.low < one.high / one.low
 
 
-def test_long_schedules_want_lower_rates() -> None:
+def test_long_schedules_want_other_rates() -> None:
     assert rate_for(0.1, 1, 8, 0.4) < rate_for(0.1, 1, 2, 0.4) < 0.1 == rate_for(0.1, 8, 8, 0.4)
     assert rate_for(0.1, 1, 4, 0.5) == pytest.approx(0.05)
+    assert rate_for(0.1, 1, 4, -0.5) == pytest.approx(0.2)
     assert log_error(1, 8) > log_error(1, 2) > log_error(8, 8) == 0
 
 
-@pytest.mark.parametrize("activation", Activation)
-@pytest.mark.parametrize("weight_decay", [0.0, 1e-3])
-def test_the_shift_is_that_of_trainings_without_weight_decay(activation: Activation, weight_decay: float) -> None:
-    config = Config.model_validate({"training": {"weight_decay": weight_decay}})
-    is_steep = weight_decay == 0 and activation is not Activation.SIGMOID
-    assert exponent_of(config, activation) == (0.4 if is_steep else 0.0)
+@pytest.mark.parametrize(
+    ("optimizer", "weight_decay", "of_relu"), [("sgd", 1e-3, -1), ("sgd", 0.0, 1), ("adam", 1e-3, 1), ("adamw", 0.0, 1)]
+)
+def test_weight_decay_that_acts_lets_long_trainings_have_higher_rates(
+    optimizer: str, weight_decay: float, of_relu: int
+) -> None:
+    config = Config.model_validate({"training": {"optimizer": optimizer, "weight_decay": weight_decay}})
+    assert math.copysign(1, exponent_of(config, Activation.RELU)) == of_relu
+    assert all(abs(exponent_of(config, activation)) <= 0.5 for activation in Activation)
 
 
 def test_the_order_of_the_trials_does_not_matter() -> None:

@@ -1,24 +1,32 @@
-"""Short schedules may favour higher rates than long ones: by how much, and what follows for a longer training.
+"""The best rate of a short schedule is not that of a long one: by how much, and what follows for a longer training.
 
-The best rate falls with a power of the number of epochs: best(long) = best(short) x (short / long)^exponent. What was
-measured so far, with SGD and batches of 64: 0.4 for ReLU without weight decay, whose long trainings over-fit at high
-rates; none with weight decay, and none for sigmoid. docs/learning-rate.md has the figures;
-scripts/measure_learning_rate.py goes on measuring.
+It goes with a power of the number of epochs: best(long) = best(short) x (short / long)^exponent. Two things pull at it.
+A long training over-fits at high rates unless weight decay holds it back: that makes the exponent positive. And a short
+schedule warms up within fewer updates, so that the highest rates break it: that makes it negative. With Adam, whose
+weight decay is divided away with the gradient, the first wins for ReLU and sigmoid; with SGD and weight decay the
+second.
+
+The exponents are those that lead from what the parabola of tuning/choice.py finds at 1 and 2 epochs to the best rate of
+8: `python scripts/measure_learning_rate.py exponents`, docs/learning-rate.md. AdamW was not measured, and is taken for
+Adam.
 """
 
 import math
 
-from lenet_mnist.config import Activation, Config
+from lenet_mnist.config import Activation, Config, Optimizer
 
-_WITHOUT_DECAY = 0.4
-_OTHERWISE = 0.0
-EXPONENT_ERROR = 0.15  # of what was not measured yet
+_WITH_ADAM = {Activation.RELU: 0.5, Activation.TANH: 0.0, Activation.SIGMOID: 0.4}
+_WITH_SGD = {Activation.RELU: -0.4, Activation.TANH: -0.4, Activation.SIGMOID: 0.0}
+_WITH_SGD_WITHOUT_DECAY = {Activation.RELU: 0.4, Activation.TANH: 0.4, Activation.SIGMOID: 0.0}
+EXPONENT_ERROR = 0.3  # the standard error: how far the cells that were measured lie from these
 
 
 def exponent_of(config: Config, activation: Activation) -> float:
     """Return the exponent for trainings like that of `config`, with `activation`."""
-    is_steep = config.training.weight_decay == 0 and activation is not Activation.SIGMOID
-    return _WITHOUT_DECAY if is_steep else _OTHERWISE
+    training = config.training
+    if training.optimizer is not Optimizer.SGD:
+        return _WITH_ADAM[activation]
+    return (_WITH_SGD if training.weight_decay > 0 else _WITH_SGD_WITHOUT_DECAY)[activation]
 
 
 def rate_for(lr: float, epochs: float, longer: float, exponent: float) -> float:
