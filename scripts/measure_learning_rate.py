@@ -6,8 +6,8 @@ A cell is an activation, an optimizer and a batch size; everything else is as in
 8 epochs. Two more cells, for the exponents alone, are ReLU and tanh with SGD and batches of 64, without weight decay.
 
 - truth: the whole training at 16 rates, over the seeds 0 to 4, which no search uses
-- short: schedules of a half, 1 and 2 epochs at the same rates, over the seeds 100 to 102: by how much short schedules favour
-  other rates
+- short: schedules of a half, 1 and 2 epochs at the same rates, over the seeds 100 to 102: by how much short schedules
+  favour other rates
 - auto: searches of `learning_rate: auto` within 16 and 40 epochs, over the seeds 200 to 204
 - peers: what the finders of other programs suggest, over the same seeds
 - show: the losses of truth and short; exponents: how the best rate goes with the length of the training
