@@ -4,13 +4,14 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-.PHONY: help train test lint smoke clean
+.PHONY: help train test lint smoke kills clean
 
 help:
 	@echo "make train   train configs/relu.yaml on MNIST and evaluate it on the test set"
 	@echo "make test    run the tests"
 	@echo "make lint    check style and types"
 	@echo "make smoke   train and evaluate on a subset of MNIST, as CI does"
+	@echo "make kills   kill twenty trainings, and see each go on to the same result"
 	@echo "make clean   remove the virtual environment and the caches; runs/ stays"
 
 train: $(VENV)/.installed
@@ -29,6 +30,9 @@ smoke: $(VENV)/.installed
 	rm -rf build/smoke
 	$(BIN)/lenet train --config configs/smoke.yaml --runs-dir build/smoke
 	$(BIN)/lenet evaluate latest --runs-dir build/smoke --min-accuracy 0.93
+
+kills: $(VENV)/.installed-dev
+	$(BIN)/python scripts/measure_reliability.py kills --count 20
 
 clean:
 	rm -rf $(VENV) build .pytest_cache .hypothesis .mypy_cache .ruff_cache

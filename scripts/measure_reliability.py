@@ -1,6 +1,6 @@
 """The scorecard of docs/reliability.md: a training is killed, interrupted and damaged, and must not notice.
 
-    python scripts/measure_reliability.py [kills signals one-run damage starts repeats parsers] [--count N]
+    python scripts/measure_reliability.py [kills signals one-run damage starts repeats parsers offline] [--count N]
 
 - kills: SIGKILL at a random moment, every second time at a random file operation of a save; then `lenet train --resume`
 - signals: SIGINT and SIGTERM in turn at a random moment of the training; exit code, time to the exit, resume
@@ -9,10 +9,11 @@
 - starts: run directories made at once, trainings started at once, one run resumed by two processes at once
 - repeats: fresh processes with other hash seeds, directories, outputs and checkpoint intervals
 - parsers: random input for everything that reads a file or a name
+- offline: every command in a network namespace of its own, in which there is nothing to connect to (Linux)
 
-`--count` is how often, instead of the number in docs/reliability.md. Every process is a real one, and dies a real
-death; they are forks of this one, which has imported torch already, so that 500 of them take minutes (repeats: fresh
-ones).
+`--count` is how often, instead of the number in docs/reliability.md. The exit code is 1 if anything was found that is
+not promised. Every process is a real one, and dies a real death; they are forks of this one, which has imported torch
+already, so that 500 of them take minutes (repeats and offline: fresh ones).
 """
 
 import argparse
@@ -28,10 +29,11 @@ from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 import hypothesis
 import torch
+import typer
 from hypothesis import strategies as st
 
 from common import data_access
@@ -45,6 +47,7 @@ from lenet_mnist.errors import LenetError
 from lenet_mnist.runs import RunDirectory, create_run, find_run
 from lenet_mnist.training.checkpoint import read_network
 
+ROOT = Path(__file__).parent.parent
 QUICK = [
     "--limit-train=640",
     "--batch-size=32",
@@ -54,8 +57,24 @@ QUICK = [
     "--set=training.checkpoint_every_steps=3",
     "--offline",
 ]
-COUNTS = {"kills": 500, "signals": 100, "one-run": 25, "damage": 1200, "starts": 50, "repeats": 20, "parsers": 10_000}
+COUNTS = {
+    "kills": 500,
+    "signals": 100,
+    "one-run": 25,
+    "damage": 1200,
+    "starts": 50,
+    "repeats": 20,
+    "parsers": 10_000,
+    "offline": 1,
+}
 LONGEST_EXIT = 2.0  # seconds
+
+
+class Found(NamedTuple):
+    """What a part found, and whether it is what is promised."""
+
+    holds: bool
+    text: str
 
 
 def main() -> None:
@@ -67,7 +86,7 @@ def main() -> None:
     fetch_missing(data_access())
     torch.set_num_threads(1)  # a fork cannot use the other threads of the process that it comes from
     os.environ["LENET_DATA_DIR"] = str(Path(os.environ.get("LENET_DATA_DIR", cli.DEFAULT_DATA_DIR)).resolve())
-    parts: dict[str, Callable[[int, random.Random, Path], str]] = {
+    parts: dict[str, Callable[[int, random.Random, Path], Found]] = {
         "kills": kills,
         "signals": signals,
         "one-run": one_run,
@@ -75,12 +94,17 @@ def main() -> None:
         "starts": starts,
         "repeats": repeats,
         "parsers": parsers,
+        "offline": offline,
     }
+    all_hold = True
     for name in arguments.parts:
         with tempfile.TemporaryDirectory(prefix="lenet-reliability-") as directory:
             started = time.monotonic()
             found = parts[name](arguments.count or COUNTS[name], random.Random(arguments.seed), Path(directory))
-        print(f"{name}: {found}; {time.monotonic() - started:.0f} s", flush=True)
+        all_hold &= found.holds
+        failed = "" if found.holds else "FAILED: "
+        print(f"{name}: {failed}{found.text}; {time.monotonic() - started:.0f} s", flush=True)
+    sys.exit(not all_hold)
 
 
 # Processes.
@@ -159,7 +183,7 @@ def resumes(directory: Path, expected: tuple[Any, ...]) -> bool:
 # The parts. Each returns what was found.
 
 
-def kills(count: int, draw: random.Random, directory: Path) -> str:
+def kills(count: int, draw: random.Random, directory: Path) -> Found:
     """Kill at a random moment, or at a random file operation; go on; compare."""
     expected, seconds = whole_run(directory / "whole")
     num_operations = count_operations(directory / "counted")
@@ -185,9 +209,10 @@ def kills(count: int, draw: random.Random, directory: Path) -> str:
             shutil.rmtree(place)
         else:
             print(f"kept: {shutil.move(place, tempfile.mkdtemp())}", file=sys.stderr)
-    return (
+    return Found(
+        num_equal == count,
         f"{num_equal} of {count} came to the bit-identical end ({num_inside} killed at one of {num_operations} file "
-        f"operations, the others at a random moment; {num_begun} had begun)"
+        f"operations, the others at a random moment; {num_begun} had begun)",
     )
 
 
@@ -241,7 +266,7 @@ def count_operations(directory: Path) -> int:
     return number
 
 
-def signals(count: int, draw: random.Random, directory: Path) -> str:
+def signals(count: int, draw: random.Random, directory: Path) -> Found:
     """Interrupt in turn with both signals after training has begun; time the exit, go on, compare."""
     expected, seconds = whole_run(directory / "whole")
     num_right = num_equal = num_interrupted = 0
@@ -264,13 +289,14 @@ def signals(count: int, draw: random.Random, directory: Path) -> str:
         num_right += (code == 128 + which or (code in (0, -which) and was_finished)) and took <= LONGEST_EXIT
         longest = max(longest, took)
         num_equal += resumes(place, expected)
-    return (
+    return Found(
+        num_right == num_equal == count,
         f"{num_right} of {count} ended with the right code within {LONGEST_EXIT:g} s (longest {longest:.2f} s; "
-        f"{num_interrupted} were interrupted, the others had finished); {num_equal} went on to the bit-identical end"
+        f"{num_interrupted} were interrupted, the others had finished); {num_equal} went on to the bit-identical end",
     )
 
 
-def one_run(count: int, draw: random.Random, directory: Path) -> str:
+def one_run(count: int, draw: random.Random, directory: Path) -> Found:
     """Kill one run again and again, then go on from each of its checkpoints."""
     words = [word.replace("epochs=3", "epochs=30") for word in QUICK]
     (directory / "whole").mkdir()
@@ -306,10 +332,13 @@ def one_run(count: int, draw: random.Random, directory: Path) -> str:
             if other.sha256 != checkpoint.sha256:
                 other.path.unlink()
         num_equal += resumes(copy, expected)
-    return f"{num_kills} kills in one run; {num_equal} of {len(kept)} kept checkpoints lead to the one final digest"
+    return Found(
+        num_kills == count and num_equal == len(kept) >= 2,
+        f"{num_kills} kills in one run; {num_equal} of {len(kept)} kept checkpoints lead to the one final digest",
+    )
 
 
-def damage(count: int, draw: random.Random, directory: Path) -> str:
+def damage(count: int, draw: random.Random, directory: Path) -> Found:
     """Flip a bit, or cut off the end, of a checkpoint or of the best weights; a sixth of them are cuts."""
     whole_run(directory / "whole")
     run = run_of(directory / "whole")
@@ -347,10 +376,13 @@ def damage(count: int, draw: random.Random, directory: Path) -> str:
         content[draw.randrange(len(content))] ^= 1
         first.write_bytes(content)
         num_resumed += resumes(copy, expected) and first.exists()
-    return f"{num_noticed} of {count} were noticed before use; {num_resumed} of 10 went on from the older checkpoint"
+    return Found(
+        num_noticed == count and num_resumed == 10,
+        f"{num_noticed} of {count} were noticed before use; {num_resumed} of 10 went on from the older checkpoint",
+    )
 
 
-def starts(count: int, _draw: random.Random, directory: Path) -> str:
+def starts(count: int, _draw: random.Random, directory: Path) -> Found:
     """Make directories and start trainings at once, and resume one run twice at once."""
     makers = []
     for _ in range(count):
@@ -373,13 +405,14 @@ def starts(count: int, _draw: random.Random, directory: Path) -> str:
     both = [begin(place, "train", "--resume", "latest", "--offline") for _ in range(2)]
     ends = sorted(end_of(process) for process in both)
     names_holder = any(f"process {process} on" in (place / "log.txt").read_text() for process in both)
-    return (
+    return Found(
+        num_directories == codes.count(0) == count + 5 and ends == [0, 6] and names_holder,
         f"{num_directories} directories of {count} + 5 ({codes.count(0)} processes ended well); two resumes at once "
-        f"ended with {ends}, {'naming' if names_holder else 'NOT naming'} the holder"
+        f"ended with {ends}, {'naming' if names_holder else 'NOT naming'} the holder",
     )
 
 
-def repeats(count: int, draw: random.Random, directory: Path) -> str:
+def repeats(count: int, draw: random.Random, directory: Path) -> Found:
     """Train in fresh processes whose surroundings differ."""
     digests = set()
     for number in range(count):
@@ -395,10 +428,10 @@ def repeats(count: int, draw: random.Random, directory: Path) -> str:
         run = run_of(place)
         assert run is not None
         digests.add((run.read_manifest().weights_sha256, run.steps_path.read_text()))
-    return f"{count} fresh processes, {len(digests)} digest"
+    return Found(len(digests) == 1, f"{count} fresh processes, {len(digests)} digest")
 
 
-def parsers(count: int, _draw: random.Random, directory: Path) -> str:
+def parsers(count: int, _draw: random.Random, directory: Path) -> Found:
     """Give random input to whatever reads a file or a name; only our own errors may come of it."""
     settings = hypothesis.settings(max_examples=count, deadline=None, database=None, derandomize=True)
     whole_run(directory / "whole")
@@ -430,7 +463,7 @@ def parsers(count: int, _draw: random.Random, directory: Path) -> str:
     }
     for strategy, read in cases.values():
         settings(hypothesis.given(strategy)(only_our_errors(read)))()
-    return f"{count:,} examples each of {', '.join(cases)}: no other error than our own"
+    return Found(True, f"{count:,} examples each of {', '.join(cases)}: no other error than our own")
 
 
 def only_our_errors(read: Callable[[Any], Any]) -> Callable[[Any], None]:
@@ -451,6 +484,46 @@ def written(path: Path, content: bytes) -> Path:
 def with_manifest(run: RunDirectory, content: bytes) -> Any:
     written(run.manifest_path, content)
     return run.read_manifest()
+
+
+def offline(count: int, _draw: random.Random, directory: Path) -> Found:
+    """Run every command without a network, the data cached."""
+    quick = QUICK[:-1]  # --offline is what is not said here
+    commands = [
+        ["--version"],
+        ["--help"],
+        ["train", *quick],
+        ["train", *quick, "--lr=auto"],
+        ["train", "--resume=latest"],
+        ["evaluate", "latest"],
+        ["verify", "latest", "--retrain"],
+        ["diagnose", "latest"],
+        ["lr-sweep", "--limit-train=640", "--batch-size=32", "--num=3", "--seeds=0", "--set=data.val_size=500"],
+        ["runs", "--test"],
+        ["describe"],
+        ["bench", "--batch-size=64"],
+        ["data", "fetch"],
+        ["data", "check"],
+        ["data", "where"],
+        ["config", "show"],
+        ["config", "check", str(ROOT / "configs" / "relu.yaml")],
+    ]
+    named = {command[0] for command in commands}
+    missing = [name for name in typer.main.get_group(cli.app).commands if name not in named]
+    assert not missing, f"commands that are not run here: {missing}"
+    cut_off = ["unshare", "--map-root-user", "--net", sys.executable]
+    connects = "import socket; socket.create_connection(('192.0.2.1', 80), timeout=5)"
+    assert b"unreachable" in subprocess.run([*cut_off, "-c", connects], capture_output=True, check=False).stderr
+    num_passed = 0
+    for command in commands * count:
+        ended = subprocess.run(
+            [*cut_off, "-m", "lenet_mnist", *command], cwd=directory, capture_output=True, check=False
+        )
+        num_passed += ended.returncode == 0
+        if ended.returncode != 0:
+            print(f"{' '.join(command)}: {ended.stderr.decode()}", file=sys.stderr)
+    num_commands = len(commands) * count
+    return Found(num_passed == num_commands, f"{num_passed} of {num_commands} commands passed without a network")
 
 
 if __name__ == "__main__":
