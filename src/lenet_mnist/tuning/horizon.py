@@ -6,9 +6,9 @@ schedule warms up within fewer updates, so that the highest rates break it: that
 weight decay is divided away with the gradient, the first wins for ReLU and sigmoid; with SGD and weight decay the
 second.
 
-The exponents are those that lead from what the parabola of tuning/choice.py finds at 1 and 2 epochs to the best rate of
-8: `python scripts/measure_learning_rate.py exponents`, docs/learning-rate.md. AdamW was not measured, and is taken for
-Adam.
+The exponents are those that lead from what the parabola of tuning/choice.py finds at a half, 1 and 2 epochs to the best
+rate of 8: `python scripts/measure_learning_rate.py exponents`, docs/learning-rate.md. AdamW was not measured, and is
+taken for Adam.
 """
 
 import math
@@ -16,7 +16,7 @@ import math
 from lenet_mnist.config import Activation, Config, Optimizer
 
 _WITH_ADAM = {Activation.RELU: 0.5, Activation.TANH: 0.0, Activation.SIGMOID: 0.4}
-_WITH_SGD = {Activation.RELU: -0.4, Activation.TANH: -0.4, Activation.SIGMOID: 0.0}
+_WITH_SGD = {Activation.RELU: -0.3, Activation.TANH: -0.3, Activation.SIGMOID: 0.0}
 _WITH_SGD_WITHOUT_DECAY = {Activation.RELU: 0.4, Activation.TANH: 0.4, Activation.SIGMOID: 0.0}
 EXPONENT_ERROR = 0.3  # the standard error: how far the cells that were measured lie from these
 
