@@ -5,7 +5,7 @@
 - chunks: how many images at once evaluate fastest (data/batches.py, EVALUATION_CHUNK)
 - layout: torch's convolutions with channels first and last (model/engines.py)
 - optimizers: torch's classes against their functional form (training/optimizer.py)
-- recording: what histories, checkpoints and progress cost beside training itself (experiment.py)
+- recording: what histories, checkpoints and progress cost beside training itself (experiments/training.py)
 - workers: trainings side by side, a thread each, against one after the other with all threads (tuning/workers.py)
 
 All variants in turn within one process; medians, range, and ratio to the best or first.
@@ -31,7 +31,7 @@ from lenet_mnist.data.batches import evaluation_batches
 from lenet_mnist.data.mnist import load_train_val
 from lenet_mnist.data.sets import TrainVal
 from lenet_mnist.devices import set_threads
-from lenet_mnist.experiment import train_run
+from lenet_mnist.experiments.training import train_run
 from lenet_mnist.metrics import count
 from lenet_mnist.model.engines import resolve_engine, torch_network
 from lenet_mnist.provenance import machine

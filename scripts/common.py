@@ -7,7 +7,7 @@ from typing import Any
 
 from rich.console import Console
 
-from lenet_mnist.cli import DEFAULT_DATA_DIR
+from lenet_mnist.cli.options import DEFAULT_DATA_DIR
 from lenet_mnist.data.mnist import DataAccess
 from lenet_mnist.reporting.progress import FetchProgress
 

@@ -37,14 +37,16 @@ import typer
 from hypothesis import strategies as st
 
 from common import data_access
-from lenet_mnist import cli
-from lenet_mnist.checkpoints import list_checkpoints
+from lenet_mnist.cli.main import app
+from lenet_mnist.cli.main import main as lenet
+from lenet_mnist.cli.options import DEFAULT_DATA_DIR
 from lenet_mnist.config import Config
 from lenet_mnist.config_file import load_config, parse_yaml
 from lenet_mnist.data.idx import parse_idx
 from lenet_mnist.data.mnist import fetch_missing
 from lenet_mnist.errors import LenetError
-from lenet_mnist.runs import RunDirectory, create_run, find_run
+from lenet_mnist.runs.checkpoints import list_checkpoints
+from lenet_mnist.runs.directory import RunDirectory, create_run, find_run
 from lenet_mnist.training.checkpoint import read_network
 
 ROOT = Path(__file__).parent.parent
@@ -85,7 +87,7 @@ def main() -> None:
     arguments = parser.parse_args()
     fetch_missing(data_access())
     torch.set_num_threads(1)  # a fork cannot use the other threads of the process that it comes from
-    os.environ["LENET_DATA_DIR"] = str(Path(os.environ.get("LENET_DATA_DIR", cli.DEFAULT_DATA_DIR)).resolve())
+    os.environ["LENET_DATA_DIR"] = str(Path(os.environ.get("LENET_DATA_DIR", DEFAULT_DATA_DIR)).resolve())
     parts: dict[str, Callable[[int, random.Random, Path], Found]] = {
         "kills": kills,
         "signals": signals,
@@ -128,7 +130,7 @@ def become_lenet(directory: Path, words: tuple[str, ...], prepare: Callable[[], 
         os.dup2(log, 2)
         sys.argv = ["lenet", *words]
         prepare()
-        cli.main()
+        lenet()
         code = 0
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else int(end.code is not None)
@@ -509,7 +511,7 @@ def offline(count: int, _draw: random.Random, directory: Path) -> Found:
         ["config", "check", str(ROOT / "configs" / "relu.yaml")],
     ]
     named = {command[0] for command in commands}
-    missing = [name for name in typer.main.get_group(cli.app).commands if name not in named]
+    missing = [name for name in typer.main.get_group(app).commands if name not in named]
     assert not missing, f"commands that are not run here: {missing}"
     cut_off = ["unshare", "--map-root-user", "--net", sys.executable]
     connects = "import socket; socket.create_connection(('192.0.2.1', 80), timeout=5)"

@@ -10,12 +10,13 @@ from typing import NamedTuple
 import pytest
 import torch
 
-from lenet_mnist import cli
+from lenet_mnist.cli import main as command_line
+from lenet_mnist.cli.options import DEFAULT_DATA_DIR
 from lenet_mnist.config import Config, DataConfig
 from lenet_mnist.data.mnist import DataAccess, fetch_missing, load_train_val
 from lenet_mnist.data.sets import TrainVal
-from lenet_mnist.experiment import train_seeds
-from lenet_mnist.runs import RunDirectory
+from lenet_mnist.experiments.training import train_seeds
+from lenet_mnist.runs.directory import RunDirectory
 from lenet_mnist.training.loop import EpochRow, StepRow
 
 
@@ -68,7 +69,7 @@ def _one_thread() -> None:
 @pytest.fixture(scope="session")
 def mnist_dir() -> Path:
     """The directory that holds real MNIST."""
-    directory = Path(os.environ.get("LENET_DATA_DIR", cli.DEFAULT_DATA_DIR))
+    directory = Path(os.environ.get("LENET_DATA_DIR", DEFAULT_DATA_DIR))
     fetch_missing(DataAccess(directory, offline=False, listener=Listener()))
     return directory
 
@@ -120,14 +121,14 @@ def lenet(
     """Run the command line in this process, in an empty directory, and return what it left behind."""
     monkeypatch.setenv("LENET_DATA_DIR", str(mnist_dir))
     monkeypatch.delenv("LENET_RUNS_DIR", raising=False)
-    monkeypatch.setattr(cli, "raise_on_signals", lambda: None)
+    monkeypatch.setattr(command_line, "raise_on_signals", lambda: None)
     monkeypatch.chdir(tmp_path)
 
     def run(*arguments: object) -> Answer:
         monkeypatch.setattr(sys, "argv", ["lenet", *map(str, arguments)])
         capsys.readouterr()
         with pytest.raises(SystemExit) as stop:
-            cli.main()
+            command_line.main()
         return Answer(int(stop.value.code or 0), *capsys.readouterr())
 
     return run

@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 import typer
 
-from lenet_mnist import cli
-from lenet_mnist.checkpoints import list_checkpoints
-from lenet_mnist.runs import RunDirectory, sha256_of
-from lenet_mnist.tables import read_csv
+from lenet_mnist.cli.main import app
+from lenet_mnist.files.tables import read_csv
+from lenet_mnist.runs.checkpoints import list_checkpoints
+from lenet_mnist.runs.directory import RunDirectory, sha256_of
 
 Lenet = Callable[..., Any]
 QUICK = ("--limit-train", 1000, "--epochs", 1, "--set", "data.val_size=500", "--threads", 1)
@@ -46,7 +46,7 @@ def options(command: Any, name: str) -> list[str]:
 
 def test_the_options_are_those_of_the_snapshot() -> None:
     """A changed option is a change for users: it shows in the diff of tests/cli_options.txt."""
-    assert "\n".join(options(typer.main.get_command(cli.app), "lenet")) + "\n" == SNAPSHOT.read_text()
+    assert "\n".join(options(typer.main.get_command(app), "lenet")) + "\n" == SNAPSHOT.read_text()
 
 
 def test_train_evaluate_and_list(lenet: Lenet, tmp_path: Path) -> None:

@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from lenet_mnist.checkpoints import list_checkpoints
-from lenet_mnist.runs import RunDirectory
+from lenet_mnist.runs.checkpoints import list_checkpoints
+from lenet_mnist.runs.directory import RunDirectory
 
 Lenet = Callable[..., Any]
 Damage = Callable[[RunDirectory, Path], None]
@@ -237,7 +237,7 @@ def test_there_are_as_many_as_docs_reliability_says() -> None:
 
 
 def test_a_name_of_a_class_is_text_in_every_table(tmp_path: Path) -> None:
-    from lenet_mnist.tables import read_csv, write_csv
+    from lenet_mnist.files.tables import read_csv, write_csv
 
     names = ["=cmd|' /C calc'!A0", "+1", "-1", "@SUM(A1)", "a,b", 'a"b', "a\nb", "0"]
     write_csv(tmp_path / "table.csv", ["name", "number"], [(name, -1.5) for name in names])

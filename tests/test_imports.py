@@ -15,18 +15,8 @@ ROOMS = [
     "cli",
     "reporting",
     "benchmark",
-    "diagnosis",
-    "verification",
-    "lr_sweep",
-    "sweep_journal",
-    "sweep_tables",
-    "experiment",
-    "resuming",
-    "recording",
-    "evaluation",
+    "experiments",
     "runs",
-    "checkpoints",
-    "tables",
     "analysis",
     "tuning",
     "training",
@@ -37,10 +27,7 @@ ROOMS = [
     "devices",
     "config_file",
     "config",
-    "journal",
-    "growing_file",
-    "locks",
-    "storage",
+    "files",
     "signals",
     "provenance",
     "errors",
@@ -101,6 +88,8 @@ def test_the_command_line_starts_without_torch_and_matplotlib() -> None:
     import subprocess
     import sys
 
-    program = "import sys, lenet_mnist.cli; print([m for m in ('torch', 'matplotlib', 'numpy') if m in sys.modules])"
+    program = (
+        "import sys, lenet_mnist.cli.main; print([m for m in ('torch', 'matplotlib', 'numpy') if m in sys.modules])"
+    )
     finished = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert finished.stdout.strip() == "[]"

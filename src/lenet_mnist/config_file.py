@@ -16,7 +16,7 @@ from pydantic import BaseModel, ValidationError
 
 from lenet_mnist.config import Config
 from lenet_mnist.errors import ConfigError, one_line
-from lenet_mnist.storage import read_bounded
+from lenet_mnist.files.storage import read_bounded
 
 MAX_CONFIG_BYTES = 64 * 1024
 MAX_SEEDS = 1000

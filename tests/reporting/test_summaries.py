@@ -3,7 +3,7 @@ import json
 import pytest
 
 from lenet_mnist.reporting import summaries
-from lenet_mnist.runs import RunDirectory
+from lenet_mnist.runs.directory import RunDirectory
 
 
 def test_a_table_is_aligned() -> None:

@@ -15,7 +15,7 @@ from typing import Protocol
 
 from lenet_mnist.data.packaged_mnist import PACKAGE, idx_files_from_package
 from lenet_mnist.errors import DataError, one_line
-from lenet_mnist.storage import make_directory, write_bytes
+from lenet_mnist.files.storage import make_directory, write_bytes
 
 _TIMEOUT_SECONDS = 10  # to connect, and for each read: a mirror that is silent this long is given up
 _DEADLINE_SECONDS = 300  # for a whole file

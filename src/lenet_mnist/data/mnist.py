@@ -22,7 +22,7 @@ from lenet_mnist.data.idx import parse_idx
 from lenet_mnist.data.sets import Fingerprint, Normalization, TestSet, TrainSet, TrainVal, ValSet
 from lenet_mnist.data.split import digest_of_split, limit, split_train_val
 from lenet_mnist.errors import DataError
-from lenet_mnist.storage import read_bounded
+from lenet_mnist.files.storage import read_bounded
 
 SOURCE = "mnist"
 CLASS_NAMES = tuple("0123456789")

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import asdict
 
-from lenet_mnist.diagnosis import Diagnosis
+from lenet_mnist.experiments.diagnosis import Diagnosis
 from lenet_mnist.reporting.summaries import advice_lines, aligned, to_json
 
 

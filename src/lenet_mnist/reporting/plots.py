@@ -18,8 +18,8 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
 
 from lenet_mnist.analysis.evaluate import Evaluation
 from lenet_mnist.config import Schedule
-from lenet_mnist.evaluation import EvaluatedRun
-from lenet_mnist.storage import make_directory, write_bytes
+from lenet_mnist.experiments.evaluation import EvaluatedRun
+from lenet_mnist.files.storage import make_directory, write_bytes
 from lenet_mnist.training.loop import EpochRow
 
 BLUE = "#0072B2"

@@ -7,14 +7,14 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import TYPE_CHECKING, Any
 
-from lenet_mnist.diagnosis import Diagnosis, diagnose_run
 from lenet_mnist.errors import LenetError
-from lenet_mnist.evaluation import EvaluatedRun
-from lenet_mnist.experiment import TrainedRun
-from lenet_mnist.locks import is_locked
+from lenet_mnist.experiments.diagnosis import Diagnosis, diagnose_run
+from lenet_mnist.experiments.evaluation import EvaluatedRun
+from lenet_mnist.experiments.training import TrainedRun
+from lenet_mnist.files.locks import is_locked
+from lenet_mnist.files.tables import read_json
 from lenet_mnist.model.layer_table import LayerRow
-from lenet_mnist.runs import Manifest, RunDirectory
-from lenet_mnist.tables import read_json
+from lenet_mnist.runs.directory import Manifest, RunDirectory
 from lenet_mnist.tuning.advice import Direction, Verdict
 
 if TYPE_CHECKING:

@@ -2,8 +2,8 @@
 
 from dataclasses import asdict
 
+from lenet_mnist.experiments.verification import Verified
 from lenet_mnist.reporting.summaries import aligned, to_json
-from lenet_mnist.verification import Verified
 
 
 def as_text(verified: Verified) -> str:

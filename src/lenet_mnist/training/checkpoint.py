@@ -19,10 +19,10 @@ from torch import Tensor
 from lenet_mnist.config import Activation
 from lenet_mnist.data.sets import Normalization
 from lenet_mnist.errors import DataError
-from lenet_mnist.growing_file import FileMark
+from lenet_mnist.files.growing_file import FileMark
+from lenet_mnist.files.storage import read_bounded, write_bytes
 from lenet_mnist.metrics import Tally
 from lenet_mnist.model.lenet import LeNet
-from lenet_mnist.storage import read_bounded, write_bytes
 from lenet_mnist.training.early_stopping import EarlyStopping
 from lenet_mnist.training.schedule import Plateau
 from lenet_mnist.training.state import TrainState

@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from lenet_mnist.errors import StorageError
-from lenet_mnist.storage import write_bytes
+from lenet_mnist.files.storage import write_bytes
 
 _DIRECTORY = Path(__file__).parent
 SOURCES = tuple(_DIRECTORY / name for name in ("lenet.c", "features.c", "classifier.c", "peak.c"))

@@ -12,16 +12,16 @@ from typing import Any
 
 import pytest
 
-from lenet_mnist import lr_sweep
 from lenet_mnist.config import Activation, Config
 from lenet_mnist.config_file import load_config, resolve
 from lenet_mnist.data.mnist import DataAccess
 from lenet_mnist.errors import ConfigError, InterruptedBySignal, StorageError
-from lenet_mnist.locks import exclusive_lock
-from lenet_mnist.lr_sweep import SweptRun, new_sweep, resumed_sweep
-from lenet_mnist.runs import RunDirectory
-from lenet_mnist.sweep_journal import SweepJournal
-from lenet_mnist.tables import read_csv
+from lenet_mnist.experiments import lr_sweep
+from lenet_mnist.experiments.lr_sweep import SweptRun, new_sweep, resumed_sweep
+from lenet_mnist.experiments.sweep_journal import SweepJournal
+from lenet_mnist.files.locks import exclusive_lock
+from lenet_mnist.files.tables import read_csv
+from lenet_mnist.runs.directory import RunDirectory
 from lenet_mnist.tuning.plan import SweepRequest
 from lenet_mnist.tuning.range_test import Bracket
 from lenet_mnist.tuning.trial import TrialResult
@@ -256,7 +256,8 @@ def test_ctrl_c_keeps_what_is_finished(mnist_dir: Path, tmp_path: Path) -> None:
         "0.01,0.02,0.04",
     )
     program = (
-        "from lenet_mnist.tuning import workers; workers._WORTH_WORKERS = 0; import lenet_mnist.cli as c; c.main()"
+        "from lenet_mnist.cli.main import main; from lenet_mnist.tuning import workers; "
+        "workers._WORTH_WORKERS = 0; main()"
     )
     command = [sys.executable, "-c", program, "lr-sweep", *options, "--runs-dir", str(tmp_path)]
     environment = os.environ | {"LENET_DATA_DIR": str(mnist_dir)}

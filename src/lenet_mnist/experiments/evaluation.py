@@ -18,10 +18,10 @@ from lenet_mnist.data.mnist import DataAccess, load_test, load_train_val
 from lenet_mnist.data.sets import ImageSet
 from lenet_mnist.devices import choose_device, set_threads
 from lenet_mnist.errors import CheckFailedError, ConfigError, DataError
+from lenet_mnist.files.storage import make_directory, refuse_links
+from lenet_mnist.files.tables import write_csv, write_json
 from lenet_mnist.model.engines import resolve_engine
-from lenet_mnist.runs import Manifest, RunDirectory
-from lenet_mnist.storage import make_directory, refuse_links
-from lenet_mnist.tables import write_csv, write_json
+from lenet_mnist.runs.directory import Manifest, RunDirectory
 from lenet_mnist.training.checkpoint import TrainedNetwork, read_network, weights_digest
 from lenet_mnist.training.loop import EpochRow
 

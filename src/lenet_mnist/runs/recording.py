@@ -6,15 +6,15 @@ from datetime import UTC, datetime
 from typing import Any
 
 from lenet_mnist import provenance
-from lenet_mnist.checkpoints import save_checkpoint
 from lenet_mnist.config import Config
 from lenet_mnist.config_file import to_yaml
 from lenet_mnist.data.sets import TrainVal
 from lenet_mnist.errors import LenetError
-from lenet_mnist.growing_file import FileMark, GrowingFile, mark_of
-from lenet_mnist.runs import Manifest, Resume, RunDirectory, sha256_of
-from lenet_mnist.storage import remove_unfinished, write_text
-from lenet_mnist.tables import row_line
+from lenet_mnist.files.growing_file import FileMark, GrowingFile, mark_of
+from lenet_mnist.files.storage import remove_unfinished, write_text
+from lenet_mnist.files.tables import row_line
+from lenet_mnist.runs.checkpoints import save_checkpoint
+from lenet_mnist.runs.directory import Manifest, Resume, RunDirectory, sha256_of
 from lenet_mnist.training.checkpoint import TrainedNetwork, weights_digest, write_network
 from lenet_mnist.training.loop import EpochRow, StepRow, StopReason, TrainResult
 from lenet_mnist.training.state import TrainState

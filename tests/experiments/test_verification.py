@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from lenet_mnist.checkpoints import list_checkpoints
 from lenet_mnist.model import engines
-from lenet_mnist.runs import RunDirectory
+from lenet_mnist.runs.checkpoints import list_checkpoints
+from lenet_mnist.runs.directory import RunDirectory
 
 Lenet = Callable[..., Any]
 

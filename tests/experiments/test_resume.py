@@ -14,16 +14,16 @@ import pytest
 from tests.conftest import Nobody
 from tests.faults import Killed, faulty_disk
 
-from lenet_mnist import experiment
-from lenet_mnist.checkpoints import list_checkpoints
 from lenet_mnist.config import Config
 from lenet_mnist.config_file import Layer, resolve
 from lenet_mnist.data.mnist import DataAccess
 from lenet_mnist.data.sets import TrainSet, TrainVal, ValSet
 from lenet_mnist.errors import ConfigError, DataError, StorageError
-from lenet_mnist.experiment import resume_run, train_seeds
-from lenet_mnist.locks import exclusive_lock
-from lenet_mnist.runs import RunDirectory
+from lenet_mnist.experiments import training
+from lenet_mnist.experiments.training import resume_run, train_seeds
+from lenet_mnist.files.locks import exclusive_lock
+from lenet_mnist.runs.checkpoints import list_checkpoints
+from lenet_mnist.runs.directory import RunDirectory
 from lenet_mnist.training.loop import EpochRow, StepRow
 
 SETTINGS: dict[str, Any] = {
@@ -104,7 +104,7 @@ def tiny(small: TrainVal) -> TrainVal:
 
 @pytest.fixture(autouse=True)
 def _tiny_data(monkeypatch: pytest.MonkeyPatch, tiny: TrainVal) -> None:
-    monkeypatch.setattr(experiment, "load_train_val", lambda _config, _access: tiny)
+    monkeypatch.setattr(training, "load_train_val", lambda _config, _access: tiny)
 
 
 Train = Callable[..., RunDirectory]
@@ -445,7 +445,7 @@ def test_another_torch_other_data_and_another_split_are_differences(
 ) -> None:
     run = killed(10)
     other = replace(tiny, fingerprint=replace(tiny.fingerprint, split="0" * 64, files={}))
-    monkeypatch.setattr(experiment, "load_train_val", lambda _config, _access: other)
+    monkeypatch.setattr(training, "load_train_val", lambda _config, _access: other)
     run.write_manifest(run.read_manifest().model_copy(update={"versions": {"torch": "1.0"}}))
     with pytest.raises(ConfigError, match=r"the data are others: train-images.*the split.*torch was 1\.0, and is now"):
         go_on(run)

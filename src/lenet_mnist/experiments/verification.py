@@ -7,19 +7,19 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-from lenet_mnist.checkpoints import list_checkpoints, lost_histories
 from lenet_mnist.config import Config, Device, Engine, Split
 from lenet_mnist.data.batches import evaluation_batches
 from lenet_mnist.data.mnist import DataAccess, load_train_val
 from lenet_mnist.data.sets import TrainVal
 from lenet_mnist.devices import choose_device, set_threads
 from lenet_mnist.errors import CheckFailedError, ConfigError, DataError
-from lenet_mnist.evaluation import count_again
+from lenet_mnist.experiments.evaluation import count_again
+from lenet_mnist.experiments.resuming import differences_of_data
+from lenet_mnist.files.tables import read_json
 from lenet_mnist.metrics import count
 from lenet_mnist.model.engines import resolve_engine
-from lenet_mnist.resuming import differences_of_data
-from lenet_mnist.runs import Manifest, RunDirectory
-from lenet_mnist.tables import read_json
+from lenet_mnist.runs.checkpoints import list_checkpoints, lost_histories
+from lenet_mnist.runs.directory import Manifest, RunDirectory
 from lenet_mnist.training.checkpoint import parse_state, read_network, weights_digest
 from lenet_mnist.training.loop import EpochRow, StepRow, start_training, train
 from lenet_mnist.training.state import TrainState

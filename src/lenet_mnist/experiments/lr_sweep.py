@@ -15,13 +15,13 @@ from lenet_mnist.config_file import ResolvedConfig, flat_values, to_yaml
 from lenet_mnist.data.mnist import DataAccess, load_train_val
 from lenet_mnist.devices import choose_device, set_threads
 from lenet_mnist.errors import ConfigError, DataError, DivergedError, InterruptedBySignal, LenetError
-from lenet_mnist.locks import exclusive_lock
+from lenet_mnist.experiments.sweep_journal import Finished, RangeTestResult, SweepJournal
+from lenet_mnist.experiments.sweep_tables import RANGE_COLUMNS, SWEEP_COLUMNS, range_rows, sweep_rows
+from lenet_mnist.files.locks import exclusive_lock
+from lenet_mnist.files.storage import refuse_links, write_text
+from lenet_mnist.files.tables import write_csv
 from lenet_mnist.model.engines import resolve_engine
-from lenet_mnist.runs import Manifest, RunDirectory, Status, begin_run
-from lenet_mnist.storage import refuse_links, write_text
-from lenet_mnist.sweep_journal import Finished, RangeTestResult, SweepJournal
-from lenet_mnist.sweep_tables import RANGE_COLUMNS, SWEEP_COLUMNS, range_rows, sweep_rows
-from lenet_mnist.tables import write_csv
+from lenet_mnist.runs.directory import Manifest, RunDirectory, Status, begin_run
 from lenet_mnist.tuning.choice import choose
 from lenet_mnist.tuning.plan import Circumstances, Plan, SweepRequest, Task, make_plan, plan_text
 from lenet_mnist.tuning.range_test import Bracket, RangePoint, RangeTest, find_bracket, run_range_test

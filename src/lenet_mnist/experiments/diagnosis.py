@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 from lenet_mnist.config import Activation, Config
 from lenet_mnist.errors import DataError
-from lenet_mnist.runs import RunDirectory
-from lenet_mnist.sweep_journal import SweepJournal
+from lenet_mnist.experiments.sweep_journal import SweepJournal
+from lenet_mnist.runs.directory import RunDirectory
 from lenet_mnist.tuning.advice import Advice, Direction, LossCurve, advise
 from lenet_mnist.tuning.trial import curve_of
 

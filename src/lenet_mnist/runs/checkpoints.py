@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lenet_mnist.errors import DataError
-from lenet_mnist.growing_file import FileMark, has_grown_from
-from lenet_mnist.storage import read_bounded, remove, storage_errors, write_bytes
+from lenet_mnist.files.growing_file import FileMark, has_grown_from
+from lenet_mnist.files.storage import read_bounded, remove, storage_errors, write_bytes
 from lenet_mnist.training.checkpoint import MAX_BYTES, parse_state, state_bytes
 from lenet_mnist.training.state import TrainState
 

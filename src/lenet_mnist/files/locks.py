@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from lenet_mnist.errors import StorageError
-from lenet_mnist.storage import NO_FOLLOW, storage_errors, write_all
+from lenet_mnist.files.storage import NO_FOLLOW, storage_errors, write_all
 
 
 @contextmanager

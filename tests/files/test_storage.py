@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from lenet_mnist.errors import ConfigError, DataError, LenetError, StorageError
-from lenet_mnist.storage import (
+from lenet_mnist.files.storage import (
     make_directory,
     read_bounded,
     refuse_links,

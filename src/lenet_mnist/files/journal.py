@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from lenet_mnist.errors import DataError
-from lenet_mnist.storage import read_bounded, storage_errors
+from lenet_mnist.files.storage import read_bounded, storage_errors
 
 _MAX_BYTES = 1024 * 1024 * 1024
 

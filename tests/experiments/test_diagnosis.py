@@ -5,8 +5,8 @@ import shlex
 from collections.abc import Callable
 from typing import Any
 
-from lenet_mnist.runs import RunDirectory
-from lenet_mnist.tables import header_line
+from lenet_mnist.files.tables import header_line
+from lenet_mnist.runs.directory import RunDirectory
 from lenet_mnist.training.loop import EpochRow
 
 SMALL = ("--limit-train", 1000, "--epochs", 3, "--batch-size", 20, "--set", "data.val_size=500", "--threads", 1)

@@ -11,7 +11,6 @@ from typing import Protocol
 
 import torch
 
-from lenet_mnist.checkpoints import restore_newest
 from lenet_mnist.config import AUTO, Config, Engine
 from lenet_mnist.config_file import ResolvedConfig, parse_seeds
 from lenet_mnist.data.batches import num_batches
@@ -19,13 +18,14 @@ from lenet_mnist.data.mnist import DataAccess, load_train_val
 from lenet_mnist.data.sets import TrainVal
 from lenet_mnist.devices import choose_device, set_threads
 from lenet_mnist.errors import ConfigError, DivergedError, InterruptedBySignal
-from lenet_mnist.locks import exclusive_lock
+from lenet_mnist.experiments.resuming import differences_of_data, differences_of_versions, resumption
+from lenet_mnist.files.locks import exclusive_lock
+from lenet_mnist.files.storage import refuse_links
 from lenet_mnist.model.engines import ResolvedEngine, resolve_engine
-from lenet_mnist.recording import Recorder
-from lenet_mnist.resuming import differences_of_data, differences_of_versions, resumption
-from lenet_mnist.runs import Manifest, RunDirectory, begin_run, circumstances
+from lenet_mnist.runs.checkpoints import restore_newest
+from lenet_mnist.runs.directory import Manifest, RunDirectory, begin_run, circumstances
+from lenet_mnist.runs.recording import Recorder
 from lenet_mnist.signals import PendingSignal, deferred_signals
-from lenet_mnist.storage import refuse_links
 from lenet_mnist.training.loop import EpochRow, StepRow, start_training, train
 from lenet_mnist.tuning.auto import Decision, Search, decide_rate
 from lenet_mnist.tuning.plan import epochs_text
@@ -155,7 +155,7 @@ def resume_run(
 ) -> TrainedRun:
     """Go on with a training from its newest intact checkpoint, as if it had never been interrupted.
 
-    What `wanted` names must agree with the run, or be something that changes no result (resuming.py).
+    What `wanted` names must agree with the run, or be something that changes no result (experiments/resuming.py).
 
     Raises: ConfigError if it does not, or `run` is no training; DataError if the run is damaged; StorageError if
     another process is at work in it.

@@ -26,9 +26,9 @@ from lenet_mnist.config import Config
 from lenet_mnist.config_file import load_config, to_yaml
 from lenet_mnist.data.sets import TrainVal
 from lenet_mnist.errors import ConfigError, DataError, StorageError
+from lenet_mnist.files.storage import make_directory, read_bounded, storage_errors, write_bytes, write_text
+from lenet_mnist.files.tables import MAX_TEXT_BYTES, header_line, read_rows
 from lenet_mnist.model.engines import ResolvedEngine
-from lenet_mnist.storage import make_directory, read_bounded, storage_errors, write_bytes, write_text
-from lenet_mnist.tables import MAX_TEXT_BYTES, header_line, read_rows
 from lenet_mnist.training.early_stopping import label_entropy
 from lenet_mnist.training.loop import EpochRow, StepRow
 

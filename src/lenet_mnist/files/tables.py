@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from pydantic import TypeAdapter, ValidationError
 
 from lenet_mnist.errors import DataError
-from lenet_mnist.storage import read_bounded, write_text
+from lenet_mnist.files.storage import read_bounded, write_text
 
 MAX_TEXT_BYTES = 64 * 1024 * 1024
 _Row = TypeVar("_Row")

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lenet_mnist.errors import DataError
-from lenet_mnist.storage import BINARY, NO_FOLLOW, read_bounded, storage_errors, write_all
+from lenet_mnist.files.storage import BINARY, NO_FOLLOW, read_bounded, storage_errors, write_all
 
 _MAX_BYTES = 64 * 1024 * 1024
 

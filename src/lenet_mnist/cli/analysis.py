@@ -1,0 +1,94 @@
+"""Step 4 of the lecture, performance analysis: what a trained network does."""
+
+from typing import Annotated
+
+import typer
+
+from lenet_mnist.cli.options import (
+    DEFAULT_DATA_DIR,
+    DEFAULT_RUNS_DIR,
+    AsJson,
+    DataDir,
+    DeviceName,
+    Offline,
+    RunName,
+    RunsDir,
+    console,
+    data_access,
+    say,
+)
+
+app = typer.Typer()
+
+
+@app.command()
+def evaluate(
+    run: RunName,
+    split: Annotated[str, typer.Option("--split", help="test or val.")] = "test",
+    batch_size: Annotated[
+        int | None, typer.Option("--batch-size", min=1, max=1_000_000, help="Changes no figure.")
+    ] = None,
+    min_accuracy: Annotated[
+        float | None, typer.Option("--min-accuracy", min=0, max=1, help="Exit with 5 below this fraction.")
+    ] = None,
+    device: DeviceName = None,
+    data_dir: DataDir = DEFAULT_DATA_DIR,
+    runs_dir: RunsDir = DEFAULT_RUNS_DIR,
+    offline: Offline = False,
+    as_json: AsJson = False,
+) -> None:
+    """Measure a run on the test set (or again on the validation set): figures, tables, pictures."""
+    from lenet_mnist.experiments import evaluation
+    from lenet_mnist.reporting import plots, summaries
+    from lenet_mnist.runs.directory import find_run
+
+    directory = find_run(run, runs_dir)
+    seen = evaluation.evaluate_run(directory, split, data_access(data_dir, offline), device, batch_size)
+    plots.draw_evaluated_run(seen)
+    say(summaries.evaluation_json(seen) if as_json else summaries.evaluation_text(seen))
+    evaluation.require_accuracy(seen, min_accuracy)
+
+
+@app.command()
+def verify(
+    run: RunName,
+    retrain: Annotated[bool, typer.Option("--retrain", help="Train it again, too, and compare every row.")] = False,
+    data_dir: DataDir = DEFAULT_DATA_DIR,
+    runs_dir: RunsDir = DEFAULT_RUNS_DIR,
+    offline: Offline = False,
+    as_json: AsJson = False,
+) -> None:
+    """Compute a run's digests and metrics again, and say what holds; exit with 5 if something does not."""
+    from lenet_mnist.experiments.verification import require_all_hold, verify_run
+    from lenet_mnist.reporting import verification_summary
+    from lenet_mnist.runs.directory import find_run
+
+    access = data_access(data_dir, offline)
+    verified = verify_run(find_run(run, runs_dir), retrain, access, console().print)
+    say(verification_summary.as_json(verified) if as_json else verification_summary.as_text(verified))
+    require_all_hold(verified)
+
+
+@app.command()
+def diagnose(run: RunName, runs_dir: RunsDir = DEFAULT_RUNS_DIR, as_json: AsJson = False) -> None:
+    """Say what a run's loss curve tells of its learning rate, on what evidence, and what to do next."""
+    from lenet_mnist.experiments.diagnosis import diagnose_run
+    from lenet_mnist.reporting import diagnosis_summary
+    from lenet_mnist.runs.directory import find_run
+
+    diagnoses = diagnose_run(find_run(run, runs_dir))
+    say(diagnosis_summary.diagnosis_json(diagnoses) if as_json else diagnosis_summary.diagnosis_text(diagnoses))
+
+
+@app.command()
+def runs(
+    runs_dir: RunsDir = DEFAULT_RUNS_DIR,
+    test: Annotated[bool, typer.Option("--test", help="Show the test accuracy too, where it was measured.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """List the runs, newest first."""
+    from lenet_mnist.reporting import summaries
+    from lenet_mnist.runs.directory import list_runs
+
+    rows = [summaries.run_row(run, with_test=test) for run in list_runs(runs_dir)]
+    say(summaries.to_json({"runs": rows}) if as_json else summaries.runs_text(rows, runs_dir))

@@ -1,0 +1,59 @@
+"""The command line: each command parses, calls, and prints. Results go to stdout, progress and notes to stderr."""
+
+import sys
+from typing import Annotated
+
+import typer
+
+from lenet_mnist import __version__
+from lenet_mnist.cli import analysis, architecture, config, data, training
+from lenet_mnist.cli.options import say
+from lenet_mnist.errors import InterruptedBySignal, LenetError, one_line
+from lenet_mnist.signals import raise_on_signals
+
+app = typer.Typer(
+    name="lenet",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for room in (architecture, training, analysis):
+    app.add_typer(room.app)
+app.add_typer(data.app, name="data")
+app.add_typer(config.app, name="config")
+
+
+def main() -> None:
+    """Run the command line, and turn what the user should know into one line and an exit code."""
+    raise_on_signals()
+    try:
+        app()
+    except (LenetError, InterruptedBySignal) as error:
+        prefix = "error: " if isinstance(error, LenetError) else ""
+        print(prefix + one_line(str(error)), file=sys.stderr)
+        sys.exit(error.exit_code)
+    except ImportError as error:
+        if (error.name or "").startswith("lenet_mnist"):
+            raise  # a bug of ours, and no matter of installation
+        print(
+            f"error: a package is missing or does not fit: {error}. Install lenet-mnist again.",
+            file=sys.stderr,
+        )
+        sys.exit(6)
+
+
+def _print_version(is_wanted: bool) -> None:
+    if is_wanted:
+        say(f"lenet {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    """Train, tune and understand LeNet on MNIST."""

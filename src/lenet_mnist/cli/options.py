@@ -1,0 +1,104 @@
+"""Options that several commands share, and what every command does with them.
+
+torch and matplotlib are imported inside the commands that need them, so that `lenet --help` answers at once.
+"""
+
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import platformdirs
+import typer
+
+from lenet_mnist.errors import StorageError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from lenet_mnist.config_file import ResolvedConfig
+    from lenet_mnist.data.mnist import DataAccess
+
+
+def _directory(path: Path) -> Path:
+    """Let ~ mean the home directory in `--data-dir=~/mnist` too, where no shell expands it."""
+    if not path.name and not path.is_absolute():
+        raise typer.BadParameter("the name of a directory is expected, not nothing")
+    return path.expanduser()
+
+
+ConfigPath = Annotated[Path | None, typer.Option("--config", "-c", help="Configuration file; the default is relu's.")]
+Assignments = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Set one value; repeatable.")]
+Rate = Annotated[str | None, typer.Option("--lr", help="Peak learning rate, or auto, which searches for it first.")]
+Epochs = Annotated[int | None, typer.Option("--epochs", help="Passes over the training images, at most.")]
+BatchSize = Annotated[int | None, typer.Option("--batch-size", help="Images in one update.")]
+ActivationName = Annotated[str | None, typer.Option("--activation", help="sigmoid, tanh or relu.")]
+Seed = Annotated[int | None, typer.Option("--seed", help="Draws the starting weights and the order of the images.")]
+LimitTrain = Annotated[int | None, typer.Option("--limit-train", help="Train on this many images only.")]
+Threads = Annotated[int | None, typer.Option("--threads", help="CPU threads; the default is one a core.")]
+EngineName = Annotated[str | None, typer.Option("--engine", help="auto, torch or native.")]
+Name = Annotated[str | None, typer.Option("--name", help="Part of the run's directory name.")]
+DeviceName = Annotated[str | None, typer.Option("--device", help="auto, cpu, cuda or mps.")]
+DataDir = Annotated[
+    Path,
+    typer.Option(
+        "--data-dir",
+        callback=_directory,
+        envvar="LENET_DATA_DIR",
+        show_default="the user's cache",
+        help="Where MNIST lies.",
+    ),
+]
+RunsDir = Annotated[
+    Path, typer.Option("--runs-dir", callback=_directory, envvar="LENET_RUNS_DIR", help="Where runs are kept.")
+]
+Offline = Annotated[bool, typer.Option("--offline", help="Never touch the network.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+RunName = Annotated[str, typer.Argument(metavar="RUN", help="A run's path or id, or `latest`.")]
+
+DEFAULT_DATA_DIR = platformdirs.user_cache_path("lenet-mnist", appauthor=False)
+DEFAULT_RUNS_DIR = Path("runs")
+
+
+def load_config(path: Path | None, assignments: list[str] | None, flags: Mapping[str, Any]) -> "ResolvedConfig":
+    """Return the configuration that a file, `--set` and flags make together. Raises: ConfigError, DataError."""
+    from lenet_mnist.config_file import load_config
+
+    return load_config(path, assignments or (), flags)
+
+
+def number(text: str | None) -> float | str | None:
+    """Return what a word means where a number is expected; the configuration says what is wrong with others."""
+    try:
+        return None if text is None else float(text)
+    except ValueError:
+        return text
+
+
+def data_access(data_dir: Path, offline: bool) -> "DataAccess":
+    """Return where MNIST lies, and whether it may be fetched."""
+    from lenet_mnist.data.mnist import DataAccess
+    from lenet_mnist.reporting.progress import FetchProgress
+
+    return DataAccess(data_dir, offline, FetchProgress(console()))
+
+
+def console() -> "Console":
+    """Return where progress and notes are shown."""
+    from lenet_mnist.reporting.progress import StderrConsole
+
+    return StderrConsole()
+
+
+def say(text: str) -> None:
+    """Print a result. A reader that has gone away (`lenet runs | head -1`) is no failure of ours.
+
+    Raises: StorageError if standard output is a file that cannot be written.
+    """
+    try:
+        print(text, flush=True)
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python would try again at its exit
+        if not isinstance(error, BrokenPipeError):
+            raise StorageError(f"standard output: cannot write: {error.strerror}") from error

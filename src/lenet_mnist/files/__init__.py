@@ -1,0 +1,1 @@
+"""What lies on disk, written so that nothing is lost and read without trust."""
