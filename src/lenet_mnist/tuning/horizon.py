@@ -17,7 +17,7 @@ from lenet_mnist.config import Activation, Config, Optimizer
 
 _WITH_ADAM = {Activation.RELU: 0.5, Activation.TANH: 0.0, Activation.SIGMOID: 0.4}
 _WITH_SGD = {Activation.RELU: -0.3, Activation.TANH: -0.3, Activation.SIGMOID: 0.0}
-_WITH_SGD_WITHOUT_DECAY = {Activation.RELU: 0.4, Activation.TANH: 0.4, Activation.SIGMOID: 0.0}
+_WITH_SGD_WITHOUT_DECAY = {Activation.RELU: 0.7, Activation.TANH: 0.1, Activation.SIGMOID: 0.0}
 EXPONENT_ERROR = 0.3  # the standard error: how far the cells that were measured lie from these
 
 
