@@ -81,10 +81,12 @@ class Found(NamedTuple):
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("parts", nargs="*", choices=tuple(COUNTS), default=tuple(COUNTS))
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(COUNTS)}; all if none is named")
     parser.add_argument("--count", type=int, help="how often, in each part")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
+    if unknown := set(arguments.parts) - set(COUNTS):
+        parser.error(f"unknown: {', '.join(sorted(unknown))}")
     fetch_missing(data_access())
     torch.set_num_threads(1)  # a fork cannot use the other threads of the process that it comes from
     os.environ["LENET_DATA_DIR"] = str(Path(os.environ.get("LENET_DATA_DIR", DEFAULT_DATA_DIR)).resolve())
@@ -99,7 +101,7 @@ def main() -> None:
         "offline": offline,
     }
     all_hold = True
-    for name in arguments.parts:
+    for name in arguments.parts or COUNTS:
         with tempfile.TemporaryDirectory(prefix="lenet-reliability-") as directory:
             started = time.monotonic()
             found = parts[name](arguments.count or COUNTS[name], random.Random(arguments.seed), Path(directory))
