@@ -158,7 +158,7 @@ def results(run: RunDirectory) -> tuple[Any, ...]:
     history = run.history_path.read_text().splitlines()
     rows = [line.rpartition(",")[0] for line in history]
     manifest = run.read_manifest()
-    return manifest.weights_sha256, manifest.status, rows, run.steps_path.read_text()
+    return manifest.weights_sha256, manifest.status, rows, run.steps_path.read_text(), run.probe_path.read_text()
 
 
 def whole_run(directory: Path) -> tuple[tuple[Any, ...], float]:

@@ -21,6 +21,7 @@ class Purpose(IntEnum):
     ORDER = 4
     ENGINE_CHECK = 5
     TRIAL = 6
+    PROBE = 7
 
 
 def random_keys(seed: int, purpose: Purpose, count: int, position: int = 0) -> npt.NDArray[np.uint64]:

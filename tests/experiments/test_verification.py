@@ -26,11 +26,11 @@ def test_a_run_holds_also_when_it_is_trained_again(lenet: Lenet, run: RunDirecto
     answer = lenet("verify", "latest", "--retrain")
     assert answer.code == 0, answer
     assert "FAILED" not in answer.out
-    assert answer.out.count("identical") == 5
+    assert answer.out.count("identical") == 6
     assert {path: path.read_bytes() for path in run.path.rglob("*") if path.is_file()} == before
 
 
-@pytest.mark.parametrize("name", ["config.yaml", "history.csv", "steps.csv", "model.safetensors", "checkpoint"])
+@pytest.mark.parametrize("name", ["config.yaml", "history.csv", "steps.csv", "probe.csv", "model.safetensors", "checkpoint"])
 def test_a_flipped_bit_is_found(lenet: Lenet, run: RunDirectory, name: str) -> None:
     path = {
         "model.safetensors": run.model_path,

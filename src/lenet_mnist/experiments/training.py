@@ -27,6 +27,7 @@ from lenet_mnist.runs.directory import Manifest, RunDirectory, begin_run, circum
 from lenet_mnist.runs.recording import Recorder
 from lenet_mnist.signals import PendingSignal, deferred_signals
 from lenet_mnist.training.loop import EpochRow, StepRow, start_training, train
+from lenet_mnist.training.probe import Probe
 from lenet_mnist.tuning.auto import Decision, Search, decide_rate
 from lenet_mnist.tuning.plan import epochs_text
 from lenet_mnist.tuning.trial import Trial, TrialResult, Workbench, train_trial
@@ -198,6 +199,7 @@ def resume_run(
 def _train_and_record(config: Config, recorder: Recorder, spectator: Spectator, pending: PendingSignal) -> TrainedRun:
     """Train, and let every row reach the files and the spectator. Whatever happens is noted in the run."""
     state, data, training = recorder.state, recorder.data, config.training
+    probe = Probe.of(data, config.seed, next(state.network.parameters()).device)
 
     def on_step(row: StepRow) -> bool:
         recorder.add_step(row, training.checkpoint_every_steps)
@@ -205,13 +207,15 @@ def _train_and_record(config: Config, recorder: Recorder, spectator: Spectator, 
         return pending.has_come
 
     def on_epoch(row: EpochRow) -> None:
-        recorder.add_epoch(row)
+        recorder.add_epoch(row, probe.look(state))
         spectator.add_epoch(row, is_best=state.stopping.best_epoch == row.epoch)
 
     with closing(recorder):
         try:
             spectator.begin(training.max_epochs, num_batches(len(data.train), training.batch_size))
             try:
+                if state.step == 0:
+                    recorder.add_look(probe.look(state))
                 result = train(config, data, state, on_step, on_epoch)
             finally:
                 spectator.end()

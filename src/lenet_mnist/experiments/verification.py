@@ -22,6 +22,7 @@ from lenet_mnist.runs.checkpoints import list_checkpoints, lost_histories
 from lenet_mnist.runs.directory import Manifest, RunDirectory
 from lenet_mnist.training.checkpoint import parse_state, read_network, weights_digest
 from lenet_mnist.training.loop import EpochRow, StepRow, start_training, train
+from lenet_mnist.training.probe import Probe
 from lenet_mnist.training.state import TrainState
 
 _TOLERANCE = 1e-5  # of a loss: other processors and engines round otherwise
@@ -163,13 +164,19 @@ def _retraining_checks(
         raise ConfigError(f"{run.path}: cannot be trained again as it was: on the way {'; '.join(accepted)}")
     rows: list[EpochRow] = []
     steps: list[StepRow] = []
+    probe = Probe.of(data, config.seed, next(state.network.parameters()).device)
+    looks = probe.look(state)
 
     def on_step(row: StepRow) -> bool:
         if row.is_recorded:
             steps.append(row)
         return False
 
-    train(config, data, state, on_step, rows.append)
+    def on_epoch(row: EpochRow) -> None:
+        rows.append(row)
+        looks.extend(probe.look(state))
+
+    train(config, data, state, on_step, on_epoch)
     for what, was, now in (
         (
             "history.csv",
@@ -177,6 +184,7 @@ def _retraining_checks(
             [replace(row, seconds=0.0) for row in rows],
         ),
         ("steps.csv", run.read_steps(), steps),
+        ("probe.csv", run.read_probe(), looks),
     ):
         first = next((k for k, (a, b) in enumerate(zip(was, now, strict=False), start=1) if a != b), None)
         seen = _SAME_TO_THE_BIT if was == now else f"row {first or min(len(was), len(now)) + 1} is another one"

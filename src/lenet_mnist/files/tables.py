@@ -23,8 +23,12 @@ def header_line(kind: type[Any]) -> str:
 
 
 def row_line(row: Any) -> str:
-    """Return a dataclass of numbers as a line of a CSV file; each number comes back as it was, to the last bit."""
-    return ",".join(map(repr, dataclasses.astuple(row))) + "\n"
+    """Return a dataclass of numbers and plain words as a line of a CSV file.
+
+    Each number comes back as it was, to the last bit.
+    """
+    cells = dataclasses.astuple(row)
+    return ",".join(str(cell) if isinstance(cell, str) else repr(cell) for cell in cells) + "\n"
 
 
 def read_rows(path: Path, kind: type[_Row]) -> list[_Row]:

@@ -25,6 +25,7 @@ C3_CHANNELS = 16
 C5_UNITS = 120
 F6_UNITS = 84
 KERNEL_SIZE = 5
+NUM_LAYERS = 5  # that have weights
 
 
 def feature_map_sizes(image_size: int) -> tuple[int, int, int, int]:
@@ -84,6 +85,7 @@ class LeNet(nn.Module):
         # In the order of the state dict; asking the modules for them again at each update would take longer than adding
         # up their gradients.
         self.parameters_in_order = tuple(self.parameters())
+        self.weights_in_order = self.parameters_in_order[::2]
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the logits of each class.

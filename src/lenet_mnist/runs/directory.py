@@ -3,7 +3,7 @@
 runs/<YYYYMMDD-HHMMSS>-<name>-<4 hex>/      UTC; made exclusively, movable, no absolute path inside
     config.yaml                             complete: `lenet train --config` with it does the run again
     manifest.json                           what happened, with what, and how it ended
-    history.csv  steps.csv                  one row an epoch; one row an update, later every 20th
+    history.csv  steps.csv  probe.csv       one row an epoch; an update, later every 20th; an epoch and layer
     checkpoints/model.safetensors           the best weights
     checkpoints/step-<step>-<sha256>.safetensors    all that a resume needs; the newest two
     plots/  evaluation/<split>/
@@ -31,6 +31,7 @@ from lenet_mnist.files.tables import MAX_TEXT_BYTES, header_line, read_rows
 from lenet_mnist.model.engines import ResolvedEngine
 from lenet_mnist.training.early_stopping import label_entropy
 from lenet_mnist.training.loop import EpochRow, StepRow
+from lenet_mnist.training.probe import ProbeRow
 
 LATEST = "latest"
 _RUN_ID = re.compile(r"\d{8}-\d{6}-[A-Za-z0-9_-]{1,40}-[0-9a-f]{4}")
@@ -127,9 +128,18 @@ class RunDirectory:
         return self.path / "steps.csv"
 
     @property
+    def probe_path(self) -> Path:
+        """One row for each layer, before the first epoch and after each."""
+        return self.path / "probe.csv"
+
+    @property
     def history_headers(self) -> dict[Path, bytes]:
-        """Both histories, and what they hold before the first update."""
-        headers = {self.history_path: header_line(EpochRow), self.steps_path: header_line(StepRow)}
+        """All histories, and what they hold before the first update."""
+        headers = {
+            self.history_path: header_line(EpochRow),
+            self.steps_path: header_line(StepRow),
+            self.probe_path: header_line(ProbeRow),
+        }
         return {path: header.encode() for path, header in headers.items()}
 
     @property
@@ -187,6 +197,10 @@ class RunDirectory:
     def read_steps(self) -> list[StepRow]:
         """Return the rows of steps.csv. Raises: DataError."""
         return read_rows(self.steps_path, StepRow)
+
+    def read_probe(self) -> list[ProbeRow]:
+        """Return the rows of probe.csv. Raises: DataError."""
+        return read_rows(self.probe_path, ProbeRow)
 
     def write_manifest(self, manifest: Manifest) -> None:
         """Replace the manifest. Raises: StorageError."""

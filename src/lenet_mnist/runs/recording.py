@@ -1,6 +1,6 @@
 """What a training leaves behind while it goes on: histories, checkpoints, the best weights, the manifest."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
@@ -17,6 +17,7 @@ from lenet_mnist.runs.checkpoints import save_checkpoint
 from lenet_mnist.runs.directory import Manifest, Resume, RunDirectory, sha256_of
 from lenet_mnist.training.checkpoint import TrainedNetwork, weights_digest, write_network
 from lenet_mnist.training.loop import EpochRow, StepRow, StopReason, TrainResult
+from lenet_mnist.training.probe import ProbeRow
 from lenet_mnist.training.state import TrainState
 
 _STATUS = {
@@ -51,6 +52,7 @@ class Recorder:
         begin = marks or {path.name: mark_of(header) for path, header in run.history_headers.items()}
         self._history = GrowingFile(run.history_path, begin[run.history_path.name])
         self._steps = GrowingFile(run.steps_path, begin[run.steps_path.name])
+        self._probe = GrowingFile(run.probe_path, begin[run.probe_path.name])
 
     def add_step(self, row: StepRow, checkpoint_every: int | None) -> None:
         """Keep one update, and save the state after every so many."""
@@ -59,9 +61,15 @@ class Recorder:
         if checkpoint_every is not None and row.step % checkpoint_every == 0:
             self._save()
 
-    def add_epoch(self, row: EpochRow) -> None:
-        """Keep one epoch: row, state, weights if they are the best so far."""
+    def add_look(self, rows: Sequence[ProbeRow]) -> None:
+        """Keep what was seen inside the network."""
+        for row in rows:
+            self._probe.append(row_line(row))
+
+    def add_epoch(self, row: EpochRow, look: Sequence[ProbeRow]) -> None:
+        """Keep one epoch: rows, state, weights if they are the best so far."""
         self._history.append(row_line(row))
+        self.add_look(look)
         self._save()
         changes: dict[str, Any] = {"epochs": row.epoch, "seconds": self.manifest.seconds + row.seconds}
         if self.state.stopping.best_epoch == row.epoch:
@@ -119,13 +127,18 @@ class Recorder:
         """Close the histories."""
         self._history.close()
         self._steps.close()
+        self._probe.close()
 
     def _save(self) -> None:
         marks = self._sync()
         save_checkpoint(self.run.checkpoints_path, self.state, marks)
 
     def _sync(self) -> dict[str, FileMark]:
-        return {self.run.history_path.name: self._history.sync(), self.run.steps_path.name: self._steps.sync()}
+        return {
+            self.run.history_path.name: self._history.sync(),
+            self.run.steps_path.name: self._steps.sync(),
+            self.run.probe_path.name: self._probe.sync(),
+        }
 
     def _write_best(self) -> dict[str, Any]:
         """Write the best weights so far, and return what the manifest says of them."""

@@ -22,7 +22,7 @@ from lenet_mnist.errors import DataError
 from lenet_mnist.files.growing_file import FileMark
 from lenet_mnist.files.storage import read_bounded, write_bytes
 from lenet_mnist.metrics import Tally
-from lenet_mnist.model.lenet import LeNet
+from lenet_mnist.model.lenet import NUM_LAYERS, LeNet
 from lenet_mnist.training.early_stopping import EarlyStopping
 from lenet_mnist.training.schedule import Plateau
 from lenet_mnist.training.state import TrainState
@@ -115,7 +115,7 @@ class _StateHeader(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
-    schema_version: Literal[2]
+    schema_version: Literal[3]
     marks: dict[str, FileMark]
     optimizer: str
     epoch: int = Field(ge=1)
@@ -123,6 +123,7 @@ class _StateHeader(BaseModel):
     step: int = Field(ge=0)
     lr: float = Field(ge=0, allow_inf_nan=False)
     seconds: float = Field(ge=0, allow_inf_nan=False)
+    update_ratios: tuple[float, ...] = Field(min_length=NUM_LAYERS, max_length=NUM_LAYERS)
     tally: Tally
     stopping: EarlyStopping
     plateau: Plateau
@@ -131,7 +132,7 @@ class _StateHeader(BaseModel):
 def state_bytes(state: TrainState, marks: Mapping[str, FileMark]) -> bytes:
     """Return a training state as the content of a file. `marks` are those of the histories, by their names."""
     scalars = {name: {"num_bytes": mark.num_bytes, "sha256": mark.sha256} for name, mark in marks.items()}
-    header = json.dumps({"schema_version": 2, "marks": scalars, **state.scalars()})
+    header = json.dumps({"schema_version": 3, "marks": scalars, **state.scalars()})
     return save(state.tensors(), metadata={_HEADER_KEY: header})
 
 

@@ -18,6 +18,7 @@ from lenet_mnist.data.sets import TrainVal
 from lenet_mnist.metrics import Tally, count
 from lenet_mnist.model.engines import NetworkFunction, torch_network
 from lenet_mnist.training.early_stopping import label_entropy
+from lenet_mnist.training.probe import update_ratios
 from lenet_mnist.training.schedule import rate_factor
 from lenet_mnist.training.state import TrainState
 
@@ -129,7 +130,8 @@ def train(
 
         # Show every training image once, and correct the weights after each batch.
         for batch in train_batches.of_epoch(state.epoch, start=state.batches_done):
-            step_row = train_step(state, batch, learning_rate(training, state, len(train_batches)))
+            is_last = state.batches_done + 1 == len(train_batches)
+            step_row = train_step(state, batch, learning_rate(training, state, len(train_batches)), is_last)
             if not step_row.is_finite:
                 return TrainResult(StopReason.DIVERGED, divergence_at(step_row))
             state.seconds = time.perf_counter() - started
@@ -151,8 +153,11 @@ def train(
     return TrainResult(StopReason.NO_IMPROVEMENT if state.stopping.should_stop else StopReason.MAX_EPOCHS)
 
 
-def train_step(state: TrainState, batch: Batch, lr: float) -> StepRow:
-    """Make one update at learning rate `lr`, unless the loss or the gradient is not finite; then change nothing."""
+def train_step(state: TrainState, batch: Batch, lr: float, is_measured: bool = False) -> StepRow:
+    """Make one update at learning rate `lr`, unless the loss or the gradient is not finite; then change nothing.
+
+    If it `is_measured`, the state also remembers by how much of itself it changed the weights of each layer.
+    """
     logits = state.network(batch.images)
     loss = F.cross_entropy(logits, batch.labels)
     gradients = torch.autograd.grad(loss, state.network.parameters_in_order)
@@ -161,7 +166,10 @@ def train_step(state: TrainState, batch: Batch, lr: float) -> StepRow:
     row = StepRow(state.step + 1, state.epoch, lr, *seen.tolist())
     if not row.is_finite:
         return row
+    weights_before = [weights.detach().clone() for weights in state.network.weights_in_order] if is_measured else []
     state.optimizer.step(gradient, lr)
+    if is_measured:
+        state.update_ratios = update_ratios(weights_before, state.network.weights_in_order)
     num_correct = int((logits.detach().argmax(dim=1) == batch.labels).sum())
     state.tally += Tally(len(batch.labels), num_correct, row.train_loss * len(batch.labels))
     state.step += 1

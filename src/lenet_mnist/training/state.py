@@ -13,7 +13,7 @@ from lenet_mnist.config import Config
 from lenet_mnist.metrics import Tally
 from lenet_mnist.model.engines import NetworkFunction, torch_network
 from lenet_mnist.model.initialisation import initialise
-from lenet_mnist.model.lenet import LeNet
+from lenet_mnist.model.lenet import NUM_LAYERS, LeNet
 from lenet_mnist.randomness import Purpose, torch_generator
 from lenet_mnist.training.early_stopping import EarlyStopping
 from lenet_mnist.training.optimizer import FlatOptimizer
@@ -25,8 +25,9 @@ class TrainState:
     """Valid after every update, not only at the end of an epoch.
 
     `epoch` is the one under way, counted from 1; `batches_done` those of it that have been trained on, in `seconds`;
-    `step` all updates so far; `lr` the learning rate of the last one; `tally` what the epoch's batches have given until
-    now; `best_weights` those of `stopping.best_epoch`, empty before the first epoch has ended.
+    `step` all updates so far; `lr` the learning rate of the last one; `update_ratios` by how much of itself the last
+    update of an epoch changed the weights of each layer (0 before there was one); `tally` what the epoch's batches have
+    given until now; `best_weights` those of `stopping.best_epoch`, empty before the first epoch has ended.
     """
 
     network: LeNet
@@ -38,6 +39,7 @@ class TrainState:
     step: int = 0
     lr: float = 0.0
     seconds: float = 0.0
+    update_ratios: tuple[float, ...] = (0.0,) * NUM_LAYERS
     tally: Tally = field(default_factory=Tally)
     best_weights: dict[str, Tensor] = field(default_factory=dict)
 
@@ -98,6 +100,7 @@ class TrainState:
             "step": self.step,
             "lr": self.lr,
             "seconds": self.seconds,
+            "update_ratios": self.update_ratios,
             "tally": asdict(self.tally),
             "stopping": asdict(self.stopping),
             "plateau": asdict(self.plateau),
@@ -124,7 +127,7 @@ class TrainState:
         self.best_weights = {name: value.to(device) for name, value in parts["best"].items()}
         for name, value in parts["optimizer"].items():
             self.optimizer.memory[name].copy_(value)
-        for name in ("epoch", "batches_done", "step", "lr", "seconds", "tally"):
+        for name in ("epoch", "batches_done", "step", "lr", "seconds", "update_ratios", "tally"):
             setattr(self, name, scalars[name])
         settings = self.stopping
         self.stopping = replace(scalars["stopping"], patience=settings.patience, min_delta=settings.min_delta)

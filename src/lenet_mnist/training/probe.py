@@ -1,0 +1,120 @@
+"""What goes on inside the network, on a fixed set of training images: gradients, updates, saturated and dead units.
+
+The lecture says it of sigmoid ("vanishing gradients: the weights do not update") and of ReLU ("dead neurons"). Here
+both are one question, asked of each unit and image: is the activation flat there, so that no gradient comes through?
+
+- saturated: the share of units and images at which it is, on average over both
+- dead: the share of units that are saturated on every image of the probe
+
+A unit of a convolution is one of its feature maps after pooling, with all its places: it is dead if it is flat at all
+of them. ReLU is flat where its output is zero, sigmoid and tanh where their slope is below a twentieth of its maximum.
+
+Source: lecture points 5 and 6.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from lenet_mnist.config import Activation
+from lenet_mnist.data.batches import Batch
+from lenet_mnist.data.sets import TrainVal
+from lenet_mnist.model.engines import layer_outputs
+from lenet_mnist.randomness import Purpose, random_order
+from lenet_mnist.training.state import TrainState
+
+NUM_IMAGES = 512
+_FLAT = 0.05  # of the largest slope
+
+
+class Layer(StrEnum):
+    """The layers that have weights. What C1 and C3 give out is looked at after pooling, as S2 and S4."""
+
+    C1 = "C1"
+    C3 = "C3"
+    C5 = "C5"
+    F6 = "F6"
+    OUTPUT = "output"
+
+
+@dataclass(frozen=True)
+class ProbeRow:
+    """One layer at one moment.
+
+    `gradient_norm` and `weight_norm` are Euclidean, of the weights without biases; `update_ratio` is the norm of the
+    epoch's last update, as a fraction of the weights before it, and 0 before the first. `mean` and `deviation` are
+    those of what the layer gives out, over units and images; the output layer's are of its logits, which nothing can
+    saturate.
+    """
+
+    epoch: int
+    step: int
+    layer: Layer
+    gradient_norm: float
+    weight_norm: float
+    update_ratio: float
+    saturated: float
+    dead: float
+    mean: float
+    deviation: float
+
+
+@dataclass(frozen=True, eq=False)
+class Probe:
+    """The images that are looked at: the same at every epoch, and none that chooses anything."""
+
+    batch: Batch
+
+    @classmethod
+    def of(cls, data: TrainVal, seed: int, device: torch.device) -> "Probe":
+        """Draw 512 of the training images by `seed`, or take all if there are fewer."""
+        chosen = torch.from_numpy(random_order(seed, Purpose.PROBE, len(data.train))[:NUM_IMAGES])
+        images = data.normalization.apply(data.train.images[chosen])
+        return cls(Batch(images.to(device), data.train.labels[chosen].to(device)))
+
+    def look(self, state: TrainState) -> list[ProbeRow]:
+        """Return a row a layer, of `state` after its last whole epoch; 0 is the moment before the first update.
+
+        The network is computed by the torch form, whatever its engine, and left as it is.
+        """
+        network = state.network
+        outputs = layer_outputs(self.batch.images, network.parameters_in_order, network.activation)
+        loss = F.cross_entropy(outputs.logits, self.batch.labels)
+        gradients = torch.autograd.grad(loss, network.weights_in_order)
+        found = []
+        for layer, weights, gradient, output in zip(Layer, network.weights_in_order, gradients, outputs, strict=True):
+            values = output.detach()
+            flat = _is_flat(values, None if layer is Layer.OUTPUT else network.activation).float()
+            by_unit = flat.transpose(0, 1).flatten(start_dim=1)  # units x (images and places)
+            sizes = [gradient.norm(), weights.detach().norm()]
+            units = [flat.mean(), by_unit.amin(dim=1).mean(), values.mean(), values.std(correction=0)]
+            found.append(torch.stack([*sizes, *units]))
+        table = torch.stack(found).tolist()  # one wait for the device
+        rows = zip(Layer, state.update_ratios, table, strict=True)
+        return [
+            ProbeRow(state.epoch - 1, state.step, layer, gradient, weights, ratio, saturated, dead, mean, deviation)
+            for layer, ratio, (gradient, weights, saturated, dead, mean, deviation) in rows
+        ]
+
+
+def update_ratios(before: Sequence[Tensor], after: Sequence[Tensor]) -> tuple[float, ...]:
+    """Return by how much of itself each layer's weights have changed. Both are the weights of the five layers."""
+    changes = [(new - old).norm() / old.norm().clamp_min(1e-30) for old, new in zip(before, after, strict=True)]
+    return tuple(torch.stack(changes).tolist())
+
+
+def _is_flat(outputs: Tensor, activation: Activation | None) -> Tensor:
+    """Whether the slope of the activation, which its output tells, is next to nothing; never without an activation."""
+    match activation:
+        case None:
+            return torch.zeros_like(outputs)
+        case Activation.RELU:
+            return outputs == 0
+        case Activation.SIGMOID:
+            return outputs * (1 - outputs) < _FLAT / 4
+        case Activation.TANH:
+            return 1 - outputs**2 < _FLAT

@@ -1,0 +1,169 @@
+"""What the probe says of a network, against loops that count it one by one."""
+
+from dataclasses import replace
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+import torch.nn.functional as F
+
+from lenet_mnist.config import Activation, Config
+from lenet_mnist.data.batches import Batch
+from lenet_mnist.data.sets import TrainSet, TrainVal, ValSet
+from lenet_mnist.model.lenet import LeNet
+from lenet_mnist.training.checkpoint import weights_digest
+from lenet_mnist.training.loop import EpochRow, StepRow, start_training, train
+from lenet_mnist.training.probe import NUM_IMAGES, Layer, Probe, ProbeRow
+from lenet_mnist.training.state import TrainState
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def tiny(small: TrainVal) -> TrainVal:
+    """150 training images, which are 5 batches of 32, and 60 for validation."""
+    train_set, val_set = small.train, small.val
+    return replace(
+        small,
+        train=TrainSet(train_set.images[:150], train_set.labels[:150], train_set.indices[:150]),
+        val=ValSet(val_set.images[:60], val_set.labels[:60], val_set.indices[:60]),
+    )
+
+
+def config_of(activation: Activation, **training: object) -> Config:
+    return Config.model_validate(
+        {"model": {"activation": activation}, "training": {"max_epochs": 2, "batch_size": 32, **training}}
+    )
+
+
+def look(data: TrainVal, state: TrainState) -> dict[Layer, ProbeRow]:
+    return {row.layer: row for row in Probe.of(data, 0, CPU).look(state)}
+
+
+def slope(outputs: npt.NDArray[np.float64], activation: Activation) -> npt.NDArray[np.float64]:
+    """The derivative of the activation by its output, as a fraction of the largest."""
+    match activation:
+        case Activation.RELU:
+            return (outputs > 0).astype(float)
+        case Activation.SIGMOID:
+            return 4 * outputs * (1 - outputs)
+        case Activation.TANH:
+            return 1 - outputs**2
+
+
+@pytest.mark.parametrize("activation", Activation)
+@pytest.mark.parametrize("scale", [1.0, 4.0])
+def test_the_rows_are_what_loops_count(tiny: TrainVal, activation: Activation, scale: float) -> None:
+    """With weights four times as large, many units are saturated, and some of ReLU's are dead."""
+    state = start_training(config_of(activation), tiny, CPU)
+    with torch.no_grad():
+        for parameter in state.network.parameters():
+            parameter.mul_(scale)
+        state.network.f6.bias[:7] = -1000.0
+    rows = look(tiny, state)
+    batch = Probe.of(tiny, 0, CPU).batch
+    outputs = state.network.layer_outputs(batch.images)
+    for layer, output in zip(rows, outputs, strict=True):
+        values = output.detach().double().numpy()
+        assert rows[layer].mean == pytest.approx(values.mean(), abs=1e-5)
+        assert rows[layer].deviation == pytest.approx(values.std(), rel=1e-4)
+        if layer is Layer.OUTPUT:
+            assert (rows[layer].saturated, rows[layer].dead) == (0, 0)
+            continue
+        flat = slope(values, activation) < 0.05
+        dead = [all(flat[image, unit].all() for image in range(len(flat))) for unit in range(flat.shape[1])]
+        assert rows[layer].saturated == pytest.approx(flat.mean(), abs=1e-4)
+        assert rows[layer].dead == pytest.approx(np.mean(dead), abs=1e-6)
+    assert rows[Layer.F6].dead >= 7 / 84
+    if scale > 1:
+        assert rows[Layer.C5].saturated > 0.2
+
+
+@pytest.mark.parametrize("activation", Activation)
+def test_the_gradients_are_those_of_the_mean_loss(tiny: TrainVal, activation: Activation) -> None:
+    state = start_training(config_of(activation), tiny, CPU)
+    batch = Probe.of(tiny, 0, CPU).batch
+    for parameter in state.network.parameters():
+        torch.nn.init.normal_(parameter, std=0.1, generator=torch.Generator().manual_seed(0))
+    rows = look(tiny, state)
+    F.cross_entropy(state.network(batch.images), batch.labels).backward()
+    network = state.network
+    layers = (network.c1, network.c3, network.c5, network.f6, network.output)
+    for row, layer in zip(rows.values(), layers, strict=True):
+        assert layer.weight.grad is not None
+        assert row.gradient_norm == pytest.approx(float(layer.weight.grad.norm()), rel=1e-5)
+        assert row.weight_norm == pytest.approx(float(layer.weight.detach().norm()), rel=1e-5)
+        assert row.gradient_norm > 0
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+def test_the_update_is_the_last_of_the_epoch(tiny: TrainVal, optimizer: str) -> None:
+    config = config_of(Activation.TANH, optimizer=optimizer, learning_rate=0.01)
+    state = start_training(config, tiny, CPU)
+    seen: list[list[torch.Tensor]] = []
+    looks: list[dict[Layer, ProbeRow]] = [look(tiny, state)]
+
+    def on_step(_: StepRow) -> bool:
+        seen.append([weights.detach().clone() for weights in state.network.weights_in_order])
+        return False
+
+    def on_epoch(_: EpochRow) -> None:
+        looks.append(look(tiny, state))
+        before, after = seen[-2:]
+        for row, old, new in zip(looks[-1].values(), before, after, strict=True):
+            assert row.update_ratio == pytest.approx(float((new - old).norm() / old.norm()), rel=1e-5)
+
+    train(config, tiny, state, on_step, on_epoch)
+    assert [rows[Layer.C1].epoch for rows in looks] == [0, 1, 2]
+    assert [rows[Layer.C1].step for rows in looks] == [0, 5, 10]
+    assert all(row.update_ratio == 0 for row in looks[0].values())
+    assert all(row.update_ratio > 1e-6 for row in looks[1].values())
+
+
+def test_looking_changes_nothing(tiny: TrainVal) -> None:
+    state = start_training(config_of(Activation.RELU), tiny, CPU)
+    before = (weights_digest(state.tensors()), state.scalars())
+    first = look(tiny, state)
+    assert (weights_digest(state.tensors()), state.scalars()) == before
+    assert first == look(tiny, state)
+    assert all(parameter.grad is None for parameter in state.network.parameters())
+
+
+def test_the_images_are_always_the_same_training_images(small: TrainVal) -> None:
+    batch, again, other = (Probe.of(small, seed, CPU).batch for seed in (3, 3, 4))
+    assert len(batch.labels) == NUM_IMAGES
+    assert torch.equal(batch.images, again.images)
+    assert not torch.equal(batch.images, other.images)
+    normalised = small.normalization.apply(small.train.images)
+    pixels = {image.numpy().tobytes(): int(label) for image, label in zip(normalised, small.train.labels, strict=True)}
+    chosen = [image.numpy().tobytes() for image in batch.images]
+    assert [pixels[image] for image in chosen] == batch.labels.tolist()
+    assert len(set(chosen)) == NUM_IMAGES
+
+
+def test_fewer_images_than_the_probe_holds_are_all_looked_at(tiny: TrainVal) -> None:
+    batch: Batch = Probe.of(tiny, 0, CPU).batch
+    assert sorted(batch.labels.tolist()) == sorted(tiny.train.labels.tolist())
+
+
+def test_the_gradient_of_a_sigmoid_network_vanishes_on_its_way_to_c1(small: TrainVal) -> None:
+    """Lecture point 5, seen after the first epoch, when all layers of both networks learn."""
+    share = {}
+    for activation in (Activation.SIGMOID, Activation.RELU):
+        config = config_of(activation, max_epochs=1)
+        state = start_training(config, small, CPU)
+        train(config, small, state, lambda _: False, lambda _: None)
+        rows = look(small, state)
+        share[activation] = rows[Layer.C1].gradient_norm / rows[Layer.OUTPUT].gradient_norm
+    assert share[Activation.SIGMOID] < share[Activation.RELU] / 20
+
+
+def test_a_network_whose_units_are_all_dead_is_seen_to_be(tiny: TrainVal) -> None:
+    state = start_training(config_of(Activation.RELU), tiny, CPU)
+    network: LeNet = state.network
+    with torch.no_grad():
+        network.c3.bias.fill_(-1000.0)
+    rows = look(tiny, state)
+    assert rows[Layer.C3].dead == rows[Layer.C3].saturated == 1
+    assert rows[Layer.C1].gradient_norm == rows[Layer.C3].gradient_norm == rows[Layer.C5].gradient_norm == 0
