@@ -83,7 +83,7 @@ def test_an_evaluation_leaves_every_file(lenet: Lenet, run: RunDirectory) -> Non
         "misclassified.png",
         "calibration.png",
     }
-    assert {path.name for path in run.plots_path.iterdir()} == {"loss.png", "accuracy.png"}
+    assert {path.name for path in run.plots_path.iterdir()} == {"loss.png", "accuracy.png", "layers.png"}
     predictions = read_csv(run.evaluation_path("val") / "predictions.csv")
     metrics = json.loads((run.evaluation_path("val") / "metrics.json").read_text())
     assert len(predictions) == 500

@@ -14,7 +14,7 @@ from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
-from lenet_mnist.reporting.plots import BLUE, GREY, ORANGE, save_figure
+from lenet_mnist.reporting.style import BLUE, GREY, ORANGE, save_figure
 from peers.arm import Epoch, Setting
 
 REFERENCE = "plain"

@@ -30,7 +30,9 @@ def test_a_run_holds_also_when_it_is_trained_again(lenet: Lenet, run: RunDirecto
     assert {path: path.read_bytes() for path in run.path.rglob("*") if path.is_file()} == before
 
 
-@pytest.mark.parametrize("name", ["config.yaml", "history.csv", "steps.csv", "probe.csv", "model.safetensors", "checkpoint"])
+@pytest.mark.parametrize(
+    "name", ["config.yaml", "history.csv", "steps.csv", "probe.csv", "model.safetensors", "checkpoint"]
+)
 def test_a_flipped_bit_is_found(lenet: Lenet, run: RunDirectory, name: str) -> None:
     path = {
         "model.safetensors": run.model_path,

@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 
 from lenet_mnist.analysis.evaluate import Evaluation
 from lenet_mnist.config import Schedule
-from lenet_mnist.reporting import plots
+from lenet_mnist.reporting import plots, style
 from lenet_mnist.training.loop import EpochRow
 
 
@@ -44,7 +44,7 @@ def test_rows_of_the_confusion_matrix_are_true_and_columns_predicted() -> None:
 
 
 def test_a_perfect_confusion_matrix_can_be_drawn(tmp_path) -> None:
-    plots.save_figure(plots.confusion_figure(evaluation([0, 1], [0, 1], ("a", "b")), "t"), tmp_path / "p.png")
+    style.save_figure(plots.confusion_figure(evaluation([0, 1], [0, 1], ("a", "b")), "t"), tmp_path / "p.png")
     assert (tmp_path / "p.png").read_bytes().startswith(b"\x89PNG")
 
 
@@ -61,8 +61,8 @@ def test_a_gallery_without_mistakes_says_so() -> None:
 
 def test_a_class_name_with_dollars_is_no_formula(tmp_path) -> None:
     seen = evaluation([0, 1], [1, 0], ("$\\frac{$", "$x$"))
-    plots.save_figure(plots.confusion_figure(seen, "t"), tmp_path / "a.png")
-    plots.save_figure(plots.gallery_figure(seen, np.zeros((2, 28, 28), np.uint8), "t"), tmp_path / "b.png")
+    style.save_figure(plots.confusion_figure(seen, "t"), tmp_path / "a.png")
+    style.save_figure(plots.gallery_figure(seen, np.zeros((2, 28, 28), np.uint8), "t"), tmp_path / "b.png")
 
 
 @pytest.mark.parametrize("num_epochs", [1, 2, 30])
@@ -77,7 +77,7 @@ def test_curves_show_both_sets_with_units_and_the_kept_epoch(draw, num_epochs: i
     assert list(val.get_ydata()) == [row.val_accuracy if accuracy else row.val_loss for row in rows]
     assert list(kept.get_xdata()) == [num_epochs]
     assert "[" in axes.get_ylabel()
-    plots.save_figure(figure, tmp_path / "p.png")
+    style.save_figure(figure, tmp_path / "p.png")
 
 
 def test_the_loss_shows_where_the_plateau_schedule_reduced_the_rate() -> None:

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import torch
 
 from lenet_mnist.analysis.evaluate import Evaluation, evaluate
-from lenet_mnist.config import Config, Device, Engine, Schedule, Split
+from lenet_mnist.config import Config, Device, Engine, Split
 from lenet_mnist.data.batches import EVALUATION_CHUNK
 from lenet_mnist.data.mnist import DataAccess, load_test, load_train_val
 from lenet_mnist.data.sets import ImageSet
@@ -24,6 +24,7 @@ from lenet_mnist.model.engines import resolve_engine
 from lenet_mnist.runs.directory import Manifest, RunDirectory
 from lenet_mnist.training.checkpoint import TrainedNetwork, read_network, weights_digest
 from lenet_mnist.training.loop import EpochRow
+from lenet_mnist.training.probe import ProbeRow
 
 _Choice = TypeVar("_Choice", bound=StrEnum)
 
@@ -33,13 +34,13 @@ class EvaluatedRun:
     """What one look at one split gave. `metrics` is what metrics.json holds."""
 
     run: RunDirectory
-    label: str
-    schedule: Schedule
+    config: Config
     split: Split
     images: ImageSet
     evaluation: Evaluation
     metrics: dict[str, Any]
     history: list[EpochRow]
+    probe: list[ProbeRow]
 
     @property
     def directory(self) -> Path:
@@ -62,7 +63,7 @@ def evaluate_run(
     config, manifest = run.read_config(), run.read_manifest()
     if manifest.kind != "train":
         raise ConfigError(f"{run.path}: is a {manifest.kind}, not a training: it has no network to evaluate")
-    history = run.read_history()
+    history, probe = run.read_history(), run.read_probe()
     device = _device_of_evaluation(run, config, device_name)
     set_threads(config.training.threads)
     trained = _trained_network(run, manifest, config, device)
@@ -78,7 +79,7 @@ def evaluate_run(
         "weights_sha256": digest,
         **evaluation.metrics(),
     }
-    seen = EvaluatedRun(run, config.label, config.training.schedule, split, images, evaluation, metrics, history)
+    seen = EvaluatedRun(run, config, split, images, evaluation, metrics, history, probe)
     make_directory(seen.directory)
     _write_tables(seen.directory, evaluation, metrics)
     return seen

@@ -1,12 +1,7 @@
-"""The pictures. Each is drawn from values that also lie in a CSV or JSON file of the run.
+"""The pictures of a run. Each is drawn from values that also lie in a CSV or JSON file of the run."""
 
-Colours are Okabe and Ito's, which people with any colour vision tell apart; lines differ in dash as well.
-"""
-
-import io
 from collections.abc import Sequence
 from itertools import pairwise
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -14,22 +9,17 @@ import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
+from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from lenet_mnist.analysis.evaluate import Evaluation
 from lenet_mnist.config import Schedule
 from lenet_mnist.experiments.evaluation import EvaluatedRun
-from lenet_mnist.files.storage import make_directory, write_bytes
+from lenet_mnist.files.storage import make_directory
+from lenet_mnist.reporting.layer_plots import layers_figure
+from lenet_mnist.reporting.style import BLUE, GREEN, GREY, ORANGE, TITLE_POINTS, bare, plain_log_axis, save_figure
 from lenet_mnist.training.loop import EpochRow
 
-BLUE = "#0072B2"
-ORANGE = "#D55E00"
-GREEN = "#009E73"
-GREY = "#767676"
-
 _COLUMN_INCHES = (5.0, 3.6)
-_DOTS_PER_INCH = 160
-_TITLE_POINTS = 10
 
 
 def draw_evaluated_run(seen: EvaluatedRun) -> None:
@@ -37,35 +27,24 @@ def draw_evaluated_run(seen: EvaluatedRun) -> None:
 
     Raises: StorageError.
     """
-    evaluation, split = seen.evaluation, seen.split.value
+    evaluation, split, config, history = seen.evaluation, seen.split.value, seen.config, seen.history
     of_split = f"{split} set, {evaluation.accuracy:.2%} of {len(evaluation):,} right"
     mistakes = f"{split} set: {len(evaluation.mistakes)} mistakes, the most confident first"
-    history, best_epoch, label = seen.history, seen.metrics["best_epoch"] or 0, seen.label
+    best_epoch = seen.metrics["best_epoch"] or 0
+    in_split = {
+        "confusion_matrix": confusion_figure(evaluation, f"Confusion matrix: {of_split}"),
+        "misclassified": gallery_figure(evaluation, seen.images.images.numpy(), mistakes),
+        "calibration": calibration_figure(evaluation, f"Calibration: {of_split}"),
+    }
+    of_training = {
+        "loss": loss_figure(history, best_epoch, f"Loss: {config.label}", config.training.schedule),
+        "accuracy": accuracy_figure(history, best_epoch, f"Accuracy: {config.label}"),
+        "layers": layers_figure(seen.probe, config.model.activation, f"Layers: {config.label}"),
+    }
     make_directory(seen.run.plots_path)
-    for path, figure in (
-        (
-            seen.directory / "confusion_matrix.png",
-            confusion_figure(evaluation, f"Confusion matrix: {of_split}"),
-        ),
-        (
-            seen.directory / "misclassified.png",
-            gallery_figure(evaluation, seen.images.images.numpy(), mistakes),
-        ),
-        (seen.directory / "calibration.png", calibration_figure(evaluation, f"Calibration: {of_split}")),
-        (seen.run.plots_path / "loss.png", loss_figure(history, best_epoch, f"Loss: {label}", seen.schedule)),
-        (
-            seen.run.plots_path / "accuracy.png",
-            accuracy_figure(history, best_epoch, f"Accuracy: {label}"),
-        ),
-    ):
-        save_figure(figure, path)
-
-
-def save_figure(figure: Figure, path: Path) -> None:
-    """Write `figure` as PNG, whole or not at all. Raises: StorageError."""
-    picture = io.BytesIO()
-    figure.savefig(picture, format="png", dpi=_DOTS_PER_INCH)
-    write_bytes(path, picture.getvalue())
+    for directory, figures in ((seen.directory, in_split), (seen.run.plots_path, of_training)):
+        for name, figure in figures.items():
+            save_figure(figure, directory / f"{name}.png")
 
 
 def loss_figure(
@@ -142,7 +121,7 @@ def confusion_figure(evaluation: Evaluation, title: str) -> Figure:
     axes.set_yticks(np.arange(num_classes + 1) - 0.5, minor=True)
     axes.grid(which="minor", color="#d0d0d0", linewidth=0.6)
     axes.tick_params(which="minor", length=0)
-    axes.set_title(title, fontsize=_TITLE_POINTS)
+    axes.set_title(title, fontsize=TITLE_POINTS)
     return figure
 
 
@@ -154,7 +133,7 @@ def gallery_figure(evaluation: Evaluation, images: npt.NDArray[np.uint8], title:
     cell_height, cell_width = size * 1.65, size * 1.15  # room for two lines of text above each image, in pixels
     figure = Figure(figsize=(8.4, 0.4 + 1.45 * rows), layout="constrained")
     axes = figure.add_subplot()  # one for all: forty of their own are slow to lay out
-    axes.set_title(title, fontsize=_TITLE_POINTS)
+    axes.set_title(title, fontsize=TITLE_POINTS)
     axes.axis("off")
     axes.set_xlim(-size * 0.1, columns * cell_width)
     axes.set_ylim(rows * cell_height, -size * 0.1)
@@ -175,7 +154,7 @@ def gallery_figure(evaluation: Evaluation, images: npt.NDArray[np.uint8], title:
         number = f"#{evaluation.indices[position]}"
         axes.text(left + size / 2, top + size, number, ha="center", va="top", fontsize=6, color=GREY)
     if len(shown) == 0:
-        axes.text(0, size, "no mistakes", fontsize=_TITLE_POINTS)
+        axes.text(0, size, "no mistakes", fontsize=TITLE_POINTS)
     return figure
 
 
@@ -183,7 +162,7 @@ def calibration_figure(evaluation: Evaluation, title: str) -> Figure:
     """Accuracy against confidence, bin by bin, and how many images each bin holds."""
     figure = Figure(figsize=(5.0, 5.0), layout="constrained")
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
-    figure.suptitle(title, fontsize=_TITLE_POINTS)
+    figure.suptitle(title, fontsize=TITLE_POINTS)
     bins = evaluation.calibration
     upper.plot([0, 1], [0, 1], color=GREY, linestyle="--", linewidth=1, label="as sure as right")
     upper.plot(
@@ -213,7 +192,7 @@ def calibration_figure(evaluation: Evaluation, title: str) -> Figure:
 def _column_figure(title: str) -> tuple[Figure, Axes]:
     figure = Figure(figsize=_COLUMN_INCHES, layout="constrained")
     axes = figure.add_subplot()
-    axes.set_title(title, fontsize=_TITLE_POINTS)
+    axes.set_title(title, fontsize=TITLE_POINTS)
     axes.set_xlabel("epoch")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(color="#e6e6e6", which="both")
@@ -249,20 +228,3 @@ def _sure(probability: float) -> str:
 def _plain(name: str) -> str:
     """Keep a class name from being read as a formula."""
     return name.replace("$", r"\$")
-
-
-def plain_log_axis(axes: Axes) -> None:
-    """Let y be logarithmic, with plain numbers."""
-    axes.set_yscale("log")
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axes.yaxis.set_minor_formatter(FuncFormatter(lambda value, _: f"{value:g}" if _leads_with_2_or_5(value) else ""))
-
-
-def bare(axes: Axes) -> None:
-    """Leave out the frame's upper and right side."""
-    axes.spines[["top", "right"]].set_visible(False)
-
-
-def _leads_with_2_or_5(value: float) -> bool:
-    """Whether a minor tick of a log axis is one of those that get a number."""
-    return f"{value:e}"[0] in "25"

@@ -1,0 +1,46 @@
+"""What the pictures share.
+
+Colours are Okabe and Ito's, which people with any colour vision tell apart; lines differ in dash as well.
+"""
+
+import io
+from pathlib import Path
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter
+
+from lenet_mnist.files.storage import write_bytes
+
+BLUE = "#0072B2"
+ORANGE = "#D55E00"
+GREEN = "#009E73"
+GREY = "#767676"
+PURPLE = "#CC79A7"
+
+TITLE_POINTS = 10
+_DOTS_PER_INCH = 160
+
+
+def save_figure(figure: Figure, path: Path) -> None:
+    """Write `figure` as PNG, whole or not at all. Raises: StorageError."""
+    picture = io.BytesIO()
+    figure.savefig(picture, format="png", dpi=_DOTS_PER_INCH)
+    write_bytes(path, picture.getvalue())
+
+
+def plain_log_axis(axes: Axes) -> None:
+    """Let y be logarithmic, with plain numbers."""
+    axes.set_yscale("log")
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.yaxis.set_minor_formatter(FuncFormatter(lambda value, _: f"{value:g}" if _leads_with_2_or_5(value) else ""))
+
+
+def bare(axes: Axes) -> None:
+    """Leave out the frame's upper and right side."""
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def _leads_with_2_or_5(value: float) -> bool:
+    """Whether a minor tick of a log axis is one of those that get a number."""
+    return f"{value:e}"[0] in "25"
