@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -53,6 +54,16 @@ def curve(
         "history": history,
     }
     return LossCurve(**{**values, **changes})
+
+
+def test_a_rise_that_chance_explains_is_none() -> None:
+    """Of short trainings only every 20th update is known: the few of a fifth scatter."""
+    rng = np.random.default_rng(0)
+    for _ in range(200):
+        noisy = curve(lambda t: 0.4 * math.exp(-3 * t) * float(rng.lognormal(0, 0.5)), num_epochs=4)
+        assert advise(noisy).verdict is not Verdict.OSCILLATES
+    rising = curve(lambda t: (0.1 + 0.3 * (t > 0.6)) * float(rng.lognormal(0, 0.5)), num_epochs=4)
+    assert advise(rising).verdict is Verdict.OSCILLATES
 
 
 def verdict_of(advice: Advice) -> tuple[Verdict, Direction]:

@@ -14,7 +14,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from statistics import median
+from statistics import mean, median, stdev
 
 from lenet_mnist.config import Activation
 from lenet_mnist.training.loop import EpochRow, StepRow
@@ -29,6 +29,8 @@ _CUT_OFF = {Activation.RELU: 1e-6, Activation.SIGMOID: 1e-3, Activation.TANH: 1e
 _LONG_REST = 0.3  # of all updates
 _NEAR_GUESSING = 0.1  # of the loss of guessing, to both sides
 _FAR = 10.0  # where training came to nothing
+_LEAST_EPOCHS = 5  # so that epochs are parts fine enough
+_SURE = 3.0  # standard errors of a difference, above which it is no chance
 _ANNEALED_TO = 0.1  # of the peak rate: a training that ended above that was not annealed
 
 
@@ -87,12 +89,14 @@ def advise(curve: LossCurve) -> Advice:
         return Advice(Verdict.DIVERGED, Direction.LOWER, (evidence,), _FAR)
     if len(curve.steps) < 5:
         return Advice(Verdict.AMBIGUOUS, Direction.UNKNOWN, (f"{len(curve.steps)} updates are too few to tell",))
-    losses = _epoch_losses(curve)
+    parts = _parts(curve)
+    losses = [part.loss for part in parts]
     guessing, last = curve.guessing_loss, losses[-1]
+    of_part = "an epoch" if len(curve.history) >= _LEAST_EPOCHS else "a fifth of the training"
     if max(losses) > _THROWN_UP * guessing:
-        evidence = f"the mean loss of an epoch was {max(losses):.3g} nats, far above the {guessing:.3g} of guessing"
+        evidence = f"the mean loss of {of_part} was {max(losses):.3g} nats, far above the {guessing:.3g} of guessing"
         return Advice(Verdict.OSCILLATES, Direction.LOWER, (evidence,), _FAR)
-    rise = _largest_rise([loss for loss in losses if loss > _NEGLIGIBLE * guessing])
+    rise = _largest_rise([part for part in parts if part.loss > _NEGLIGIBLE * guessing])
     if last > _GUESSING * guessing:
         return _at_guessing(curve, losses, rise)
     rest, live = _rest(curve)
@@ -100,7 +104,7 @@ def advise(curve: LossCurve) -> Advice:
         stood = f"the loss stood at guessing for {rest:.0%} of the updates"
         return Advice(Verdict.CUT_OFF, Direction.LOWER, (stood, f"{_gradient_words(live)}: units are saturated"))
     if rise > _RISE:
-        evidence = f"the mean loss of an epoch rose to {rise:.2f} times that of an earlier one"
+        evidence = f"the mean loss of {of_part} rose to {rise:.2f} times that of an earlier one"
         return Advice(Verdict.OSCILLATES, Direction.LOWER, (evidence,))
     return _falling(curve, rise)
 
@@ -138,30 +142,51 @@ def _falling(curve: LossCurve, rise: float) -> Advice:
     return Advice(Verdict.FALLS_SLOWLY, Direction.RAISE, (slow,))
 
 
-def _largest_rise(losses: Sequence[float]) -> float:
-    """Return the largest ratio of a loss to an earlier one; 0 if there are not two."""
-    return max((later / min(losses[: k + 1]) for k, later in enumerate(losses[1:])), default=0.0)
+@dataclass(frozen=True)
+class _Part:
+    """A part of the training: its mean training loss, and the standard error of that, 0 where no update is missing."""
+
+    loss: float
+    error: float
 
 
-def _epoch_losses(curve: LossCurve) -> list[float]:
-    """Return the mean training loss of each epoch, or of each fifth where there are fewer than five."""
-    if len(curve.history) >= 5:
-        return [row.train_loss for row in curve.history]
-    fifths = (_mean_loss(curve, k / 5, (k + 1) / 5) for k in range(5))
-    return [loss for loss in fifths if loss is not None]
+def _largest_rise(parts: Sequence[_Part]) -> float:
+    """Return the largest ratio of a part's loss to that of an earlier one that chance does not explain, or 0."""
+    pairs = [(one, other) for k, one in enumerate(parts) for other in parts[k + 1 :]]
+    sure = (a.loss + _SURE * math.hypot(a.error, b.error) < b.loss for a, b in pairs)
+    return max((b.loss / a.loss for (a, b), is_sure in zip(pairs, sure, strict=True) if is_sure), default=0.0)
+
+
+def _parts(curve: LossCurve) -> list[_Part]:
+    """Return the epochs, or, of fewer than five, the fifths of the training, of which only some updates are known."""
+    if len(curve.history) >= _LEAST_EPOCHS:
+        return [_Part(row.train_loss, 0.0) for row in curve.history]
+    parts = []
+    for k in range(5):
+        losses = _losses(curve, k / 5, (k + 1) / 5)
+        if losses:
+            error = stdev(losses) / math.sqrt(len(losses)) if len(losses) > 1 else math.inf
+            parts.append(_Part(mean(losses), error))
+    return parts
 
 
 def _mean_loss(curve: LossCurve, begin: float, end: float) -> float | None:
     """Return the mean training loss between two fractions of the planned updates, from whole epochs if they fit."""
     first, last = begin * curve.num_steps, end * curve.num_steps
     num_epochs = len(curve.history)
-    if num_epochs >= 5:
+    if num_epochs >= _LEAST_EPOCHS:
         length = curve.num_steps / num_epochs
         inside = [row.train_loss for row in curve.history if row.step > first and row.step - length < last - length / 2]
         if inside:
             return sum(inside) / len(inside)
-    losses = [row.train_loss for row in curve.steps if first < row.step <= last]
-    return sum(losses) / len(losses) if losses else None
+    losses = _losses(curve, begin, end)
+    return mean(losses) if losses else None
+
+
+def _losses(curve: LossCurve, begin: float, end: float) -> list[float]:
+    """Return the training losses that are known of the updates between two fractions of the planned ones."""
+    first, last = begin * curve.num_steps, end * curve.num_steps
+    return [row.train_loss for row in curve.steps if first < row.step <= last]
 
 
 def _rest(curve: LossCurve) -> tuple[float, float]:
