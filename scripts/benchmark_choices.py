@@ -1,11 +1,12 @@
 """The measurements behind small choices in the code, each named where the choice was made.
 
-    python scripts/benchmark_choices.py [chunks] [layout] [optimizers] [recording] [workers]
+    python scripts/benchmark_choices.py [chunks] [layout] [optimizers] [recording] [probe] [workers]
 
 - chunks: how many images at once evaluate fastest (data/batches.py, EVALUATION_CHUNK)
 - layout: torch's convolutions with channels first and last (model/engines.py)
 - optimizers: torch's classes against their functional form (training/optimizer.py)
 - recording: what histories, checkpoints and progress cost beside training itself (experiments/training.py)
+- probe: what a look into the network costs beside the epoch that it follows (training/probe.py)
 - workers: trainings side by side, a thread each, against one after the other with all threads (tuning/workers.py)
 
 All variants in turn within one process; medians, range, and ratio to the best or first.
@@ -38,6 +39,7 @@ from lenet_mnist.provenance import machine
 from lenet_mnist.reporting.progress import TrainingProgress
 from lenet_mnist.training.loop import start_training, train
 from lenet_mnist.training.optimizer import FlatOptimizer
+from lenet_mnist.training.probe import Probe
 from lenet_mnist.tuning.trial import Trial, Workbench, train_trial
 from lenet_mnist.tuning.workers import Crew, Staff
 
@@ -58,7 +60,7 @@ def compare(title: str, variants: Mapping[str, Callable[[], object]], rounds: in
     for name, times in seconds.items():
         milliseconds = [1000 * value for value in (median(times), min(times), max(times))]
         ratio = median(times) / first
-        print(f"  {name:32} {milliseconds[0]:9.3f} ms ({milliseconds[1]:.3f} to {milliseconds[2]:.3f})  x {ratio:.2f}")
+        print(f"  {name:32} {milliseconds[0]:9.3f} ms ({milliseconds[1]:.3f} to {milliseconds[2]:.3f})  x {ratio:.3g}")
 
 
 def compare_chunks(data: TrainVal, engine: Engine, activation: Activation) -> None:
@@ -134,6 +136,19 @@ def compare_recording(data: TrainVal) -> None:
     )
 
 
+def compare_probe(data: TrainVal, engine: Engine) -> None:
+    """One epoch, and one look into the network."""
+    config = Config.model_validate({"training": {"max_epochs": 1}})
+    form = resolve_engine(engine, CPU, data.train.image_size).network
+    state = start_training(config, data, CPU, form)
+    probe = Probe.of(data, config.seed, CPU)
+
+    def epoch() -> None:
+        train(config, data, start_training(config, data, CPU, form), lambda _: False, lambda _: None)
+
+    compare(f"{engine.value} engine", {"one epoch": epoch, "one look": partial(probe.look, state)}, rounds=5)
+
+
 def compare_workers(data: TrainVal, engine: Engine) -> None:
     """Four trainings of an epoch: in a worker process a thread, their start included, and in this process."""
     config, access, threads = Config(), data_access(), set_threads(None)
@@ -154,7 +169,7 @@ def compare_workers(data: TrainVal, engine: Engine) -> None:
 
 def main() -> None:
     print(f"{machine()}, {set_threads(None)} threads, torch {torch.__version__}")
-    wanted = sys.argv[1:] or ["chunks", "layout", "optimizers", "recording", "workers"]
+    wanted = sys.argv[1:] or ["chunks", "layout", "optimizers", "recording", "probe", "workers"]
     data = load_train_val(Config().data, data_access())
     for name in wanted:
         match name:
@@ -168,6 +183,9 @@ def main() -> None:
                 compare_optimizers()
             case "recording":
                 compare_recording(data)
+            case "probe":
+                compare_probe(data, Engine.TORCH)
+                compare_probe(data, Engine.NATIVE)
             case "workers":
                 compare_workers(data, Engine.NATIVE)
                 compare_workers(data, Engine.TORCH)
