@@ -18,8 +18,9 @@ train: $(VENV)/.installed
 	$(BIN)/lenet train --config configs/relu.yaml
 	$(BIN)/lenet evaluate latest
 
+# Processes beside each other: waiting threads must not keep the cores busy.
 test: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest --numprocesses=auto
+	OMP_WAIT_POLICY=passive $(BIN)/python -m pytest --numprocesses=auto
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

@@ -245,7 +245,9 @@ def test_ctrl_c_keeps_what_is_finished(mnist_dir: Path, tmp_path: Path) -> None:
     """Real processes, interrupted as a terminal does it: the signal goes to all of them."""
     options = (
         "--limit-train",
-        "5000",
+        "3000",
+        "--set",
+        "data.val_size=500",
         "--threads",
         "2",
         "--engine",
