@@ -65,6 +65,17 @@ def test_a_rise_that_chance_explains_is_none() -> None:
     assert advise(rising).verdict is Verdict.OSCILLATES
 
 
+def test_a_slow_fall_that_chance_explains_is_not_called_one() -> None:
+    """The middle fifth's loss is truly twice the last's; of ten known updates each, many seem below 1.8 times."""
+    rng = np.random.default_rng(1)
+    fine = [curve(lambda t: (0.2 if t < 0.7 else 0.1) * float(rng.lognormal(0, 0.5)), num_epochs=4) for _ in range(200)]
+    verdicts = [advise(noisy).verdict for noisy in fine]
+    assert verdicts.count(Verdict.AMBIGUOUS) > 20
+    assert verdicts.count(Verdict.FALLS_SLOWLY) <= 4
+    slow = curve(lambda t: (0.2 if t < 0.7 else 0.18) * float(rng.lognormal(0, 0.1)), num_epochs=4)
+    assert advise(slow).verdict is Verdict.FALLS_SLOWLY
+
+
 def verdict_of(advice: Advice) -> tuple[Verdict, Direction]:
     assert advice.evidence
     return advice.verdict, advice.direction

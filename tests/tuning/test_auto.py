@@ -146,6 +146,22 @@ def test_a_slow_starter_is_searched_in_finer_steps_beside_the_best(
     assert all(1 < max(lr / best, best / lr) < 10**0.75 for lr in lrs[5:])
 
 
+def test_where_nothing_was_learned_no_rate_is_trained_twice_for_the_same_length(
+    bench: Workbench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(auto, "find_bracket", lambda *_: Bracket(0.01, 10.0, 0.1, has_learned=False))
+    trials: list[Trial] = []
+
+    def rest_at_guessing(of_round: Sequence[Trial]) -> list[TrialResult]:
+        trials.extend(of_round)
+        return [TrialResult(trial, bench.guessing_loss, None, (), (), 0.0) for trial in of_round]
+
+    with pytest.raises(ConfigError, match="learned more than to guess"):
+        decide_rate(bench, rest_at_guessing)
+    assert len(trials) == 7
+    assert len({trial.lr for trial in trials}) == 7
+
+
 def test_too_small_a_budget_says_what_a_search_costs(bench: Workbench) -> None:
     training = CONFIG.training.model_copy(update={"learning_rate_budget": 2.0})
     small = replace(bench, config=CONFIG.model_copy(update={"training": training}))

@@ -128,14 +128,17 @@ def _at_guessing(curve: LossCurve, losses: Sequence[float], rise: float) -> Advi
 
 def _falling(curve: LossCurve, rise: float) -> Advice:
     """Advise on a network that learns, and whose loss falls without great rises."""
-    middle, end = _mean_loss(curve, 0.4, 0.6), _mean_loss(curve, 0.8, 1.0)
+    middle, end = _between(curve, 0.4, 0.6), _between(curve, 0.8, 1.0)
     if curve.steps[-1].lr > _ANNEALED_TO * curve.peak_lr or middle is None or end is None:
         falls = "it falls, but the rate was not annealed to the end: the curve alone does not say more"
         return Advice(Verdict.AMBIGUOUS, Direction.UNKNOWN, (falls,))
-    gain = middle / max(end, 1e-12)
+    gain = middle.loss / max(end.loss, 1e-12)
     evidence = f"the loss of the middle fifth was {gain:.1f} times that of the last, where the rate is annealed"
     if gain >= _SLOW:
         return Advice(Verdict.FINE, Direction.KEEP, (evidence,))
+    if middle.loss + _SURE * math.hypot(middle.error, _SLOW * end.error) >= _SLOW * end.loss:
+        unsure = f"perhaps below {_SLOW}, perhaps not: too few of the updates are known"
+        return Advice(Verdict.AMBIGUOUS, Direction.UNKNOWN, (evidence, unsure))
     if rise > _UNEVEN:
         return Advice(Verdict.AMBIGUOUS, Direction.UNKNOWN, (evidence, "slow, but not even: it rose in between"))
     slow = f"{evidence}: below {_SLOW}, the rate was never high enough for annealing to matter"
@@ -161,32 +164,23 @@ def _parts(curve: LossCurve) -> list[_Part]:
     """Return the epochs, or, of fewer than five, the fifths of the training, of which only some updates are known."""
     if len(curve.history) >= _LEAST_EPOCHS:
         return [_Part(row.train_loss, 0.0) for row in curve.history]
-    parts = []
-    for k in range(5):
-        losses = _losses(curve, k / 5, (k + 1) / 5)
-        if losses:
-            error = stdev(losses) / math.sqrt(len(losses)) if len(losses) > 1 else math.inf
-            parts.append(_Part(mean(losses), error))
-    return parts
+    fifths = (_between(curve, k / 5, (k + 1) / 5) for k in range(5))
+    return [fifth for fifth in fifths if fifth is not None]
 
 
-def _mean_loss(curve: LossCurve, begin: float, end: float) -> float | None:
-    """Return the mean training loss between two fractions of the planned updates, from whole epochs if they fit."""
+def _between(curve: LossCurve, begin: float, end: float) -> _Part | None:
+    """Return the part between two fractions of the planned updates, from whole epochs if they are short enough."""
     first, last = begin * curve.num_steps, end * curve.num_steps
     num_epochs = len(curve.history)
     if num_epochs >= _LEAST_EPOCHS:
         length = curve.num_steps / num_epochs
         inside = [row.train_loss for row in curve.history if row.step > first and row.step - length < last - length / 2]
         if inside:
-            return sum(inside) / len(inside)
-    losses = _losses(curve, begin, end)
-    return mean(losses) if losses else None
-
-
-def _losses(curve: LossCurve, begin: float, end: float) -> list[float]:
-    """Return the training losses that are known of the updates between two fractions of the planned ones."""
-    first, last = begin * curve.num_steps, end * curve.num_steps
-    return [row.train_loss for row in curve.steps if first < row.step <= last]
+            return _Part(mean(inside), 0.0)
+    losses = [row.train_loss for row in curve.steps if first < row.step <= last]
+    if not losses:
+        return None
+    return _Part(mean(losses), stdev(losses) / math.sqrt(len(losses)) if len(losses) > 1 else math.inf)
 
 
 def _rest(curve: LossCurve) -> tuple[float, float]:

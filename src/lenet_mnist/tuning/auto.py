@@ -144,7 +144,7 @@ def rates_of_round(
 
     They span half the range of the round before, or, if its schedules were no shorter, one step of it: so that they
     fall between its rates. Without a guess, because no rate has learned anything yet, the range is the bracket's, or
-    lies below those that diverged.
+    lies below those that diverged; its ends are not trained again for the same length.
     """
     if not results:
         return log_spaced(bracket.low, bracket.high, num_rates)
@@ -153,7 +153,8 @@ def rates_of_round(
     if guess is None:
         diverged = [result.trial.lr for result in results if result.val_loss is None]
         high = min([*diverged, bracket.high])
-        return log_spaced(min(bracket.low, high / 100), high, num_rates)
+        low = min(bracket.low, high / 100)
+        return log_spaced(low, high, num_rates) if epochs > longest else log_spaced(low, high, num_rates + 2)[1:-1]
     width = (max(lrs) / min(lrs)) ** (0.5 if epochs > longest else 1 / (len(lrs) - 1))
     half_width = width**0.5
     return log_spaced(guess.lr / half_width, guess.lr * half_width, num_rates)
