@@ -5,6 +5,8 @@ import shlex
 from collections.abc import Callable
 from typing import Any
 
+import pytest
+
 from lenet_mnist.files.tables import header_line
 from lenet_mnist.runs.directory import RunDirectory
 from lenet_mnist.training.loop import EpochRow
@@ -14,17 +16,33 @@ SMALL = ("--limit-train", 1000, "--epochs", 3, "--batch-size", 20, "--set", "dat
 
 def test_a_rate_that_is_too_low_is_told_at_the_end_and_at_any_time(lenet: Callable[..., Any]) -> None:
     trained = lenet("train", *SMALL, "--lr", "1e-6")
-    assert "learning rate 1e-06: the loss falls slowly: raise it" in trained.out
+    assert "learning rate: the learning rate 1e-06 is too low" in trained.out
     later = lenet("diagnose", "latest")
     assert later.code == 0
     assert later.out in trained.out + "\n"
     assert "because the loss ended at" in later.out
+    assert "stuck at guessing: the network does no better than guessing" in later.out
+
+
+@pytest.mark.parametrize(
+    ("options", "headline"),
+    [
+        (("--set", "training.weight_decay=1", "--lr", 0.05), "the weight decay takes the weights away"),
+        (("--set", "training.momentum=0.999", "--lr", 0.5), "the momentum is too high"),
+    ],
+)
+def test_the_cause_is_named_in_a_real_training(
+    lenet: Callable[..., Any], options: tuple[object, ...], headline: str
+) -> None:
+    lenet("train", *SMALL, *options)
+    first = json.loads(lenet("diagnose", "latest", "--json").out)["findings"][0]
+    assert first["headline"] == headline
 
 
 def test_the_command_that_it_names_can_be_typed(lenet: Callable[..., Any]) -> None:
     lenet("train", *SMALL, "--lr", "1e-6")
-    (diagnosis,) = json.loads(lenet("diagnose", "latest", "--json").out)["trainings"]
-    command = shlex.split(diagnosis["next_command"])
+    finding = json.loads(lenet("diagnose", "latest", "--json").out)["findings"][0]
+    command = shlex.split(finding["next_command"])
     assert command[:3] == ["lenet", "train", "--config"]
     assert float(command[-1]) == 1e-5
     assert lenet(*command[1:]).code == 0
@@ -32,13 +50,13 @@ def test_the_command_that_it_names_can_be_typed(lenet: Callable[..., Any]) -> No
 
 def test_a_divergence_is_told(lenet: Callable[..., Any]) -> None:
     assert lenet("train", *SMALL, "--lr", "1e6").code == 4
-    assert "the loss diverged: lower it" in lenet("diagnose", "latest").out
+    assert "diverged: the training diverged at learning rate 1e+06" in lenet("diagnose", "latest").out
 
 
 def test_nothing_is_said_where_nothing_is_wrong(lenet: Callable[..., Any]) -> None:
     trained = lenet("train", *SMALL, "--lr", "0.05")
-    assert "learning rate" not in trained.out
-    assert "falls as it should: keep it" in lenet("diagnose", "latest").out
+    assert "because" not in trained.out
+    assert lenet("diagnose", "latest").out.startswith("nothing wrong found\n")
 
 
 def test_each_training_of_a_sweep_has_a_line(lenet: Callable[..., Any]) -> None:

@@ -3,11 +3,12 @@ import json
 import pytest
 
 from lenet_mnist.reporting import summaries
+from lenet_mnist.reporting.text import aligned, to_json
 from lenet_mnist.runs.directory import RunDirectory
 
 
 def test_a_table_is_aligned() -> None:
-    table = summaries.aligned(("name", "n"), [("a", "1"), ("long name", "23")], right=(1,))
+    table = aligned(("name", "n"), [("a", "1"), ("long name", "23")], right=(1,))
     assert table.splitlines() == ["name        n", "a           1", "long name  23"]
 
 
@@ -30,5 +31,5 @@ def test_a_run_with_a_damaged_evaluation_is_listed_as_damaged(run: RunDirectory,
 
 def test_json_never_holds_what_is_no_number() -> None:
     with pytest.raises(ValueError, match="not JSON compliant"):
-        summaries.to_json({"loss": float("nan")})
-    assert json.loads(summaries.to_json({"loss": 0.1})) == {"loss": 0.1}
+        to_json({"loss": float("nan")})
+    assert json.loads(to_json({"loss": 0.1})) == {"loss": 0.1}

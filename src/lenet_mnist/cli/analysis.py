@@ -71,13 +71,18 @@ def verify(
 
 @app.command()
 def diagnose(run: RunName, runs_dir: RunsDir = DEFAULT_RUNS_DIR, as_json: AsJson = False) -> None:
-    """Say what a run's loss curve tells of its learning rate, on what evidence, and what to do next."""
-    from lenet_mnist.experiments.diagnosis import diagnose_run
-    from lenet_mnist.reporting import diagnosis_summary
+    """Say what went wrong in a training, on what evidence, and what to do next; of a sweep, what each curve says."""
+    from lenet_mnist.experiments import diagnosis
+    from lenet_mnist.reporting import diagnosis_summary as summary
     from lenet_mnist.runs.directory import find_run
 
-    diagnoses = diagnose_run(find_run(run, runs_dir))
-    say(diagnosis_summary.diagnosis_json(diagnoses) if as_json else diagnosis_summary.diagnosis_text(diagnoses))
+    directory = find_run(run, runs_dir)
+    if directory.read_manifest().kind == "sweep":
+        advised = diagnosis.advise_sweep(directory)
+        say(summary.sweep_json(advised) if as_json else summary.sweep_text(advised))
+    else:
+        found = diagnosis.diagnose_training(directory)
+        say(summary.diagnosis_json(found) if as_json else summary.diagnosis_text(found))
 
 
 @app.command()
@@ -88,7 +93,8 @@ def runs(
 ) -> None:
     """List the runs, newest first."""
     from lenet_mnist.reporting import summaries
+    from lenet_mnist.reporting.text import to_json
     from lenet_mnist.runs.directory import list_runs
 
     rows = [summaries.run_row(run, with_test=test) for run in list_runs(runs_dir)]
-    say(summaries.to_json({"runs": rows}) if as_json else summaries.runs_text(rows, runs_dir))
+    say(to_json({"runs": rows}) if as_json else summaries.runs_text(rows, runs_dir))

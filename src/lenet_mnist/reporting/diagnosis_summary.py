@@ -2,19 +2,54 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict
+from typing import Any
 
-from lenet_mnist.experiments.diagnosis import Diagnosis
-from lenet_mnist.reporting.summaries import advice_lines, aligned, to_json
-
-
-def diagnosis_text(diagnoses: Sequence[Diagnosis]) -> str:
-    """Say what one training looks like, why, and what to do; of several, a line each."""
-    if len(diagnoses) == 1:
-        return "\n".join(advice_lines(diagnoses[0]))
-    rows = [(d.activation.value, f"{d.lr:.3g}", d.advice.verdict, d.advice.direction) for d in diagnoses]
-    return aligned(("activation", "learning rate", "the loss", "advice"), rows, right=(1,))
+from lenet_mnist.analysis.findings import Finding
+from lenet_mnist.experiments.diagnosis import Diagnosis, TrialAdvice
+from lenet_mnist.reporting.text import aligned, to_json
+from lenet_mnist.tuning.advice import Direction
 
 
-def diagnosis_json(diagnoses: Sequence[Diagnosis]) -> str:
+def diagnosis_text(diagnosis: Diagnosis) -> str:
+    """Say what is wrong with a training, why, and what to do; or that nothing was found."""
+    lines = [line for finding in diagnosis.findings for line in finding_lines(diagnosis, finding)]
+    if not diagnosis.findings:
+        advice = diagnosis.advice
+        lines = ["nothing wrong found", *(f"  {each}" for each in advice.evidence)]
+        if advice.direction is Direction.UNKNOWN:
+            command = f"lenet lr-sweep --config {diagnosis.run.config_path}"
+            lines.append(f"  of the learning rate {diagnosis.lr:.3g} the curve tells too little: {command}")
+    return "\n".join(lines)
+
+
+def finding_lines(diagnosis: Diagnosis, finding: Finding) -> list[str]:
+    """Return one finding, line by line."""
+    lines = [f"{finding.cause}: {finding.headline}", *(f"  because {each}" for each in finding.evidence)]
+    lines.append(f"  what to do: {finding.remedy}")
+    command = diagnosis.next_command(finding)
+    return lines if command is None else [*lines, f"  next: {command}"]
+
+
+def diagnosis_json(diagnosis: Diagnosis) -> str:
     """Return the same as JSON."""
-    return to_json({"trainings": [asdict(diagnosis) for diagnosis in diagnoses]})
+    return to_json({"run": str(diagnosis.run.path), **diagnosis_dict(diagnosis)})
+
+
+def diagnosis_dict(diagnosis: Diagnosis) -> dict[str, Any]:
+    """Return the same as plain values."""
+    findings = [asdict(each) | {"next_command": diagnosis.next_command(each)} for each in diagnosis.findings]
+    return {"findings": findings, "advice": asdict(diagnosis.advice)}
+
+
+def sweep_text(advised: Sequence[TrialAdvice]) -> str:
+    """Say what each curve of a sweep looks like, and what it asks for, a line each."""
+    rows = [
+        (each.activation.value, f"{each.lr:.3g}", str(each.seed), each.advice.verdict, each.advice.direction)
+        for each in advised
+    ]
+    return aligned(("activation", "learning rate", "seed", "the loss", "advice"), rows, right=(1, 2))
+
+
+def sweep_json(advised: Sequence[TrialAdvice]) -> str:
+    """Return the same as JSON."""
+    return to_json({"trainings": [asdict(each) for each in advised]})

@@ -1,6 +1,5 @@
 """Results in words and in JSON: what a command prints on stdout."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -8,14 +7,15 @@ from statistics import mean, stdev
 from typing import TYPE_CHECKING, Any
 
 from lenet_mnist.errors import LenetError
-from lenet_mnist.experiments.diagnosis import Diagnosis, diagnose_run
+from lenet_mnist.experiments.diagnosis import diagnose_training
 from lenet_mnist.experiments.evaluation import EvaluatedRun
 from lenet_mnist.experiments.training import TrainedRun
 from lenet_mnist.files.locks import is_locked
 from lenet_mnist.files.tables import read_json
 from lenet_mnist.model.layer_table import LayerRow
+from lenet_mnist.reporting.diagnosis_summary import diagnosis_dict, finding_lines
+from lenet_mnist.reporting.text import aligned, to_json
 from lenet_mnist.runs.directory import Manifest, RunDirectory
-from lenet_mnist.tuning.advice import Direction, Verdict
 
 if TYPE_CHECKING:
     from lenet_mnist.benchmark.run import Benchmark
@@ -27,23 +27,6 @@ _REASONS = {
     "diverged": "diverged",
     "interrupted": "interrupted",
 }
-
-
-_LOOKS = {
-    Verdict.FINE: "falls as it should",
-    Verdict.FALLS_SLOWLY: "falls slowly",
-    Verdict.DOES_NOT_FALL: "does not fall",
-    Verdict.OSCILLATES: "oscillates",
-    Verdict.DIVERGED: "diverged",
-    Verdict.CUT_OFF: "stands still, because C1 is cut off from learning",
-    Verdict.RESTS: "rests at guessing",
-    Verdict.AMBIGUOUS: "does not tell enough",
-}
-
-
-def to_json(value: Any) -> str:
-    """Return one JSON document."""
-    return json.dumps(value, indent=2, allow_nan=False)
 
 
 def training_text(runs: Sequence[TrainedRun]) -> str:
@@ -64,18 +47,9 @@ def training_text(runs: Sequence[TrainedRun]) -> str:
     if manifest.status == "interrupted":
         lines.append(f"go on       lenet train --resume {path}")
     if manifest.status in ("finished", "diverged"):
-        (diagnosis,) = diagnose_run(runs[0].directory)
-        if diagnosis.advice.direction in (Direction.RAISE, Direction.LOWER):
-            lines += advice_lines(diagnosis)
+        diagnosis = diagnose_training(runs[0].directory)
+        lines += [line for finding in diagnosis.findings for line in finding_lines(diagnosis, finding)]
     return "\n".join(lines)
-
-
-def advice_lines(diagnosis: Diagnosis) -> list[str]:
-    """Return the advice on one training, line by line."""
-    advice = diagnosis.advice
-    lines = [f"learning rate {diagnosis.lr:.3g}: the loss {_LOOKS[advice.verdict]}: {advice.direction}"]
-    lines += [f"  because {each}" for each in advice.evidence]
-    return [*lines, f"  next: {diagnosis.next_command}"] if diagnosis.next_command else lines
 
 
 def training_json(runs: Sequence[TrainedRun]) -> str:
@@ -84,7 +58,7 @@ def training_json(runs: Sequence[TrainedRun]) -> str:
         {
             "run": str(run.directory.path),
             **run.manifest.model_dump(mode="json"),
-            "advice": [asdict(diagnosis.advice) for diagnosis in diagnose_run(run.directory)],
+            **diagnosis_dict(diagnose_training(run.directory)),
         }
         for run in runs
     ]
@@ -179,16 +153,6 @@ def runs_text(rows: Sequence[dict[str, Any]], runs_dir: Path) -> str:
     columns += ["lr"] if any(row.get("lr") for row in rows) else []
     table = [[_cell(row.get(column), column) for column in columns] for row in rows]
     return aligned([column.replace("_", " ") for column in columns], table, right=range(3, len(columns)))
-
-
-def aligned(header: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> str:
-    """Return a table with columns of equal width, two spaces apart; the columns in `right` are right-aligned."""
-    widths = [max(len(row[k]) for row in (header, *rows)) for k in range(len(header))]
-    lines = [
-        "  ".join(cell.rjust(width) if k in right else cell.ljust(width) for k, (cell, width) in enumerate(pairs))
-        for pairs in (zip(row, widths, strict=True) for row in (header, *rows))
-    ]
-    return "\n".join(line.rstrip() for line in lines)
 
 
 def _seeds_text(runs: Sequence[TrainedRun]) -> str:

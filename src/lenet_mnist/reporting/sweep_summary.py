@@ -4,7 +4,7 @@ from dataclasses import asdict
 
 from lenet_mnist.config import Activation
 from lenet_mnist.experiments.lr_sweep import SweptRun, best_name
-from lenet_mnist.reporting.summaries import aligned, to_json
+from lenet_mnist.reporting.text import aligned, to_json
 from lenet_mnist.tuning.plan import epochs_text
 from lenet_mnist.tuning.sweep import Answer, Ranking, RateSummary
 

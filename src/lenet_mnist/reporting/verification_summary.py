@@ -3,7 +3,7 @@
 from dataclasses import asdict
 
 from lenet_mnist.experiments.verification import Verified
-from lenet_mnist.reporting.summaries import aligned, to_json
+from lenet_mnist.reporting.text import aligned, to_json
 
 
 def as_text(verified: Verified) -> str:

@@ -75,6 +75,8 @@ class Manifest(BaseModel):
     data_source: str
     data_files: dict[str, str]
     split_sha256: str
+    num_train: int = Field(ge=1)
+    num_val: int = Field(ge=1)
     versions: dict[str, str]
     git: dict[str, str | bool] | None
     machine: str
@@ -274,6 +276,8 @@ def circumstances(data: TrainVal, device: torch.device, threads: int, engine: Re
         "data_source": data.fingerprint.source,
         "data_files": data.fingerprint.files,
         "split_sha256": data.fingerprint.split,
+        "num_train": len(data.train),
+        "num_val": len(data.val),
         "versions": provenance.versions(),
         "git": provenance.git_state(),
         "machine": provenance.machine(),

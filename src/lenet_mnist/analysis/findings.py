@@ -1,0 +1,102 @@
+"""What a diagnosis is made of: a training as its files tell it, and findings with their evidence."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from lenet_mnist.config import Activation, Config
+from lenet_mnist.training.loop import EpochRow, StepRow
+from lenet_mnist.training.probe import Layer, ProbeRow
+from lenet_mnist.tuning.advice import LossCurve
+
+GUESSING = 0.9  # of the loss of guessing: above, nothing has been learned
+
+
+class Cause(StrEnum):
+    """What can be wrong."""
+
+    STARTING_WEIGHTS = "starting weights"
+    INPUTS = "inputs"
+    DEAD_UNITS = "dead units"
+    WEIGHT_DECAY = "weight decay"
+    UNMIXED_BATCHES = "unmixed batches"
+    LABELS = "labels"
+    MOMENTUM = "momentum"
+    LEARNING_RATE = "learning rate"
+    DIVERGED = "diverged"
+    VANISHING_GRADIENTS = "vanishing gradients"
+    STUCK_AT_GUESSING = "stuck at guessing"
+    OVER_FITTING = "over-fitting"
+    STOPPED_TOO_EARLY = "stopped too early"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that goes wrong: what, on what evidence, and what to do about it.
+
+    `options` are those of `lenet train` that try the remedy, if options can.
+    """
+
+    cause: Cause
+    headline: str
+    evidence: tuple[str, ...]
+    remedy: str
+    options: str | None = None
+
+
+@dataclass(frozen=True)
+class TrainingRecord:
+    """A training as its files tell it. `stop_reason` is None while it goes on, or if it was killed."""
+
+    config: Config
+    num_train: int
+    num_val: int
+    guessing_loss: float
+    stop_reason: str | None
+    history: Sequence[EpochRow]
+    steps: Sequence[StepRow]
+    probe: Sequence[ProbeRow]
+
+    @property
+    def activation(self) -> Activation:
+        """The function between the layers."""
+        return self.config.model.activation
+
+    @property
+    def best(self) -> EpochRow:
+        """The epoch with the lowest validation loss."""
+        return min(self.history, key=lambda row: row.val_loss)
+
+    @property
+    def has_learned(self) -> bool:
+        """Whether the validation loss ever fell clearly below that of guessing."""
+        return bool(self.history) and self.best.val_loss < GUESSING * self.guessing_loss
+
+    @property
+    def curve(self) -> LossCurve:
+        """The loss curve, as `tuning/advice.py` reads it."""
+        batches = self.history[0].step if self.history else self.steps[-1].step if self.steps else 0
+        return LossCurve(
+            activation=self.activation,
+            guessing_loss=self.guessing_loss,
+            peak_lr=self.config.training.peak_learning_rate,
+            num_steps=batches * self.config.training.max_epochs,
+            has_diverged=self.stop_reason == "diverged",
+            steps=self.steps,
+            history=self.history,
+        )
+
+    @property
+    def flat(self) -> str:
+        """What an output is called whose activation is flat there."""
+        return "zero" if self.activation is Activation.RELU else "saturated"
+
+    def look(self, epoch: int) -> dict[Layer, ProbeRow]:
+        """Return what the probe saw after `epoch`, or before the first update if it is 0; empty if it did not look."""
+        rows = {row.layer: row for row in self.probe if row.epoch == epoch}
+        return rows if len(rows) == len(Layer) else {}
+
+    @property
+    def last_look(self) -> dict[Layer, ProbeRow]:
+        """What the probe saw last, after at least one update."""
+        return self.look(max((row.epoch for row in self.probe if row.step > 0), default=-1))

@@ -1,0 +1,252 @@
+"""Each cause, on a training that shows it, and on the nearest one that does not."""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from lenet_mnist.analysis.diagnosis import diagnose
+from lenet_mnist.analysis.findings import Cause, Finding, TrainingRecord
+from lenet_mnist.config import Activation, Config
+from lenet_mnist.training.loop import EpochRow, StepRow
+from lenet_mnist.training.probe import Layer, ProbeRow
+
+LN10 = math.log(10)
+EPOCHS, BATCHES = 10, 100
+WEIGHTS = {Layer.C1: 1.4, Layer.C3: 3.0, Layer.C5: 13.6, Layer.F6: 10.0, Layer.OUTPUT: 4.1}
+
+Curve = Callable[[int], float]
+
+
+def healthy(epoch: int) -> ProbeRow:
+    """One layer after `epoch`, with nothing wrong in it."""
+    return ProbeRow(epoch, BATCHES * epoch, Layer.C1, 0.1, 1.0, 0.01 if epoch else 0.0, 0.1, 0.0, 0.3, 0.5)
+
+
+def record(
+    *,
+    train_loss: Curve = lambda e: 0.6 * 0.6**e,
+    val_loss: Curve = lambda e: 0.02 + 0.6 * 0.6**e,
+    train_accuracy: Curve = lambda e: 1 - 0.2 * 0.6**e,
+    val_accuracy: Curve = lambda e: 0.99 - 0.2 * 0.6**e,
+    probe: Callable[[int, Layer], Mapping[str, float]] = lambda _e, _l: {},
+    num_epochs: int = EPOCHS,
+    activation: Activation = Activation.TANH,
+    **changes: Any,
+) -> TrainingRecord:
+    """A training that learns, with whatever is changed; curves are functions of the epoch, from 1."""
+    training = {"max_epochs": EPOCHS, **changes.pop("training", {})}
+    data = changes.pop("data", {})
+    config = Config.model_validate({"model": {"activation": activation.value}, "training": training, "data": data})
+    peak = config.training.peak_learning_rate
+
+    def lr(epoch: float) -> float:
+        return peak * (1 - epoch / EPOCHS)
+
+    history = [
+        EpochRow(e, e * BATCHES, lr(e), train_loss(e), train_accuracy(e), val_loss(e), val_accuracy(e), 1.0)
+        for e in range(1, num_epochs + 1)
+    ]
+    steps = [
+        StepRow(s, 1 + (s - 1) // BATCHES, lr(s / BATCHES), train_loss(1 + (s - 1) // BATCHES), 1.0, 0.1)
+        for s in range(1, num_epochs * BATCHES + 1)
+    ]
+    rows = [
+        replace(healthy(e), **{"layer": layer, "weight_norm": WEIGHTS[layer], **probe(e, layer)})
+        for e in range(num_epochs + 1)
+        for layer in Layer
+    ]
+    values = {
+        "config": config,
+        "num_train": 6400,
+        "num_val": 5000,
+        "guessing_loss": LN10,
+        "stop_reason": "max-epochs",
+        "history": history,
+        "steps": steps,
+        "probe": rows,
+    }
+    return TrainingRecord(**{**values, **changes})
+
+
+def guessing(**changes: Any) -> TrainingRecord:
+    """A training that never left the loss of guessing."""
+    flat: dict[str, Any] = {
+        "train_loss": lambda _: LN10,
+        "val_loss": lambda _: LN10 + 0.001,
+        "train_accuracy": lambda _: 0.11,
+        "val_accuracy": lambda _: 0.11,
+    }
+    return record(**{**flat, **changes})
+
+
+def causes(of: TrainingRecord) -> list[Cause]:
+    findings = diagnose(of)
+    for finding in findings:
+        assert finding.headline
+        assert finding.remedy
+        assert all(finding.evidence)
+    return [finding.cause for finding in findings]
+
+
+def only(of: TrainingRecord) -> Finding:
+    (finding,) = diagnose(of)
+    return finding
+
+
+@pytest.mark.parametrize("activation", Activation)
+def test_in_a_healthy_training_nothing_is_found(activation: Activation) -> None:
+    assert causes(record(activation=activation)) == []
+
+
+@pytest.mark.parametrize("num_epochs", [0, 1, 2])
+def test_a_training_that_has_hardly_begun_can_be_looked_at(num_epochs: int) -> None:
+    assert causes(record(num_epochs=num_epochs, stop_reason=None)) == []
+    nothing = record(num_epochs=0, probe=lambda _e, _l: {}, stop_reason="diverged")
+    assert causes(replace(nothing, probe=())) == [Cause.DIVERGED]
+
+
+@pytest.mark.parametrize(("size", "is_found"), [(0.01, True), (0.5, False)])
+def test_starting_weights(size: float, is_found: bool) -> None:
+    small = record(probe=lambda e, layer: {"weight_norm": size * WEIGHTS[layer]} if e == 0 else {})
+    assert (Cause.STARTING_WEIGHTS in causes(small)) == is_found
+
+
+@pytest.mark.parametrize(
+    ("activation", "seen", "is_found"),
+    [
+        (Activation.RELU, {"deviation": 100.0}, True),
+        (Activation.RELU, {"deviation": 3.0}, False),
+        (Activation.SIGMOID, {"saturated": 0.4}, True),
+        (Activation.TANH, {"saturated": 0.05}, False),
+        (Activation.TANH, {"saturated": 1.0, "dead": 1.0}, False),
+    ],
+)
+def test_inputs(activation: Activation, seen: dict[str, float], is_found: bool) -> None:
+    of = record(activation=activation, probe=lambda e, layer: seen if e == 0 and layer is Layer.C1 else {})
+    assert (Cause.INPUTS in causes(of)) == is_found
+
+
+def test_units_that_are_dead_from_the_start_are_told_from_those_that_died() -> None:
+    from_the_start = guessing(probe=lambda _e, layer: {"dead": 1.0} if layer is Layer.C5 else {})
+    headlines = [finding.headline for finding in diagnose(from_the_start)]
+    assert headlines[0] == "units are dead from the start"
+    assert "units have died" not in headlines
+    later = record(probe=lambda e, layer: {"dead": 0.6} if e > 3 and layer is Layer.C5 else {})
+    assert only(later).headline == "units have died"
+    assert "60% of the units of C5" in only(later).evidence[0]
+    assert causes(record(probe=lambda e, _: {"dead": 0.4} if e > 3 else {})) == []
+
+
+@pytest.mark.parametrize(("kept", "decay", "is_found"), [(0.01, 1.0, True), (0.5, 1.0, False), (0.01, 0.0, False)])
+def test_weight_decay(kept: float, decay: float, is_found: bool) -> None:
+    of = guessing(
+        training={"weight_decay": decay}, probe=lambda e, layer: {"weight_norm": WEIGHTS[layer] * (kept if e else 1)}
+    )
+    assert (Cause.WEIGHT_DECAY in causes(of)) == is_found
+
+
+def test_batches_that_are_not_mixed_explain_the_curve() -> None:
+    sorted_by_label = record(val_loss=lambda _: 5.0, val_accuracy=lambda _: 0.1, train_accuracy=lambda _: 0.8)
+    assert causes(sorted_by_label)[0] is Cause.UNMIXED_BATCHES
+    assert Cause.LEARNING_RATE not in causes(sorted_by_label)
+
+
+def test_a_network_that_overfits_later_on_has_mixed_batches() -> None:
+    of = record(val_accuracy=lambda e: 0.88 - 0.05 * e, val_loss=lambda e: 0.3 + 0.2 * e)
+    assert causes(of) == [Cause.OVER_FITTING]
+
+
+def test_labels_that_have_nothing_to_do_with_the_images() -> None:
+    by_heart = guessing(train_loss=lambda e: LN10 - 0.02 * e, val_loss=lambda e: LN10 + 0.01 * e)
+    assert causes(by_heart)[0] is Cause.LABELS
+    assert Cause.LABELS not in causes(guessing())
+
+
+@pytest.mark.parametrize(
+    ("nats", "update_ratio", "num_train", "is_found"),
+    [(6.0, 0.01, 6400, True), (3.3, 0.01, 6400, False), (6.0, 0.001, 6400, False), (6.0, 0.01, 100, False)],
+)
+def test_labels_of_which_some_are_wrong(nats: float, update_ratio: float, num_train: int, is_found: bool) -> None:
+    floor: dict[str, Any] = {
+        "train_loss": lambda _: 0.06 * nats,
+        "val_loss": lambda _: 0.06 * nats,
+        "train_accuracy": lambda _: 0.94,
+        "val_accuracy": lambda _: 0.94,
+    }
+    of = record(**floor, num_train=num_train, probe=lambda e, _: {"update_ratio": update_ratio if e else 0.0})
+    assert (Cause.LABELS in causes(of)) == is_found
+
+
+def test_momentum_is_named_where_the_steps_are_too_large() -> None:
+    thrown: dict[str, Any] = {"train_loss": lambda e: 5.0 + e, "val_loss": lambda e: 5.0 + e}
+    assert causes(guessing(**thrown, training={"momentum": 0.999}))[0] is Cause.MOMENTUM
+    assert Cause.MOMENTUM not in causes(guessing(**thrown, training={"momentum": 0.9}))
+    assert Cause.MOMENTUM not in causes(record(training={"momentum": 0.999}))
+
+
+def test_the_advice_on_the_learning_rate_names_the_next_one() -> None:
+    finding = diagnose(guessing(training={"learning_rate": 1e-6}))[0]
+    assert (finding.cause, finding.options) == (Cause.LEARNING_RATE, "--lr 1e-05")
+
+
+def test_a_divergence() -> None:
+    finding = diagnose(record(stop_reason="diverged", training={"learning_rate": 10.0}))[0]
+    assert (finding.cause, finding.options) == (Cause.DIVERGED, "--lr 1")
+
+
+@pytest.mark.parametrize(("gradient", "is_found"), [(1e-4, True), (0.01, False)])
+def test_gradients_that_vanish_while_the_loss_rests(gradient: float, is_found: bool) -> None:
+    of = guessing(
+        activation=Activation.SIGMOID,
+        probe=lambda _e, layer: {"gradient_norm": gradient if layer is Layer.C1 else 0.1},
+    )
+    assert (Cause.VANISHING_GRADIENTS in causes(of)) == is_found
+    assert Cause.STUCK_AT_GUESSING in causes(of)
+
+
+def test_gradients_that_were_small_for_a_moment_only_are_no_finding() -> None:
+    of = record(
+        activation=Activation.SIGMOID,
+        val_loss=lambda e: LN10 if e < 3 else 0.3 * 0.6**e,
+        probe=lambda e, layer: {"gradient_norm": 1e-4 if layer is Layer.C1 and e < 3 else 0.1},
+    )
+    assert causes(of) == []
+
+
+def test_a_validation_loss_that_has_turned() -> None:
+    turned: dict[str, Any] = {"val_loss": lambda e: 0.1 + 0.01 * (e - 4) ** 2}
+    finding = only(record(**turned, data={"limit_train": 6400}))
+    assert (finding.cause, finding.options) == (Cause.OVER_FITTING, "--set data.limit_train=null")
+    assert "lowest after epoch 4, at 0.1" in finding.evidence[1]
+    assert causes(record(**turned, num_val=10)) == []  # may be chance
+
+
+def test_a_gap_of_accuracies_counts_beyond_chance() -> None:
+    gap: dict[str, Any] = {"train_accuracy": lambda _: 0.99, "val_accuracy": lambda _: 0.92}
+    assert causes(record(**gap)) == [Cause.OVER_FITTING]
+    assert causes(record(**gap, num_val=100)) == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "is_found"),
+    [
+        ({}, True),
+        ({"stop_reason": "max-epochs"}, False),
+        ({"training": {"patience": 5}}, False),
+        ({"num_val": 5000}, False),
+        ({"train_loss": lambda e: 0.1 if e > 2 else 0.5}, False),
+    ],
+)
+def test_a_stop_by_chance_is_too_early(changes: dict[str, Any], is_found: bool) -> None:
+    noisy = lambda e: 0.15 if e == 4 else 0.3 - 0.06 * e  # noqa: E731
+    stopped: dict[str, Any] = {
+        "val_loss": noisy,
+        "num_epochs": 4,
+        "num_val": 100,
+        "stop_reason": "no-improvement",
+        "training": {"patience": 1},
+    }
+    assert (Cause.STOPPED_TOO_EARLY in causes(record(**{**stopped, **changes}))) == is_found
