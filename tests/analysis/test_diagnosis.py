@@ -163,6 +163,8 @@ def test_labels_that_have_nothing_to_do_with_the_images() -> None:
     by_heart = guessing(train_loss=lambda e: LN10 - 0.02 * e, val_loss=lambda e: LN10 + 0.01 * e)
     assert causes(by_heart)[0] is Cause.LABELS
     assert Cause.LABELS not in causes(guessing())
+    slow = guessing(train_loss=lambda e: LN10 - 0.02 * e, val_loss=lambda e: LN10 - 0.02 * e)
+    assert Cause.LABELS not in causes(slow)
 
 
 @pytest.mark.parametrize(
@@ -190,6 +192,12 @@ def test_momentum_is_named_where_the_steps_are_too_large() -> None:
 def test_the_advice_on_the_learning_rate_names_the_next_one() -> None:
     finding = diagnose(guessing(training={"learning_rate": 1e-6}))[0]
     assert (finding.cause, finding.options) == (Cause.LEARNING_RATE, "--lr 1e-05")
+
+
+def test_a_cause_at_the_root_explains_the_curve_and_no_rate_is_advised() -> None:
+    assert Cause.LEARNING_RATE in causes(guessing())
+    small = guessing(probe=lambda e, layer: {"weight_norm": 0.01 * WEIGHTS[layer]} if e == 0 else {})
+    assert causes(small) == [Cause.STARTING_WEIGHTS, Cause.STUCK_AT_GUESSING]
 
 
 def test_a_divergence() -> None:
