@@ -3,7 +3,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -24,6 +24,8 @@ def manifest(config_sha256: str = "0" * 64) -> Manifest:
         data_source="mnist",
         data_files={},
         split_sha256="0" * 64,
+        num_train=1000,
+        num_val=500,
         versions={},
         git=None,
         machine="",
@@ -98,6 +100,16 @@ def test_a_manifest_that_was_changed_afterwards_is_refused(tmp_path: Path) -> No
             run.manifest_path.write_text(f"{whole[:place]}{9 - int(was)}{whole[place + 1 :]}")
             with pytest.raises(DataError, match=r"manifest\.json"):
                 run.read_manifest()
+
+
+def test_a_run_is_found_by_its_name_the_newest_of_several(tmp_path: Path) -> None:
+    make_run(tmp_path, "first")
+    make_run(tmp_path, "twice")
+    newer = make_run(tmp_path, "twice", NOW + timedelta(seconds=1))
+    make_run(tmp_path, "twice-more", NOW + timedelta(seconds=2))
+    assert find_run("twice", tmp_path) == newer
+    with pytest.raises(ConfigError, match="twic: no such run"):
+        find_run("twic", tmp_path)
 
 
 def test_a_run_is_found_by_path_by_id_and_as_the_latest(tmp_path: Path) -> None:

@@ -55,7 +55,7 @@ RunsDir = Annotated[
 ]
 Offline = Annotated[bool, typer.Option("--offline", help="Never touch the network.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
-RunName = Annotated[str, typer.Argument(metavar="RUN", help="A run's path or id, or `latest`.")]
+RunName = Annotated[str, typer.Argument(metavar="RUN", help="A run's path, id or name, or `latest`.")]
 
 DEFAULT_DATA_DIR = platformdirs.user_cache_path("lenet-mnist", appauthor=False)
 DEFAULT_RUNS_DIR = Path("runs")

@@ -34,7 +34,7 @@ from lenet_mnist.training.loop import EpochRow, StepRow
 from lenet_mnist.training.probe import ProbeRow
 
 LATEST = "latest"
-_RUN_ID = re.compile(r"\d{8}-\d{6}-[A-Za-z0-9_-]{1,40}-[0-9a-f]{4}")
+_RUN_ID = re.compile(r"\d{8}-\d{6}-([A-Za-z0-9_-]{1,40})-[0-9a-f]{4}")
 
 Status = Literal["running", "finished", "interrupted", "diverged", "failed"]
 Kind = Literal["train", "sweep"]
@@ -108,6 +108,12 @@ class RunDirectory:
     def id(self) -> str:
         """The directory's name."""
         return self.path.resolve().name
+
+    @property
+    def name(self) -> str:
+        """The part of the directory's name that is not made of time and chance; empty if it has another form."""
+        match = _RUN_ID.fullmatch(self.id)
+        return match[1] if match else ""
 
     @property
     def config_path(self) -> Path:
@@ -295,7 +301,10 @@ def sha256_of(path: Path) -> str:
 
 
 def find_run(argument: str, runs_dir: Path, kind: Kind = "train") -> RunDirectory:
-    """Return the run that a user means by a path, an id in `runs_dir`, or "latest", the newest of that kind.
+    """Return the run that a user means by a path, an id or a name in `runs_dir`, or "latest".
+
+    Several runs may have one name, as that of `lenet train --name`: the newest of them is meant. "latest" is the newest
+    of that kind.
 
     Raises: ConfigError if there is no such run.
     """
@@ -318,7 +327,10 @@ def find_run(argument: str, runs_dir: Path, kind: Kind = "train") -> RunDirector
             raise StorageError(f"{path}: cannot be looked at: {error.strerror}") from error
         except (OSError, ValueError):  # a name too long for the file system, or with a null character
             raise ConfigError(f"{argument[:80]!r}: cannot be the name of a run") from None
-    raise ConfigError(f"{argument}: no such run. `lenet runs` lists those in {runs_dir}")
+    named = next((run for run in list_runs(runs_dir) if run.name == argument), None)
+    if named is None:
+        raise ConfigError(f"{argument}: no such run. `lenet runs` lists those in {runs_dir}")
+    return named
 
 
 def list_runs(runs_dir: Path) -> list[RunDirectory]:
