@@ -213,6 +213,8 @@ def test_gradients_that_vanish_while_the_loss_rests(gradient: float, is_found: b
     )
     assert (Cause.VANISHING_GRADIENTS in causes(of)) == is_found
     assert Cause.STUCK_AT_GUESSING in causes(of)
+    relu = of.config.model_copy(update={"model": of.config.model.model_copy(update={"activation": Activation.RELU})})
+    assert Cause.VANISHING_GRADIENTS not in causes(replace(of, config=relu))
 
 
 def test_gradients_that_were_small_for_a_moment_only_are_no_finding() -> None:

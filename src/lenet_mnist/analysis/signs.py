@@ -7,10 +7,11 @@ import math
 from collections.abc import Mapping
 
 from lenet_mnist.analysis.findings import GUESSING, Cause, Finding, TrainingRecord
+from lenet_mnist.config import Activation
 from lenet_mnist.training.probe import Layer, ProbeRow
 from lenet_mnist.tuning.advice import Direction, Verdict, advise
 
-_VANISHED = 100.0  # times: the gradient at the output to that at C1
+_VANISHED = 50.0  # times: the gradient at the output to that at C1
 _DEAD = 0.5  # of a layer's units
 _GAP = 0.05  # of the training accuracy above the validation accuracy
 _TURNED = 1.25  # times its lowest value: a validation loss that has risen
@@ -45,7 +46,12 @@ def learning_rate(record: TrainingRecord) -> Finding | None:
 
 
 def vanishing_gradients(record: TrainingRecord) -> Finding | None:
-    """The weights near the input get next to no gradient, and the loss rests at guessing meanwhile."""
+    """The weights near the input get next to no gradient, and the loss rests at guessing meanwhile.
+
+    Not asked of ReLU, whose slope is 1: its gradients are small at first because its output layer starts at zero.
+    """
+    if record.activation is Activation.RELU:
+        return None
     resting = [row.epoch for row in record.history if row.val_loss > GUESSING * record.guessing_loss]
     looks = {epoch: look for epoch in resting if (look := record.look(epoch))}
     if 3 * len(resting) < len(record.history) or not looks:
