@@ -2,9 +2,9 @@
 
     python scripts/measure_steps_to_level.py        about 10 minutes on one core
 
-Nine trainings of 4 epochs on 11,000 images (sigmoid: 8 epochs, rate 0.2). The loss on all 11,000 is measured before each
-update up to 50, then at steps that lie 2 % apart. Two crossings of it are what steps.csv is held against: the first fall
-below the level, by chance or not, and the fall of this loss once it is smoothed in the same way.
+Nine trainings of 4 epochs on 11,000 images (sigmoid: 8 epochs, rate 0.2). The loss on all 11,000 is measured before
+each update up to 50, then at steps that lie 2 % apart. Two crossings of it are what steps.csv is held against: the
+first fall below the level, by chance or not, and the fall of this loss once it is smoothed in the same way.
 """
 
 import sys
@@ -16,7 +16,6 @@ from statistics import fmean
 
 sys.path.insert(0, str(Path(__file__).parent))
 from common import data_access
-
 from lenet_mnist.analysis.speed import steps_to_level
 from lenet_mnist.config import Activation, Config, Engine
 from lenet_mnist.data.batches import evaluation_batches

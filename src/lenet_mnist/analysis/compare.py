@@ -17,6 +17,7 @@ from lenet_mnist.analysis.intervals import Interval, difference_interval, mean_i
 from lenet_mnist.errors import DataError
 
 SURE = 0.05  # p-values below it tell two networks apart, as 95 % intervals without zero do
+_MAIN_KEYS = ["model.activation", "training.learning_rate"]
 
 
 class Method(StrEnum):
@@ -85,8 +86,11 @@ def groups_of(settings: Sequence[Mapping[str, Hashable]]) -> list[list[int]]:
 
 
 def names_of(settings: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Name each by what differs between them: "relu, lr 0.04". All have the same keys, dotted, in the same order."""
-    differing = [key for key in settings[0] if len({values[key] for values in settings}) > 1]
+    """Name each by what differs between them: "relu, lr 0.04". All have the same dotted keys in the same order.
+
+    Where there is but one, activation and learning rate say what it is.
+    """
+    differing = [key for key in settings[0] if len({values[key] for values in settings}) > 1] or _MAIN_KEYS
     return [", ".join(_words(key, values[key]) for key in differing) for values in settings]
 
 
