@@ -16,7 +16,7 @@ from statistics import fmean
 
 sys.path.insert(0, str(Path(__file__).parent))
 from common import data_access
-from lenet_mnist.analysis.speed import steps_to_level
+from lenet_mnist.analysis.speed import Ratio, speed_ratio, steps_to_level
 from lenet_mnist.config import Activation, Config, Engine
 from lenet_mnist.data.batches import evaluation_batches
 from lenet_mnist.data.mnist import load_train_val
@@ -30,9 +30,10 @@ EPOCHS = {Activation.RELU: 4, Activation.TANH: 4, Activation.SIGMOID: 8}
 
 
 def main() -> None:
-    """Print for each activation and level the true step, by how much each reading is off, and a summary."""
+    """Print for each activation and level how much each reading is off, a summary, and what becomes of a ratio."""
     set_threads(1)
     offs: dict[str, list[float]] = {"from the first fall": [], "from the smoothed true loss": []}
+    found: dict[tuple[Activation, float], tuple[list[float | None], list[float | None]]] = {}
     print("activation  level  smoothed true loss (mean of 3 seeds)  " + "  ".join(f"{name:>28}" for name in offs))
     for activation in EPOCHS:
         trainings = [trained(activation, seed) for seed in range(3)]
@@ -42,16 +43,22 @@ def main() -> None:
             smooth = [steps_to_level(losses, level) for _, losses in trainings]
             if any(step is None for step in (*read, *firsts, *smooth)):
                 continue
-            found = off_by(read, firsts), off_by(read, smooth)
-            for each, together in zip(found, offs.values(), strict=True):
+            found[activation, level] = read, smooth
+            off = off_by(read, firsts), off_by(read, smooth)
+            for each, together in zip(off, offs.values(), strict=True):
                 together += each
             mean = fmean(step for step in smooth if step is not None)
-            cells = "  ".join(f"{' '.join(f'{off:+.1%}' for off in each):>28}" for each in found)
+            cells = "  ".join(f"{' '.join(f'{share:+.1%}' for share in each):>28}" for each in off)
             print(f"{activation:10}  {level:5}  {mean:36.1f}  {cells}", flush=True)
     for name, each in offs.items():
-        size = fmean(abs(off) for off in each)
+        size = fmean(abs(share) for share in each)
         span = f"{min(each):+.1%} to {max(each):+.1%}"
         print(f"{name}: {len(each)} crossings, {fmean(each):+.1%} in the mean, {size:.1%} without sign, {span}")
+    for level in LEVELS:
+        if (Activation.RELU, level) in found and (Activation.TANH, level) in found:
+            sides = zip(found[Activation.TANH, level], found[Activation.RELU, level], strict=True)
+            as_read, true = (speed_ratio(dict(enumerate(tanh)), dict(enumerate(relu))) for tanh, relu in sides)
+            print(f"relu / tanh, level {level}: {ratio_text(as_read)} as read, {ratio_text(true)} by the true loss")
 
 
 def trained(activation: Activation, seed: int) -> tuple[list[StepRow], list[StepRow]]:
@@ -99,6 +106,13 @@ def first_below(losses: Sequence[StepRow], level: float) -> float | None:
 def off_by(read: Sequence[float | None], true: Sequence[float | None]) -> list[float]:
     """Return by which share each reading is too late."""
     return [a / b - 1 for a, b in zip(read, true, strict=True) if a is not None and b is not None]
+
+
+def ratio_text(ratio: Ratio) -> str:
+    """Write a ratio and its interval."""
+    assert ratio.value is not None
+    assert ratio.interval is not None
+    return f"{ratio.value:.2f} ({ratio.interval.low:.2f} to {ratio.interval.high:.2f})"
 
 
 if __name__ == "__main__":

@@ -50,13 +50,12 @@ def smoothed_loss(steps: Sequence[StepRow]) -> tuple[Reals, Reals]:
     first = np.searchsorted(at, at / _REACH, side="left")
     behind = np.searchsorted(at, at * _REACH, side="right")
 
-    def sums(values: Reals) -> Reals:
-        below = np.concatenate([[0.0], np.cumsum(values)])
-        return np.asarray(below[behind] - below[first])
-
-    total = sums(weights)
-    losses = np.array([row.train_loss for row in steps])
-    return np.exp(sums(weights * np.log(at)) / total), sums(weights * losses) / total
+    losses, logs = np.array([row.train_loss for row in steps]), np.log(at)
+    windows = [slice(*ends) for ends in zip(first, behind, strict=True)]
+    # Sum by sum: differences of running sums would carry the rounding of a loss of 1e18 into all that follow it.
+    total = np.array([weights[window].sum() for window in windows])
+    mean_log = np.array([weights[window] @ logs[window] for window in windows]) / total
+    return np.exp(mean_log), np.array([weights[window] @ losses[window] for window in windows]) / total
 
 
 def steps_to_level(steps: Sequence[StepRow], level: float) -> float | None:

@@ -3,6 +3,7 @@
 Drawn from history.csv and steps.csv of the runs; the differing images are listed in differing.csv.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,15 +70,16 @@ def draw_comparison(compared: Comparison, directory: Path) -> None:
 def loss_curves_figure(compared: Comparison) -> Figure:
     """Training loss above and validation loss below; by update to the left, by second to the right."""
     figure, (above, below) = _four_axes("loss")
-    _draw_curves(above, compared.groups, _training_loss)
+    _draw_curves(above, compared.groups, _training_loss(_ceiling(compared.runs)))
     _draw_curves(below, compared.groups, _by_epoch(lambda row: row.val_loss), marker=".")
     for axes in above:
-        axes.set_xscale("log")
-        axes.xaxis.set_major_formatter(plain_numbers())
+        if _is_above_zero([line.get_xdata() for line in axes.lines]):
+            axes.set_xscale("log")
+            axes.xaxis.set_major_formatter(plain_numbers())
         for level in compared.levels:
             axes.axhline(level, color=BLACK, linestyle=":", linewidth=1)
     for axes in (*above, *below):
-        if any((np.asarray(line.get_ydata(), dtype=float) > 0).any() for line in axes.lines):
+        if _is_above_zero([line.get_ydata() for line in axes.lines]):
             plain_log_axis(axes)
     above[0].set_ylabel("training loss, smoothed [nats per image]")
     below[0].set_ylabel("validation loss [nats per image]")
@@ -107,8 +109,10 @@ def pair_figures(pair: Pair, split: str) -> tuple[Figure, Figure]:
 
     def figure(right: str, wrong: str, evaluation: Any, positions: Any) -> Figure:
         shown = min(len(positions), _MOST_TILES)
-        count = f"{len(positions)} images" + (f", {shown} of them shown" if shown < len(positions) else "")
-        title = f"{split} set: {right} right, {wrong} wrong: {count}. What {wrong} reads:\n{fill(sides, 110)}"
+        count = f"{len(positions)} image{'' if len(positions) == 1 else 's'}" + (
+            f", {shown} of them shown" if shown < len(positions) else ""
+        )
+        title = f"{fill(sides, 110)}\n{split} set: {right} right, {wrong} wrong: {count}. What {wrong} reads:"
         return tiles_figure([mistake_tile(evaluation, images, k) for k in positions[:shown]], title, "no such image")
 
     return (
@@ -167,10 +171,19 @@ def _draw_alone(
             axes.plot(x[-1:], values[-1:], marker=end, markersize=8, markeredgewidth=2, **style)
 
 
-def _training_loss(run: ComparedRun) -> _Curve:
-    steps, losses = smoothed_loss(run.steps)
-    known = _seconds(run.history)
-    return _Curve(steps, np.interp(steps, *known), losses)
+def _training_loss(ceiling: float) -> Callable[[ComparedRun], _Curve]:
+    def curve(run: ComparedRun) -> _Curve:
+        steps, losses = smoothed_loss(run.steps)
+        seconds = np.interp(steps, *_seconds(run.history), right=np.nan)  # not known before an epoch has ended
+        return _Curve(steps, seconds, np.minimum(losses, ceiling))
+
+    return curve
+
+
+def _ceiling(runs: Sequence[ComparedRun]) -> float:
+    """Return where a loss is cut off that rises without end: it would press all others flat."""
+    tame = [row.train_loss for run in runs if run.manifest.status != "diverged" for row in run.steps]
+    return 2 * max(tame) if tame else math.inf
 
 
 def _by_epoch(value: Callable[[EpochRow], float]) -> Callable[[ComparedRun], _Curve]:
@@ -187,10 +200,17 @@ def _seconds(history: Sequence[EpochRow]) -> tuple[Reals, Reals]:
     return steps, np.cumsum([0.0, *(row.seconds for row in history)])
 
 
+def _is_above_zero(parts: Sequence[Any]) -> bool:
+    """Whether there is anything that a logarithmic axis could show."""
+    return any((np.asarray(part, dtype=float) > 0).any() for part in parts)
+
+
 def _add_legend(figure: Figure, groups: Sequence[Group]) -> None:
     for k, group in enumerate(groups):
         runs = "1 run" if len(group.runs) == 1 else f"{len(group.runs)} runs"
-        label = fill(f"{group.letter}: {group.name} ({runs})", _LABEL_LETTERS)
+        num_diverged = sum(run.manifest.status == "diverged" for run in group.runs)
+        end = f", {num_diverged if len(group.runs) > 1 else ''} diverged".replace("  ", " ") if num_diverged else ""
+        label = fill(f"{group.letter}: {group.name} ({runs}{end})", _LABEL_LETTERS)
         figure.axes[0].plot([], [], linewidth=1.6, label=label, **_style(k))
     figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=8, handlelength=4)
 

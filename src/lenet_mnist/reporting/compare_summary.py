@@ -141,7 +141,7 @@ def _pair_sentence(pair: Pair) -> str:
 def _ratio_sentence(contrast: Contrast, level: float, ratio: Ratio) -> str:
     first, other = contrast.first, contrast.other
     if ratio.value is None:
-        return f"To a training loss of {level:g}: {_never(contrast, level)}, so there is no ratio."
+        return f"No ratio of steps to a training loss of {level:g}: {_never(contrast, level)}."
     faster, slower, times, interval = first.letter, other.letter, ratio.value, ratio.interval
     if times < 1:
         faster, slower, times = slower, faster, 1 / times
@@ -160,7 +160,7 @@ def _never(contrast: Contrast, level: float) -> str:
         missing = [run for run in group.runs if group.steps_to(level)[run.config.seed] is None]
         if missing:
             most = max(run.steps[-1].step if run.steps else 0 for run in missing)
-            lost.append(f"{len(missing)} of {len(group.runs)} of {group.letter} never came there, in {most:,} steps")
+            lost.append(f"{len(missing)} of {len(group.runs)} of {group.letter} never reached it, in {most:,} steps")
     return " and ".join(lost)
 
 
