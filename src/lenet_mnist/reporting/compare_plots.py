@@ -109,9 +109,8 @@ def pair_figures(pair: Pair, split: str) -> tuple[Figure, Figure]:
 
     def figure(right: str, wrong: str, evaluation: Any, positions: Any) -> Figure:
         shown = min(len(positions), _MOST_TILES)
-        count = f"{len(positions)} image{'' if len(positions) == 1 else 's'}" + (
-            f", {shown} of them shown" if shown < len(positions) else ""
-        )
+        count = "1 image" if len(positions) == 1 else f"{len(positions)} images"
+        count += f", {shown} of them shown" if shown < len(positions) else ""
         title = f"{fill(sides, 110)}\n{split} set: {right} right, {wrong} wrong: {count}. What {wrong} reads:"
         return tiles_figure([mistake_tile(evaluation, images, k) for k in positions[:shown]], title, "no such image")
 
@@ -209,8 +208,8 @@ def _add_legend(figure: Figure, groups: Sequence[Group]) -> None:
     for k, group in enumerate(groups):
         runs = "1 run" if len(group.runs) == 1 else f"{len(group.runs)} runs"
         num_diverged = sum(run.manifest.status == "diverged" for run in group.runs)
-        end = f", {num_diverged if len(group.runs) > 1 else ''} diverged".replace("  ", " ") if num_diverged else ""
-        label = fill(f"{group.letter}: {group.name} ({runs}{end})", _LABEL_LETTERS)
+        runs += f", {num_diverged} diverged" if num_diverged else ""
+        label = fill(f"{group.letter}: {group.name} ({runs})", _LABEL_LETTERS)
         figure.axes[0].plot([], [], linewidth=1.6, label=label, **_style(k))
     figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=8, handlelength=4)
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from lenet_mnist.analysis.compare import SURE, Estimate, Method
+from lenet_mnist.analysis.compare import Estimate, Method
 from lenet_mnist.analysis.intervals import Interval
 from lenet_mnist.analysis.speed import Ratio
 from lenet_mnist.errors import one_line
@@ -135,7 +135,7 @@ def _pair_sentence(pair: Pair) -> str:
     if not paired.is_sure:
         return f"{counts}: on these images the two cannot be told apart ({test})."
     better = first if len(paired.fixed) > len(paired.broken) else second
-    return f"{counts}: {better} is the better network ({test}, below {SURE:g}). Other seeds may say otherwise."
+    return f"{counts}: on these images {better} is better ({test}); other seeds may say otherwise."
 
 
 def _ratio_sentence(contrast: Contrast, level: float, ratio: Ratio) -> str:
