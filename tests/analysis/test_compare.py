@@ -102,6 +102,11 @@ def test_names_say_what_differs_and_nothing_else() -> None:
     ]
 
 
+def test_rates_that_are_nearly_equal_have_different_names() -> None:
+    near = [settings_of(**{"training.learning_rate": lr}) for lr in (0.04, 0.040001, 1e-6)]
+    assert names_of(near) == ["lr 0.04", "lr 0.040001", "lr 1e-06"]
+
+
 def test_one_group_is_named_by_what_it_is() -> None:
     assert names_of([settings_of()]) == ["relu, lr 0.04"]
 

@@ -2,7 +2,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from lenet_mnist.analysis.compare import Method
@@ -31,6 +31,7 @@ def naive(steps: list[StepRow]) -> list[tuple[float, float]]:
 
 @every_time_the_same
 @given(st.lists(st.floats(0, 10), min_size=1, max_size=700))
+@example([step % 7 / (1 + step / 50) for step in range(700)])  # beyond step 200, where a row stands for 20 updates
 def test_it_is_the_mean_within_a_quarter_weighted_by_updates(losses: list[float]) -> None:
     steps = rows(losses)
     at, smooth = smoothed_loss(steps)
@@ -63,6 +64,12 @@ def test_a_burst_does_not_spoil_what_comes_after_it() -> None:
     at, smooth = smoothed_loss(rows([1e30] * 30 + [0.5] * 400))
     assert smooth[at > 60] == pytest.approx(0.5)
     assert steps_to_level(quiet, 1.0) is not None
+
+
+def test_a_million_rows_take_no_time() -> None:
+    at, smooth = smoothed_loss(rows(np.full(1_000_000, 0.5), recorded_only=False))
+    assert len(at) == 1_000_000
+    assert smooth == pytest.approx(0.5)
 
 
 def test_never_is_an_answer() -> None:

@@ -162,7 +162,7 @@ def test_a_run_that_diverged_is_shown(lenet: Lenet, runs: dict[str, RunDirectory
     answer = lenet("compare", *(runs[name].path for name in ("relu0", "relu1", "lost")), "--speed-ratio", "loss=2")
     assert answer.code == 0, answer.err
     assert "B  relu" not in answer.out
-    assert "lr 1e+06" in answer.out
+    assert "lr 1000000" in answer.out
     assert f"note: {runs['lost'].id} diverged (the " in answer.out
     assert "1 of 1 of B never reached it" in answer.out
 
@@ -210,6 +210,15 @@ def test_another_split_is_refused_with_the_reason(
     assert answer.code == 2
     assert "cannot be compared with" in answer.err
     assert f"other validation images (data.{new.replace(': ', ' ')}, not {old.split()[1]})" in answer.err
+
+
+def test_another_split_from_the_same_settings_is_refused(lenet: Lenet, runs: dict[str, RunDirectory]) -> None:
+    manifest = runs["tanh0"].read_manifest()
+    runs["tanh0"].write_manifest(manifest.model_copy(update={"split_sha256": "0" * 64}))
+    for split in ("val", "test"):
+        answer = lenet("compare", runs["relu0"].path, runs["tanh0"].path, "--split", split)
+        assert answer.code == 2
+        assert "it has another split (another SHA-256, though the settings are the same)" in answer.err
 
 
 def test_other_data_are_refused(lenet: Lenet, runs: dict[str, RunDirectory]) -> None:

@@ -163,7 +163,7 @@ def _words(key: str, value: Any) -> str:
         case "activation" | "optimizer" | "schedule" | "device":
             return str(value)
         case "learning_rate":
-            return f"lr {value:.4g}"
+            return f"lr {value:.12g}"
         case "max_epochs":
             return f"{value} epoch{'' if value == 1 else 's'}"
     text = f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else f"{value}"

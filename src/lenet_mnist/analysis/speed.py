@@ -16,6 +16,7 @@ from lenet_mnist.analysis.intervals import Interval
 from lenet_mnist.training.loop import StepRow
 
 _REACH = 1.25  # to both sides; docs/compare.md says what was measured of it
+_MOST = 1e6  # nats; a burst above it counts as this, or its rounding would be carried into all later sums
 
 Reals = npt.NDArray[np.float64]
 
@@ -50,12 +51,13 @@ def smoothed_loss(steps: Sequence[StepRow]) -> tuple[Reals, Reals]:
     first = np.searchsorted(at, at / _REACH, side="left")
     behind = np.searchsorted(at, at * _REACH, side="right")
 
-    losses, logs = np.array([row.train_loss for row in steps]), np.log(at)
-    windows = [slice(*ends) for ends in zip(first, behind, strict=True)]
-    # Sum by sum: differences of running sums would carry the rounding of a loss of 1e18 into all that follow it.
-    total = np.array([weights[window].sum() for window in windows])
-    mean_log = np.array([weights[window] @ logs[window] for window in windows]) / total
-    return np.exp(mean_log), np.array([weights[window] @ losses[window] for window in windows]) / total
+    def sums(values: Reals) -> Reals:
+        running = np.concatenate([[0.0], np.cumsum(weights * values)])
+        return np.asarray(running[behind] - running[first])
+
+    total = sums(np.ones(len(at)))
+    losses = np.array([min(row.train_loss, _MOST) for row in steps])
+    return np.exp(sums(np.log(at)) / total), sums(losses) / total
 
 
 def steps_to_level(steps: Sequence[StepRow], level: float) -> float | None:

@@ -203,12 +203,14 @@ def _require_same_data(first: ComparedRun, other: ComparedRun) -> None:
         other.manifest.data_files,
     ):
         raise ConfigError(f"{where}: it was trained on other data (the SHA-256 of their files differ)")
+    if first.manifest.split_sha256 == other.manifest.split_sha256:
+        return
     for key in ("data.split_seed", "data.val_size"):
-        values = [flat_values(run.config)[key] for run in (first, other)]
-        if first.manifest.split_sha256 != other.manifest.split_sha256 and values[0] != values[1]:
-            raise ConfigError(
-                f"{where}: it has another split, and so other validation images ({key} {values[1]}, not {values[0]})"
-            )
+        was, now = (flat_values(run.config)[key] for run in (first, other))
+        if was != now:
+            raise ConfigError(f"{where}: it has another split, and so other validation images ({key} {now}, not {was})")
+    if first.config.data == other.config.data:
+        raise ConfigError(f"{where}: it has another split (another SHA-256, though the settings are the same)")
 
 
 def _require_different_seeds(runs: Sequence[ComparedRun]) -> None:

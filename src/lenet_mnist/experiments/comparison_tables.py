@@ -9,7 +9,7 @@ from lenet_mnist.analysis.compare import Difference, Estimate
 from lenet_mnist.analysis.intervals import Interval
 from lenet_mnist.errors import ConfigError
 from lenet_mnist.experiments.comparison import ComparedRun, Comparison, Contrast, Group, Pair
-from lenet_mnist.files.storage import make_directory, storage_errors
+from lenet_mnist.files.storage import storage_errors
 from lenet_mnist.files.tables import write_csv, write_json
 
 
@@ -30,7 +30,8 @@ def write_comparison(compared: Comparison, runs_dir: Path, output: Path | None, 
     Raises: StorageError.
     """
     directory = output or runs_dir / f"compare-{now:%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
-    make_directory(directory)
+    with storage_errors(directory, "make this directory"):
+        directory.mkdir(parents=True, exist_ok=output is not None)
     write_json(directory / "comparison.json", as_values(compared))
     if compared.pair is not None:
         _write_differing(compared.pair, directory / "differing.csv")
