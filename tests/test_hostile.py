@@ -9,13 +9,14 @@ import shutil
 import sys
 import zipfile
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from lenet_mnist.runs.checkpoints import list_checkpoints
-from lenet_mnist.runs.directory import RunDirectory
+from lenet_mnist.runs.directory import RunDirectory, sha256_of
 
 Lenet = Callable[..., Any]
 Damage = Callable[[RunDirectory, Path], None]
@@ -165,6 +166,29 @@ def test_a_hostile_run_does_nothing(
     assert {path for path in tmp_path.rglob("*") if run.path not in path.parents} == around
 
 
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_comparing_with_a_hostile_run_does_nothing(
+    lenet: Lenet, run: RunDirectory, outside: Path, tmp_path: Path, damage: str
+) -> None:
+    other = RunDirectory(Path(shutil.copytree(run.path, tmp_path / "runs" / "20260101-000000-other-0000")))
+    text = other.config_path.read_text().replace("seed: 0", "seed: 1", 1)
+    other.config_path.write_text(text)
+    signed(other, config_sha256=sha256_of(other.config_path))
+    assert lenet("compare", other.path, run.path, "--output", "before").code == 0
+    DAMAGES[damage](run, outside)
+    around = {path for path in tmp_path.rglob("*") if run.path not in path.parents}
+    for number, split in enumerate(("val", "test")):
+        answer = lenet("compare", other.path, run.path, "--split", split, "--output", f"{number}")
+        assert answer.code in (0, 2, 3, 6), answer
+        assert "Traceback" not in answer.err
+        assert not any(letter in answer.out + answer.err for letter in "\x1b\x07\r"), answer
+        (shutil.rmtree if answer.code == 0 else Path.exists)(tmp_path / f"{number}")
+    shutil.rmtree(other.evaluation_path("test"), ignore_errors=True)  # the look that was counted there
+    with suppress(OSError):
+        (other.path / "evaluation").rmdir()
+    assert {path for path in tmp_path.rglob("*") if run.path not in path.parents} == around
+
+
 NAMES = [
     *(
         "",
@@ -216,6 +240,8 @@ def test_a_hostile_name_does_nothing(lenet: Lenet, tmp_path: Path, name: str, mo
         ("evaluate",),
         ("diagnose",),
         ("verify",),
+        ("compare",),
+        ("compare", "latest", "--speed-ratio"),
         ("train", "--resume"),
         ("train", "--name"),
         ("train", "-c"),

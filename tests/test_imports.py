@@ -24,6 +24,7 @@ ROOMS = [
     "data",
     "model",
     "randomness",
+    "student",
     "devices",
     "config_file",
     "config",

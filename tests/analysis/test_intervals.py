@@ -5,7 +5,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from lenet_mnist.analysis.intervals import wilson_interval
+from lenet_mnist.analysis.intervals import difference_interval, mean_interval, wilson_interval
 
 every_time_the_same = settings(
     derandomize=True, database=None, deadline=None, suppress_health_check=[HealthCheck.too_slow]
@@ -59,3 +59,39 @@ def test_all_right_and_all_wrong_reach_the_end() -> None:
 def test_impossible_counts_and_confidences_are_refused(num_successes: int, num_trials: int, confidence: float) -> None:
     with pytest.raises(ValueError, match=f"no interval for {num_successes} of {num_trials}"):
         wilson_interval(num_successes, num_trials, confidence)
+
+
+# Losses, accuracies and logarithms of steps: what is compared over seeds. Coarser than a float, so that no scatter is
+# made of rounding alone.
+values = st.lists(st.integers(-(10**6), 10**6).map(lambda n: n / 1000), min_size=2, max_size=30).filter(
+    lambda draws: len(set(draws)) > 1
+)
+
+
+@every_time_the_same
+@given(values, st.sampled_from([0.8, 0.95, 0.99]))
+def test_the_interval_of_a_mean_is_scipys(draws: list[float], confidence: float) -> None:
+    expected = stats.ttest_1samp(draws, 0).confidence_interval(confidence)
+    assert mean_interval(draws, confidence) == pytest.approx((expected.low, expected.high), rel=1e-12, abs=1e-9)
+
+
+@every_time_the_same
+@given(values, values, st.sampled_from([0.8, 0.95, 0.99]))
+def test_the_interval_of_a_difference_is_scipys(draws: list[float], others: list[float], confidence: float) -> None:
+    expected = stats.ttest_ind(draws, others, equal_var=False).confidence_interval(confidence)
+    low_and_high = pytest.approx((expected.low, expected.high), rel=1e-11, abs=1e-9)
+    assert difference_interval(draws, others, confidence) == low_and_high
+
+
+def test_values_without_scatter_have_an_interval_of_one_point() -> None:
+    assert mean_interval([0.5, 0.5]) == (0.5, 0.5)
+    assert difference_interval([0.5, 0.5], [0.25, 0.25, 0.25]) == (0.25, 0.25)
+    low, high = difference_interval([0.5, 0.5], [0.25, 0.26])
+    assert (low + high) / 2 == pytest.approx(0.245)
+    assert high - low == pytest.approx(2 * stats.t.ppf(0.975, 1) * 0.005)
+
+
+def test_one_value_has_no_interval() -> None:
+    for call in (lambda: mean_interval([1.0]), lambda: difference_interval([1.0], [1.0, 2.0])):
+        with pytest.raises(ValueError, match="how far the values scatter"):
+            call()

@@ -80,7 +80,7 @@ def test_with_one_seed_the_known_scatter_of_a_tenth_is_assumed() -> None:
 
 @pytest.mark.parametrize("freedom", [4, 5, 7, 10, 11, 20, 60, 1000])
 def test_t_is_students(freedom: int) -> None:
-    assert Noise(0.1, freedom).t95 == pytest.approx(student.ppf(0.975, freedom), rel=0.005)
+    assert Noise(0.1, freedom).t95 == pytest.approx(student.ppf(0.975, freedom), rel=1e-12)
 
 
 def test_rates_at_guessing_have_not_learned() -> None:

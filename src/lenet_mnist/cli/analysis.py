@@ -1,5 +1,7 @@
 """Step 4 of the lecture, performance analysis: what a trained network does."""
 
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -15,6 +17,7 @@ from lenet_mnist.cli.options import (
     RunsDir,
     console,
     data_access,
+    optional_directory,
     say,
 )
 
@@ -83,6 +86,38 @@ def diagnose(run: RunName, runs_dir: RunsDir = DEFAULT_RUNS_DIR, as_json: AsJson
     else:
         found = diagnosis.diagnose_training(directory)
         say(summary.diagnosis_json(found) if as_json else summary.diagnosis_text(found))
+
+
+@app.command()
+def compare(
+    runs: Annotated[list[str], typer.Argument(metavar="RUN...", help="Paths or ids of two or more runs.")],
+    split: Annotated[str, typer.Option("--split", help="val or test; test counts as a look in each run.")] = "val",
+    speed_ratio: Annotated[
+        list[str] | None,
+        typer.Option("--speed-ratio", metavar="loss=NUMBER", help="Compare steps to that training loss; repeatable."),
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", callback=optional_directory, help="A new directory for what is written.")
+    ] = None,
+    device: DeviceName = None,
+    data_dir: DataDir = DEFAULT_DATA_DIR,
+    runs_dir: RunsDir = DEFAULT_RUNS_DIR,
+    offline: Offline = False,
+    as_json: AsJson = False,
+) -> None:
+    """Lay runs side by side: curves, a table with intervals, seeds grouped; of two runs, what each alone has right."""
+    from lenet_mnist.experiments import comparison, comparison_tables
+    from lenet_mnist.reporting import compare_plots, compare_summary
+    from lenet_mnist.runs.directory import find_run
+
+    comparison_tables.require_free(output)
+    levels = [comparison.parse_level(text) for text in speed_ratio or ()]
+    directories = [find_run(run, runs_dir) for run in runs]
+    compared = comparison.compare_runs(directories, split, levels, data_access(data_dir, offline), device)
+    directory = comparison_tables.write_comparison(compared, runs_dir, output, datetime.now(UTC))
+    compare_plots.draw_comparison(compared, directory)
+    written = compare_summary.comparison_json if as_json else compare_summary.comparison_text
+    say(written(compared, directory))
 
 
 @app.command()

@@ -28,6 +28,11 @@ def _directory(path: Path) -> Path:
     return path.expanduser()
 
 
+def optional_directory(path: Path | None) -> Path | None:
+    """Do the same where the option may be left out."""
+    return None if path is None else _directory(path)
+
+
 ConfigPath = Annotated[Path | None, typer.Option("--config", "-c", help="Configuration file; the default is relu's.")]
 Assignments = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Set one value; repeatable.")]
 Rate = Annotated[str | None, typer.Option("--lr", help="Peak learning rate, or auto, which searches for it first.")]

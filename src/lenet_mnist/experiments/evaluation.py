@@ -3,6 +3,7 @@
 runs/<id> -> load_test -> evaluate -> numbers and tables in runs/<id>/evaluation/<split>
 """
 
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -27,6 +28,19 @@ from lenet_mnist.training.loop import EpochRow
 from lenet_mnist.training.probe import ProbeRow
 
 _Choice = TypeVar("_Choice", bound=StrEnum)
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What the best weights of a run answer to every image of a split.
+
+    `num_test_looks` is how often the test set has been looked at through this run by now, None for other splits.
+    """
+
+    trained: TrainedNetwork
+    images: ImageSet
+    evaluation: Evaluation
+    num_test_looks: int | None
 
 
 @dataclass(frozen=True)
@@ -58,31 +72,56 @@ def evaluate_run(
     Raises: ConfigError for a split or device that does not exist; DataError if the weights or the data are missing
     or damaged, or the split is not the one of the training; StorageError if a file cannot be written.
     """
-    split = _choice(Split, split_name, "--split")
+    split = member_of(Split, split_name, "--split")
     refuse_links(run.path)
     config, manifest = run.read_config(), run.read_manifest()
     if manifest.kind != "train":
         raise ConfigError(f"{run.path}: is a {manifest.kind}, not a training: it has no network to evaluate")
     history, probe = run.read_history(), run.read_probe()
-    device = _device_of_evaluation(run, config, device_name)
-    set_threads(config.training.threads)
-    trained = _trained_network(run, manifest, config, device)
-    digest = weights_digest(trained.network.state_dict())
-    images = _images_of_split(run, manifest, config, split, access)
-    num_looks = run.add_test_look(datetime.now(UTC)) if split is Split.TEST else None
-    evaluation = evaluate(trained, images, device, batch_size or EVALUATION_CHUNK)
+    (answers,) = answers_of([run], split, access, device_name, batch_size or EVALUATION_CHUNK)
     metrics = {
         "run": run.id,
         "split": split.value,
-        "num_test_looks": num_looks,
-        "best_epoch": trained.epoch,
-        "weights_sha256": digest,
-        **evaluation.metrics(),
+        "num_test_looks": answers.num_test_looks,
+        "best_epoch": answers.trained.epoch,
+        "weights_sha256": weights_digest(answers.trained.network.state_dict()),
+        **answers.evaluation.metrics(),
     }
-    seen = EvaluatedRun(run, config, split, images, evaluation, metrics, history, probe)
+    seen = EvaluatedRun(run, config, split, answers.images, answers.evaluation, metrics, history, probe)
     make_directory(seen.directory)
-    _write_tables(seen.directory, evaluation, metrics)
+    _write_tables(seen.directory, answers.evaluation, metrics)
     return seen
+
+
+def answers_of(
+    runs: Sequence[RunDirectory],
+    split: Split,
+    access: DataAccess,
+    device_name: str | None = None,
+    batch_size: int = EVALUATION_CHUNK,
+) -> list[Answers]:
+    """Let the best weights of each run answer for a split. Of the test set a look is noted in each run, and no more.
+
+    Raises: as `evaluate_run`, and before the first look is noted.
+    """
+    images_by_data: dict[Hashable, ImageSet] = {}
+    ready = []
+    for run in runs:
+        config, manifest = run.read_config(), run.read_manifest()
+        device = _device_of_evaluation(run, config, device_name)
+        trained = _trained_network(run, manifest, config, device)
+        data = None if split is Split.TEST else (config.data, manifest.split_sha256)
+        if data not in images_by_data:
+            images_by_data[data] = _images_of_split(run, manifest, config, split, access)
+        if split is Split.TEST:
+            refuse_links(run.path)
+        ready.append((run, config.training.threads, trained, images_by_data[data], device))
+    answers = []
+    for run, threads, trained, images, device in ready:
+        set_threads(threads)
+        num_looks = run.add_test_look(datetime.now(UTC)) if split is Split.TEST else None
+        answers.append(Answers(trained, images, evaluate(trained, images, device, batch_size), num_looks))
+    return answers
 
 
 def count_again(run: RunDirectory, split: Split, access: DataAccess) -> dict[str, Any]:
@@ -117,14 +156,14 @@ def require_accuracy(seen: EvaluatedRun, min_accuracy: float | None) -> None:
 def _device_of_evaluation(run: RunDirectory, config: Config, device_name: str | None) -> torch.device:
     """Return the device that was asked for, else the run's own."""
     if device_name is not None:
-        return choose_device(_choice(Device, device_name, "--device"))
+        return choose_device(member_of(Device, device_name, "--device"))
     try:
         return choose_device(config.training.device)
     except ConfigError as error:
         raise ConfigError(f"{run.config_path}: training.device: {error}; --device cpu evaluates it here") from None
 
 
-def _choice(kind: type[_Choice], name: str, option: str) -> _Choice:
+def member_of(kind: type[_Choice], name: str, option: str) -> _Choice:
     """Return the member of an enumeration by its value, or raise ConfigError."""
     try:
         return kind(name)

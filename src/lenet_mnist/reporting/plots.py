@@ -15,8 +15,19 @@ from lenet_mnist.analysis.evaluate import Evaluation
 from lenet_mnist.config import Schedule
 from lenet_mnist.experiments.evaluation import EvaluatedRun
 from lenet_mnist.files.storage import make_directory
+from lenet_mnist.reporting.gallery import mistake_tile, tiles_figure
 from lenet_mnist.reporting.layer_plots import layers_figure
-from lenet_mnist.reporting.style import BLUE, GREEN, GREY, ORANGE, TITLE_POINTS, bare, plain_log_axis, save_figure
+from lenet_mnist.reporting.style import (
+    BLUE,
+    GREEN,
+    GREY,
+    ORANGE,
+    TITLE_POINTS,
+    bare,
+    plain,
+    plain_log_axis,
+    save_figure,
+)
 from lenet_mnist.training.loop import EpochRow
 
 _COLUMN_INCHES = (5.0, 3.6)
@@ -90,7 +101,7 @@ def accuracy_figure(history: Sequence[EpochRow], best_epoch: int, title: str) ->
 
 def confusion_figure(evaluation: Evaluation, title: str) -> Figure:
     """Counts in every cell: rows are true, columns predicted. Mistakes are coloured by their number, hits are not."""
-    matrix, class_names = evaluation.confusion_matrix, [_plain(name) for name in evaluation.class_names]
+    matrix, class_names = evaluation.confusion_matrix, [plain(name) for name in evaluation.class_names]
     num_classes = len(class_names)
     side = max(5.0, 1.6 + 0.42 * num_classes)
     figure = Figure(figsize=(side, side), layout="constrained")
@@ -127,35 +138,9 @@ def confusion_figure(evaluation: Evaluation, title: str) -> Figure:
 
 def gallery_figure(evaluation: Evaluation, images: npt.NDArray[np.uint8], title: str, limit: int = 40) -> Figure:
     """The mistakes, most confident first. Shapes: images N H W, in the order of `evaluation`."""
-    shown = evaluation.mistakes[:limit]
-    columns, size = 8, images.shape[1]
-    rows = max(1, -(-len(shown) // columns))
-    cell_height, cell_width = size * 1.65, size * 1.15  # room for two lines of text above each image, in pixels
-    figure = Figure(figsize=(8.4, 0.4 + 1.45 * rows), layout="constrained")
-    axes = figure.add_subplot()  # one for all: forty of their own are slow to lay out
-    axes.set_title(title, fontsize=TITLE_POINTS)
-    axes.axis("off")
-    axes.set_xlim(-size * 0.1, columns * cell_width)
-    axes.set_ylim(rows * cell_height, -size * 0.1)
-    for place, position in enumerate(shown):
-        left, top = (place % columns) * cell_width, (place // columns) * cell_height + size * 0.45
-        true = _plain(evaluation.class_names[evaluation.labels[position]])
-        predicted = _plain(evaluation.class_names[evaluation.predictions[position]])
-        axes.imshow(
-            images[position],
-            extent=(left, left + size, top + size, top),
-            cmap="gray_r",
-            vmin=0,
-            vmax=255,
-            aspect="equal",
-        )
-        caption = f"{true} read as {predicted}\n{_sure(evaluation.confidences[position])} sure"
-        axes.text(left + size / 2, top, caption, ha="center", va="bottom", fontsize=7)
-        number = f"#{evaluation.indices[position]}"
-        axes.text(left + size / 2, top + size, number, ha="center", va="top", fontsize=6, color=GREY)
-    if len(shown) == 0:
-        axes.text(0, size, "no mistakes", fontsize=TITLE_POINTS)
-    return figure
+    return tiles_figure(
+        [mistake_tile(evaluation, images, k) for k in evaluation.mistakes[:limit]], title, "no mistakes"
+    )
 
 
 def calibration_figure(evaluation: Evaluation, title: str) -> Figure:
@@ -218,13 +203,3 @@ def _train_and_val(
             label = f"kept: epoch {best_epoch}"
             axes.plot([best_epoch], [value], "o", markersize=9, fillstyle="none", color="black", label=label)
     axes.legend(loc=legend_place, frameon=False, fontsize=8)
-
-
-def _sure(probability: float) -> str:
-    """Write a probability so that nobody reads certainty into it."""
-    return "over 99.9%" if probability > 0.999 else f"{probability:.1%}"
-
-
-def _plain(name: str) -> str:
-    """Keep a class name from being read as a formula."""
-    return name.replace("$", r"\$")

@@ -17,6 +17,9 @@ ORANGE = "#D55E00"
 GREEN = "#009E73"
 GREY = "#767676"
 PURPLE = "#CC79A7"
+SKY = "#56B4E9"
+AMBER = "#E69F00"
+BLACK = "#000000"
 
 TITLE_POINTS = 10
 _DOTS_PER_INCH = 160
@@ -32,8 +35,18 @@ def save_figure(figure: Figure, path: Path) -> None:
 def plain_log_axis(axes: Axes) -> None:
     """Let y be logarithmic, with plain numbers."""
     axes.set_yscale("log")
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.yaxis.set_major_formatter(plain_numbers())
     axes.yaxis.set_minor_formatter(FuncFormatter(lambda value, _: f"{value:g}" if _leads_with_2_or_5(value) else ""))
+
+
+def plain_numbers() -> FuncFormatter:
+    """Write 1,000 and 0.01, not powers of ten."""
+    return FuncFormatter(lambda value, _: f"{value:,g}" if value < 1e6 else f"{value:g}")
+
+
+def plain(name: str) -> str:
+    """Keep a name from being read as a formula."""
+    return name.replace("$", r"\$")
 
 
 def bare(axes: Axes) -> None:

@@ -6,13 +6,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from lenet_mnist.student import t_quantile
+
 # What is known before a search: from seed to seed, the loss of one training scatters by about a tenth of itself. That
 # counts for as much as an estimate with this many degrees of freedom.
 _SCATTER = 0.1
 _SCATTER_FREEDOM = 4
-
-# Student's t, two-sided 95 %, for 4 to 10 degrees of freedom; above, nearly 1.96 + 2.7 / freedom.
-_T95 = {4: 2.78, 5: 2.57, 6: 2.45, 7: 2.36, 8: 2.31, 9: 2.26, 10: 2.23}
 
 
 @dataclass(frozen=True)
@@ -31,7 +30,7 @@ class Noise:
     @property
     def t95(self) -> float:
         """So many standard errors hold the truth 95 times in 100."""
-        return _T95.get(self.freedom, 1.96 + 2.7 / self.freedom)
+        return t_quantile(0.975, self.freedom)
 
 
 def noise_of(losses: Mapping[tuple[float, int], float], lrs: Collection[float]) -> Noise:

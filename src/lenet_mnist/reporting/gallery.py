@@ -1,0 +1,62 @@
+"""Pictures of digits in rows, each with a caption."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from matplotlib.figure import Figure
+
+from lenet_mnist.analysis.evaluate import Evaluation
+from lenet_mnist.reporting.style import GREY, TITLE_POINTS, plain
+
+_COLUMNS = 8
+
+
+class Tile(NamedTuple):
+    """One digit. Shapes: picture H W uint8."""
+
+    picture: npt.NDArray[np.uint8]
+    caption: str
+    footer: str
+
+
+def mistake_tile(evaluation: Evaluation, images: npt.NDArray[np.uint8], position: Any) -> Tile:
+    """Return a digit with what it is, what it was read as, and where it lies. Shapes: images N H W."""
+    true = plain(evaluation.class_names[evaluation.labels[position]])
+    predicted = plain(evaluation.class_names[evaluation.predictions[position]])
+    caption = f"{true} read as {predicted}\n{_sure(evaluation.confidences[position])} sure"
+    return Tile(images[position], caption, f"#{evaluation.indices[position]}")
+
+
+def tiles_figure(tiles: Sequence[Tile], title: str, if_none: str) -> Figure:
+    """Draw all of them, eight a row; where there is none, say `if_none`."""
+    size = len(tiles[0].picture) if tiles else 28
+    rows = max(1, -(-len(tiles) // _COLUMNS))
+    cell_height, cell_width = size * 1.65, size * 1.15  # room for two lines of text above each image, in pixels
+    figure = Figure(figsize=(8.4, 0.4 + 1.45 * rows), layout="constrained")
+    axes = figure.add_subplot()  # one for all: forty of their own are slow to lay out
+    axes.set_title(title, fontsize=TITLE_POINTS)
+    axes.axis("off")
+    axes.set_xlim(-size * 0.1, _COLUMNS * cell_width)
+    axes.set_ylim(rows * cell_height, -size * 0.1)
+    for place, tile in enumerate(tiles):
+        left, top = (place % _COLUMNS) * cell_width, (place // _COLUMNS) * cell_height + size * 0.45
+        axes.imshow(
+            tile.picture,
+            extent=(left, left + size, top + size, top),
+            cmap="gray_r",
+            vmin=0,
+            vmax=255,
+            aspect="equal",
+        )
+        axes.text(left + size / 2, top, tile.caption, ha="center", va="bottom", fontsize=7)
+        axes.text(left + size / 2, top + size, tile.footer, ha="center", va="top", fontsize=6, color=GREY)
+    if not tiles:
+        axes.text(0, size, if_none, fontsize=TITLE_POINTS)
+    return figure
+
+
+def _sure(probability: float) -> str:
+    """Write a probability so that nobody reads certainty into it."""
+    return "over 99.9%" if probability > 0.999 else f"{probability:.1%}"
