@@ -10,7 +10,7 @@ from lenet_mnist.errors import one_line
 from lenet_mnist.experiments.comparison import ComparedRun, Comparison, Contrast, Group, Pair
 from lenet_mnist.experiments.comparison_tables import as_values
 from lenet_mnist.files.locks import is_locked
-from lenet_mnist.reporting.summaries import aligned, to_json
+from lenet_mnist.reporting.text import aligned, to_json
 
 _BY = {
     Method.PAIRED: "Student's t, seed by seed",
