@@ -69,7 +69,7 @@ def draw_comparison(compared: Comparison, directory: Path) -> None:
 
 def loss_curves_figure(compared: Comparison) -> Figure:
     """Training loss above and validation loss below; by update to the left, by second to the right."""
-    figure, (above, below) = _four_axes("loss")
+    figure, (above, below) = _four_axes("Loss", compared.groups)
     _draw_curves(above, compared.groups, _training_loss(_ceiling(compared.runs)))
     _draw_curves(below, compared.groups, _by_epoch(lambda row: row.val_loss), marker=".")
     for axes in above:
@@ -89,7 +89,7 @@ def loss_curves_figure(compared: Comparison) -> Figure:
 
 def accuracy_curves_figure(compared: Comparison) -> Figure:
     """Training accuracy above and validation accuracy below; by update to the left, by second to the right."""
-    figure, (above, below) = _four_axes("accuracy")
+    figure, (above, below) = _four_axes("Accuracy", compared.groups)
     _draw_curves(above, compared.groups, _by_epoch(lambda row: row.train_accuracy), marker=".")
     _draw_curves(below, compared.groups, _by_epoch(lambda row: row.val_accuracy), marker=".")
     for axes in (*above, *below):
@@ -120,9 +120,10 @@ def pair_figures(pair: Pair, split: str) -> tuple[Figure, Figure]:
     )
 
 
-def _four_axes(what: str) -> tuple[Figure, Sequence[Sequence[Axes]]]:
+def _four_axes(what: str, groups: Sequence[Group]) -> tuple[Figure, Sequence[Sequence[Axes]]]:
     figure = Figure(figsize=(10.0, 7.4), layout="constrained")
-    figure.suptitle(f"{what.capitalize()}: mean of the seeds, and the band that they lie in", fontsize=TITLE_POINTS)
+    seeds = ": mean of the seeds, and the band that they lie in" if any(len(group.runs) > 1 for group in groups) else ""
+    figure.suptitle(f"{what}{seeds}", fontsize=TITLE_POINTS)
     rows = figure.subplots(2, 2, sharey="row")
     for left, right in rows:
         left.set_xlabel("update")
