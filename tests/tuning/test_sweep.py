@@ -116,6 +116,14 @@ def test_a_rate_that_died_with_one_seed_does_not_blur_the_others() -> None:
     assert ranking.equals == (0.01,)
 
 
+def test_a_rate_at_which_seeds_differ_widely_counts_for_the_scatter() -> None:
+    """As sigmoid's do, which leave the loss of guessing sooner or later: a mean of two says little then."""
+    early_or_late = results_of({0.07: [0.23, 0.42], 0.2: [0.24, 1.46], 0.5: [1.05, 0.77]})
+    even = results_of({0.07: [0.30, 0.34], 0.2: [0.80, 0.90], 0.5: [1.05, 0.77]})
+    assert rank(early_or_late, LN10).noise > 0.25
+    assert rank(even, LN10).noise < 0.12
+
+
 def test_trials_come_seed_after_seed() -> None:
     assert [(t.seed, t.lr) for t in trials_of(Activation.RELU, (0.1, 0.2), (7, 8), 1)] == [
         (7, 0.1),

@@ -62,7 +62,8 @@ def _draw_rates(axes: Axes, answer: Answer, ranking: Ranking, max_epochs: int) -
     if answer.choice is not None:
         choice = answer.choice
         axes.axvline(choice.lr, color=GREEN, linestyle="--", label=f"chosen for {max_epochs} epochs: {choice.lr:.2g}")
-        axes.axvspan(choice.low, choice.high, color=GREEN, alpha=0.12, linewidth=0)
+        interval = "95 % interval of that" if choice.is_fitted else "no better known than this"
+        axes.axvspan(choice.low, choice.high, color=GREEN, alpha=0.12, linewidth=0, label=interval)
     axes.set_xscale("log")
     around = [*(rate.lr for rate in ranking.rates), bracket.low, bracket.high]
     around += [answer.choice.low, answer.choice.high] if answer.choice else []

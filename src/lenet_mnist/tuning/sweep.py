@@ -17,7 +17,7 @@ from lenet_mnist.tuning.plan import SweepRequest, log_spaced
 from lenet_mnist.tuning.range_test import Bracket, RangePoint
 from lenet_mnist.tuning.trial import Trial, TrialResult
 
-_NEAR = 2.0  # times the best loss: the noise is estimated from rates that are not worse than this
+_NEAR = 2.0  # times the best loss: the noise is estimated from rates at which a seed came so near and none died
 
 
 def trials_of(activation: Activation, lrs: Iterable[float], seeds: Iterable[int], epochs: float) -> list[Trial]:
@@ -95,7 +95,12 @@ def rank(results: Sequence[TrialResult], guessing_loss: float) -> Ranking:
     best = min((rate for rate in rates if rate.mean_loss is not None), key=_mean_loss, default=None)
     if best is None:
         return Ranking(activation, epochs, rates, None, (), 0.0, has_learned=False)
-    near = [rate for rate in rates if rate.high is not None and rate.high <= _NEAR * _mean_loss(best)]
+    near = [
+        rate
+        for rate in rates
+        if rate.low is not None and rate.high is not None
+        if rate.low <= _NEAR * _mean_loss(best) and rate.high < GUESSING * guessing_loss
+    ]
     losses = {(r.trial.lr, r.trial.seed): r.val_loss for r in results if r.val_loss is not None}
     noise = noise_of(losses, [rate.lr for rate in near if rate.num_diverged == 0])
     return Ranking(
