@@ -16,7 +16,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from lenet_mnist import __version__
-from lenet_mnist.config import Activation, Config
+from lenet_mnist.config import Config
 from lenet_mnist.errors import ConfigError, LenetError, one_line
 from lenet_mnist.files.storage import refuse_links, write_text
 from lenet_mnist.reporting.charts import Chart
@@ -32,13 +32,12 @@ from lenet_mnist.reporting.report_facts import (
     settings_of,
     standing_of,
 )
-from lenet_mnist.reporting.report_network import NetworkPictures, network_pictures
+from lenet_mnist.reporting.report_network import NetworkPictures, activation_name, network_pictures
 from lenet_mnist.reporting.report_results import Results, results_of
 from lenet_mnist.reporting.report_training import Curves, Rates, curves_of, probe_charts, rates_of
 from lenet_mnist.runs.directory import Manifest, RunDirectory
 
 _LONGEST_TEXT = 2000  # of a run's own words: a file may hold megabytes
-_NAMES = {Activation.RELU: "ReLU"}
 _Contents = TypeVar("_Contents")
 
 
@@ -67,7 +66,7 @@ class Report:
         """Say what was trained."""
         if isinstance(self.config, str):
             return "LeNet"
-        return f"LeNet with {_NAMES.get(self.config.model.activation, self.config.model.activation.value)}"
+        return f"LeNet with {activation_name(self.config.model.activation)}"
 
 
 def write_report(run: RunDirectory) -> Path:

@@ -101,7 +101,7 @@ def environment_of(manifest: Manifest) -> list[tuple[str, str]]:
     dirty = ", with changes that were not committed" if git.get("dirty") else ""
     rows = [
         ("machine", manifest.machine),
-        ("device", f"{manifest.device}, {manifest.threads} threads"),
+        ("device", f"{manifest.device}, {manifest.threads} {'thread' if manifest.threads == 1 else 'threads'}"),
         ("engine", f"{manifest.engine}: {manifest.engine_reason}"),
         *_few(manifest.versions.items()),
         ("git commit", f"{git['commit']}{dirty}" if "commit" in git else "not from a checkout"),

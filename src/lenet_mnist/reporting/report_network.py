@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from lenet_mnist.config import Activation
 from lenet_mnist.errors import DataError
 from lenet_mnist.reporting import pixels
 from lenet_mnist.reporting.report_results import Digit, Results, digits_of
@@ -43,7 +44,7 @@ def network_pictures(run: RunDirectory, manifest: Manifest, results: Results | N
     digest = weights_digest(trained.network.state_dict())
     if digest != manifest.weights_sha256 and manifest.status != "running":  # a training writes them before it says so
         raise DataError(f"{run.model_path}: these are not the weights that manifest.json records")
-    seen = NetworkPictures(trained.epoch, trained.network.activation.value, _filters(trained))
+    seen = NetworkPictures(trained.epoch, activation_name(trained.network.activation), _filters(trained))
     examples = None if results is None else results.examples
     if results is None or examples is None or not _fit(examples, trained):
         return seen
@@ -51,6 +52,11 @@ def network_pictures(run: RunDirectory, manifest: Manifest, results: Results | N
     (digit,) = digits_of(results.evaluation, examples, [position])
     s2, s4 = _feature_maps(trained, examples.images[position])
     return replace(seen, digit=digit, s2=s2, s4=s4)
+
+
+def activation_name(activation: Activation) -> str:
+    """Return how an activation is written in a text."""
+    return "ReLU" if activation is Activation.RELU else activation.value
 
 
 def _fit(examples: Examples, trained: TrainedNetwork) -> bool:

@@ -17,7 +17,7 @@ from lenet_mnist.runs.evaluations import Examples, SavedEvaluation, read_evaluat
 
 MOST_CLASSES = 26  # of a matrix that can be read
 _MOST_PAIRS = 6
-_PICTURES_OF_A_PAIR = 8
+_PICTURES_OF_A_PAIR = 6
 _SHADES = 5
 
 
@@ -144,7 +144,7 @@ def _matrix(evaluation: SavedEvaluation, anchors: set[str]) -> tuple[tuple[Cell,
 
 def _cell(count: int, true: int, predicted: int, most: int, names: Sequence[str], anchors: set[str]) -> Cell:
     is_hit, anchor = true == predicted, _anchor(true, predicted)
-    shade = 0 if is_hit or count == 0 else 1 + math.floor((_SHADES - 1) * math.log1p(count - 1) / math.log1p(most))
+    shade = 0 if is_hit or count == 0 else 1 + math.floor((_SHADES - 1) * math.log(count) / math.log(max(most, 2)))
     return Cell(count, is_hit, shade, _counted(names, true, predicted, count), anchor if anchor in anchors else None)
 
 
@@ -247,4 +247,4 @@ def _anchor(true: int, predicted: int) -> str:
 
 def _sure(probability: float) -> str:
     """Write a probability so that nobody reads certainty into it."""
-    return "over 99.9%" if probability > 0.999 else f"{probability:.1%}"
+    return ">99.9%" if probability > 0.999 else f"{probability:.1%}"

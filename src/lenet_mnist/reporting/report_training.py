@@ -117,7 +117,7 @@ def _origin(manifest: Manifest) -> str:
         tuning = manifest.tuning or {}
         lr, low, high, cost = (float(tuning[name]) for name in ("lr", "low", "high", "cost_epochs"))
     except (KeyError, TypeError, ValueError, OverflowError):
-        return "by whoever wrote the configuration"
+        return "in the configuration"
     return (
         f"by a search of {cost:.1f} epochs: {plain_number(lr)}, between {plain_number(low)} and {plain_number(high)} "
         f"{'with about 95% confidence' if tuning.get('is_fitted') is True else 'as far as it could tell'}"
