@@ -31,6 +31,7 @@ from lenet_mnist.reporting.report_facts import (
     place_of,
     settings_of,
     standing_of,
+    without_directories,
 )
 from lenet_mnist.reporting.report_network import NetworkPictures, activation_name, network_pictures
 from lenet_mnist.reporting.report_results import Results, results_of
@@ -86,11 +87,11 @@ def report_of(run: RunDirectory) -> Report:
         raise ConfigError(f"{run.path}: is a {manifest.kind}: reports are made of trainings")
 
     def section(contents: Callable[[], _Contents]) -> _Contents | str:
-        """Return the contents, or why there are none, without the directories of this machine."""
+        """Return the contents, or why there are none."""
         try:
             return contents()
         except LenetError as error:
-            return str(error).replace(str(run.path), place_of(run))
+            return without_directories(str(error), run)
 
     config = section(run.read_config)
     results = section(lambda: results_of(run))

@@ -80,7 +80,7 @@ def findings_of(run: RunDirectory) -> list[Finding]:
     for diagnosis in diagnose_run(run):
         command = diagnosis.next_command
         headline = advice_lines(diagnosis)[0]
-        next_step = None if command is None else command.replace(str(run.path), place_of(run))
+        next_step = None if command is None else without_directories(command, run)
         found.append(Finding(headline[:1].upper() + headline[1:], diagnosis.advice.evidence, next_step))
     return found
 
@@ -132,6 +132,11 @@ def commands_of(run: RunDirectory, manifest: Manifest) -> list[Command]:
 def place_of(run: RunDirectory) -> str:
     """Return where a run lies, without the directories of this machine."""
     return f"runs/{run.id}"
+
+
+def without_directories(text: str, run: RunDirectory) -> str:
+    """Let a message about a file of a run name it by the run alone: a report names no directory of this machine."""
+    return text.replace(str(run.path), place_of(run))
 
 
 def _few(rows: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:

@@ -12,6 +12,7 @@ from lenet_mnist.analysis.intervals import Interval, wilson_interval
 from lenet_mnist.errors import DataError
 from lenet_mnist.reporting import pixels
 from lenet_mnist.reporting.charts import Axis, Chart, Series, line_chart
+from lenet_mnist.reporting.report_facts import without_directories
 from lenet_mnist.runs.directory import RunDirectory
 from lenet_mnist.runs.evaluations import Examples, SavedEvaluation, read_evaluation, read_examples
 
@@ -102,7 +103,7 @@ def results_of(run: RunDirectory) -> Results:
     try:
         examples, no_pictures = read_examples(run, evaluation), ""
     except DataError as error:
-        examples, no_pictures = None, str(error)
+        examples, no_pictures = None, without_directories(str(error), run)
     is_readable = len(evaluation.class_names) <= MOST_CLASSES
     panels = _panels(evaluation, examples) if examples is not None and is_readable else ()
     return Results(
