@@ -125,12 +125,12 @@ def compare(
 @app.command()
 def report(run: RunName, runs_dir: RunsDir = DEFAULT_RUNS_DIR, as_json: AsJson = False) -> None:
     """Write all that a run's files tell into one page, report.html; the run may still be training."""
-    from lenet_mnist.reporting import summaries
     from lenet_mnist.reporting.report import write_report
+    from lenet_mnist.reporting.text import to_json
     from lenet_mnist.runs.directory import find_run
 
     path = write_report(find_run(run, runs_dir))
-    say(summaries.to_json({"report": str(path)}) if as_json else str(path))
+    say(to_json({"report": str(path)}) if as_json else str(path))
 
 
 @app.command()

@@ -18,16 +18,16 @@ from markupsafe import Markup
 from lenet_mnist import __version__
 from lenet_mnist.config import Config
 from lenet_mnist.errors import ConfigError, LenetError, one_line
+from lenet_mnist.experiments.diagnosis import Diagnosis
 from lenet_mnist.files.storage import refuse_links, write_text
 from lenet_mnist.reporting.charts import Chart
 from lenet_mnist.reporting.report_facts import (
     Command,
-    Finding,
     Setting,
     Standing,
     commands_of,
+    diagnosis_of,
     environment_of,
-    findings_of,
     place_of,
     settings_of,
     standing_of,
@@ -54,7 +54,7 @@ class Report:
     settings: list[Setting] | str
     results: Results | str
     curves: Curves | str
-    findings: list[Finding] | str
+    diagnosis: Diagnosis | str
     probe: list[Chart] | str
     rates: Rates | str
     network: NetworkPictures | str
@@ -108,7 +108,7 @@ def report_of(run: RunDirectory) -> Report:
         settings=with_config(settings_of),
         results=results,
         curves=section(lambda: curves_of(run, manifest)),
-        findings=with_config(lambda _: findings_of(run)),
+        diagnosis=section(lambda: diagnosis_of(run)),
         probe=with_config(lambda known: probe_charts(run, known.model.activation)),
         rates=with_config(lambda known: rates_of(run, known, manifest)),
         network=section(lambda: network_pictures(run, manifest, None if isinstance(results, str) else results)),

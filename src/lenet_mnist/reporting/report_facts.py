@@ -1,14 +1,14 @@
 """What a report says of a run beside its results: how it stands, with what it was made, how to do it again."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
+from pathlib import Path
 
 from lenet_mnist.config import Config
 from lenet_mnist.config_file import flat_values
-from lenet_mnist.experiments.diagnosis import diagnose_run
+from lenet_mnist.experiments.diagnosis import Diagnosis, diagnose_training
 from lenet_mnist.files.locks import is_locked
-from lenet_mnist.reporting.summaries import advice_lines
 from lenet_mnist.runs.directory import Manifest, RunDirectory
 
 _MOST_ROWS = 40  # of a table whose length a file decides
@@ -32,15 +32,6 @@ class Setting:
     value: str
     default: str
     is_changed: bool
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One thing that was found in a training, on what evidence, and what to do next."""
-
-    headline: str
-    evidence: tuple[str, ...]
-    next_step: str | None
 
 
 @dataclass(frozen=True)
@@ -74,15 +65,9 @@ def standing_of(run: RunDirectory, manifest: Manifest) -> Standing:
             return Standing("finished", _REASONS.get(manifest.stop_reason or "", "Training has ended."), True)
 
 
-def findings_of(run: RunDirectory) -> list[Finding]:
-    """Return what `lenet diagnose` says of a training. Raises: DataError."""
-    found = []
-    for diagnosis in diagnose_run(run):
-        command = diagnosis.next_command
-        headline = advice_lines(diagnosis)[0]
-        next_step = None if command is None else without_directories(command, run)
-        found.append(Finding(headline[:1].upper() + headline[1:], diagnosis.advice.evidence, next_step))
-    return found
+def diagnosis_of(run: RunDirectory) -> Diagnosis:
+    """Return what `lenet diagnose` says; its commands name the run without directories. Raises: DataError."""
+    return replace(diagnose_training(run), run=RunDirectory(Path(place_of(run))))
 
 
 def settings_of(config: Config) -> list[Setting]:
