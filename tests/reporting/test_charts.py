@@ -34,6 +34,12 @@ def test_ticks_are_round_numbers_at_their_places() -> None:
     assert [tick.text for tick in chart.x_ticks] == ["0", "2", "4", "6", "8", "10"]
 
 
+def test_a_log_axis_of_a_narrow_range_has_round_numbers_too() -> None:
+    chart = chart_of([(1, 2.31), (2, 2.29)], Axis.around([2.31, 2.29], is_log=True))
+    assert len(chart.y_ticks) >= 3
+    assert all(len(tick.text) <= 3 for tick in chart.y_ticks)
+
+
 def test_epochs_have_whole_numbers() -> None:
     chart = chart_of([(1, 1.0), (2, 1.0)], Axis(0, 2, is_log=False))
     assert [tick.text for tick in chart.x_ticks] == ["1", "2"]

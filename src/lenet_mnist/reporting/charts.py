@@ -1,7 +1,7 @@
 """Line charts as values: where every line, dot and tick of an SVG lies. The template draws them.
 
 The pictures in plots/ are made by matplotlib. A report wants charts in the page's own letters and colours, light and
-dark, sharp in print and small: these take no second matplotlib figure, and a tenth of its bytes.
+dark, sharp in print and small, and `lenet evaluate` should not draw each figure twice.
 
 Units: what is drawn lies in a box of WIDTH x HEIGHT, the origin at the upper left.
 """
@@ -116,8 +116,8 @@ class Axis:
 
     def ticks(self, most: int, only_whole: bool = False) -> list[float]:
         """Return round numbers between the ends."""
-        if self.is_log:
-            return self._log_ticks(most)
+        if self.is_log and len(found := self._log_ticks(most)) > 1:
+            return found
         step = 10.0 ** math.floor(math.log10((self.high - self.low) / most))
         step = next(step * factor for factor in (1, 2, 5, 10) if (self.high - self.low) / (step * factor) <= most)
         step = max(step, 1.0) if only_whole else step
@@ -132,8 +132,7 @@ class Axis:
         low, high = math.log10(self.low), math.log10(self.high)
         if high - low < _DECADES_WITHOUT_HALVES:
             steps = [k * 10.0**e for e in range(math.floor(low), math.ceil(high) + 1) for k in (1, 2, 5)]
-            within = [value for value in steps if self.low <= value <= self.high]
-            return within if len(within) > 1 else [self.low * 1.15, self.high / 1.15]
+            return [value for value in steps if self.low <= value <= self.high]
         every = math.ceil((high - low) / most)
         return [10.0**e for e in range(math.ceil(low), math.floor(high) + 1) if e % every == 0]
 

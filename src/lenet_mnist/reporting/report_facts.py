@@ -48,7 +48,7 @@ def standing_of(run: RunDirectory, manifest: Manifest) -> Standing:
     match manifest.status:
         case "running" if is_locked(run.path):
             return Standing(
-                "still training", f"This run is still training: {done}. What follows is what it was.", False
+                "still training", f"This run is still training: {done}. This is what there is so far.", False
             )
         case "running":
             go_on = f"lenet train --resume {place}"
