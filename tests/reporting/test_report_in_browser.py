@@ -72,17 +72,34 @@ def test_a_cell_opens_its_images_in_place_with_scripts(evaluated: RunDirectory, 
     assert page.locator(".panel:visible").count() == 0
 
 
-def test_the_keyboard_walks_through_the_matrix(evaluated: RunDirectory, open_page: OpenPage) -> None:
+@pytest.mark.parametrize(
+    ("line", "forth", "back"),
+    [
+        (".matrix tr:has(a[href='{}']) a", "ArrowRight", "ArrowLeft"),
+        (".matrix td:nth-child({}) a", "ArrowDown", "ArrowUp"),
+    ],
+)
+def test_the_keyboard_walks_through_the_matrix(
+    evaluated: RunDirectory, open_page: OpenPage, line: str, forth: str, back: str
+) -> None:
     page = open_page(evaluated.report_path)
-    page.focus(".matrix a[href='#cell-0-0']")
+    link = first_mistake(page)
+    column = int(link.rpartition("-")[2]) + 2  # the first child is the row's name, and they count from 1
+    links = page.locator(line.format(column if "child" in line else link)).all()
+    hrefs = [each.get_attribute("href") for each in links]
+    assert len(hrefs) > 1
+    focused = "document.activeElement.getAttribute('href')"
+    page.focus(f".matrix a[href='{hrefs[0]}']")
+    for href in (*hrefs[1:], hrefs[-1]):  # past the end it stays
+        page.keyboard.press(forth)
+        assert page.evaluate(focused) == href
     page.keyboard.press("Enter")
-    assert page.is_visible("#cell-0-0")
-    for key in ("ArrowDown", "ArrowRight", "ArrowDown", "ArrowUp", "ArrowLeft"):
-        page.keyboard.press(key)
-        assert page.evaluate("document.activeElement.closest('.matrix td') !== null")
+    assert page.is_visible(str(hrefs[-1]))
+    page.keyboard.press(back)
+    assert page.evaluate(focused) == hrefs[-2]
     page.keyboard.press("Escape")
     assert page.locator(".panel:visible").count() == 0
-    assert page.evaluate("document.activeElement.getAttribute('href')") == "#cell-0-0"
+    assert page.evaluate(focused) == hrefs[-1]
 
 
 def test_a_link_to_a_cell_opens_it(evaluated: RunDirectory, open_page: OpenPage) -> None:
