@@ -72,7 +72,7 @@ def test_train_evaluate_and_list(lenet: Lenet, tmp_path: Path) -> None:
 
 
 def test_an_evaluation_leaves_every_file(lenet: Lenet, run: RunDirectory) -> None:
-    lenet("evaluate", "latest", "--split", "val")
+    answer = lenet("evaluate", "latest", "--split", "val")
     names = {path.name for path in run.evaluation_path("val").iterdir()}
     assert names == {
         "metrics.json",
@@ -82,8 +82,11 @@ def test_an_evaluation_leaves_every_file(lenet: Lenet, run: RunDirectory) -> Non
         "predictions.csv",
         "misclassified.png",
         "calibration.png",
+        "examples.safetensors",
     }
     assert {path.name for path in run.plots_path.iterdir()} == {"loss.png", "accuracy.png", "layers.png"}
+    assert run.report_path.read_text().startswith("<!doctype html>")
+    assert f"  {Path('runs') / run.id / 'report.html'}\n" in answer.out
     predictions = read_csv(run.evaluation_path("val") / "predictions.csv")
     metrics = json.loads((run.evaluation_path("val") / "metrics.json").read_text())
     assert len(predictions) == 500
@@ -428,7 +431,7 @@ def test_a_training_outlives_whoever_watches_it(tmp_path: Path, mnist_dir: Path,
     assert only_run(tmp_path / "runs").read_manifest().epochs == 4
 
 
-def test_a_full_disk_while_writing_a_picture_is_named_and_loses_nothing(
+def test_a_full_disk_while_evaluating_is_named_and_loses_nothing(
     lenet: Lenet, run: RunDirectory, tmp_path: Path, mnist_dir: Path
 ) -> None:
     lenet("evaluate", "latest", "--split", "val")
@@ -439,11 +442,11 @@ def test_a_full_disk_while_writing_a_picture_is_named_and_loses_nothing(
     )
     _, err = running.communicate(timeout=120)
     assert running.returncode == 6, err
-    assert "misclassified.png: cannot write" in err or "confusion_matrix.png: cannot write" in err
+    assert "examples.safetensors: cannot write" in err
     assert "Traceback" not in err
     after = {path: path.read_bytes() for path in run.path.rglob("*") if path.is_file()}
     assert after.keys() == before.keys()
-    assert all(after[path] == before[path] for path in before if path.suffix == ".png")
+    assert all(after[path] == before[path] for path in before if path.suffix in (".png", ".safetensors", ".html"))
 
 
 def test_a_full_disk_while_training_is_named_and_marks_the_run(tmp_path: Path, mnist_dir: Path) -> None:

@@ -147,6 +147,7 @@ COMMANDS = (
     ("train", "--resume", "latest"),
     ("verify", "latest"),
     ("diagnose", "latest"),
+    ("report", "latest"),
     ("lr-sweep", "--resume", "latest"),
     ("runs", "--test"),
 )
@@ -239,6 +240,7 @@ def test_a_hostile_name_does_nothing(lenet: Lenet, tmp_path: Path, name: str, mo
     for option in (
         ("evaluate",),
         ("diagnose",),
+        ("report",),
         ("verify",),
         ("compare",),
         ("compare", "latest", "--speed-ratio"),

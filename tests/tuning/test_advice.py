@@ -7,12 +7,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from lenet_mnist.config import Activation, Config
 from lenet_mnist.data.sets import TrainVal
 from lenet_mnist.model.engines import torch_network
 from lenet_mnist.training.loop import EpochRow, StepRow
-from lenet_mnist.tuning.advice import Advice, Direction, LossCurve, Verdict, advise
+from lenet_mnist.tuning.advice import Advice, Direction, LossCurve, Verdict, _largest_rise, _Part, advise
 from lenet_mnist.tuning.trial import Trial, Workbench, curve_of, train_trial
 
 LN10 = math.log(10)
@@ -169,3 +171,15 @@ def test_real_trainings_get_the_advice_that_leads_to_a_better_rate(
     )
     result = train_trial(bench, Trial(activation, lr, seed=0, epochs=5))
     assert advise(curve_of(result, LN10)).direction is expected
+
+
+@given(st.lists(st.floats(1e-3, 10), max_size=12), st.booleans())
+def test_the_largest_rise_is_that_of_all_pairs(losses: list[float], are_sure: bool) -> None:
+    parts = [_Part(loss, 0.0 if are_sure else loss / 100) for loss in losses]
+    pairs = [(a, b) for k, a in enumerate(parts) for b in parts[k + 1 :]]
+    rises = [b.loss / a.loss for a, b in pairs if a.loss + 3 * math.hypot(a.error, b.error) < b.loss]
+    assert _largest_rise(parts) == max(rises, default=0.0)
+
+
+def test_very_many_epochs_are_read_too() -> None:
+    assert _largest_rise([_Part(1 + (k % 7) / 10, 0.0) for k in range(100_000)]) == pytest.approx(1.6)

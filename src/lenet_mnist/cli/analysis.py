@@ -43,11 +43,13 @@ def evaluate(
     """Measure a run on the test set (or again on the validation set): figures, tables, pictures."""
     from lenet_mnist.experiments import evaluation
     from lenet_mnist.reporting import plots, summaries
+    from lenet_mnist.reporting.report import write_report
     from lenet_mnist.runs.directory import find_run
 
     directory = find_run(run, runs_dir)
     seen = evaluation.evaluate_run(directory, split, data_access(data_dir, offline), device, batch_size)
     plots.draw_evaluated_run(seen)
+    write_report(directory)
     say(summaries.evaluation_json(seen) if as_json else summaries.evaluation_text(seen))
     evaluation.require_accuracy(seen, min_accuracy)
 
@@ -118,6 +120,17 @@ def compare(
     compare_plots.draw_comparison(compared, directory)
     written = compare_summary.comparison_json if as_json else compare_summary.comparison_text
     say(written(compared, directory))
+
+
+@app.command()
+def report(run: RunName, runs_dir: RunsDir = DEFAULT_RUNS_DIR, as_json: AsJson = False) -> None:
+    """Write all that a run's files tell into one page, report.html; the run may still be training."""
+    from lenet_mnist.reporting.report import write_report
+    from lenet_mnist.reporting.text import to_json
+    from lenet_mnist.runs.directory import find_run
+
+    path = write_report(find_run(run, runs_dir))
+    say(to_json({"report": str(path)}) if as_json else str(path))
 
 
 @app.command()

@@ -23,6 +23,7 @@ from lenet_mnist.files.storage import make_directory, refuse_links
 from lenet_mnist.files.tables import write_csv, write_json
 from lenet_mnist.model.engines import resolve_engine
 from lenet_mnist.runs.directory import Manifest, RunDirectory
+from lenet_mnist.runs.evaluations import write_examples
 from lenet_mnist.training.checkpoint import TrainedNetwork, read_network, weights_digest
 from lenet_mnist.training.loop import EpochRow
 from lenet_mnist.training.probe import ProbeRow
@@ -89,7 +90,8 @@ def evaluate_run(
     }
     seen = EvaluatedRun(run, config, split, answers.images, answers.evaluation, metrics, history, probe)
     make_directory(seen.directory)
-    _write_tables(seen.directory, answers.evaluation, metrics)
+    _write_tables(seen.directory, seen.evaluation, metrics)
+    write_examples(seen.directory, seen.evaluation, seen.images.images, metrics["weights_sha256"])
     return seen
 
 

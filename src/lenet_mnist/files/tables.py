@@ -4,9 +4,9 @@ import csv
 import dataclasses
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TextIO, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -15,6 +15,7 @@ from lenet_mnist.files.storage import read_bounded, write_text
 
 MAX_TEXT_BYTES = 64 * 1024 * 1024
 _Row = TypeVar("_Row")
+_Parsed = TypeVar("_Parsed")
 
 
 def header_line(kind: type[Any]) -> str:
@@ -44,10 +45,19 @@ def read_rows(path: Path, kind: type[_Row]) -> list[_Row]:
 
 def read_csv(path: Path) -> list[dict[str, str]]:
     """Return the rows of a CSV file with a header. Raises: DataError."""
+    return _parsed_csv(path, lambda text: list(csv.DictReader(text)))
+
+
+def read_cells(path: Path) -> list[list[str]]:
+    """Return every row of a CSV file, the header included: for columns that may bear one name. Raises: DataError."""
+    return _parsed_csv(path, lambda text: list(csv.reader(text)))
+
+
+def _parsed_csv(path: Path, parse: Callable[[TextIO], _Parsed]) -> _Parsed:
     content = read_bounded(path, max_bytes=MAX_TEXT_BYTES, error=DataError)
     whole_lines = content[: content.rfind(b"\n") + 1]  # a process may have died within the last one
     try:
-        return list(csv.DictReader(io.StringIO(whole_lines.decode("utf-8"))))
+        return parse(io.StringIO(whole_lines.decode("utf-8")))
     except (UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path}: not a CSV file: {error}") from None
 

@@ -80,6 +80,7 @@ def evaluation_text(seen: EvaluatedRun) -> str:
         "written to",
         *(f"  {path}" for path in sorted(seen.directory.iterdir())),
         *(f"  {path}" for path in sorted(seen.run.plots_path.iterdir())),
+        f"  {seen.run.report_path}",
     ]
     if num_looks is not None and num_looks > 1:
         lines.append(

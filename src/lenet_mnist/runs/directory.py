@@ -6,7 +6,7 @@ runs/<YYYYMMDD-HHMMSS>-<name>-<4 hex>/      UTC; made exclusively, movable, no a
     history.csv  steps.csv  probe.csv       one row an epoch; an update, later every 20th; an epoch and layer
     checkpoints/model.safetensors           the best weights
     checkpoints/step-<step>-<sha256>.safetensors    all that a resume needs; the newest two
-    plots/  evaluation/<split>/
+    plots/  evaluation/<split>/  report.html
 """
 
 import hashlib
@@ -169,6 +169,11 @@ class RunDirectory:
     def plots_path(self) -> Path:
         """Pictures of the training."""
         return self.path / "plots"
+
+    @property
+    def report_path(self) -> Path:
+        """All there is to see, in one file."""
+        return self.path / "report.html"
 
     def evaluation_path(self, split: str) -> Path:
         """Return the directory with what is known of one split."""

@@ -30,7 +30,7 @@ from lenet_mnist.training.state import TrainState
 MAX_BYTES = 64 * 1024 * 1024  # 60 times a training state of the largest kind
 _MAX_HEADER_BYTES = 1024 * 1024
 _LONGEST_CLASS_NAME = 64
-_HEADER_KEY = "lenet_mnist"
+HEADER_KEY = "lenet_mnist"
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,7 +86,7 @@ def write_network(path: Path, trained: TrainedNetwork) -> None:
         epoch=trained.epoch,
     )
     header = header.model_copy(update={"sha256": header.digest(tensors)})
-    write_bytes(path, save(tensors, metadata={_HEADER_KEY: header.model_dump_json()}))
+    write_bytes(path, save(tensors, metadata={HEADER_KEY: header.model_dump_json()}))
 
 
 def read_network(path: Path) -> TrainedNetwork:
@@ -94,7 +94,7 @@ def read_network(path: Path) -> TrainedNetwork:
 
     Raises: DataError if the file is missing, damaged, or does not hold a LeNet of the shape that it announces.
     """
-    tensors, text = _parse(read_bounded(path, max_bytes=MAX_BYTES, error=DataError), path)
+    tensors, text = parse_tensors(read_bounded(path, max_bytes=MAX_BYTES, error=DataError), path)
     try:
         header = _NetworkHeader.model_validate_json(text)
     except ValidationError as error:
@@ -133,7 +133,7 @@ def state_bytes(state: TrainState, marks: Mapping[str, FileMark]) -> bytes:
     """Return a training state as the content of a file. `marks` are those of the histories, by their names."""
     scalars = {name: {"num_bytes": mark.num_bytes, "sha256": mark.sha256} for name, mark in marks.items()}
     header = json.dumps({"schema_version": 3, "marks": scalars, **state.scalars()})
-    return save(state.tensors(), metadata={_HEADER_KEY: header})
+    return save(state.tensors(), metadata={HEADER_KEY: header})
 
 
 @dataclass(frozen=True, eq=False)
@@ -150,7 +150,7 @@ def parse_state(content: bytes, path: Path, state: TrainState) -> SavedState:
 
     Raises: DataError if it is damaged, or the state of another network or optimizer.
     """
-    tensors, text = _parse(content, path)
+    tensors, text = parse_tensors(content, path)
     try:
         header = _StateHeader.model_validate_json(text)
     except ValidationError as error:
@@ -172,7 +172,7 @@ def weights_digest(tensors: Mapping[str, Tensor]) -> str:
     return hasher.hexdigest()
 
 
-def _parse(content: bytes, path: Path) -> tuple[dict[str, Tensor], str]:
+def parse_tensors(content: bytes, path: Path) -> tuple[dict[str, Tensor], str]:
     """Return the tensors in a safetensors file and the text that lenet put beside them.
 
     Source: github.com/huggingface/safetensors, "Format": 8 bytes with the length of a JSON header, the header, numbers.
@@ -185,7 +185,7 @@ def _parse(content: bytes, path: Path) -> tuple[dict[str, Tensor], str]:
         header = json.loads(content[8 : 8 + num_header_bytes])
     except (SafetensorError, ValueError, RecursionError, KeyError) as error:
         raise DataError(f"{path}: damaged, or not a safetensors file: {error}") from None
-    text = header.get("__metadata__", {}).get(_HEADER_KEY)
+    text = header.get("__metadata__", {}).get(HEADER_KEY)
     if not isinstance(text, str):
         raise DataError(f"{path}: a safetensors file, but not one that lenet wrote")
     return tensors, text

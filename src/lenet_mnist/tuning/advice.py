@@ -11,9 +11,10 @@ Source: lecture points 5, 6 and 12.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import accumulate, combinations
 from statistics import mean, median, stdev
 
 from lenet_mnist.config import Activation
@@ -155,9 +156,16 @@ class _Part:
 
 def _largest_rise(parts: Sequence[_Part]) -> float:
     """Return the largest ratio of a part's loss to that of an earlier one that chance does not explain, or 0."""
-    pairs = [(one, other) for k, one in enumerate(parts) for other in parts[k + 1 :]]
-    sure = (a.loss + _SURE * math.hypot(a.error, b.error) < b.loss for a, b in pairs)
-    return max((b.loss / a.loss for (a, b), is_sure in zip(pairs, sure, strict=True) if is_sure), default=0.0)
+    if any(part.error for part in parts):
+        pairs: Iterable[tuple[_Part, _Part]] = combinations(parts, 2)
+    else:  # the lowest earlier one gives the largest ratio; of thousands of epochs the pairs would be too many
+        pairs = zip(accumulate(parts, _lower), parts[1:], strict=False)
+    sure = ((a, b) for a, b in pairs if a.loss + _SURE * math.hypot(a.error, b.error) < b.loss)
+    return max((b.loss / a.loss for a, b in sure), default=0.0)
+
+
+def _lower(one: _Part, other: _Part) -> _Part:
+    return other if other.loss < one.loss else one
 
 
 def _parts(curve: LossCurve) -> list[_Part]:

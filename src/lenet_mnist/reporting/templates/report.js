@@ -1,0 +1,70 @@
+// The matrix works by links and :target alone. With this script the digits open in place, the arrow keys walk
+// through the cells, and Escape closes.
+"use strict";
+const root = document.documentElement;
+const cells = [...document.querySelectorAll(".matrix a")];
+let opened = null;
+
+function close() {
+  if (opened === null) return;
+  opened.setAttribute("aria-expanded", "false");
+  document.getElementById(opened.hash.slice(1)).classList.remove("is-open");
+  opened = null;
+}
+
+function open(cell) {
+  close();
+  const panel = document.getElementById(cell.hash.slice(1));
+  panel.classList.add("is-open");
+  panel.scrollIntoView({ block: "nearest" });
+  cell.setAttribute("aria-expanded", "true");
+  opened = cell;
+}
+
+function openTarget() {
+  const cell = cells.find((each) => each.hash === location.hash);
+  if (cell) open(cell);
+}
+
+// The next cell that opens, in one direction; the row's name is no cell, and an empty one is passed over.
+function neighbour(place, right, down) {
+  const row = place.parentElement.parentElement.rows[place.parentElement.sectionRowIndex + down];
+  const next = row && row.cells[place.cellIndex + right];
+  return next ? next.querySelector("a") || neighbour(next, right, down) : null;
+}
+
+root.classList.add("scripted");
+for (const cell of cells) {
+  cell.setAttribute("aria-expanded", "false");
+  cell.setAttribute("aria-controls", cell.hash.slice(1));
+}
+document.addEventListener("click", (event) => {
+  const cell = event.target.closest(".matrix a");
+  if (cell) {
+    event.preventDefault();
+    if (cell === opened) close();
+    else open(cell);
+  } else if (event.target.closest(".close")) {
+    event.preventDefault();
+    const last = opened;
+    close();
+    if (last) last.focus();
+  }
+});
+document.addEventListener("keydown", (event) => {
+  const steps = { ArrowRight: [1, 0], ArrowLeft: [-1, 0], ArrowDown: [0, 1], ArrowUp: [0, -1] };
+  const cell = document.activeElement.closest(".matrix a");
+  if (event.key === "Escape" && opened) {
+    const last = opened;
+    close();
+    last.focus();
+  } else if (cell && event.key in steps) {
+    const next = neighbour(cell.parentElement, ...steps[event.key]);
+    if (next) {
+      event.preventDefault();
+      next.focus();
+    }
+  }
+});
+addEventListener("hashchange", openTarget);
+openTarget();

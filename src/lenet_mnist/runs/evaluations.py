@@ -1,0 +1,223 @@
+"""One evaluation on disk, read back: figures, confusion matrix, a few pictures. None of it is trusted.
+
+The pictures are kept so that a report can show them without the data, and without another look at the test set.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from safetensors.torch import save
+from torch import Tensor
+
+from lenet_mnist.analysis.evaluate import CalibrationBin, ClassScores, Counts, Evaluation, Reals
+from lenet_mnist.analysis.examples import example_positions
+from lenet_mnist.analysis.intervals import Interval, wilson_interval
+from lenet_mnist.errors import DataError
+from lenet_mnist.files.storage import read_bounded, write_bytes
+from lenet_mnist.files.tables import MAX_TEXT_BYTES, read_cells
+from lenet_mnist.runs.directory import RunDirectory
+from lenet_mnist.training.checkpoint import HEADER_KEY, parse_tensors
+
+# Twice what 12 images of each of 100 cells take. A report, which shows them all as text, stays below 3 MB.
+_MAX_EXAMPLE_BYTES = 1_500_000
+_BYTES_BESIDE_PIXELS = 4 * 8  # of each image: index, label, prediction, confidence
+_HEADER_BYTES = 4096
+_BESIDE_IMAGES = {
+    "indices": torch.int64,
+    "labels": torch.int64,
+    "predictions": torch.int64,
+    "confidences": torch.float64,
+}
+_MAX_COUNT = 10**9
+
+
+class _ClassRow(BaseModel):
+    """The name of a class; its counts follow from the confusion matrix."""
+
+    name: str = Field(alias="class")
+
+
+class _BinRow(BaseModel):
+    """A CalibrationBin."""
+
+    model_config = ConfigDict(allow_inf_nan=False)
+
+    low: float = Field(ge=0, le=1)
+    high: float = Field(ge=0, le=1)
+    num_images: int = Field(ge=1, le=_MAX_COUNT)
+    mean_confidence: float = Field(ge=0, le=1)
+    accuracy: float = Field(ge=0, le=1)
+
+
+class _Metrics(BaseModel):
+    """What is read of metrics.json. What can be counted again is counted from the confusion matrix."""
+
+    model_config = ConfigDict(allow_inf_nan=False)
+
+    num_test_looks: int | None
+    best_epoch: int = Field(ge=1, le=_MAX_COUNT)
+    weights_sha256: str
+    num_images: int = Field(ge=1, le=_MAX_COUNT)
+    num_correct: int = Field(ge=0, le=_MAX_COUNT)
+    loss: float = Field(ge=0)
+    expected_calibration_error: float = Field(ge=0, le=1)
+    per_class: list[_ClassRow] = Field(min_length=2, max_length=10_000)
+    calibration: list[_BinRow] = Field(max_length=1000)
+
+
+@dataclass(frozen=True, eq=False)
+class SavedEvaluation:
+    """One look at one split, as its files tell it.
+
+    Shapes: confusion_matrix K K; rows are true, columns predicted.
+    """
+
+    split: str
+    class_names: tuple[str, ...]
+    confusion_matrix: Counts
+    mean_loss: float
+    expected_calibration_error: float
+    calibration: tuple[CalibrationBin, ...]
+    best_epoch: int
+    weights_sha256: str
+    num_test_looks: int | None
+
+    @property
+    def num_images(self) -> int:
+        """Images of the split."""
+        return int(self.confusion_matrix.sum())
+
+    @property
+    def num_correct(self) -> int:
+        """Images whose prediction is their label."""
+        return int(np.trace(self.confusion_matrix))
+
+    @property
+    def accuracy(self) -> float:
+        """Fraction of the images whose prediction is their label."""
+        return self.num_correct / self.num_images
+
+    @property
+    def accuracy_interval(self) -> Interval:
+        """95 % interval of the accuracy, over draws of as many images."""
+        return wilson_interval(self.num_correct, self.num_images)
+
+    @property
+    def per_class(self) -> list[ClassScores]:
+        """One row a class."""
+        matrix = self.confusion_matrix
+        return [
+            ClassScores(name, int(matrix[k].sum()), int(matrix[:, k].sum()), int(matrix[k, k]))
+            for k, name in enumerate(self.class_names)
+        ]
+
+
+@dataclass(frozen=True, eq=False)
+class Examples:
+    """Images that an evaluation has kept, and what the network made of each.
+
+    Shapes: images N H W uint8; the others N. `indices` are places in the source, as in predictions.csv.
+    """
+
+    images: npt.NDArray[np.uint8]
+    indices: Counts
+    labels: Counts
+    predictions: Counts
+    confidences: Reals
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def of_cell(self, label: int, prediction: int) -> Counts:
+        """Return the positions of the images of one cell of the confusion matrix, the surest first."""
+        inside = np.flatnonzero((self.labels == label) & (self.predictions == prediction))
+        return inside[np.argsort(-self.confidences[inside], kind="stable")]
+
+
+def read_evaluation(run: RunDirectory, split: str) -> SavedEvaluation:
+    """Return what is known of one split. Raises: DataError if a file is missing, damaged, or not of the others."""
+    directory = run.evaluation_path(split)
+    path = directory / "metrics.json"
+    try:
+        metrics = _Metrics.model_validate_json(read_bounded(path, max_bytes=MAX_TEXT_BYTES, error=DataError))
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise DataError(f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+    matrix = _read_matrix(directory / "confusion_matrix.csv", len(metrics.per_class))
+    if (int(matrix.sum()), int(np.trace(matrix))) != (metrics.num_images, metrics.num_correct):
+        raise DataError(f"{directory}: metrics.json and confusion_matrix.csv are not of one evaluation: evaluate again")
+    return SavedEvaluation(
+        split=split,
+        class_names=tuple(row.name for row in metrics.per_class),
+        confusion_matrix=matrix,
+        mean_loss=metrics.loss,
+        expected_calibration_error=metrics.expected_calibration_error,
+        calibration=tuple(CalibrationBin(**dict(row)) for row in metrics.calibration),
+        best_epoch=metrics.best_epoch,
+        weights_sha256=metrics.weights_sha256,
+        num_test_looks=metrics.num_test_looks,
+    )
+
+
+def write_examples(directory: Path, evaluation: Evaluation, images: Tensor, weights_sha256: str) -> None:
+    """Keep a few images of each cell.
+
+    Shapes: images N H W uint8, in the order of `evaluation`.
+    Raises: StorageError.
+    """
+    room = _MAX_EXAMPLE_BYTES - _HEADER_BYTES
+    limit = room // (images.shape[1] * images.shape[2] + _BYTES_BESIDE_PIXELS)
+    chosen = example_positions(evaluation, limit)
+    tensors = {
+        "images": images[torch.from_numpy(chosen)].contiguous(),
+        "indices": torch.from_numpy(evaluation.indices[chosen]),
+        "labels": torch.from_numpy(evaluation.labels[chosen]),
+        "predictions": torch.from_numpy(evaluation.predictions[chosen]),
+        "confidences": torch.from_numpy(evaluation.confidences[chosen]),
+    }
+    header = json.dumps({"weights_sha256": weights_sha256})
+    write_bytes(_examples_path(directory), save(tensors, metadata={HEADER_KEY: header}))
+
+
+def read_examples(run: RunDirectory, evaluation: SavedEvaluation) -> Examples:
+    """Return the images that `evaluation` has kept. Raises: DataError if there are none, or not of this evaluation."""
+    path = _examples_path(run.evaluation_path(evaluation.split))
+    tensors, text = parse_tensors(read_bounded(path, max_bytes=_MAX_EXAMPLE_BYTES, error=DataError), path)
+    if text != json.dumps({"weights_sha256": evaluation.weights_sha256}):
+        raise DataError(f"{path}: is not of the evaluation beside it: evaluate again")
+    images = tensors.get("images")
+    if images is None or images.dtype != torch.uint8 or images.dim() != 3 or images.shape[1] != images.shape[2]:
+        raise DataError(f"{path}: holds no square grey pictures")
+    for name, dtype in _BESIDE_IMAGES.items():
+        found = tensors.get(name)
+        if found is None or found.dtype != dtype or found.shape != images.shape[:1]:
+            raise DataError(f"{path}: {name} is not {len(images)} values of {dtype}")
+    classes, confidences = torch.stack([tensors["labels"], tensors["predictions"]]), tensors["confidences"]
+    if not bool(((classes >= 0) & (classes < len(evaluation.class_names))).all()):
+        raise DataError(f"{path}: names a class that there is not")
+    if not bool(((confidences >= 0) & (confidences <= 1)).all()):
+        raise DataError(f"{path}: holds a confidence that is no probability")
+    return Examples(**{field: tensors[field].numpy() for field in Examples.__dataclass_fields__})
+
+
+def _examples_path(directory: Path) -> Path:
+    return directory / "examples.safetensors"
+
+
+def _read_matrix(path: Path, num_classes: int) -> Counts:
+    """Return the counts of confusion_matrix.csv. Raises: DataError if it is not K rows of K counts."""
+    rows = [row[1:] for row in read_cells(path)[1:]]
+    if [len(row) for row in rows] != [num_classes] * num_classes:
+        raise DataError(f"{path}: expected {num_classes} rows of {num_classes} counts, one for each class")
+    try:
+        matrix = np.array([[int(cell) for cell in row] for row in rows], dtype=np.int64)
+    except (ValueError, OverflowError):
+        raise DataError(f"{path}: holds something that is no count") from None
+    if matrix.min() < 0 or matrix.max() > _MAX_COUNT:
+        raise DataError(f"{path}: holds something that is no count")
+    return matrix
