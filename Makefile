@@ -4,7 +4,10 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-.PHONY: help train test lint smoke kills browser clean
+# The browser that tests of pages drive, if there is one (tests/browser.py looks for the same names).
+BROWSER := $(firstword $(foreach name,chromium chromium-browser google-chrome google-chrome-stable,$(shell command -v $(name))))
+
+.PHONY: help train test lint smoke kills lecture browser clean
 
 help:
 	@echo "make train   train configs/relu.yaml on MNIST and evaluate it on the test set"
@@ -12,6 +15,7 @@ help:
 	@echo "make lint    check style and types"
 	@echo "make smoke   train and evaluate on a subset of MNIST, as CI does"
 	@echo "make kills   kill twenty trainings, and see each go on to the same result"
+	@echo "make lecture type every command of docs/lecture.md, on a subset of MNIST"
 	@echo "make browser install Debian's Chromium, which tests of pages need, where there is none"
 	@echo "make clean   remove the virtual environment and the caches; runs/ stays"
 
@@ -19,9 +23,10 @@ train: $(VENV)/.installed
 	$(BIN)/lenet train --config configs/relu.yaml
 	$(BIN)/lenet evaluate latest
 
-# Processes beside each other: waiting threads must not keep the cores busy.
+# Processes beside each other: waiting threads must not keep the cores busy. Tests of pages need a browser; CI has one.
 test: $(VENV)/.installed-dev
-	OMP_WAIT_POLICY=passive $(BIN)/python -m pytest --numprocesses=auto
+	$(if $(BROWSER),,@echo "no Chromium on PATH: the tests of pages are left out; make browser installs it")
+	OMP_WAIT_POLICY=passive $(BIN)/python -m pytest --numprocesses=auto $(if $(BROWSER),,-m "not browser")
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
@@ -36,11 +41,12 @@ smoke: $(VENV)/.installed
 kills: $(VENV)/.installed-dev
 	$(BIN)/python scripts/measure_reliability.py kills --count 20
 
+lecture: $(VENV)/.installed-dev
+	$(BIN)/python scripts/run_lecture.py
+
 # As root or through sudo; where Chromium is there already, neither is needed.
 browser:
-	@for name in chromium chromium-browser google-chrome google-chrome-stable; do \
-	  if command -v $$name >/dev/null; then echo "there is $$(command -v $$name)"; exit 0; fi; \
-	done; \
+	@if [ -n "$(BROWSER)" ]; then echo "there is $(BROWSER)"; exit 0; fi; \
 	if ! command -v apt-get >/dev/null; then \
 	  echo "no Chromium on PATH, and no apt-get to install it with: install Chromium or Chrome yourself" >&2; exit 1; \
 	fi; \

@@ -1,6 +1,7 @@
 """A training that is interrupted, killed, refused by the disk or damaged goes on to the very same result."""
 
 import errno
+import json
 import os
 import random
 import shutil
@@ -368,10 +369,20 @@ def test_a_flipped_bit_in_what_the_run_was_made_with_stops_it(killed: Train, go_
     whole = path.read_bytes()
     for place in range(0, len(whole), 7):
         flip(path, place, 0)
-        with pytest.raises(DataError, match=name.replace(".", r"\.")):
-            go_on(run)
+        if not says_the_same(path.read_bytes(), whole):
+            with pytest.raises(DataError, match=name.replace(".", r"\.")):
+                go_on(run)
         path.write_bytes(whole)
     go_on(run)
+
+
+def says_the_same(content: bytes, other: bytes) -> bool:
+    """Whether both are the same JSON: the last of a number's 17 digits may be another one, and mean nothing."""
+    try:
+        same: bool = json.loads(content) == json.loads(other)
+    except ValueError:
+        return False
+    return same
 
 
 # What may change.
