@@ -46,7 +46,8 @@ from lenet_mnist.data.idx import parse_idx
 from lenet_mnist.data.mnist import fetch_missing
 from lenet_mnist.errors import LenetError
 from lenet_mnist.runs.checkpoints import list_checkpoints
-from lenet_mnist.runs.directory import RunDirectory, create_run, find_run
+from lenet_mnist.runs.directory import RunDirectory, create_run
+from lenet_mnist.runs.listing import find_run
 from lenet_mnist.training.checkpoint import read_network
 
 ROOT = Path(__file__).parent.parent

@@ -15,7 +15,8 @@ from lenet_mnist.experiments.comparison import ComparedRun, Comparison, Group, P
 from lenet_mnist.experiments.evaluation import Answers
 from lenet_mnist.model.lenet import LeNet
 from lenet_mnist.reporting import compare_plots, style
-from lenet_mnist.runs.directory import Manifest, RunDirectory
+from lenet_mnist.runs.directory import RunDirectory
+from lenet_mnist.runs.manifest import Manifest
 from lenet_mnist.training.checkpoint import TrainedNetwork
 from lenet_mnist.training.loop import EpochRow, StepRow
 

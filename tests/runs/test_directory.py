@@ -10,7 +10,9 @@ import pytest
 
 from lenet_mnist.config import Config
 from lenet_mnist.errors import ConfigError, DataError, StorageError
-from lenet_mnist.runs.directory import Manifest, RunDirectory, create_run, find_run, list_runs, sha256_of
+from lenet_mnist.runs.directory import RunDirectory, create_run, sha256_of
+from lenet_mnist.runs.listing import find_run, list_runs
+from lenet_mnist.runs.manifest import Manifest
 from lenet_mnist.training.loop import EpochRow
 
 NOW = datetime(2026, 11, 23, 20, 15, 0, tzinfo=UTC)

@@ -44,7 +44,7 @@ def evaluate(
     from lenet_mnist.experiments import evaluation
     from lenet_mnist.reporting import plots, summaries
     from lenet_mnist.reporting.report import write_report
-    from lenet_mnist.runs.directory import find_run
+    from lenet_mnist.runs.listing import find_run
 
     directory = find_run(run, runs_dir)
     seen = evaluation.evaluate_run(directory, split, data_access(data_dir, offline), device, batch_size)
@@ -66,7 +66,7 @@ def verify(
     """Compute a run's digests and metrics again, and say what holds; exit with 5 if something does not."""
     from lenet_mnist.experiments.verification import require_all_hold, verify_run
     from lenet_mnist.reporting import verification_summary
-    from lenet_mnist.runs.directory import find_run
+    from lenet_mnist.runs.listing import find_run
 
     access = data_access(data_dir, offline)
     verified = verify_run(find_run(run, runs_dir), retrain, access, console().print)
@@ -79,7 +79,7 @@ def diagnose(run: RunName, runs_dir: RunsDir = DEFAULT_RUNS_DIR, as_json: AsJson
     """Say what went wrong in a training, on what evidence, and what to do next; of a sweep, what each curve says."""
     from lenet_mnist.experiments import diagnosis
     from lenet_mnist.reporting import diagnosis_summary as summary
-    from lenet_mnist.runs.directory import find_run
+    from lenet_mnist.runs.listing import find_run
 
     directory = find_run(run, runs_dir)
     if directory.read_manifest().kind == "sweep":
@@ -110,7 +110,7 @@ def compare(
     """Lay runs side by side: curves, a table with intervals, seeds grouped; of two runs, what each alone has right."""
     from lenet_mnist.experiments import comparison, comparison_tables
     from lenet_mnist.reporting import compare_plots, compare_summary
-    from lenet_mnist.runs.directory import find_run
+    from lenet_mnist.runs.listing import find_run
 
     comparison_tables.require_free(output)
     levels = [comparison.parse_level(text) for text in speed_ratio or ()]
@@ -127,7 +127,7 @@ def report(run: RunName, runs_dir: RunsDir = DEFAULT_RUNS_DIR, as_json: AsJson =
     """Write all that a run's files tell into one page, report.html; the run may still be training."""
     from lenet_mnist.reporting.report import write_report
     from lenet_mnist.reporting.text import to_json
-    from lenet_mnist.runs.directory import find_run
+    from lenet_mnist.runs.listing import find_run
 
     path = write_report(find_run(run, runs_dir))
     say(to_json({"report": str(path)}) if as_json else str(path))
@@ -142,7 +142,7 @@ def runs(
     """List the runs, newest first."""
     from lenet_mnist.reporting import summaries
     from lenet_mnist.reporting.text import to_json
-    from lenet_mnist.runs.directory import list_runs
+    from lenet_mnist.runs.listing import list_runs
 
     rows = [summaries.run_row(run, with_test=test) for run in list_runs(runs_dir)]
     say(to_json({"runs": rows}) if as_json else summaries.runs_text(rows, runs_dir))

@@ -86,7 +86,7 @@ def train(
     from lenet_mnist.experiments import training
     from lenet_mnist.reporting import summaries
     from lenet_mnist.reporting.progress import TrainingProgress
-    from lenet_mnist.runs.directory import find_run
+    from lenet_mnist.runs.listing import find_run
 
     access, progress = data_access(data_dir, offline), TrainingProgress(console())
     with resolved.naming_origins():
@@ -140,7 +140,7 @@ def lr_sweep(
     from lenet_mnist.experiments import lr_sweep as sweeping
     from lenet_mnist.reporting import sweep_plots, sweep_summary
     from lenet_mnist.reporting.progress import SweepProgress
-    from lenet_mnist.runs.directory import find_run
+    from lenet_mnist.runs.listing import find_run
     from lenet_mnist.tuning.plan import sweep_request
 
     request = sweep_request(activation, budget, lrs, min_lr, max_lr, num, seeds, epochs)

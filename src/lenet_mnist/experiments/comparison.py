@@ -28,7 +28,8 @@ from lenet_mnist.config_file import flat_values
 from lenet_mnist.data.mnist import DataAccess
 from lenet_mnist.errors import ConfigError, DataError
 from lenet_mnist.experiments.evaluation import Answers, answers_of, member_of
-from lenet_mnist.runs.directory import Manifest, RunDirectory
+from lenet_mnist.runs.directory import RunDirectory
+from lenet_mnist.runs.manifest import Manifest
 from lenet_mnist.training.loop import EpochRow, StepRow
 
 _NOT_OF_THE_RESULT = ("name", "seed", "training.learning_rate_budget", "training.checkpoint_every_steps")

@@ -22,8 +22,9 @@ from lenet_mnist.errors import CheckFailedError, ConfigError, DataError
 from lenet_mnist.files.storage import make_directory, refuse_links
 from lenet_mnist.files.tables import write_csv, write_json
 from lenet_mnist.model.engines import resolve_engine
-from lenet_mnist.runs.directory import Manifest, RunDirectory
+from lenet_mnist.runs.directory import RunDirectory
 from lenet_mnist.runs.evaluations import write_examples
+from lenet_mnist.runs.manifest import Manifest
 from lenet_mnist.training.checkpoint import TrainedNetwork, read_network, weights_digest
 from lenet_mnist.training.loop import EpochRow
 from lenet_mnist.training.probe import ProbeRow

@@ -21,7 +21,8 @@ from lenet_mnist.files.locks import exclusive_lock
 from lenet_mnist.files.storage import refuse_links, write_text
 from lenet_mnist.files.tables import write_csv
 from lenet_mnist.model.engines import resolve_engine
-from lenet_mnist.runs.directory import Manifest, RunDirectory, Status, begin_run
+from lenet_mnist.runs.directory import RunDirectory, begin_run
+from lenet_mnist.runs.manifest import Manifest, Status
 from lenet_mnist.tuning.choice import choose
 from lenet_mnist.tuning.plan import Circumstances, Plan, SweepRequest, Task, make_plan, plan_text
 from lenet_mnist.tuning.range_test import Bracket, RangePoint, RangeTest, find_bracket, run_range_test

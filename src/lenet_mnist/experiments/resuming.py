@@ -16,7 +16,7 @@ from lenet_mnist.config import AUTO, Config, Device, Engine, Schedule
 from lenet_mnist.config_file import ResolvedConfig, flat_values, with_values
 from lenet_mnist.data.sets import Fingerprint
 from lenet_mnist.errors import ConfigError
-from lenet_mnist.runs.directory import Manifest
+from lenet_mnist.runs.manifest import Manifest
 
 _EPOCHS, _PATIENCE, _INTERVAL = "training.max_epochs", "training.patience", "training.checkpoint_every_steps"
 _FIXED = ("model.activation", "training.optimizer", "training.batch_size")  # a state fits one of them only

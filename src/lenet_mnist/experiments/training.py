@@ -23,7 +23,8 @@ from lenet_mnist.files.locks import exclusive_lock
 from lenet_mnist.files.storage import refuse_links
 from lenet_mnist.model.engines import ResolvedEngine, resolve_engine
 from lenet_mnist.runs.checkpoints import restore_newest
-from lenet_mnist.runs.directory import Manifest, RunDirectory, begin_run, circumstances
+from lenet_mnist.runs.directory import RunDirectory, begin_run
+from lenet_mnist.runs.manifest import Manifest, circumstances
 from lenet_mnist.runs.recording import Recorder
 from lenet_mnist.signals import PendingSignal, deferred_signals
 from lenet_mnist.training.loop import EpochRow, StepRow, start_training, train

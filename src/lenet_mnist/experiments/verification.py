@@ -19,7 +19,8 @@ from lenet_mnist.files.tables import read_json
 from lenet_mnist.metrics import count
 from lenet_mnist.model.engines import resolve_engine
 from lenet_mnist.runs.checkpoints import list_checkpoints, lost_histories
-from lenet_mnist.runs.directory import Manifest, RunDirectory
+from lenet_mnist.runs.directory import RunDirectory
+from lenet_mnist.runs.manifest import Manifest
 from lenet_mnist.training.checkpoint import parse_state, read_network, weights_digest
 from lenet_mnist.training.loop import EpochRow, StepRow, start_training, train
 from lenet_mnist.training.probe import Probe

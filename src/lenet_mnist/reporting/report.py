@@ -36,7 +36,8 @@ from lenet_mnist.reporting.report_facts import (
 from lenet_mnist.reporting.report_network import NetworkPictures, activation_name, network_pictures
 from lenet_mnist.reporting.report_results import Results, results_of
 from lenet_mnist.reporting.report_training import Curves, Rates, curves_of, probe_charts, rates_of
-from lenet_mnist.runs.directory import Manifest, RunDirectory
+from lenet_mnist.runs.directory import RunDirectory
+from lenet_mnist.runs.manifest import Manifest
 
 _LONGEST_TEXT = 2000  # of a run's own words: a file may hold megabytes
 _Contents = TypeVar("_Contents")

@@ -9,7 +9,8 @@ from lenet_mnist.config import Config
 from lenet_mnist.config_file import flat_values
 from lenet_mnist.experiments.diagnosis import Diagnosis, diagnose_training
 from lenet_mnist.files.locks import is_locked
-from lenet_mnist.runs.directory import Manifest, RunDirectory
+from lenet_mnist.runs.directory import RunDirectory
+from lenet_mnist.runs.manifest import Manifest
 
 _MOST_ROWS = 40  # of a table whose length a file decides
 _REASONS = {"max-epochs": "All epochs are done.", "no-improvement": "The validation loss improved no more."}

@@ -10,8 +10,9 @@ from lenet_mnist.config import Activation
 from lenet_mnist.errors import DataError
 from lenet_mnist.reporting import pixels
 from lenet_mnist.reporting.report_results import Digit, Results, digits_of
-from lenet_mnist.runs.directory import Manifest, RunDirectory
+from lenet_mnist.runs.directory import RunDirectory
 from lenet_mnist.runs.evaluations import Examples
+from lenet_mnist.runs.manifest import Manifest
 from lenet_mnist.training.checkpoint import TrainedNetwork, read_network, weights_digest
 
 

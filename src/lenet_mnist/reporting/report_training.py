@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from lenet_mnist.config import Activation, Config
 from lenet_mnist.errors import DataError
 from lenet_mnist.reporting.charts import Axis, Chart, Series, line_chart, plain_number, thinned
-from lenet_mnist.runs.directory import Manifest, RunDirectory
+from lenet_mnist.runs.directory import RunDirectory
+from lenet_mnist.runs.manifest import Manifest
 from lenet_mnist.training.loop import EpochRow, StepRow
 from lenet_mnist.training.probe import Layer, ProbeRow
 

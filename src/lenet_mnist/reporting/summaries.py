@@ -15,7 +15,8 @@ from lenet_mnist.files.tables import read_json
 from lenet_mnist.model.layer_table import LayerRow
 from lenet_mnist.reporting.diagnosis_summary import diagnosis_dict, finding_lines
 from lenet_mnist.reporting.text import aligned, to_json
-from lenet_mnist.runs.directory import Manifest, RunDirectory
+from lenet_mnist.runs.directory import RunDirectory
+from lenet_mnist.runs.manifest import Manifest
 
 if TYPE_CHECKING:
     from lenet_mnist.benchmark.run import Benchmark

@@ -16,86 +16,23 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import ValidationError
 
 from lenet_mnist import provenance
 from lenet_mnist.config import Config
 from lenet_mnist.config_file import load_config, to_yaml
 from lenet_mnist.data.sets import TrainVal
-from lenet_mnist.errors import ConfigError, DataError, StorageError
+from lenet_mnist.errors import ConfigError, DataError
 from lenet_mnist.files.storage import make_directory, read_bounded, storage_errors, write_bytes, write_text
 from lenet_mnist.files.tables import MAX_TEXT_BYTES, header_line, read_rows
 from lenet_mnist.model.engines import ResolvedEngine
-from lenet_mnist.training.early_stopping import label_entropy
+from lenet_mnist.runs.manifest import COMMANDS, Kind, Manifest, circumstances
 from lenet_mnist.training.loop import EpochRow, StepRow
 from lenet_mnist.training.probe import ProbeRow
 
-LATEST = "latest"
-_RUN_ID = re.compile(r"\d{8}-\d{6}-([A-Za-z0-9_-]{1,40})-[0-9a-f]{4}")
-
-Status = Literal["running", "finished", "interrupted", "diverged", "failed"]
-Kind = Literal["train", "sweep"]
-_COMMANDS: dict[Kind, str] = {"train": "train", "sweep": "lr-sweep"}
-
-
-class Resume(BaseModel):
-    """A run was gone on with, after `step` updates. `differences` are those that the user has accepted."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-    time: str
-    step: int
-    config_sha256: str
-    differences: tuple[str, ...]
-    versions: dict[str, str]
-    machine: str
-
-
-class Manifest(BaseModel):
-    """What happened in a run. Fields that are not known yet are null. `sha256` is that of all the rest."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-    schema_version: Literal[1] = 1
-    kind: Kind = "train"
-    command: str
-    created: str
-    status: Status = "running"
-    stop_reason: str | None = None
-    message: str | None = None
-    best_epoch: int | None = None
-    best_val_loss: float | None = None
-    best_val_accuracy: float | None = None
-    epochs: int = 0
-    seconds: float = 0.0
-    weights_sha256: str | None = None
-    data_source: str
-    data_files: dict[str, str]
-    split_sha256: str
-    num_train: int = Field(ge=1)
-    num_val: int = Field(ge=1)
-    versions: dict[str, str]
-    git: dict[str, str | bool] | None
-    machine: str
-    device: str = Field(pattern=r"^(cpu|cuda|mps)(:\d{1,3})?$")
-    threads: int = Field(ge=1, le=1024)
-    engine: Literal["torch", "native"]
-    engine_reason: str
-    guessing_loss: float
-    """The validation loss of a network that does not look, in nats."""
-    tuning: dict[str, Any] | None = None
-    """What a sweep, or `learning_rate: auto`, has chosen."""
-    config_sha256: str
-    """Of config.yaml when the run began."""
-    resumes: tuple[Resume, ...] = ()
-    sha256: str = ""
-
-    def digest(self) -> str:
-        """Return what `sha256` has to be."""
-        return hashlib.sha256(self.model_dump_json(exclude={"sha256"}).encode()).hexdigest()
+RUN_ID = re.compile(r"\d{8}-\d{6}-([A-Za-z0-9_-]{1,40})-[0-9a-f]{4}")
 
 
 @dataclass(frozen=True)
@@ -112,7 +49,7 @@ class RunDirectory:
     @property
     def name(self) -> str:
         """The part of the directory's name that is not made of time and chance; empty if it has another form."""
-        match = _RUN_ID.fullmatch(self.id)
+        match = RUN_ID.fullmatch(self.id)
         return match[1] if match else ""
 
     @property
@@ -241,7 +178,7 @@ def create_run(runs_dir: Path, config: Config, now: datetime, kind: Kind = "trai
     Raises: StorageError.
     """
     make_directory(runs_dir)
-    label = config.label if kind == "train" else config.name or _COMMANDS[kind]
+    label = config.label if kind == "train" else config.name or COMMANDS[kind]
     while True:
         run = RunDirectory(runs_dir / f"{now:%Y%m%d-%H%M%S}-{label}-{secrets.token_hex(2)}")
         with storage_errors(run.path, "make this directory"):
@@ -281,92 +218,6 @@ def begin_run(
     return run, manifest
 
 
-def circumstances(data: TrainVal, device: torch.device, threads: int, engine: ResolvedEngine) -> dict[str, Any]:
-    """Return, by the manifest's names, what a result can depend on beside the configuration."""
-    return {
-        "data_source": data.fingerprint.source,
-        "data_files": data.fingerprint.files,
-        "split_sha256": data.fingerprint.split,
-        "num_train": len(data.train),
-        "num_val": len(data.val),
-        "versions": provenance.versions(),
-        "git": provenance.git_state(),
-        "machine": provenance.machine(),
-        "device": str(device),
-        "threads": threads,
-        "engine": engine.name.value,
-        "engine_reason": engine.reason.replace(str(Path.home()), "~"),  # nothing of a run names a home
-        "guessing_loss": label_entropy(torch.bincount(data.val.labels, minlength=data.num_classes).tolist()),
-    }
-
-
 def sha256_of(path: Path) -> str:
     """Return the SHA-256 of a small file. Raises: DataError."""
     return hashlib.sha256(read_bounded(path, max_bytes=MAX_TEXT_BYTES, error=DataError)).hexdigest()
-
-
-def find_run(argument: str, runs_dir: Path, kind: Kind = "train") -> RunDirectory:
-    """Return the run that a user means by a path, an id or a name in `runs_dir`, or "latest".
-
-    Several runs may have one name, as that of `lenet train --name`: the newest of them is meant. "latest" is the newest
-    of that kind.
-
-    Raises: ConfigError if there is no such run.
-    """
-    if argument == LATEST:
-        newest = next((run for run in list_runs(runs_dir) if _may_be(run, kind)), None)
-        if newest is None:
-            raise ConfigError(f"{runs_dir}: there are no such runs here yet. `lenet {_COMMANDS[kind]}` makes one")
-        return newest
-    if ".." in Path(argument).parts:
-        raise ConfigError(f"{argument}: '..' is not allowed in a run: give its id or its path without '..'")
-    for path in (Path(argument), runs_dir / argument):
-        try:
-            if path.is_file():
-                raise ConfigError(f"{argument}: is a file; a run is a directory: try {path.parent}")
-            if path.is_dir():
-                if not (path / "manifest.json").is_file():
-                    raise ConfigError(f"{argument}: is a directory, but no run: it has no manifest.json")
-                return RunDirectory(path)
-        except PermissionError as error:
-            raise StorageError(f"{path}: cannot be looked at: {error.strerror}") from error
-        except (OSError, ValueError):  # a name too long for the file system, or with a null character
-            raise ConfigError(f"{argument[:80]!r}: cannot be the name of a run") from None
-    named = next((run for run in list_runs(runs_dir) if run.name == argument), None)
-    if named is None:
-        raise ConfigError(f"{argument}: no such run. `lenet runs` lists those in {runs_dir}")
-    return named
-
-
-def list_runs(runs_dir: Path) -> list[RunDirectory]:
-    """Return the runs in `runs_dir`, newest first. Whatever else lies there is passed over."""
-    if not runs_dir.is_dir():
-        return []
-    with storage_errors(runs_dir, "list"):
-        names = [path for path in runs_dir.iterdir() if _RUN_ID.fullmatch(path.name)]
-    found = [RunDirectory(path) for path in names if _has_manifest(path)]
-    return sorted(found, key=_time_of_creation, reverse=True)
-
-
-def _may_be(run: RunDirectory, kind: Kind) -> bool:
-    """Whether a run is of that kind, or damaged, so that whoever opens it says so."""
-    try:
-        return run.read_manifest().kind == kind
-    except DataError:
-        return True
-
-
-def _has_manifest(path: Path) -> bool:
-    """Whether a directory is a run; one that may not be entered counts as one, so that it is listed."""
-    try:
-        return (path / "manifest.json").is_file()
-    except OSError:
-        return True
-
-
-def _time_of_creation(run: RunDirectory) -> tuple[str, str]:
-    """Return the second in the run's name, and within it the finer time in its manifest, where that can be read."""
-    try:
-        return run.id[:15], run.read_manifest().created
-    except DataError:
-        return run.id[:15], ""

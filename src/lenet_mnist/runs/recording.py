@@ -14,7 +14,8 @@ from lenet_mnist.files.growing_file import FileMark, GrowingFile, mark_of
 from lenet_mnist.files.storage import remove_unfinished, write_text
 from lenet_mnist.files.tables import row_line
 from lenet_mnist.runs.checkpoints import save_checkpoint
-from lenet_mnist.runs.directory import Manifest, Resume, RunDirectory, sha256_of
+from lenet_mnist.runs.directory import RunDirectory, sha256_of
+from lenet_mnist.runs.manifest import Manifest, Resume
 from lenet_mnist.training.checkpoint import TrainedNetwork, weights_digest, write_network
 from lenet_mnist.training.loop import EpochRow, StepRow, StopReason, TrainResult
 from lenet_mnist.training.probe import ProbeRow

@@ -1,0 +1,77 @@
+"""Which runs there are, and which one a user means."""
+
+from pathlib import Path
+
+from lenet_mnist.errors import ConfigError, DataError, StorageError
+from lenet_mnist.files.storage import storage_errors
+from lenet_mnist.runs.directory import RUN_ID, RunDirectory
+from lenet_mnist.runs.manifest import COMMANDS, Kind
+
+LATEST = "latest"
+
+
+def find_run(argument: str, runs_dir: Path, kind: Kind = "train") -> RunDirectory:
+    """Return the run that a user means by a path, an id or a name in `runs_dir`, or "latest".
+
+    Several runs may have one name, as that of `lenet train --name`: the newest of them is meant. "latest" is the newest
+    of that kind.
+
+    Raises: ConfigError if there is no such run.
+    """
+    if argument == LATEST:
+        newest = next((run for run in list_runs(runs_dir) if _may_be(run, kind)), None)
+        if newest is None:
+            raise ConfigError(f"{runs_dir}: there are no such runs here yet. `lenet {COMMANDS[kind]}` makes one")
+        return newest
+    if ".." in Path(argument).parts:
+        raise ConfigError(f"{argument}: '..' is not allowed in a run: give its id or its path without '..'")
+    for path in (Path(argument), runs_dir / argument):
+        try:
+            if path.is_file():
+                raise ConfigError(f"{argument}: is a file; a run is a directory: try {path.parent}")
+            if path.is_dir():
+                if not (path / "manifest.json").is_file():
+                    raise ConfigError(f"{argument}: is a directory, but no run: it has no manifest.json")
+                return RunDirectory(path)
+        except PermissionError as error:
+            raise StorageError(f"{path}: cannot be looked at: {error.strerror}") from error
+        except (OSError, ValueError):  # a name too long for the file system, or with a null character
+            raise ConfigError(f"{argument[:80]!r}: cannot be the name of a run") from None
+    named = next((run for run in list_runs(runs_dir) if run.name == argument), None)
+    if named is None:
+        raise ConfigError(f"{argument}: no such run. `lenet runs` lists those in {runs_dir}")
+    return named
+
+
+def list_runs(runs_dir: Path) -> list[RunDirectory]:
+    """Return the runs in `runs_dir`, newest first. Whatever else lies there is passed over."""
+    if not runs_dir.is_dir():
+        return []
+    with storage_errors(runs_dir, "list"):
+        names = [path for path in runs_dir.iterdir() if RUN_ID.fullmatch(path.name)]
+    found = [RunDirectory(path) for path in names if _has_manifest(path)]
+    return sorted(found, key=_time_of_creation, reverse=True)
+
+
+def _may_be(run: RunDirectory, kind: Kind) -> bool:
+    """Whether a run is of that kind, or damaged, so that whoever opens it says so."""
+    try:
+        return run.read_manifest().kind == kind
+    except DataError:
+        return True
+
+
+def _has_manifest(path: Path) -> bool:
+    """Whether a directory is a run; one that may not be entered counts as one, so that it is listed."""
+    try:
+        return (path / "manifest.json").is_file()
+    except OSError:
+        return True
+
+
+def _time_of_creation(run: RunDirectory) -> tuple[str, str]:
+    """Return the second in the run's name, and within it the finer time in its manifest, where that can be read."""
+    try:
+        return run.id[:15], run.read_manifest().created
+    except DataError:
+        return run.id[:15], ""

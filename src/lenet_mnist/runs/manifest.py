@@ -1,0 +1,93 @@
+"""A run's manifest: what happened, with what, and how it ended. It notices if it is changed."""
+
+import hashlib
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+
+from lenet_mnist import provenance
+from lenet_mnist.data.sets import TrainVal
+from lenet_mnist.model.engines import ResolvedEngine
+from lenet_mnist.training.early_stopping import label_entropy
+
+Status = Literal["running", "finished", "interrupted", "diverged", "failed"]
+Kind = Literal["train", "sweep"]
+COMMANDS: dict[Kind, str] = {"train": "train", "sweep": "lr-sweep"}  # that make runs of each kind
+
+
+class Resume(BaseModel):
+    """A run was gone on with, after `step` updates. `differences` are those that the user has accepted."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    time: str
+    step: int
+    config_sha256: str
+    differences: tuple[str, ...]
+    versions: dict[str, str]
+    machine: str
+
+
+class Manifest(BaseModel):
+    """What happened in a run. Fields that are not known yet are null. `sha256` is that of all the rest."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    schema_version: Literal[1] = 1
+    kind: Kind = "train"
+    command: str
+    created: str
+    status: Status = "running"
+    stop_reason: str | None = None
+    message: str | None = None
+    best_epoch: int | None = None
+    best_val_loss: float | None = None
+    best_val_accuracy: float | None = None
+    epochs: int = 0
+    seconds: float = 0.0
+    weights_sha256: str | None = None
+    data_source: str
+    data_files: dict[str, str]
+    split_sha256: str
+    num_train: int = Field(ge=1)
+    num_val: int = Field(ge=1)
+    versions: dict[str, str]
+    git: dict[str, str | bool] | None
+    machine: str
+    device: str = Field(pattern=r"^(cpu|cuda|mps)(:\d{1,3})?$")
+    threads: int = Field(ge=1, le=1024)
+    engine: Literal["torch", "native"]
+    engine_reason: str
+    guessing_loss: float
+    """The validation loss of a network that does not look, in nats."""
+    tuning: dict[str, Any] | None = None
+    """What a sweep, or `learning_rate: auto`, has chosen."""
+    config_sha256: str
+    """Of config.yaml when the run began."""
+    resumes: tuple[Resume, ...] = ()
+    sha256: str = ""
+
+    def digest(self) -> str:
+        """Return what `sha256` has to be."""
+        return hashlib.sha256(self.model_dump_json(exclude={"sha256"}).encode()).hexdigest()
+
+
+def circumstances(data: TrainVal, device: torch.device, threads: int, engine: ResolvedEngine) -> dict[str, Any]:
+    """Return, by the manifest's names, what a result can depend on beside the configuration."""
+    return {
+        "data_source": data.fingerprint.source,
+        "data_files": data.fingerprint.files,
+        "split_sha256": data.fingerprint.split,
+        "num_train": len(data.train),
+        "num_val": len(data.val),
+        "versions": provenance.versions(),
+        "git": provenance.git_state(),
+        "machine": provenance.machine(),
+        "device": str(device),
+        "threads": threads,
+        "engine": engine.name.value,
+        "engine_reason": engine.reason.replace(str(Path.home()), "~"),  # nothing of a run names a home
+        "guessing_loss": label_entropy(torch.bincount(data.val.labels, minlength=data.num_classes).tolist()),
+    }
