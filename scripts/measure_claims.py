@@ -86,7 +86,7 @@ def measure_rates(journal: Journal) -> None:
         command = [sys.executable, "-m", "lenet_mnist", "lr-sweep", *options, f"--runs-dir={runs_dir}"]
         command += [f"--set={value}" for value in values]
         answer = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
-    journal.add(["rates"], {name: found["lr"] for name, found in answer["activations"].items()})
+    journal.add(["rates"], {name: found["choice"]["lr"] for name, found in answer["activations"].items()})
 
 
 def best_rate(journal: Journal, activation: Activation) -> float:
