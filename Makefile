@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-.PHONY: help train test lint smoke kills clean
+.PHONY: help train test lint smoke kills browser clean
 
 help:
 	@echo "make train   train configs/relu.yaml on MNIST and evaluate it on the test set"
@@ -12,6 +12,7 @@ help:
 	@echo "make lint    check style and types"
 	@echo "make smoke   train and evaluate on a subset of MNIST, as CI does"
 	@echo "make kills   kill twenty trainings, and see each go on to the same result"
+	@echo "make browser install Debian's Chromium, which tests of pages need, where there is none"
 	@echo "make clean   remove the virtual environment and the caches; runs/ stays"
 
 train: $(VENV)/.installed
@@ -34,6 +35,19 @@ smoke: $(VENV)/.installed
 
 kills: $(VENV)/.installed-dev
 	$(BIN)/python scripts/measure_reliability.py kills --count 20
+
+# As root or through sudo; where Chromium is there already, neither is needed.
+browser:
+	@for name in chromium chromium-browser google-chrome google-chrome-stable; do \
+	  if command -v $$name >/dev/null; then echo "there is $$(command -v $$name)"; exit 0; fi; \
+	done; \
+	if ! command -v apt-get >/dev/null; then \
+	  echo "no Chromium on PATH, and no apt-get to install it with: install Chromium or Chrome yourself" >&2; exit 1; \
+	fi; \
+	if [ "$$(id -u)" = 0 ]; then sudo=; elif command -v sudo >/dev/null; then sudo=sudo; else \
+	  echo "no Chromium on PATH, and neither root nor sudo to install it: apt-get install chromium, as root" >&2; exit 1; \
+	fi; \
+	$$sudo apt-get update && $$sudo apt-get install --yes --no-install-recommends chromium
 
 clean:
 	rm -rf $(VENV) build .pytest_cache .hypothesis .mypy_cache .ruff_cache

@@ -4,8 +4,9 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 import torch
@@ -18,6 +19,10 @@ from lenet_mnist.data.sets import TrainVal
 from lenet_mnist.experiments.training import train_seeds
 from lenet_mnist.runs.directory import RunDirectory
 from lenet_mnist.training.loop import EpochRow, StepRow
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+    from tests.browser import OpenPage
 
 
 class Listener:
@@ -132,3 +137,24 @@ def lenet(
         return Answer(int(stop.value.code or 0), *capsys.readouterr())
 
     return run
+
+
+@pytest.fixture(scope="session")
+def browser() -> "Iterator[Browser]":
+    """A headless Chromium, started once. Tests that use it are marked `browser`."""
+    from tests.browser import launched
+
+    with launched() as browser:
+        yield browser
+
+
+@pytest.fixture
+def open_page(browser: "Browser") -> "Iterator[OpenPage]":
+    """Return what opens a file in Chromium: open_page(path, width=360, color_scheme="dark") -> Page.
+
+    At the end of the test, a page that logged an error, opened a dialog or made a request fails it.
+    """
+    from tests.browser import visited
+
+    with ExitStack() as pages:
+        yield lambda path, **options: pages.enter_context(visited(browser, path, **options))
