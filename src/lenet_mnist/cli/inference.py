@@ -1,0 +1,34 @@
+"""After the lecture's four steps: a trained network, used."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lenet_mnist.cli.options import DEFAULT_RUNS_DIR, AsJson, RunsDir, console, say
+
+app = typer.Typer()
+
+
+@app.command()
+def predict(
+    pictures: Annotated[
+        list[Path], typer.Argument(metavar="PICTURE...", help="PNG, JPEG or BMP files, or folders of them.")
+    ],
+    run: Annotated[str, typer.Option("--run", metavar="RUN", help="A run's path or id, or `latest`.")] = "latest",
+    show: Annotated[bool, typer.Option("--show", help="Draw the steps, too, into the run.")] = False,
+    runs_dir: RunsDir = DEFAULT_RUNS_DIR,
+    as_json: AsJson = False,
+) -> None:
+    """Read the digits in your own pictures, a digit each; exit with 3 if one could not be read."""
+    from lenet_mnist.inference.predict import read_pictures, require_all_answered
+    from lenet_mnist.reporting import picture_steps, predict_summary
+    from lenet_mnist.runs.directory import find_run
+
+    reading = read_pictures(find_run(run, runs_dir), pictures)
+    drawn = picture_steps.draw_reading(reading) if show else None
+    if reading.answers or as_json:
+        say(predict_summary.reading_json(reading) if as_json else predict_summary.reading_text(reading))
+    if drawn:
+        console().print(f"steps drawn in {drawn}", highlight=False, soft_wrap=True, markup=False)
+    require_all_answered(reading)
