@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from lenet_mnist.cli.options import DEFAULT_RUNS_DIR, AsJson, RunsDir, console, say
+from lenet_mnist.cli.options import DEFAULT_RUNS_DIR, AsJson, RunName, RunsDir, console, say
 
 app = typer.Typer()
 
@@ -32,3 +32,23 @@ def predict(
     if drawn:
         console().print(f"steps drawn in {drawn}", highlight=False, soft_wrap=True, markup=False)
     require_all_answered(reading)
+
+
+@app.command()
+def export(
+    run: RunName,
+    format_name: Annotated[str, typer.Option("--format", help="html: a page to draw digits on, one file, offline.")],
+    compare: Annotated[
+        str | None, typer.Option("--compare", metavar="RUN", help="Show a second run beside the first.")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", help="File to write; the default is in the run's export/.")
+    ] = None,
+    runs_dir: RunsDir = DEFAULT_RUNS_DIR,
+) -> None:
+    """Write a run's network in a form that needs no Python."""
+    from lenet_mnist.inference.export import export_run
+    from lenet_mnist.runs.directory import find_run
+
+    compared = None if compare is None else find_run(compare, runs_dir)
+    say(str(export_run(find_run(run, runs_dir), compared, format_name, output)))

@@ -1,6 +1,6 @@
 """From a grey picture of a digit to the small one that the network sees, made as MNIST's were. Each step is a value.
 
-page/picture.js is the same, line by line, for the page to draw on: change both (tests/inference/test_page.py compares).
+templates/picture.js is the same, line by line, in the page to draw on: change both (tests/inference/test_page.py).
 
 Source: yann.lecun.com/exdb/mnist: "size normalized to fit in a 20x20 pixel box while preserving their aspect ratio",
 "centered in a 28x28 image by computing the center of mass of the pixels". What was measured: docs/predict.md.
