@@ -164,29 +164,27 @@ def ink_of(contrast: Grey) -> Grey:
 def find_pieces(ink: Grey) -> tuple[list[Piece], npt.NDArray[np.int64]]:
     """Return the pieces of ink, and a picture of their labels, which count from 1. Shapes: ink and labels H W."""
     height, width = ink.shape
-    labels = np.where(ink >= _STROKE, -1, 0).ravel().tolist()
-    values = ink.ravel().tolist()
+    row = width + 2  # with a frame of paper, so that each pixel has eight neighbours
+    labels = np.pad(np.where(ink >= _STROKE, -1, 0), 1).ravel().tolist()
+    values = np.pad(ink, 1).ravel().tolist()
+    neighbours = (-row - 1, -row, -row + 1, -1, 1, row - 1, row, row + 1)
     pieces: list[Piece] = []
-    for start in range(height * width):
+    for start in range(len(labels)):
         if labels[start] != -1:
             continue
         label = len(pieces) + 1
         labels[start] = label
-        waiting, mass = [start], 0.0
-        top, bottom, left, right = height, 0, width, 0
-        while waiting:
-            place = waiting.pop()
-            y, x = divmod(place, width)
-            mass += values[place]
-            top, bottom, left, right = min(top, y), max(bottom, y), min(left, x), max(right, x)
-            for v in range(max(y - 1, 0), min(y + 2, height)):
-                for u in range(max(x - 1, 0), min(x + 2, width)):
-                    if labels[v * width + u] == -1:
-                        labels[v * width + u] = label
-                        waiting.append(v * width + u)
-        num_sides = (top == 0) + (bottom == height - 1) + (left == 0) + (right == width - 1)
-        pieces.append(Piece(label, Box(top, bottom + 1, left, right + 1), mass, num_sides))
-    return pieces, np.array(labels).reshape(height, width)
+        inside = [start]
+        for place in inside:  # it grows meanwhile
+            for step in neighbours:
+                if labels[place + step] == -1:
+                    labels[place + step] = label
+                    inside.append(place + step)
+        ys, xs = [place // row - 1 for place in inside], [place % row - 1 for place in inside]
+        box = Box(min(ys), max(ys) + 1, min(xs), max(xs) + 1)
+        num_sides = (box.top == 0) + (box.bottom == height) + (box.left == 0) + (box.right == width)
+        pieces.append(Piece(label, box, sum(values[place] for place in inside), num_sides))
+    return pieces, np.array(labels).reshape(height + 2, row)[1:-1, 1:-1]
 
 
 def pieces_of_digit(pieces: list[Piece]) -> list[Piece]:

@@ -136,34 +136,39 @@ function median(values) {
 }
 
 function findPieces(ink) {
-  const { height, width, values } = ink;
-  const labels = Int32Array.from(values, (value) => (value >= STROKE ? -1 : 0));
+  const { height, width } = ink;
+  const row = width + 2; // with a frame of paper, so that each pixel has eight neighbours
+  const framed = picture(height + 2, row, (y, x) => {
+    const isFrame = y === 0 || y === height + 1 || x === 0 || x === width + 1;
+    return isFrame ? 0 : ink.values[(y - 1) * width + x - 1];
+  }).values;
+  const labels = Int32Array.from(framed, (value) => (value >= STROKE ? -1 : 0));
+  const neighbours = [-row - 1, -row, -row + 1, -1, 1, row - 1, row, row + 1];
   const pieces = [];
   for (let start = 0; start < labels.length; start++) {
     if (labels[start] !== -1) continue;
     const label = pieces.length + 1;
     labels[start] = label;
-    const waiting = [start];
+    const inside = [start];
+    const box = { top: height, bottom: 0, left: width, right: 0 };
     let mass = 0;
-    let [top, bottom, left, right] = [height, 0, width, 0];
-    while (waiting.length) {
-      const place = waiting.pop();
-      const [y, x] = [Math.floor(place / width), place % width];
-      mass += values[place];
-      [top, bottom, left, right] = [Math.min(top, y), Math.max(bottom, y), Math.min(left, x), Math.max(right, x)];
-      for (let v = Math.max(y - 1, 0); v < Math.min(y + 2, height); v++) {
-        for (let u = Math.max(x - 1, 0); u < Math.min(x + 2, width); u++) {
-          if (labels[v * width + u] === -1) {
-            labels[v * width + u] = label;
-            waiting.push(v * width + u);
-          }
+    for (const place of inside) { // it grows meanwhile
+      for (const step of neighbours) {
+        if (labels[place + step] === -1) {
+          labels[place + step] = label;
+          inside.push(place + step);
         }
       }
+      const [y, x] = [Math.floor(place / row) - 1, (place % row) - 1];
+      [box.top, box.bottom] = [Math.min(box.top, y), Math.max(box.bottom, y + 1)];
+      [box.left, box.right] = [Math.min(box.left, x), Math.max(box.right, x + 1)];
+      mass += framed[place];
     }
-    const numSides = (top === 0) + (bottom === height - 1) + (left === 0) + (right === width - 1);
-    pieces.push({ label, box: { top, bottom: bottom + 1, left, right: right + 1 }, mass, numSides });
+    const numSides = (box.top === 0) + (box.bottom === height) + (box.left === 0) + (box.right === width);
+    pieces.push({ label, box, mass, numSides });
   }
-  return [pieces, labels];
+  const place = (y, x) => (y + 1) * row + x + 1;
+  return [pieces, picture(height, width, (y, x) => labels[place(y, x)]).values];
 }
 
 function piecesOfDigit(pieces) {
