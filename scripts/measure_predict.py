@@ -214,7 +214,7 @@ def scene(
 
 # Likeness
 
-_QUANTILES = (0, 0.05, 0.5, 1, 50, 99, 99.5, 99.95, 100)
+_QUANTILES = (0, 0.1, 0.5, 1, 50, 99, 99.5, 99.9, 100)
 
 
 def likeness(network: TrainedNetwork, limit: int | None) -> None:

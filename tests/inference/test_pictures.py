@@ -93,7 +93,20 @@ def test_the_light_may_fall_off(digits: Grey, corner: tuple[float, float, float]
 def test_noise_of_the_paper_is_no_ink(digits: Grey) -> None:
     noise = np.random.default_rng(0).normal(0, 6, (256, 256))
     greys = [sheet(0.6 * enlarged(image)) for image in digits[:20]]
-    assert np.median([distance(prepare(grey - 20 + noise).seen, prepare(grey).seen) for grey in greys]) < 0.15
+    noisy = [prepare(grey - 20 + noise) for grey in greys]
+    assert (
+        np.median([distance(steps.seen, prepare(grey).seen) for steps, grey in zip(noisy, greys, strict=True)]) < 0.15
+    )
+    assert all((steps.ink == 0).mean() > 0.8 for steps in noisy)
+
+
+def test_a_thin_pen_gets_full_ink() -> None:
+    """A stroke of 1/70 of the digit's height, which would be faint if it were only made smaller."""
+    grey = np.full((200, 200), WHITE)
+    grey[30:170, 100:102] = 60
+    seen = prepare(grey).seen
+    assert seen.max() == 255
+    assert (seen > 200).sum() >= 18
 
 
 def test_dirt_and_what_meets_two_sides_are_left_out(digits: Grey) -> None:

@@ -1,6 +1,7 @@
 """Does a prepared picture look like a digit of MNIST? What a network says of anything else means nothing.
 
-Thresholds: `python scripts/measure_predict.py likeness`; docs/predict.md says how they were set and what they catch.
+Thresholds lie at the 0.1 and 99.9 percentiles of the training images, that of the confidence at the first percentile of
+the validation images: `python scripts/measure_predict.py likeness`; docs/predict.md has what they catch, and what not.
 """
 
 from dataclasses import dataclass
@@ -10,11 +11,11 @@ import numpy.typing as npt
 
 from lenet_mnist.inference.pictures import Steps
 
-LEAST_INK, MOST_INK = 0.035, 0.30
-MOST_GREY = 0.52
-MOST_ROW_CROSSINGS, MOST_COLUMN_CROSSINGS = 4, 5
-MOST_APART = 0.30
-LEAST_CONFIDENCE = 0.85
+LEAST_INK, MOST_INK = 0.041, 0.295
+MOST_GREY = 0.535
+MOST_ROW_CROSSINGS = MOST_COLUMN_CROSSINGS = 4
+MOST_APART = 0.39
+LEAST_CONFIDENCE = 0.82
 
 _INKED = 0.5  # of full ink: from here on a pixel of the small picture counts as stroke
 _HALF_INKED = (0.2, 0.8)
