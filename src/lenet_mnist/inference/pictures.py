@@ -26,6 +26,7 @@ _SIGMA_OF_MAD = 1.4826  # standard deviation over median absolute deviation, of 
 _STROKE = 0.25  # share of full ink from which on a pixel belongs to a stroke
 _DIRT = 0.05  # share of the largest piece's ink below which a piece is dirt
 _DIGIT = 0.1  # share of all ink from which on a piece can be the digit
+_FULL = 0.9  # share of the strokes' pixels that may stay below full ink
 _REACH = 0.75  # of the distance between two new pixels: how far each looks for old ones
 
 
@@ -210,13 +211,17 @@ def box_around(pieces: list[Piece]) -> Box:
 
 
 def fit(digit: Grey) -> Grey:
-    """Return the digit with its longer side at 20 pixels, its strongest ink at 1."""
+    """Return the digit with its longer side at 20 pixels, and a tenth of its strokes' pixels at 1, as MNIST's are.
+
+    A thin pen's strokes would be faint if they were only made smaller.
+    """
     height, width = digit.shape
     scale = DIGIT_SIZE / max(height, width)
     rows = resampling(height, max(1, math.floor(height * scale + 0.5)))
     columns = resampling(width, max(1, math.floor(width * scale + 0.5)))
     fitted: Grey = rows @ digit @ columns.T
-    fitted /= fitted.max()
+    strokes = np.sort(fitted[fitted >= _STROKE * fitted.max()])
+    fitted = np.minimum(fitted / strokes[math.floor(_FULL * (len(strokes) - 1))], 1)
     return fitted
 
 

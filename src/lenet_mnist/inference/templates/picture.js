@@ -11,6 +11,7 @@ const SIGMA_OF_MAD = 1.4826;
 const STROKE = 0.25;
 const DIRT = 0.05;
 const DIGIT = 0.1;
+const FULL = 0.9;
 const REACH = 0.75;
 
 // Return the steps, or null if there is no ink to be found.
@@ -196,7 +197,9 @@ function fit(digit) {
   const narrow = product(digit, transposed(columns));
   const fitted = product(rows, narrow);
   const strongest = fitted.values.reduce((most, value) => Math.max(most, value), 0);
-  return { ...fitted, values: fitted.values.map((value) => value / strongest) };
+  const strokes = fitted.values.filter((value) => value >= STROKE * strongest).sort();
+  const full = strokes[Math.floor(FULL * (strokes.length - 1))];
+  return { ...fitted, values: fitted.values.map((value) => Math.min(value / full, 1)) };
 }
 
 function product(a, b) {
