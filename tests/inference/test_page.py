@@ -190,6 +190,17 @@ def test_it_can_be_drawn_with_mouse_touch_and_keys(open_page: OpenPage, tmp_path
     expect(page.locator(".answer").first).to_contain_text("%")
     assert 0 < page.evaluate(amount) < by_mouse
 
+    page.click("#clear")
+    touch = page.context.new_cdp_session(page)
+    for kind, points in (
+        ("touchStart", [{"x": box["x"] + 60, "y": box["y"] + 60}]),
+        ("touchMove", [{"x": box["x"] + 60, "y": box["y"] + 180}]),
+        ("touchEnd", []),
+    ):
+        touch.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+    assert page.evaluate(amount) > 500
+    assert page.evaluate("scrollY") == 0
+
     page.focus("#paper")
     page.keyboard.press("Delete")
     assert page.evaluate(amount) == 0
@@ -217,6 +228,9 @@ def test_two_networks_fit_every_window(
     drawn(page)
     assert overflow(page) == 0
     assert page.locator(".network").count() == 2
+    answers = [text.split(",")[0] for text in page.locator(".answer").all_inner_texts()]
+    assert page.text_content("#short-answer") == " / ".join(answers)
+    assert page.locator("#short-answer").is_visible() == (width == 360)
     left = [page.locator(".network").nth(k).bounding_box()["x"] for k in (0, 1)]  # type: ignore[index]
     assert (left[0] < left[1]) == (width == 1280)  # side by side where there is room
     ground, text = page.evaluate(

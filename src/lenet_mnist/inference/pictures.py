@@ -219,9 +219,9 @@ def fit(digit: Grey) -> Grey:
     scale = DIGIT_SIZE / max(height, width)
     rows = resampling(height, max(1, math.floor(height * scale + 0.5)))
     columns = resampling(width, max(1, math.floor(width * scale + 0.5)))
-    fitted: Grey = rows @ digit @ columns.T
-    strokes = np.sort(fitted[fitted >= _STROKE * fitted.max()])
-    fitted = np.minimum(fitted / strokes[math.floor(_FULL * (len(strokes) - 1))], 1)
+    small = rows @ digit @ columns.T
+    strokes = np.sort(small[small >= _STROKE * small.max()])
+    fitted: Grey = np.minimum(small / strokes[math.floor(_FULL * (len(strokes) - 1))], 1)
     return fitted
 
 

@@ -121,10 +121,11 @@ function show() {
   const canvas = document.getElementById("seen");
   drawMaps(canvas, { channels: 1, size: IMAGE_SIZE, values: seen.values }, 0, 255, 1);
   canvas.ariaLabel = steps ? "Your digit in 28 by 28 pixels" : "Nothing yet: 28 by 28 empty pixels";
-  for (const each of views) each(seen, steps !== null);
+  const answers = views.map((each) => each(seen, steps !== null));
+  document.getElementById("short-answer").textContent = steps ? answers.join(" / ") : "";
 }
 
-// Add a network to the page; return what shows its answer to a picture.
+// Add a network to the page; return what shows, and returns, its answer to a picture.
 function view(network) {
   const section = document.getElementById("network").content.cloneNode(true).firstElementChild;
   const part = (selector) => section.querySelector(selector);
@@ -145,6 +146,7 @@ function view(network) {
       drawMaps(part(`.${name}`), layers[name], low, high, columns);
       part(`.${name}`).ariaLabel = `${layers[name].channels} feature maps of ${name.toUpperCase()}, dark where they answer`;
     }
+    return network.classNames[first];
   };
 }
 

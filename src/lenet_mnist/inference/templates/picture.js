@@ -195,11 +195,11 @@ function fit(digit) {
   const rows = resampling(digit.height, Math.max(1, Math.floor(digit.height * scale + 0.5)));
   const columns = resampling(digit.width, Math.max(1, Math.floor(digit.width * scale + 0.5)));
   const narrow = product(digit, transposed(columns));
-  const fitted = product(rows, narrow);
-  const strongest = fitted.values.reduce((most, value) => Math.max(most, value), 0);
-  const strokes = fitted.values.filter((value) => value >= STROKE * strongest).sort();
+  const small = product(rows, narrow);
+  const strongest = small.values.reduce((most, value) => Math.max(most, value), 0);
+  const strokes = small.values.filter((value) => value >= STROKE * strongest).sort();
   const full = strokes[Math.floor(FULL * (strokes.length - 1))];
-  return { ...fitted, values: fitted.values.map((value) => Math.min(value / full, 1)) };
+  return { ...small, values: small.values.map((value) => Math.min(value / full, 1)) };
 }
 
 function product(a, b) {
