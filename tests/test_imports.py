@@ -15,6 +15,7 @@ ROOMS = [
     "cli",
     "reporting",
     "benchmark",
+    "inference",
     "experiments",
     "runs",
     "analysis",

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from lenet_mnist import __version__
-from lenet_mnist.cli import analysis, architecture, config, data, training
+from lenet_mnist.cli import analysis, architecture, config, data, inference, training
 from lenet_mnist.cli.options import say
 from lenet_mnist.errors import InterruptedBySignal, LenetError, one_line
 from lenet_mnist.signals import raise_on_signals
@@ -19,7 +19,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for room in (architecture, training, analysis):
+for room in (architecture, training, analysis, inference):
     app.add_typer(room.app)
 app.add_typer(data.app, name="data")
 app.add_typer(config.app, name="config")

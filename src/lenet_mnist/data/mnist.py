@@ -27,6 +27,7 @@ from lenet_mnist.files.storage import read_bounded
 SOURCE = "mnist"
 CLASS_NAMES = tuple("0123456789")
 IMAGE_SIZE = 28
+DIGIT_SIZE = 20  # the box that MNIST's digits were fitted into
 
 
 @dataclass(frozen=True)

@@ -137,6 +137,15 @@ def count_again(run: RunDirectory, split: Split, access: DataAccess) -> dict[str
 
 def _trained_network(run: RunDirectory, manifest: Manifest, config: Config, device: torch.device) -> TrainedNetwork:
     """Return the best weights of a run, with the engine to evaluate them on `device`. Raises: DataError."""
+    trained = read_best_network(run, manifest)
+    # What native trained, torch can evaluate: a run can be moved to where there is no compiler.
+    engine = Engine.TORCH if config.training.engine is Engine.TORCH else Engine.AUTO
+    trained.network.engine = resolve_engine(engine, device, trained.network.image_size).network
+    return trained
+
+
+def read_best_network(run: RunDirectory, manifest: Manifest) -> TrainedNetwork:
+    """Return the best weights of a run, known to be those that its manifest records. Raises: DataError."""
     trained = read_network(run.model_path)
     digest = weights_digest(trained.network.state_dict())
     if digest != manifest.weights_sha256 and manifest.status != "running":  # a training writes them before it says so
@@ -144,9 +153,6 @@ def _trained_network(run: RunDirectory, manifest: Manifest, config: Config, devi
             f"{run.model_path}: these are not the weights that manifest.json records "
             f"(SHA-256 {digest[:12]}... instead of {(manifest.weights_sha256 or 'none')[:12]}...)"
         )
-    # What native trained, torch can evaluate: a run can be moved to where there is no compiler.
-    engine = Engine.TORCH if config.training.engine is Engine.TORCH else Engine.AUTO
-    trained.network.engine = resolve_engine(engine, device, trained.network.image_size).network
     return trained
 
 

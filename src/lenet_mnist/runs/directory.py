@@ -6,7 +6,7 @@ runs/<YYYYMMDD-HHMMSS>-<name>-<4 hex>/      UTC; made exclusively, movable, no a
     history.csv  steps.csv  probe.csv       one row an epoch; an update, later every 20th; an epoch and layer
     checkpoints/model.safetensors           the best weights
     checkpoints/step-<step>-<sha256>.safetensors    all that a resume needs; the newest two
-    plots/  evaluation/<split>/  report.html
+    plots/  evaluation/<split>/  predictions/  export/  report.html
 """
 
 import hashlib
@@ -111,6 +111,16 @@ class RunDirectory:
     def report_path(self) -> Path:
         """All there is to see, in one file."""
         return self.path / "report.html"
+
+    @property
+    def predictions_path(self) -> Path:
+        """Pictures of what was read in pictures of people's own."""
+        return self.path / "predictions"
+
+    @property
+    def export_path(self) -> Path:
+        """The network in other forms."""
+        return self.path / "export"
 
     def evaluation_path(self, split: str) -> Path:
         """Return the directory with what is known of one split."""

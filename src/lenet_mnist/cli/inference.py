@@ -1,0 +1,54 @@
+"""After the lecture's four steps: a trained network, used."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lenet_mnist.cli.options import DEFAULT_RUNS_DIR, AsJson, RunName, RunsDir, console, say
+
+app = typer.Typer()
+
+
+@app.command()
+def predict(
+    pictures: Annotated[
+        list[Path], typer.Argument(metavar="PICTURE...", help="PNG, JPEG or BMP files, or folders of them.")
+    ],
+    run: Annotated[str, typer.Option("--run", metavar="RUN", help="A run's path, id or name, or `latest`.")] = "latest",
+    show: Annotated[bool, typer.Option("--show", help="Draw the steps, too, into the run.")] = False,
+    runs_dir: RunsDir = DEFAULT_RUNS_DIR,
+    as_json: AsJson = False,
+) -> None:
+    """Read the digits in your own pictures, a digit each; exit with 3 if one could not be read."""
+    from lenet_mnist.inference.predict import read_pictures, require_all_answered
+    from lenet_mnist.reporting import picture_steps, predict_summary
+    from lenet_mnist.runs.listing import find_run
+
+    reading = read_pictures(find_run(run, runs_dir), pictures)
+    drawn = picture_steps.draw_reading(reading) if show else None
+    if reading.answers or as_json:
+        say(predict_summary.reading_json(reading) if as_json else predict_summary.reading_text(reading))
+    if drawn:
+        console().print(f"steps drawn in {drawn}", highlight=False, soft_wrap=True, markup=False)
+    require_all_answered(reading)
+
+
+@app.command()
+def export(
+    run: RunName,
+    format_name: Annotated[str, typer.Option("--format", help="html: a page to draw digits on, one file, offline.")],
+    compare: Annotated[
+        str | None, typer.Option("--compare", metavar="RUN", help="Show a second run beside the first.")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", help="File to write; the default is in the run's export/.")
+    ] = None,
+    runs_dir: RunsDir = DEFAULT_RUNS_DIR,
+) -> None:
+    """Write a run's network in a form that needs no Python."""
+    from lenet_mnist.inference.export import export_run
+    from lenet_mnist.runs.listing import find_run
+
+    compared = None if compare is None else find_run(compare, runs_dir)
+    say(str(export_run(find_run(run, runs_dir), compared, format_name, output)))

@@ -1,0 +1,251 @@
+"""From a grey picture of a digit to the small one that the network sees, made as MNIST's were. Each step is a value.
+
+templates/picture.js is the same, line by line, in the page to draw on: change both (tests/inference/test_page.py).
+
+Source: yann.lecun.com/exdb/mnist: "size normalized to fit in a 20x20 pixel box while preserving their aspect ratio",
+"centered in a 28x28 image by computing the center of mass of the pixels". What was measured: docs/predict.md.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from lenet_mnist.data.mnist import DIGIT_SIZE, IMAGE_SIZE
+from lenet_mnist.errors import DataError
+
+Grey = npt.NDArray[np.float64]
+
+# Tried out on validation images (docs/predict.md).
+_LEAST_CONTRAST = 12  # of 255 grey levels: with less, a picture counts as one of a single colour
+_BORDER = 3  # what ink at the picture's border weighs against ink anywhere
+_NOISE = 4  # standard deviations of the paper's grey
+_SIGMA_OF_MAD = 1.4826  # standard deviation over median absolute deviation, of normal noise
+_STROKE = 0.25  # share of full ink from which on a pixel belongs to a stroke
+_DIRT = 0.05  # share of the largest piece's ink below which a piece is dirt
+_DIGIT = 0.1  # share of all ink from which on a piece can be the digit
+_FULL = 0.9  # share of the strokes' pixels that may stay below full ink
+_REACH = 0.75  # of the distance between two new pixels: how far each looks for old ones
+
+
+class Box(NamedTuple):
+    """Rows top .. bottom - 1 and columns left .. right - 1 of a picture."""
+
+    top: int
+    bottom: int
+    left: int
+    right: int
+
+
+class Piece(NamedTuple):
+    """Ink that hangs together: where, how much (sum of its pixels' ink), and how many sides of the picture it meets."""
+
+    label: int
+    box: Box
+    mass: float
+    num_sides: int
+
+
+@dataclass(frozen=True, eq=False)
+class Steps:
+    """What became of a picture on its way to the network.
+
+    Shapes: grey, contrast, ink H W; digit the rows and columns of `box`; fitted at most 20 20; seen 28 28 uint8.
+    Units: grey and contrast 0 .. 255; ink, digit and fitted 0 (paper) .. 1; seen 0 (paper) .. 255, as MNIST's pixels.
+    """
+
+    grey: Grey
+    is_dark_on_light: bool
+    contrast: Grey
+    ink: Grey
+    pieces: tuple[Piece, ...]
+    box: Box
+    digit: Grey
+    fitted: Grey
+    seen: npt.NDArray[np.uint8]
+
+
+def prepare(grey: Grey) -> Steps:
+    """Find the digit in a grey picture, and make of it what the network sees.
+
+    Shapes: grey H W, 0 .. 255.
+    Raises: DataError if there is no ink to be found.
+    """
+    is_dark_on_light, contrast = stand_out(grey)
+    ink = ink_of(contrast)
+    pieces, labels = find_pieces(ink)
+    kept = pieces_of_digit(pieces)
+    box = box_around(kept)
+    is_other = ~np.isin(labels, [0, *(piece.label for piece in kept)])
+    digit = np.where(is_other, 0, ink)[box.top : box.bottom, box.left : box.right]
+    fitted = fit(digit)
+    return Steps(grey, is_dark_on_light, contrast, ink, tuple(kept), box, digit, fitted, centre(fitted))
+
+
+def stand_out(grey: Grey) -> tuple[bool, Grey]:
+    """Return whether the ink is darker than the paper, and how far each pixel stands out of the paper around it.
+
+    Of ink darker and ink lighter, that is right which leaves the picture's border, where mostly paper is, empty.
+    """
+    dark, light = top_hat(255 - grey), top_hat(grey)
+    is_dark_on_light = _score(dark) >= _score(light)
+    return is_dark_on_light, dark if is_dark_on_light else light
+
+
+def _score(contrast: Grey) -> float:
+    border = np.concatenate([contrast[0], contrast[-1], contrast[:, 0], contrast[:, -1]])
+    return math.sqrt((contrast**2).mean()) - _BORDER * math.sqrt((border**2).mean())
+
+
+def top_hat(grey: Grey) -> Grey:
+    """Return how much lighter each pixel is than its surroundings; shadows and gradients of the light go.
+
+    The surroundings are what is left when everything light and narrower than half of the picture is wiped out.
+
+    Source: Serra, "Image analysis and mathematical morphology", 1982: the white top-hat transform.
+    """
+    radius = max(grey.shape) // 4
+    lowest = _slide(_slide(grey, radius, np.minimum).T, radius, np.minimum).T
+    return grey - _slide(_slide(lowest, radius, np.maximum).T, radius, np.maximum).T
+
+
+def _slide(rows: Grey, radius: int, extreme: np.ufunc) -> Grey:
+    """Return the extreme of the 2 radius + 1 pixels around each, along the rows."""
+    values = extended(rows, radius)
+    width, full = 1, 2 * radius + 1
+    while 2 * width <= full:
+        values = extreme(values[:, :-width], values[:, width:])
+        width *= 2
+    rest = full - width
+    slid: Grey = extreme(values[:, : values.shape[1] - rest], values[:, rest:])
+    return slid
+
+
+def extended(rows: Grey, radius: int) -> Grey:
+    """Return the rows with `radius` more pixels at both ends, turned about the end: what rises goes on rising."""
+    last = rows.shape[1] - 1
+    turns, rest = np.divmod(np.arange(-radius, last + radius + 1), last)
+    first_column, last_column = rows[:, :1], rows[:, -1:]
+    rise = last_column - first_column
+    straight = rows[:, rest] + turns * rise
+    turned = 2 * last_column - rows[:, last - rest] + (turns - 1) * rise
+    return np.where(turns % 2 == 0, straight, turned)
+
+
+def otsu_threshold(values: Grey) -> float:
+    """Return the level, 0 .. 255, that parts the values into the two classes that differ most.
+
+    Source: Otsu, "A threshold selection method from gray-level histograms", IEEE Trans. SMC 9(1), 1979.
+    """
+    counts = np.bincount(np.clip(np.floor(values + 0.5), 0, 255).astype(np.int64).ravel(), minlength=256)
+    num_below, sum_below = np.cumsum(counts), np.cumsum(counts * np.arange(256))
+    num_above, sum_above = num_below[-1] - num_below, sum_below[-1] - sum_below
+    distance = sum_below / np.maximum(num_below, 1) - sum_above / np.maximum(num_above, 1)
+    return float((num_below * num_above * distance**2).argmax()) + 0.5
+
+
+def ink_of(contrast: Grey) -> Grey:
+    """Return 0 where there is paper, 1 where there is full ink, and what lies between in proportion.
+
+    Raises: DataError if nothing stands out of the paper and its noise.
+    """
+    is_stroke = contrast > otsu_threshold(contrast)
+    paper, strokes = contrast[~is_stroke], contrast[is_stroke]
+    middle = np.median(paper)
+    no_ink = middle + _NOISE * _SIGMA_OF_MAD * np.median(np.abs(paper - middle))
+    full_ink = np.median(strokes) if len(strokes) else no_ink
+    if full_ink - no_ink < _LEAST_CONTRAST:
+        raise DataError("nothing stands out of its ground: of one colour, or too faint")
+    ink: Grey = np.clip((contrast - no_ink) / (full_ink - no_ink), 0, 1)
+    return ink
+
+
+def find_pieces(ink: Grey) -> tuple[list[Piece], npt.NDArray[np.int64]]:
+    """Return the pieces of ink, and a picture of their labels, which count from 1. Shapes: ink and labels H W."""
+    height, width = ink.shape
+    row = width + 2  # with a frame of paper, so that each pixel has eight neighbours
+    labels = np.pad(np.where(ink >= _STROKE, -1, 0), 1).ravel().tolist()
+    values = np.pad(ink, 1).ravel().tolist()
+    neighbours = (-row - 1, -row, -row + 1, -1, 1, row - 1, row, row + 1)
+    pieces: list[Piece] = []
+    for start in range(len(labels)):
+        if labels[start] != -1:
+            continue
+        label = len(pieces) + 1
+        labels[start] = label
+        inside = [start]
+        for place in inside:  # it grows meanwhile
+            for step in neighbours:
+                if labels[place + step] == -1:
+                    labels[place + step] = label
+                    inside.append(place + step)
+        ys, xs = [place // row - 1 for place in inside], [place % row - 1 for place in inside]
+        box = Box(min(ys), max(ys) + 1, min(xs), max(xs) + 1)
+        num_sides = (box.top == 0) + (box.bottom == height) + (box.left == 0) + (box.right == width)
+        pieces.append(Piece(label, box, sum(values[place] for place in inside), num_sides))
+    return pieces, np.array(labels).reshape(height + 2, row)[1:-1, 1:-1]
+
+
+def pieces_of_digit(pieces: list[Piece]) -> list[Piece]:
+    """Return the pieces that make the digit: neither dirt, nor what meets two sides, as edges and ruled lines do.
+
+    If there is hardly anything else, what meets two sides is the digit, cut out without a margin.
+    """
+    inner = [piece for piece in pieces if piece.num_sides < 2]
+    all_mass = sum(piece.mass for piece in pieces)
+    candidates = inner if max((piece.mass for piece in inner), default=0) >= _DIGIT * all_mass else pieces
+    heaviest = max(piece.mass for piece in candidates)
+    return [piece for piece in candidates if piece.mass >= _DIRT * heaviest]
+
+
+def box_around(pieces: list[Piece]) -> Box:
+    """Return the smallest box that holds all pieces."""
+    return Box(
+        min(piece.box.top for piece in pieces),
+        max(piece.box.bottom for piece in pieces),
+        min(piece.box.left for piece in pieces),
+        max(piece.box.right for piece in pieces),
+    )
+
+
+def fit(digit: Grey) -> Grey:
+    """Return the digit with its longer side at 20 pixels, and a tenth of its strokes' pixels at 1, as MNIST's are.
+
+    A thin pen's strokes would be faint if they were only made smaller.
+    """
+    height, width = digit.shape
+    scale = DIGIT_SIZE / max(height, width)
+    rows = resampling(height, max(1, math.floor(height * scale + 0.5)))
+    columns = resampling(width, max(1, math.floor(width * scale + 0.5)))
+    small = rows @ digit @ columns.T
+    strokes = np.sort(small[small >= _STROKE * small.max()])
+    fitted: Grey = np.minimum(small / strokes[math.floor(_FULL * (len(strokes) - 1))], 1)
+    return fitted
+
+
+def resampling(size: int, new_size: int) -> Grey:
+    """Return the matrix that makes `new_size` pixels of `size`, by means that fall off linearly on both sides.
+
+    Shapes: new_size size.
+    """
+    step = size / new_size
+    reach = max(_REACH * step, 1)
+    middles = (np.arange(new_size) + 0.5) * step - 0.5
+    weights: Grey = np.maximum(0, 1 - np.abs(np.arange(size) - middles[:, None]) / reach)
+    weights /= weights.sum(axis=1, keepdims=True)
+    return weights
+
+
+def centre(fitted: Grey) -> npt.NDArray[np.uint8]:
+    """Return the picture that the network sees: the centre of mass at its centre, to the nearest pixel."""
+    height, width = fitted.shape
+    mass = fitted.sum()
+    y = (fitted.sum(axis=1) * np.arange(height)).sum() / mass
+    x = (fitted.sum(axis=0) * np.arange(width)).sum() / mass
+    top = min(max(math.floor(IMAGE_SIZE / 2 - y + 0.5), 0), IMAGE_SIZE - height)
+    left = min(max(math.floor(IMAGE_SIZE / 2 - x + 0.5), 0), IMAGE_SIZE - width)
+    seen = np.zeros((IMAGE_SIZE, IMAGE_SIZE), dtype=np.uint8)
+    seen[top : top + height, left : left + width] = np.floor(255 * fitted + 0.5)
+    return seen

@@ -1,0 +1,117 @@
+"""What a trained network reads in pictures of people's own."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from lenet_mnist.data.mnist import IMAGE_SIZE
+from lenet_mnist.errors import ConfigError, DataError
+from lenet_mnist.experiments.evaluation import read_best_network
+from lenet_mnist.inference.decoding import Picture, picture_paths, read_picture
+from lenet_mnist.inference.likeness import doubts, looks_of
+from lenet_mnist.inference.pictures import Steps, prepare
+from lenet_mnist.runs.directory import RunDirectory
+from lenet_mnist.training.checkpoint import TrainedNetwork
+
+
+@dataclass(frozen=True, eq=False)
+class Answer:
+    """What the network reads in a picture: a probability for each class, and in what it is unlike MNIST's."""
+
+    picture: Picture
+    steps: Steps
+    class_names: tuple[str, ...]
+    probabilities: tuple[float, ...]
+    doubts: tuple[str, ...]
+
+    @property
+    def ranking(self) -> list[tuple[str, float]]:
+        """The classes and their probabilities, the most probable first."""
+        return sorted(zip(self.class_names, self.probabilities, strict=True), key=lambda pair: -pair[1])
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """A picture that was not answered, and why."""
+
+    path: Path
+    reason: str
+
+
+@dataclass(frozen=True, eq=False)
+class Reading:
+    """All pictures, in the order in which they were named."""
+
+    run: RunDirectory
+    results: tuple[Answer | Refusal, ...]
+
+    @property
+    def answers(self) -> list[Answer]:
+        """Those that were answered."""
+        return [result for result in self.results if isinstance(result, Answer)]
+
+    @property
+    def refusals(self) -> list[Refusal]:
+        """Those that were not."""
+        return [result for result in self.results if isinstance(result, Refusal)]
+
+
+def read_pictures(run: RunDirectory, arguments: Sequence[Path]) -> Reading:
+    """Let the best weights of `run` read each picture, and each in a folder; a bad one does not keep others waiting.
+
+    Raises: ConfigError if the run holds no network; DataError if its network is damaged or takes pictures of another
+    size, or a folder holds no picture.
+    """
+    trained = digit_network(run)
+    return Reading(run, tuple(_result(trained, path) for path in picture_paths(arguments)))
+
+
+def digit_network(run: RunDirectory) -> TrainedNetwork:
+    """Return the best network of a run, made for pictures of MNIST's size. Raises: ConfigError, DataError."""
+    manifest = run.read_manifest()
+    if manifest.kind != "train":
+        raise ConfigError(f"{run.path}: is a {manifest.kind}, not a training: it has no network")
+    trained = read_best_network(run, manifest)
+    if trained.network.image_size != IMAGE_SIZE:
+        size = trained.network.image_size
+        raise DataError(f"{run.path}: its network takes {size} x {size} pixels; pictures are prepared for {IMAGE_SIZE}")
+    return trained
+
+
+def _result(trained: TrainedNetwork, path: Path) -> Answer | Refusal:
+    try:
+        picture = read_picture(path)
+        return answer(trained, picture)
+    except DataError as error:
+        return Refusal(path, str(error))
+
+
+@torch.inference_mode()
+def answer(trained: TrainedNetwork, picture: Picture) -> Answer:
+    """Return what the network reads in one picture.
+
+    Raises: DataError if there is no ink in it, or the answer is no number.
+    Source: lecture point 8, softmax.
+    """
+    try:
+        steps = prepare(picture.grey)
+    except DataError as error:
+        raise DataError(f"{picture.path}: {error}") from None
+    logits = trained.network(trained.normalization.apply(torch.from_numpy(steps.seen).unsqueeze(0)))[0].double()
+    if not bool(logits.isfinite().all()):
+        raise DataError(f"{picture.path}: the network's weights are so large that its answer is no number")
+    probabilities = logits.softmax(dim=0).tolist()
+    unlike = doubts(looks_of(steps), max(probabilities))
+    return Answer(picture, steps, trained.class_names, tuple(probabilities), tuple(unlike))
+
+
+def require_all_answered(reading: Reading) -> None:
+    """Raise DataError if a picture was refused; it names them all."""
+    refusals = reading.refusals
+    if len(reading.results) == 1 and refusals:
+        raise DataError(refusals[0].reason)
+    if refusals:
+        names = ", ".join(str(refusal.path) for refusal in refusals)
+        raise DataError(f"{len(refusals)} of {len(reading.results)} pictures could not be read: {names}")

@@ -1,0 +1,250 @@
+// From a grey picture of a digit to the small one that the network sees: inference/pictures.py, line by line.
+// A picture is {height, width, values}: a Float64Array, row by row. Constants and names are those of the Python module.
+"use strict";
+
+const DIGIT_SIZE = 20;
+const IMAGE_SIZE = 28;
+const LEAST_CONTRAST = 12;
+const BORDER = 3;
+const NOISE = 4;
+const SIGMA_OF_MAD = 1.4826;
+const STROKE = 0.25;
+const DIRT = 0.05;
+const DIGIT = 0.1;
+const FULL = 0.9;
+const REACH = 0.75;
+
+// Return the steps, or null if there is no ink to be found.
+function prepare(grey) {
+  const [isDarkOnLight, contrast] = standOut(grey);
+  const ink = inkOf(contrast);
+  if (ink === null) return null;
+  const [pieces, labels] = findPieces(ink);
+  const kept = piecesOfDigit(pieces);
+  const box = boxAround(kept);
+  const isKept = new Set([0, ...kept.map((piece) => piece.label)]);
+  const digit = picture(box.bottom - box.top, box.right - box.left, (y, x) => {
+    const place = (box.top + y) * ink.width + box.left + x;
+    return isKept.has(labels[place]) ? ink.values[place] : 0;
+  });
+  const fitted = fit(digit);
+  return { grey, isDarkOnLight, contrast, ink, pieces: kept, box, digit, fitted, seen: centre(fitted) };
+}
+
+function picture(height, width, valueAt) {
+  const values = new Float64Array(height * width);
+  for (let y = 0; y < height; y++) for (let x = 0; x < width; x++) values[y * width + x] = valueAt(y, x);
+  return { height, width, values };
+}
+
+function standOut(grey) {
+  const inverted = { ...grey, values: grey.values.map((value) => 255 - value) };
+  const [dark, light] = [topHat(inverted), topHat(grey)];
+  const isDarkOnLight = score(dark) >= score(light);
+  return [isDarkOnLight, isDarkOnLight ? dark : light];
+}
+
+function score(contrast) {
+  const { height, width, values } = contrast;
+  const border = [];
+  for (let x = 0; x < width; x++) border.push(values[x], values[(height - 1) * width + x]);
+  for (let y = 0; y < height; y++) border.push(values[y * width], values[y * width + width - 1]);
+  const rootMeanSquare = (all) => Math.sqrt(all.reduce((sum, value) => sum + value ** 2, 0) / all.length);
+  return rootMeanSquare(values) - BORDER * rootMeanSquare(border);
+}
+
+function topHat(grey) {
+  const radius = Math.floor(Math.max(grey.height, grey.width) / 4);
+  const lowest = transposed(slide(transposed(slide(grey, radius, Math.min)), radius, Math.min));
+  const surroundings = transposed(slide(transposed(slide(lowest, radius, Math.max)), radius, Math.max));
+  return { ...grey, values: grey.values.map((value, place) => value - surroundings.values[place]) };
+}
+
+function transposed(rows) {
+  return picture(rows.width, rows.height, (y, x) => rows.values[x * rows.width + y]);
+}
+
+// Return the extreme of the 2 radius + 1 pixels around each, along the rows.
+function slide(rows, radius, extreme) {
+  const { height, width: rowWidth } = rows;
+  const values = extended(rows, radius);
+  let longWidth = rowWidth + 2 * radius;
+  let width = 1;
+  const full = 2 * radius + 1;
+  const join = (distance) => {
+    const newWidth = longWidth - distance;
+    for (let y = 0; y < height; y++) {
+      for (let x = 0; x < newWidth; x++) {
+        values[y * newWidth + x] = extreme(values[y * longWidth + x], values[y * longWidth + x + distance]);
+      }
+    }
+    longWidth = newWidth;
+  };
+  while (2 * width <= full) {
+    join(width);
+    width *= 2;
+  }
+  join(full - width);
+  return { height, width: rowWidth, values: values.slice(0, height * rowWidth) };
+}
+
+// Return the rows with `radius` more pixels at both ends, turned about the end: what rises goes on rising.
+function extended(rows, radius) {
+  const last = rows.width - 1;
+  return picture(rows.height, rows.width + 2 * radius, (y, x) => {
+    const place = x - radius;
+    const turns = Math.floor(place / last);
+    const rest = place - turns * last;
+    const at = (column) => rows.values[y * rows.width + column];
+    const rise = at(last) - at(0);
+    return turns % 2 === 0 ? at(rest) + turns * rise : 2 * at(last) - at(last - rest) + (turns - 1) * rise;
+  }).values;
+}
+
+function otsuThreshold(values) {
+  const counts = new Float64Array(256);
+  for (const value of values) counts[Math.min(Math.max(Math.floor(value + 0.5), 0), 255)] += 1;
+  const numAll = values.length;
+  const sumAll = counts.reduce((sum, count, level) => sum + count * level, 0);
+  let [numBelow, sumBelow, best, threshold] = [0, 0, -1, 0];
+  for (let level = 0; level < 256; level++) {
+    numBelow += counts[level];
+    sumBelow += counts[level] * level;
+    const numAbove = numAll - numBelow;
+    const distance = sumBelow / Math.max(numBelow, 1) - (sumAll - sumBelow) / Math.max(numAbove, 1);
+    const between = numBelow * numAbove * distance ** 2;
+    if (between > best) [best, threshold] = [between, level + 0.5];
+  }
+  return threshold;
+}
+
+function inkOf(contrast) {
+  const threshold = otsuThreshold(contrast.values);
+  const paper = contrast.values.filter((value) => value <= threshold);
+  const strokes = contrast.values.filter((value) => value > threshold);
+  const middle = median(paper);
+  const noInk = middle + NOISE * SIGMA_OF_MAD * median(paper.map((value) => Math.abs(value - middle)));
+  const fullInk = strokes.length ? median(strokes) : noInk;
+  if (fullInk - noInk < LEAST_CONTRAST) return null;
+  const clip = (value) => Math.min(Math.max(value, 0), 1);
+  return { ...contrast, values: contrast.values.map((value) => clip((value - noInk) / (fullInk - noInk))) };
+}
+
+function median(values) {
+  const sorted = Float64Array.from(values).sort();
+  const half = Math.floor(sorted.length / 2);
+  return sorted.length % 2 ? sorted[half] : (sorted[half - 1] + sorted[half]) / 2;
+}
+
+function findPieces(ink) {
+  const { height, width } = ink;
+  const row = width + 2; // with a frame of paper, so that each pixel has eight neighbours
+  const framed = picture(height + 2, row, (y, x) => {
+    const isFrame = y === 0 || y === height + 1 || x === 0 || x === width + 1;
+    return isFrame ? 0 : ink.values[(y - 1) * width + x - 1];
+  }).values;
+  const labels = Int32Array.from(framed, (value) => (value >= STROKE ? -1 : 0));
+  const neighbours = [-row - 1, -row, -row + 1, -1, 1, row - 1, row, row + 1];
+  const pieces = [];
+  for (let start = 0; start < labels.length; start++) {
+    if (labels[start] !== -1) continue;
+    const label = pieces.length + 1;
+    labels[start] = label;
+    const inside = [start];
+    const box = { top: height, bottom: 0, left: width, right: 0 };
+    let mass = 0;
+    for (const place of inside) { // it grows meanwhile
+      for (const step of neighbours) {
+        if (labels[place + step] === -1) {
+          labels[place + step] = label;
+          inside.push(place + step);
+        }
+      }
+      const [y, x] = [Math.floor(place / row) - 1, (place % row) - 1];
+      [box.top, box.bottom] = [Math.min(box.top, y), Math.max(box.bottom, y + 1)];
+      [box.left, box.right] = [Math.min(box.left, x), Math.max(box.right, x + 1)];
+      mass += framed[place];
+    }
+    const numSides = (box.top === 0) + (box.bottom === height) + (box.left === 0) + (box.right === width);
+    pieces.push({ label, box, mass, numSides });
+  }
+  const place = (y, x) => (y + 1) * row + x + 1;
+  return [pieces, picture(height, width, (y, x) => labels[place(y, x)]).values];
+}
+
+function piecesOfDigit(pieces) {
+  const inner = pieces.filter((piece) => piece.numSides < 2);
+  const allMass = pieces.reduce((sum, piece) => sum + piece.mass, 0);
+  const heaviestOf = (some) => some.reduce((most, piece) => Math.max(most, piece.mass), 0);
+  const candidates = heaviestOf(inner) >= DIGIT * allMass ? inner : pieces;
+  return candidates.filter((piece) => piece.mass >= DIRT * heaviestOf(candidates));
+}
+
+function boxAround(pieces) {
+  const boxes = pieces.map((piece) => piece.box);
+  return {
+    top: Math.min(...boxes.map((box) => box.top)),
+    bottom: Math.max(...boxes.map((box) => box.bottom)),
+    left: Math.min(...boxes.map((box) => box.left)),
+    right: Math.max(...boxes.map((box) => box.right)),
+  };
+}
+
+function fit(digit) {
+  const scale = DIGIT_SIZE / Math.max(digit.height, digit.width);
+  const rows = resampling(digit.height, Math.max(1, Math.floor(digit.height * scale + 0.5)));
+  const columns = resampling(digit.width, Math.max(1, Math.floor(digit.width * scale + 0.5)));
+  const narrow = product(digit, transposed(columns));
+  const small = product(rows, narrow);
+  const strongest = small.values.reduce((most, value) => Math.max(most, value), 0);
+  const strokes = small.values.filter((value) => value >= STROKE * strongest).sort();
+  const full = strokes[Math.floor(FULL * (strokes.length - 1))];
+  return { ...small, values: small.values.map((value) => Math.min(value / full, 1)) };
+}
+
+function product(a, b) {
+  return picture(a.height, b.width, (y, x) => {
+    let sum = 0;
+    for (let k = 0; k < a.width; k++) sum += a.values[y * a.width + k] * b.values[k * b.width + x];
+    return sum;
+  });
+}
+
+function resampling(size, newSize) {
+  const step = size / newSize;
+  const reach = Math.max(REACH * step, 1);
+  const weights = picture(newSize, size, (to, from) => {
+    const middle = (to + 0.5) * step - 0.5;
+    return Math.max(0, 1 - Math.abs(from - middle) / reach);
+  });
+  for (let to = 0; to < newSize; to++) {
+    const row = weights.values.subarray(to * size, (to + 1) * size);
+    const sum = row.reduce((total, weight) => total + weight, 0);
+    row.forEach((weight, from) => (row[from] = weight / sum));
+  }
+  return weights;
+}
+
+function centre(fitted) {
+  const { height, width, values } = fitted;
+  let [mass, y, x] = [0, 0, 0];
+  for (let v = 0; v < height; v++) {
+    for (let u = 0; u < width; u++) {
+      const value = values[v * width + u];
+      mass += value;
+      y += value * v;
+      x += value * u;
+    }
+  }
+  const start = (middle, size) => {
+    return Math.min(Math.max(Math.floor(IMAGE_SIZE / 2 - middle + 0.5), 0), IMAGE_SIZE - size);
+  };
+  const [top, left] = [start(y / mass, height), start(x / mass, width)];
+  const seen = picture(IMAGE_SIZE, IMAGE_SIZE, () => 0);
+  for (let v = 0; v < height; v++) {
+    for (let u = 0; u < width; u++) {
+      seen.values[(top + v) * IMAGE_SIZE + left + u] = Math.floor(255 * values[v * width + u] + 0.5);
+    }
+  }
+  return seen;
+}

@@ -1,0 +1,68 @@
+"""The steps from pictures to what the network sees, drawn."""
+
+from pathlib import Path
+
+from matplotlib.figure import Figure, SubFigure
+from matplotlib.patches import Rectangle
+
+from lenet_mnist.files.storage import make_directory, refuse_links
+from lenet_mnist.inference.predict import Answer, Reading
+from lenet_mnist.reporting.predict_summary import per_cent
+from lenet_mnist.reporting.style import ORANGE, TITLE_POINTS, save_figure
+
+_MOST_ROWS = 20
+_LONGEST_NAME = 60
+_TITLES = (
+    "grey",
+    "stands out of its ground",
+    "ink, and the digit found",
+    "fitted into 20 x 20",
+    "what the network sees",
+)
+
+
+def draw_reading(reading: Reading) -> Path | None:
+    """Draw the steps of the first 20 pictures that were read into the run; return where, or None if none was read.
+
+    Raises: StorageError.
+    """
+    answers = reading.answers[:_MOST_ROWS]
+    if not answers:
+        return None
+    refuse_links(reading.run.path)
+    path = reading.run.predictions_path / "steps.png"
+    make_directory(path.parent)
+    save_figure(steps_figure(answers), path)
+    return path
+
+
+def steps_figure(answers: list[Answer]) -> Figure:
+    """One row a picture, from its grey pixels to those that the network sees."""
+    figure = Figure(figsize=(9.0, 0.3 + 2.15 * len(answers)), layout="constrained")
+    for part, answer in zip(figure.subfigures(len(answers), 1, squeeze=False)[:, 0], answers, strict=True):
+        _draw_steps(part, answer)
+    return figure
+
+
+def _draw_steps(part: SubFigure, answer: Answer) -> None:
+    steps = answer.steps
+    name, probability = answer.ranking[0]
+    title = f"{answer.picture.path.name[-_LONGEST_NAME:]}: {name}, {per_cent(probability)}"
+    # No letter that the font lacks, none that moves the pen, no formula.
+    title = title.encode("ascii", "backslashreplace").decode().replace("$", r"\$")
+    part.suptitle("".join(letter if letter.isprintable() else "?" for letter in title), fontsize=TITLE_POINTS)
+    shown = (steps.grey, steps.contrast, steps.ink, steps.fitted, steps.seen)
+    maps = ("gray", "gray_r", "gray_r", "gray_r", "gray_r")
+    limits = ((0, 255), (0, max(steps.contrast.max(), 1)), (0, 1), (0, 1), (0, 255))
+    for axes, pixels, title, colours, (low, high) in zip(
+        part.subplots(1, 5), shown, _TITLES, maps, limits, strict=True
+    ):
+        axes.imshow(pixels, cmap=colours, vmin=low, vmax=high)
+        axes.set_title(title, fontsize=7)
+        axes.set_xticks([])
+        axes.set_yticks([])
+        if pixels is steps.ink:
+            box = steps.box
+            corner = (box.left - 0.5, box.top - 0.5)
+            size = (box.right - box.left, box.bottom - box.top)
+            axes.add_patch(Rectangle(corner, *size, fill=False, edgecolor=ORANGE, linewidth=1.2))

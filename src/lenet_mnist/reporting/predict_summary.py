@@ -1,0 +1,55 @@
+"""What a network reads in pictures, in words and in JSON."""
+
+from lenet_mnist.errors import one_line
+from lenet_mnist.inference.predict import Answer, Reading, Refusal
+from lenet_mnist.reporting.text import to_json
+
+_NUM_SHOWN = 3
+
+
+def reading_text(reading: Reading) -> str:
+    """Say of each picture what it is, how sure that is, what was done to it, and what is odd about it."""
+    parts = [_refusal_text(each) if isinstance(each, Refusal) else _answer_text(each) for each in reading.results]
+    return "\n".join(parts)
+
+
+def _answer_text(answer: Answer) -> str:
+    picture, ranking = answer.picture, answer.ranking[:_NUM_SHOWN]
+    polarity = "dark ink on light ground" if answer.steps.is_dark_on_light else "light ink on dark ground"
+    shares = "   ".join(f"{name}  {per_cent(probability)}" for name, probability in ranking)
+    lines = [
+        f"{one_line(str(picture.path))}:  {shares}",
+        f"  {polarity}, {picture.width:,} x {picture.height:,} pixels",
+    ]
+    if answer.doubts:
+        lines.append("  warning: does not look like a digit of MNIST: " + "; ".join(answer.doubts))
+    return "\n".join(lines)
+
+
+def _refusal_text(refusal: Refusal) -> str:
+    return f"{one_line(refusal.reason)}\n  not read"
+
+
+def per_cent(probability: float) -> str:
+    """Write a probability so that nobody reads certainty into it."""
+    return "over 99.9%" if probability > 0.999 else "under 0.1%" if probability < 0.001 else f"{probability:.1%}"
+
+
+def reading_json(reading: Reading) -> str:
+    """Return the same as JSON, with the probabilities of all classes."""
+    return to_json({"run": str(reading.run.path), "pictures": [_row(result) for result in reading.results]})
+
+
+def _row(result: Answer | Refusal) -> dict[str, object]:
+    if isinstance(result, Refusal):
+        return {"picture": str(result.path), "error": result.reason}
+    return {
+        "picture": str(result.picture.path),
+        "width": result.picture.width,
+        "height": result.picture.height,
+        "is_dark_on_light": result.steps.is_dark_on_light,
+        "prediction": result.ranking[0][0],
+        "probabilities": dict(zip(result.class_names, result.probabilities, strict=True)),
+        "looks_like_mnist": not result.doubts,
+        "doubts": list(result.doubts),
+    }

@@ -1,0 +1,203 @@
+"""Files of all kinds, good, bad and hostile."""
+
+import io
+import struct
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from lenet_mnist.errors import DataError, LenetError
+from lenet_mnist.inference.decoding import picture_paths, read_picture
+
+WIDTH, HEIGHT = 90, 60
+
+
+def drawing() -> Image.Image:
+    """White paper, with a dark bar in the upper left quarter."""
+    pixels = np.full((HEIGHT, WIDTH), 250, np.uint8)
+    pixels[5:25, 10:16] = 20
+    return Image.fromarray(pixels)
+
+
+def expected() -> np.ndarray:
+    return np.asarray(drawing()).astype(float)
+
+
+def saved(directory: Path, image: Image.Image, name: str, **options: object) -> Path:
+    path = directory / name
+    image.save(path, **options)
+    return path
+
+
+GOOD: dict[str, Callable[[Path], Path]] = {
+    "grey PNG": lambda d: saved(d, drawing(), "a.png"),
+    "RGB BMP": lambda d: saved(d, drawing().convert("RGB"), "a.bmp"),
+    "JPEG": lambda d: saved(d, drawing().convert("RGB"), "a.jpg", quality=95),
+    "CMYK JPEG": lambda d: saved(d, drawing().convert("CMYK"), "a.jpeg", quality=95),
+    "palette": lambda d: saved(d, drawing().convert("P"), "a.png"),
+    "16 bits": lambda d: saved(d, Image.fromarray(np.asarray(drawing()).astype(np.uint16) * 257), "a.png"),
+    "opaque RGBA": lambda d: saved(d, drawing().convert("RGBA"), "a.png"),
+    "of another name": lambda d: saved(d, drawing(), "a", format="PNG"),
+}
+
+
+@pytest.mark.parametrize("kind", GOOD)
+def test_all_kinds_give_the_same_grey(tmp_path: Path, kind: str) -> None:
+    picture = read_picture(GOOD[kind](tmp_path))
+    assert (picture.width, picture.height) == (WIDTH, HEIGHT)
+    assert picture.grey.shape == (HEIGHT, WIDTH)
+    assert np.abs(picture.grey - expected()).mean() < 3
+    assert np.abs(picture.grey - expected())[8:22, 12:14].max() < 12
+
+
+def test_two_colours(tmp_path: Path) -> None:
+    grey = read_picture(saved(tmp_path, drawing().point(lambda p: 255 * (p > 128)).convert("1"), "a.png")).grey
+    assert set(np.unique(grey)) == {0.0, 255.0}
+
+
+@pytest.mark.parametrize(("ink", "ground"), [(0, 255), (255, 0)])
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])
+def test_a_transparent_ground_contrasts_with_the_ink(tmp_path: Path, mode: str, ink: int, ground: int) -> None:
+    opacity = Image.fromarray(255 - np.asarray(drawing()).astype(np.uint8)).point(lambda p: 255 * (p > 128))
+    image = Image.new("RGBA", (WIDTH, HEIGHT), (ink, ink, ink, 0))
+    image.putalpha(opacity)
+    grey = read_picture(saved(tmp_path, image.convert(mode), "a.png")).grey
+    assert grey[10, 12] == ink
+    assert grey[50, 80] == ground
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_it_is_turned_as_the_camera_was_held(tmp_path: Path, orientation: int) -> None:
+    """Each of the eight ways to hold a camera: the stored pixels are turned, the tag turns them back."""
+    stored = {
+        1: drawing(),
+        2: drawing().transpose(Image.Transpose.FLIP_LEFT_RIGHT),
+        3: drawing().transpose(Image.Transpose.ROTATE_180),
+        4: drawing().transpose(Image.Transpose.FLIP_TOP_BOTTOM),
+        5: drawing().transpose(Image.Transpose.TRANSPOSE),
+        6: drawing().transpose(Image.Transpose.ROTATE_90),
+        7: drawing().transpose(Image.Transpose.TRANSVERSE),
+        8: drawing().transpose(Image.Transpose.ROTATE_270),
+    }[orientation]
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    picture = read_picture(saved(tmp_path, stored, "a.jpg", exif=exif, quality=95))
+    assert (picture.width, picture.height) == (WIDTH, HEIGHT)
+    assert np.abs(picture.grey - expected()).mean() < 3
+
+
+def test_a_large_photo_is_shrunk_and_keeps_its_size_in_the_answer(tmp_path: Path) -> None:
+    path = saved(tmp_path, drawing().resize((6000, 4000)).convert("RGB"), "a.jpg")
+    picture = read_picture(path)
+    assert (picture.width, picture.height) == (6000, 4000)
+    assert picture.grey.shape == (171, 256)
+    small = np.asarray(drawing().resize((256, 171), Image.Resampling.BOX)).astype(float)
+    assert np.abs(picture.grey - small).mean() < 3
+
+
+def test_a_camera_s_preview_is_no_animation(tmp_path: Path) -> None:
+    path = tmp_path / "a.jpg"
+    drawing().convert("RGB").save(path, format="MPO", save_all=True, append_images=[drawing().convert("RGB")])
+    assert np.abs(read_picture(path).grey - expected()).mean() < 3
+
+
+def png(width: int, height: int, *chunks: tuple[bytes, bytes]) -> bytes:
+    """A PNG file that announces a size, with these chunks."""
+    header = (b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0))
+    parts = [
+        struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+        for name, content in (header, *chunks, (b"IEND", b""))
+    ]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
+
+
+def animated() -> bytes:
+    content = io.BytesIO()
+    drawing().save(content, format="PNG", save_all=True, append_images=[drawing().rotate(90)])
+    return content.getvalue()
+
+
+def encoded(image: Image.Image, kind: str) -> bytes:
+    content = io.BytesIO()
+    image.save(content, format=kind)
+    return content.getvalue()
+
+
+BAD: dict[str, tuple[Callable[[], bytes], str]] = {
+    "empty": (lambda: b"", "is empty"),
+    "text": (lambda: b"hello, world", "is no picture that lenet reads"),
+    "a GIF": (lambda: encoded(drawing(), "GIF"), "is no picture that lenet reads: PNG, JPEG or BMP"),
+    "a TIFF": (lambda: encoded(drawing(), "TIFF"), "is no picture that lenet reads"),
+    "a script": (lambda: b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "is no picture that lenet reads"),
+    "animated": (animated, "is animated"),
+    "cut off": (lambda: encoded(drawing(), "JPEG")[:400], "is damaged"),
+    "a cut PNG": (lambda: encoded(drawing(), "PNG")[:60], "is damaged"),
+    "too wide": (lambda: png(30_000, 100), "30,000 x 100 pixels: is too large"),
+    "a bomb": (lambda: png(60_000, 60_000, (b"IDAT", zlib.compress(bytes(10**6)))), "is too large"),
+    "half a bomb": (lambda: png(12_000, 12_000, (b"IDAT", zlib.compress(bytes(10**6)))), "is too large"),
+    "no pixels": (lambda: png(0, 0), "is "),
+    "too small": (lambda: encoded(drawing().resize((7, 30)), "PNG"), "too small"),
+    "too narrow": (lambda: encoded(drawing().resize((2_000, 20)), "PNG"), "too narrow"),
+    "other pixels than announced": (lambda: png(100, 100, (b"IDAT", zlib.compress(b"1"))), "is damaged"),
+    "a text bomb": (
+        lambda: png(
+            50, 50, (b"zTXt", b"k\x00\x00" + zlib.compress(bytes(10**8))), (b"IDAT", zlib.compress(bytes(51 * 50)))
+        ),
+        "",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", BAD)
+def test_bad_files_get_one_line(tmp_path: Path, kind: str) -> None:
+    make, complaint = BAD[kind]
+    path = tmp_path / "a.png"
+    path.write_bytes(make())
+    with pytest.raises(DataError) as caught:
+        read_picture(path)
+    assert str(caught.value).startswith(f"{path}: ")
+    assert complaint in str(caught.value)
+
+
+def test_what_is_no_regular_file_is_refused(tmp_path: Path) -> None:
+    import os
+
+    os.mkfifo(tmp_path / "pipe.png")
+    for name, complaint in (("pipe.png", "not a regular file"), ("missing.png", "no such file")):
+        with pytest.raises(DataError, match=complaint):
+            read_picture(tmp_path / name)
+
+
+@settings(max_examples=150)
+@given(st.sampled_from(["PNG", "JPEG", "BMP"]), st.integers(0, 2**31), st.integers(1, 20))
+def test_damaged_bytes_raise_nothing_of_their_own(
+    tmp_path_factory: pytest.TempPathFactory, kind: str, seed: int, num_bytes: int
+) -> None:
+    content = bytearray(encoded(drawing(), kind))
+    random = np.random.default_rng(seed)
+    for place in random.integers(0, len(content), num_bytes):
+        content[place] = random.integers(0, 256)
+    path = tmp_path_factory.getbasetemp() / "damaged"
+    path.write_bytes(content)
+    try:
+        picture = read_picture(path)
+    except LenetError:
+        return
+    assert np.isfinite(picture.grey).all()
+
+
+def test_a_folder_stands_for_its_pictures(tmp_path: Path) -> None:
+    (tmp_path / "inner").mkdir()
+    for name in ("b.PNG", "a.jpg", "c.jpeg", "d.bmp", "notes.txt", "inner/e.png"):
+        (tmp_path / name).touch()
+    other = tmp_path / "inner" / "e.png"
+    assert [path.name for path in picture_paths([other, tmp_path])] == ["e.png", "a.jpg", "b.PNG", "c.jpeg", "d.bmp"]
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match="holds no picture"):
+        picture_paths([tmp_path / "empty"])

@@ -1,0 +1,180 @@
+"""`lenet predict`: what is said of people's own pictures."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from lenet_mnist.data.sets import TrainVal
+from lenet_mnist.inference.likeness import Looks, doubts, looks_of
+from lenet_mnist.inference.pictures import prepare
+from lenet_mnist.inference.predict import Answer, read_pictures
+from lenet_mnist.runs.directory import RunDirectory
+from lenet_mnist.training.checkpoint import read_network
+
+Lenet = Callable[..., Any]
+SURE = 0.999
+
+
+def picture_of(pixels: np.ndarray, path: Path) -> Path:
+    """A digit of MNIST as people would write it: dark on light, and larger."""
+    Image.fromarray(255 - pixels).resize((140, 140)).save(path)
+    return path
+
+
+@pytest.fixture
+def folder(small: TrainVal, tmp_path: Path) -> Path:
+    """Six digits of the validation part, as files."""
+    directory = tmp_path / "digits"
+    directory.mkdir()
+    for k in range(6):
+        picture_of(small.val.images[k].numpy(), directory / f"{k}.png")
+    return directory
+
+
+def test_the_answer_is_the_networks_own_for_mnists_picture(small: TrainVal, run: RunDirectory, folder: Path) -> None:
+    """Through a file and back, the probabilities stay nearly those of the picture itself."""
+    trained = read_network(run.model_path)
+    with torch.inference_mode():
+        direct = trained.network(trained.normalization.apply(small.val.images[:6])).softmax(dim=1).numpy()
+    reading = read_pictures(run, [folder])
+    found = np.array([answer.probabilities for answer in reading.answers])
+    assert np.allclose(found.sum(axis=1), 1)
+    assert np.abs(found - direct).mean() < 0.05
+    assert (found.argmax(axis=1) == direct.argmax(axis=1)).sum() >= 5
+
+
+@pytest.mark.usefixtures("run")
+def test_three_classes_are_said_for_each_picture(lenet: Lenet, folder: Path) -> None:
+    said = lenet("predict", folder)
+    assert said.code == 0
+    assert said.err == ""
+    lines = said.out.splitlines()
+    heads = [line for line in lines if not line.startswith(" ")]
+    assert [line.split(":")[0] for line in heads] == [str(folder / f"{k}.png") for k in range(6)]
+    assert all(line.count("%") == 3 for line in heads)
+    assert lines.count("  dark ink on light ground, 140 x 140 pixels") == 6
+
+
+@pytest.mark.usefixtures("run")
+def test_json_holds_all_probabilities(lenet: Lenet, folder: Path) -> None:
+    document = json.loads(lenet("predict", folder / "0.png", folder / "1.png", "--json").out)
+    assert len(document["pictures"]) == 2
+    first = document["pictures"][0]
+    assert list(first["probabilities"]) == list("0123456789")
+    assert sum(first["probabilities"].values()) == pytest.approx(1)
+    assert first["prediction"] == max(first["probabilities"], key=first["probabilities"].get)
+    assert (first["width"], first["height"], first["is_dark_on_light"]) == (140, 140, True)
+    assert first["looks_like_mnist"] is not bool(first["doubts"])
+
+
+@pytest.mark.usefixtures("run")
+def test_a_bad_picture_is_named_and_the_others_are_answered(lenet: Lenet, folder: Path) -> None:
+    (folder / "3.png").write_text("no picture")
+    Image.new("L", (50, 50), 7).save(folder / "4.png")
+    said = lenet("predict", folder)
+    assert said.code == 3
+    assert said.out.count("dark ink on light ground") == 4
+    assert f"{folder / '3.png'}: is no picture that lenet reads: PNG, JPEG or BMP" in said.out
+    assert f"{folder / '4.png'}: nothing stands out of its ground" in said.out
+    assert said.err.startswith("error: 2 of 6 pictures could not be read")
+    assert len(said.err.splitlines()) == 1
+
+    document = lenet("predict", folder, "--json")
+    assert document.code == 3
+    assert [("error" in row) for row in json.loads(document.out)["pictures"]] == [False] * 3 + [True] * 2 + [False]
+
+
+@pytest.mark.usefixtures("run")
+def test_one_bad_picture_is_one_line(lenet: Lenet, tmp_path: Path) -> None:
+    (tmp_path / "a\nb.png").write_text("no picture")
+    said = lenet("predict", tmp_path / "a\nb.png")
+    assert said.code == 3
+    assert said.out == ""
+    assert said.err.endswith("a\\nb.png: is no picture that lenet reads: PNG, JPEG or BMP\n")
+    assert len(said.err.splitlines()) == 1
+    assert lenet("predict", tmp_path / "missing.png").code == 3
+    assert lenet("predict", tmp_path / "missing.png", "--run", "nothing").code == 2
+
+
+def test_the_steps_are_drawn_into_the_run(lenet: Lenet, run: RunDirectory, folder: Path) -> None:
+    (folder / "0.png").rename(folder / "0 $x^2$ \u4e09\x07.png")
+    said = lenet("predict", folder, "--show")
+    assert said.code == 0
+    drawn = Path("runs") / run.id / "predictions" / "steps.png"
+    assert f"steps drawn in {drawn}" in said.err
+    with Image.open(drawn) as picture:
+        assert picture.width == 1440
+        assert picture.height > 6 * 300
+
+
+def test_nothing_is_drawn_through_a_link(lenet: Lenet, run: RunDirectory, folder: Path, outside: Path) -> None:
+    run.predictions_path.symlink_to(outside)
+    said = lenet("predict", folder, "--show")
+    assert said.code == 6
+    assert "is a symbolic link" in said.err
+
+
+def test_other_weights_than_the_runs_are_refused(lenet: Lenet, run: RunDirectory, folder: Path) -> None:
+    run.write_manifest(run.read_manifest().model_copy(update={"weights_sha256": "0" * 64}))
+    said = lenet("predict", folder)
+    assert said.code == 3
+    assert "these are not the weights that manifest.json records" in said.err
+
+
+def test_a_run_of_another_kind_has_no_network(lenet: Lenet, run: RunDirectory, folder: Path) -> None:
+    run.write_manifest(run.read_manifest().model_copy(update={"kind": "sweep"}))
+    said = lenet("predict", folder, "--run", f"runs/{run.id}")
+    assert said.code == 2
+    assert "is a sweep, not a training" in said.err
+
+
+def answer_to(path: Path, run: RunDirectory) -> Answer:
+    (answer,) = read_pictures(run, [path]).answers
+    return answer
+
+
+def test_two_digits_in_a_picture_are_doubted(small: TrainVal, run: RunDirectory, tmp_path: Path) -> None:
+    both = np.concatenate([small.val.images[1].numpy(), small.val.images[3].numpy()], axis=1)
+    Image.fromarray(255 - both).resize((400, 200)).save(tmp_path / "two.png")
+    found = answer_to(tmp_path / "two.png", run).doubts
+    assert any("it is in pieces" in doubt for doubt in found)
+
+
+def test_a_barred_gate_is_doubted(run: RunDirectory, tmp_path: Path) -> None:
+    gate = np.full((140, 140), 255, np.uint8)
+    gate[66:74, 20:120] = 0
+    for k in range(6):
+        gate[20:120, 20 + 18 * k : 28 + 18 * k] = 0
+    Image.fromarray(gate).save(tmp_path / "gate.png")
+    assert "6 strokes stand side by side" in answer_to(tmp_path / "gate.png", run).doubts
+
+
+def test_mnists_own_digits_are_hardly_ever_doubted(small: TrainVal) -> None:
+    """The network aside, by their looks: at most 1 in 100."""
+    seen = [doubts(looks_of(prepare(image.numpy().astype(float))), SURE) for image in small.val.images]
+    assert sum(bool(each) for each in seen) <= len(seen) / 100
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"ink": 0.01}, "thin or few"),
+        ({"ink": 0.5}, "full of ink"),
+        ({"grey": 0.8}, "blurred"),
+        ({"row_crossings": 7}, "7 strokes stand side by side"),
+        ({"column_crossings": 8}, "8 strokes lie above each other"),
+        ({"apart": 0.4}, "in pieces"),
+    ],
+)
+def test_each_doubt_has_its_words(change: dict[str, Any], words: str) -> None:
+    usual = {"ink": 0.13, "grey": 0.3, "row_crossings": 2, "column_crossings": 3, "apart": 0.0}
+    assert doubts(Looks(**usual), SURE) == []
+    (found,) = doubts(Looks(**{**usual, **change}), SURE)
+    assert words in found
+    assert "not sure: 40%" in doubts(Looks(**usual), 0.4)[0]
