@@ -91,6 +91,22 @@ def test_a_bad_picture_is_named_and_the_others_are_answered(lenet: Lenet, folder
 
 
 @pytest.mark.usefixtures("run")
+def test_no_name_is_too_strange(lenet: Lenet, folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "folder.png").mkdir()
+    for name, complaint in (
+        ("a" * 3000, "File name too long"),
+        ("empty", "holds no picture"),
+        ("/dev/zero", "regular"),
+    ):
+        said = lenet("predict", name, folder / "0.png", tmp_path / "folder.png")
+        assert said.code == 3
+        assert complaint in said.out
+        assert "dark ink on light ground" in said.out
+        assert said.err.startswith("error: 2 of 3 pictures could not be read")
+
+
+@pytest.mark.usefixtures("run")
 def test_one_bad_picture_is_one_line(lenet: Lenet, tmp_path: Path) -> None:
     (tmp_path / "a\nb.png").write_text("no picture")
     said = lenet("predict", tmp_path / "a\nb.png")

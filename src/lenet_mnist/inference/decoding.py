@@ -2,7 +2,7 @@
 
 import io
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,22 +33,22 @@ class Picture:
     grey: Grey
 
 
-def picture_paths(arguments: Sequence[Path]) -> list[Path]:
-    """Return the files that are meant: those named, and in each folder named those whose names end as pictures' do.
+def picture_paths(argument: Path) -> list[Path]:
+    """Return the files that are meant: the one named, or those in the folder named whose names end as pictures' do.
 
     Raises: DataError if a folder holds none; StorageError if it cannot be listed.
     """
-    found: list[Path] = []
-    for argument in arguments:
-        if not argument.is_dir():
-            found.append(argument)
-            continue
-        with storage_errors(argument, "list"):
-            inside = sorted(path for path in argument.iterdir() if path.suffix.lower() in SUFFIXES and path.is_file())
-        if not inside:
-            raise DataError(f"{argument}: holds no picture: nothing in it ends in {', '.join(SUFFIXES)}")
-        found += inside
-    return found
+    try:
+        is_folder = argument.is_dir()
+    except OSError:  # a name too long; whoever reads it says so
+        is_folder = False
+    if not is_folder:
+        return [argument]
+    with storage_errors(argument, "list"):
+        inside = sorted(path for path in argument.iterdir() if path.suffix.lower() in SUFFIXES and path.is_file())
+    if not inside:
+        raise DataError(f"{argument}: holds no picture: nothing in it ends in {', '.join(SUFFIXES)}")
+    return inside
 
 
 def read_picture(path: Path) -> Picture:

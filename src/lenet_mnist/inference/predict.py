@@ -1,13 +1,13 @@
 """What a trained network reads in pictures of people's own."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
 from lenet_mnist.data.mnist import IMAGE_SIZE
-from lenet_mnist.errors import ConfigError, DataError
+from lenet_mnist.errors import ConfigError, DataError, StorageError
 from lenet_mnist.experiments.evaluation import read_best_network
 from lenet_mnist.inference.decoding import Picture, picture_paths, read_picture
 from lenet_mnist.inference.likeness import doubts, looks_of
@@ -62,10 +62,10 @@ def read_pictures(run: RunDirectory, arguments: Sequence[Path]) -> Reading:
     """Let the best weights of `run` read each picture, and each in a folder; a bad one does not keep others waiting.
 
     Raises: ConfigError if the run holds no network; DataError if its network is damaged or takes pictures of another
-    size, or a folder holds no picture.
+    size.
     """
     trained = digit_network(run)
-    return Reading(run, tuple(_result(trained, path) for path in picture_paths(arguments)))
+    return Reading(run, tuple(result for argument in arguments for result in _results(trained, argument)))
 
 
 def digit_network(run: RunDirectory) -> TrainedNetwork:
@@ -80,12 +80,18 @@ def digit_network(run: RunDirectory) -> TrainedNetwork:
     return trained
 
 
-def _result(trained: TrainedNetwork, path: Path) -> Answer | Refusal:
+def _results(trained: TrainedNetwork, argument: Path) -> Iterator[Answer | Refusal]:
+    """Yield what becomes of a picture, or of each in a folder."""
     try:
-        picture = read_picture(path)
-        return answer(trained, picture)
-    except DataError as error:
-        return Refusal(path, str(error))
+        paths = picture_paths(argument)
+    except (DataError, StorageError) as error:
+        yield Refusal(argument, str(error))
+        return
+    for path in paths:
+        try:
+            yield answer(trained, read_picture(path))
+        except DataError as error:
+            yield Refusal(path, str(error))
 
 
 @torch.inference_mode()
