@@ -19,6 +19,7 @@ _FORMATS = ("PNG", "JPEG", "BMP")
 _MAX_BYTES = 64 * 1024 * 1024
 _MAX_SIDE = 20_000
 _MAX_PIXELS = 64_000_000
+_TOO_LARGE = f"is too large: at most {_MAX_SIDE:,} pixels a side and {_MAX_PIXELS:,} in all. Make it smaller first"
 _LEAST_SIDE = 8
 _WORKING_SIDE = 256  # pixels that the longer side is shrunk to: twelve times what is left in the end
 
@@ -85,9 +86,6 @@ def _decoding_errors(path: Path) -> Iterator[None]:
         raise DataError(f"{path}: {_TOO_LARGE}") from None
     except Exception as error:  # decoders of untrusted bytes: struct.error, SyntaxError, EOFError, ValueError, ...
         raise DataError(f"{path}: is damaged: {error}") from None
-
-
-_TOO_LARGE = f"is too large: at most {_MAX_SIDE:,} pixels a side and {_MAX_PIXELS:,} in all. Make it smaller first"
 
 
 def _require_bearable(image: Image.Image, path: Path) -> None:
