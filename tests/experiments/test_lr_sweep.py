@@ -195,6 +195,17 @@ def test_the_command_writes_what_it_says(lenet: Callable[..., Any], tmp_path: Pa
     assert {row["kind"] for row in json.loads(listed.out)["runs"]} == {"train", "sweep"}
 
 
+@pytest.mark.parametrize(
+    ("decay", "optimizer", "direction"), [(0.001, "sgd", "higher"), (0.0, "sgd", "lower"), (0.0, "adam", "lower")]
+)
+def test_what_longer_schedules_want_is_said_as_it_is_reckoned(
+    lenet: Callable[..., Any], decay: float, optimizer: str, direction: str
+) -> None:
+    options = ("--lrs", "0.005,0.01", "--seeds", "0", "--epochs", "1", "--set", f"training.weight_decay={decay}")
+    answer = lenet("lr-sweep", *OPTIONS, *options, "--set", "training.max_epochs=8", "--optimizer", optimizer)
+    assert f"longer ones want {direction} rates here" in answer.out
+
+
 def test_json_holds_the_answer(lenet: Callable[..., Any]) -> None:
     answer = lenet("lr-sweep", *OPTIONS, "--lrs", "0.02,0.1", "--json")
     document = json.loads(answer.out)

@@ -5,6 +5,7 @@ from dataclasses import asdict
 from lenet_mnist.config import Activation
 from lenet_mnist.experiments.lr_sweep import SweptRun, best_name
 from lenet_mnist.reporting.text import aligned, to_json
+from lenet_mnist.tuning.horizon import exponent_of, rate_for
 from lenet_mnist.tuning.plan import epochs_text
 from lenet_mnist.tuning.sweep import Answer, Ranking, RateSummary
 
@@ -71,8 +72,10 @@ def _words(swept: SweptRun, activation: Activation, answer: Answer) -> list[str]
         lines.append(f"edge    it is the {edge} rate that was tried: extend to {end} {ranking.best.lr * factor:.2g}")
     sure = f"about 95 % sure: {choice.low:.2g} to {choice.high:.2g}" if choice.is_fitted else "by the lowest loss alone"
     lines.append(f"chosen  {choice.lr:.3g} for the {epochs_text(max_epochs)} of a whole training ({sure})")
-    if choice.lr < 0.8 * ranking.best.lr:
-        lines.append("        lower, because without weight decay longer schedules want it (docs/learning-rate.md)")
+    shift = rate_for(1.0, ranking.epochs, max_epochs, exponent_of(swept.config, activation))
+    if not 0.8 < shift < 1.25:
+        direction = "higher" if shift > 1 else "lower"
+        lines.append(f"        {shift:.2g} times the best of short schedules: longer ones want {direction} rates here")
     lines.append(f"next    {_next_command(swept, activation)}")
     return lines
 
