@@ -134,6 +134,8 @@ def test_units_that_are_dead_from_the_start_are_told_from_those_that_died() -> N
     headlines = [finding.headline for finding in diagnose(from_the_start)]
     assert headlines[0] == "units are dead from the start"
     assert "units have died" not in headlines
+    half = guessing(probe=lambda _e, layer: {"dead": 0.7} if layer is Layer.C5 else {})
+    assert diagnose(half)[0].headline == "units are dead from the start"
     later = record(probe=lambda e, layer: {"dead": 0.6} if e > 3 and layer is Layer.C5 else {})
     assert only(later).headline == "units have died"
     assert "60% of the units of C5" in only(later).evidence[0]

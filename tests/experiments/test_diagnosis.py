@@ -3,6 +3,7 @@
 import json
 import shlex
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -39,9 +40,13 @@ def test_the_cause_is_named_in_a_real_training(
     assert first["headline"] == headline
 
 
-def test_the_command_that_it_names_can_be_typed(lenet: Callable[..., Any]) -> None:
+def test_the_command_that_it_names_can_be_typed(lenet: Callable[..., Any], tmp_path: Path) -> None:
     lenet("train", *SMALL, "--lr", "1e-6")
     finding = json.loads(lenet("diagnose", "latest", "--json").out)["findings"][0]
+    assert shlex.split(finding["next_command"])[0] == "lenet"
+    moved = tmp_path / "a place with spaces"
+    Path("runs").rename(moved)
+    finding = json.loads(lenet("diagnose", "latest", "--runs-dir", moved, "--json").out)["findings"][0]
     command = shlex.split(finding["next_command"])
     assert command[:3] == ["lenet", "train", "--config"]
     assert float(command[-1]) == 1e-5

@@ -16,7 +16,7 @@ from lenet_mnist.tuning.advice import Direction, advise
 _SMALL_START = 0.2  # of Glorot's size: weights that start smaller
 _LARGE_INPUT = 4.0  # what C1 gives out for each unit of its weights' norm, with ReLU
 _SATURATED_INPUT = 0.2  # of C1's outputs before the first update, with sigmoid and tanh
-_DEAD_START = 0.9  # of a layer's units
+_DEAD_START = 0.5  # of a layer's units
 _SHRUNK = 0.2  # of their norm at the start: weights that decay has taken away
 _LONG_MEMORY = 0.99  # momentum from here on
 _UNMIXED = 0.3  # by which the first epoch's training accuracy exceeds the validation accuracy after it

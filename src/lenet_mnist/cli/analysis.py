@@ -92,7 +92,7 @@ def diagnose(run: RunName, runs_dir: RunsDir = DEFAULT_RUNS_DIR, as_json: AsJson
 
 @app.command()
 def compare(
-    runs: Annotated[list[str], typer.Argument(metavar="RUN...", help="Paths or ids of two or more runs.")],
+    runs: Annotated[list[str], typer.Argument(metavar="RUN...", help="Paths, ids or names of two or more runs.")],
     split: Annotated[str, typer.Option("--split", help="val or test; test counts as a look in each run.")] = "val",
     speed_ratio: Annotated[
         list[str] | None,

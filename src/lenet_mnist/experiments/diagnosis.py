@@ -1,5 +1,6 @@
 """One run on disk, read: what is wrong with it, if anything is, and the commands that follow."""
 
+import shlex
 from dataclasses import dataclass
 
 from lenet_mnist.analysis.diagnosis import diagnose
@@ -23,7 +24,9 @@ class Diagnosis:
 
     def next_command(self, finding: Finding) -> str | None:
         """Return the command that tries the finding's remedy, if options can."""
-        return None if finding.options is None else f"lenet train --config {self.run.config_path} {finding.options}"
+        if finding.options is None:
+            return None
+        return f"lenet train --config {shlex.quote(str(self.run.config_path))} {finding.options}"
 
 
 @dataclass(frozen=True)
