@@ -41,9 +41,10 @@ from lenet_mnist.data.mnist import load_train_val
 from lenet_mnist.devices import set_threads
 from lenet_mnist.metrics import Tally
 from lenet_mnist.model.engines import layer_outputs, resolve_engine
-from lenet_mnist.training.loop import EpochRow, StepRow, start_training, train
+from lenet_mnist.training.loop import EpochRow, start_training, train
 from lenet_mnist.training.probe import Layer, Probe
 from lenet_mnist.training.state import TrainState
+from lenet_mnist.training.updates import StepRow
 from measure_learning_rate import CELLS, TRUTH_SEEDS, Cell
 from measure_learning_rate import EPOCHS as TRUTH_EPOCHS
 

@@ -35,9 +35,10 @@ from lenet_mnist.data.sets import Normalization, TrainSet, TrainVal, ValSet
 from lenet_mnist.devices import set_threads
 from lenet_mnist.model.engines import resolve_engine
 from lenet_mnist.randomness import Purpose, random_order
-from lenet_mnist.training.loop import EpochRow, StepRow, start_training, train
+from lenet_mnist.training.loop import EpochRow, start_training, train
 from lenet_mnist.training.probe import Probe, ProbeRow
 from lenet_mnist.training.state import TrainState
+from lenet_mnist.training.updates import StepRow
 
 ROOT = Path(__file__).parent.parent
 SEEDS = range(6)

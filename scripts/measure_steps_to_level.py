@@ -23,7 +23,8 @@ from lenet_mnist.data.mnist import load_train_val
 from lenet_mnist.devices import choose_device, set_threads
 from lenet_mnist.metrics import count
 from lenet_mnist.model.engines import resolve_engine
-from lenet_mnist.training.loop import StepRow, start_training, train
+from lenet_mnist.training.loop import start_training, train
+from lenet_mnist.training.updates import StepRow
 
 LEVELS = (2.0, 1.0, 0.5, 0.3, 0.2, 0.1, 0.05)
 EPOCHS = {Activation.RELU: 4, Activation.TANH: 4, Activation.SIGMOID: 16}

@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 
 from lenet_mnist.data.batches import TrainBatches
-from lenet_mnist.training.loop import start_training, train_step
+from lenet_mnist.training.loop import start_training
+from lenet_mnist.training.updates import train_step
 from lenet_mnist.tuning.trial import Workbench
 
 NUM_UPDATES = 100

@@ -18,7 +18,8 @@ from lenet_mnist.data.mnist import DataAccess, fetch_missing, load_train_val
 from lenet_mnist.data.sets import TrainVal
 from lenet_mnist.experiments.training import train_seeds
 from lenet_mnist.runs.directory import RunDirectory
-from lenet_mnist.training.loop import EpochRow, StepRow
+from lenet_mnist.training.loop import EpochRow
+from lenet_mnist.training.updates import StepRow
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser

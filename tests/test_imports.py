@@ -25,6 +25,7 @@ ROOMS = [
     "data",
     "model",
     "randomness",
+    "ranks",
     "student",
     "devices",
     "config_file",

@@ -9,7 +9,8 @@ from lenet_mnist.config import Config, Engine
 from lenet_mnist.data.mnist import load_train_val
 from lenet_mnist.devices import set_threads
 from lenet_mnist.model.engines import resolve_engine
-from lenet_mnist.training.loop import EpochRow, StepRow, start_training, train
+from lenet_mnist.training.loop import EpochRow, start_training, train
+from lenet_mnist.training.updates import StepRow
 from peers.arm import MOMENTUM, Arm, Arrays, Epoch, Setting
 
 CPU = torch.device("cpu")

@@ -53,6 +53,12 @@ class InstallationError(LenetError):
     exit_code = 6
 
 
+class ProcessLostError(LenetError):
+    """Another of several processes that work together is not there."""
+
+    exit_code = 6
+
+
 class InterruptedBySignal(BaseException):  # like KeyboardInterrupt, no error and caught by no `except Exception`
     """A signal ended the work; what was worth keeping has been saved."""
 

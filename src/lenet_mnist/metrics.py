@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from lenet_mnist.data.batches import Batch
 from lenet_mnist.errors import DataError
 from lenet_mnist.model.lenet import LeNet
+from lenet_mnist.ranks import ALONE, Ranks
 
 
 @dataclass(frozen=True)
@@ -41,8 +42,8 @@ class Tally:
 
 
 @torch.inference_mode()
-def count(network: LeNet, batches: Iterable[Batch]) -> Tally:
-    """Count what `network` gets right on `batches`.
+def count(network: LeNet, batches: Iterable[Batch], ranks: Ranks = ALONE) -> Tally:
+    """Count what `network` gets right on `batches`, those of all `ranks` together.
 
     Shapes: images N 1 H W float32, normalised; labels N int64.
     Units:  loss in nats, summed, not averaged.
@@ -55,6 +56,9 @@ def count(network: LeNet, batches: Iterable[Batch]) -> Tally:
         losses = F.cross_entropy(logits, labels, reduction="none")
         correct = logits.argmax(dim=1) == labels
         tally += Tally(len(labels), int(correct.sum()), losses.double().sum().item())
+    sums = torch.tensor([tally.num_images, tally.num_correct, tally.loss_sum], dtype=torch.float64)
+    num_images, num_correct, loss_sum = ranks.add_up(sums).tolist()
+    tally = Tally(int(num_images), int(num_correct), loss_sum)
     if tally.num_images == 0:
         raise DataError("there are no images to evaluate on")
     return tally

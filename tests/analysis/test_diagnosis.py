@@ -10,8 +10,9 @@ import pytest
 from lenet_mnist.analysis.diagnosis import diagnose
 from lenet_mnist.analysis.findings import Cause, Finding, TrainingRecord
 from lenet_mnist.config import Activation, Config
-from lenet_mnist.training.loop import EpochRow, StepRow
+from lenet_mnist.training.loop import EpochRow
 from lenet_mnist.training.probe import Layer, ProbeRow
+from lenet_mnist.training.updates import StepRow
 
 LN10 = math.log(10)
 EPOCHS, BATCHES = 10, 100

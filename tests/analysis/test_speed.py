@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from lenet_mnist.analysis.compare import Method
 from lenet_mnist.analysis.speed import smoothed_loss, speed_ratio, steps_to_level
-from lenet_mnist.training.loop import StepRow
+from lenet_mnist.training.updates import StepRow
 
 every_time_the_same = settings(derandomize=True, database=None, deadline=None)
 

@@ -10,6 +10,7 @@ from lenet_mnist.data.batches import Batch, TrainBatches, evaluation_batches, nu
 from lenet_mnist.data.mnist import DataAccess, load_test
 from lenet_mnist.data.sets import Normalization, TestSet, TrainSet, TrainVal
 from lenet_mnist.randomness import Purpose, random_order
+from lenet_mnist.ranks import Ranks
 
 CPU = torch.device("cpu")
 AS_IT_IS = Normalization(mean=0.0, std=1.0)
@@ -48,10 +49,32 @@ def test_every_epoch_has_every_image_once(numbered: TrainSet, batch_size: int, e
 
 
 def test_every_image_keeps_its_label(numbered: TrainSet) -> None:
-    for images, labels in batches_of(numbered).of_epoch(1):
+    for images, labels, _, _ in batches_of(numbered).of_epoch(1):
         assert images.shape == (len(labels), 1, 2, 2)
         assert (images.dtype, labels.dtype) == (torch.float32, torch.int64)
         torch.testing.assert_close(images[:, 0, 1, 1] * 255, labels.float())
+
+
+def test_every_batch_knows_its_size_and_the_last_one_that_it_is_it(numbered: TrainSet) -> None:
+    batches = batches_of(numbered)
+    told = [(batch.num_images, batch.is_last) for batch in batches.of_epoch(2)]
+    assert told == [(10, False)] * (len(told) - 1) + [(len(numbered) - 10 * (len(told) - 1), True)]
+    assert [(batch.num_images, batch.is_last) for batch in batches.of_epoch(2, start=len(told) - 2)] == told[-2:]
+
+
+@pytest.mark.parametrize("num_ranks", [2, 3, 7, 12])
+def test_ranks_divide_each_batch_as_evenly_as_it_goes(numbered: TrainSet, num_ranks: int) -> None:
+    whole = list(batches_of(numbered).of_epoch(3))
+    shares = [
+        list(TrainBatches(numbered, AS_IT_IS, 10, 0, CPU, Ranks(rank, num_ranks)).of_epoch(3))
+        for rank in range(num_ranks)
+    ]
+    for batch, parts in zip(whole, zip(*shares, strict=True), strict=True):
+        assert torch.equal(torch.cat([part.images for part in parts]), batch.images)
+        assert torch.equal(torch.cat([part.labels for part in parts]), batch.labels)
+        sizes = [len(part.labels) for part in parts]
+        assert max(sizes) - min(sizes) <= 1
+        assert {(part.num_images, part.is_last) for part in parts} == {(len(batch.labels), batch.is_last)}
 
 
 def test_the_images_are_normalised(small: TrainVal) -> None:

@@ -15,7 +15,8 @@ from lenet_mnist.experiments.comparison import Comparison, compare_runs
 from lenet_mnist.experiments.training import train_seeds
 from lenet_mnist.files.tables import header_line, read_csv
 from lenet_mnist.runs.directory import RunDirectory, sha256_of
-from lenet_mnist.training.loop import EpochRow, StepRow
+from lenet_mnist.training.loop import EpochRow
+from lenet_mnist.training.updates import StepRow
 
 Lenet = Callable[..., Any]
 

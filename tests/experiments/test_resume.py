@@ -25,8 +25,9 @@ from lenet_mnist.experiments.training import resume_run, train_seeds
 from lenet_mnist.files.locks import exclusive_lock
 from lenet_mnist.runs.checkpoints import list_checkpoints
 from lenet_mnist.runs.directory import RunDirectory
-from lenet_mnist.training.loop import EpochRow, StepRow
+from lenet_mnist.training.loop import EpochRow
 from lenet_mnist.training.probe import ProbeRow
+from lenet_mnist.training.updates import StepRow
 
 SETTINGS: dict[str, Any] = {
     "training.max_epochs": 3,

@@ -18,7 +18,8 @@ from lenet_mnist.reporting import compare_plots, style
 from lenet_mnist.runs.directory import RunDirectory
 from lenet_mnist.runs.manifest import Manifest
 from lenet_mnist.training.checkpoint import TrainedNetwork
-from lenet_mnist.training.loop import EpochRow, StepRow
+from lenet_mnist.training.loop import EpochRow
+from lenet_mnist.training.updates import StepRow
 
 
 def run(seed: int, num_epochs: int, factor: float = 1.0, status: str = "finished", **values: Any) -> ComparedRun:

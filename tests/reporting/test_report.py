@@ -19,8 +19,9 @@ from lenet_mnist.files.locks import exclusive_lock
 from lenet_mnist.files.tables import header_line
 from lenet_mnist.reporting.report import write_report
 from lenet_mnist.runs.directory import RunDirectory
-from lenet_mnist.training.loop import EpochRow, StepRow
+from lenet_mnist.training.loop import EpochRow
 from lenet_mnist.training.probe import ProbeRow
+from lenet_mnist.training.updates import StepRow
 
 Lenet = Callable[..., Any]
 

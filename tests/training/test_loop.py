@@ -1,7 +1,7 @@
 import copy
 import math
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -14,13 +14,15 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lenet_mnist.config import Activation, Config, ModelConfig, Optimizer, Schedule, TrainingConfig
-from lenet_mnist.data.batches import TrainBatches, evaluation_batches
+from lenet_mnist.data.batches import TrainBatch, TrainBatches, evaluation_batches
 from lenet_mnist.data.sets import Normalization, TrainSet, TrainVal, ValSet
 from lenet_mnist.metrics import Tally, count
 from lenet_mnist.model.lenet import LeNet
+from lenet_mnist.training import updates
 from lenet_mnist.training.checkpoint import parse_state, state_bytes, weights_digest
-from lenet_mnist.training.loop import EpochRow, StepRow, StopReason, TrainResult, start_training, train, train_step
+from lenet_mnist.training.loop import EpochRow, StopReason, TrainResult, start_training, train
 from lenet_mnist.training.state import TrainState
+from lenet_mnist.training.updates import StepRow, train_step
 
 CPU = torch.device("cpu")
 STEPS_PER_EPOCH = 7
@@ -304,6 +306,66 @@ def test_the_best_network_has_the_validation_loss_of_its_row(tiny: TrainVal) -> 
     assert best_rows
 
 
+# Windows: on a GPU, and with several ranks, figures are read only now and then
+
+
+@pytest.mark.parametrize("window", [2, 3, 20])
+@pytest.mark.parametrize("name", ["sgd linear", "adam plateau"])
+def test_reading_the_figures_later_changes_none(
+    monkeypatch: pytest.MonkeyPatch, tiny: TrainVal, unbroken: Callable[[str], Run], name: str, window: int
+) -> None:
+    whole = unbroken(name)
+    monkeypatch.setattr(updates, "window_on", lambda _device, _ranks: window)
+    done = run(config_of(**RESUMED[name]), tiny)
+    assert (done.digest, done.rows, done.steps) == (whole.digest, whole.rows, whole.steps)
+    assert weights_digest(done.state.tensors()) == weights_digest(whole.state.tensors())
+    assert without_seconds(done.state) == without_seconds(whole.state)
+
+
+def test_a_window_ends_where_a_state_is_to_be_saved_and_at_the_end_of_an_epoch(
+    monkeypatch: pytest.MonkeyPatch, tiny: TrainVal
+) -> None:
+    monkeypatch.setattr(updates, "window_on", lambda _device, _ranks: 4)
+    config = config_of(max_epochs=2, checkpoint_every_steps=3)
+    state = start_training(config, tiny, CPU)
+    saved: dict[int, str] = {}
+
+    def on_step(row: StepRow) -> bool:
+        if row.step % 3 == 0:
+            assert state.step == row.step
+            saved[row.step] = weights_digest(state.tensors())
+        return False
+
+    train(config, tiny, state, on_step, lambda _row: None)
+    assert sorted(saved) == [3, 6, 9, 12]
+    for step, digest in saved.items():
+        until_there = run(config, tiny, stop=lambda row, step=step: row.step == step)
+        assert weights_digest(until_there.state.tensors()) == digest
+
+
+@pytest.mark.parametrize("optimizer", Optimizer)
+@pytest.mark.parametrize("window", [1, 3, 20])
+def test_no_update_is_made_from_the_first_that_is_not_finite(
+    monkeypatch: pytest.MonkeyPatch, tiny: TrainVal, optimizer: Optimizer, window: int
+) -> None:
+    """Nobody looks before the window ends: the device itself leaves the weights as they were."""
+    config = config_of(optimizer=optimizer, learning_rate=1e-3)
+    good = run(config, tiny, stop=lambda row: row.step == 4)
+    of_epoch = TrainBatches.of_epoch
+
+    def with_a_spoilt_fifth(self: TrainBatches, epoch: int, start: int = 0) -> Iterator[TrainBatch]:
+        for number, batch in enumerate(of_epoch(self, epoch, start), start=1):
+            yield batch._replace(images=batch.images * math.nan) if number == 5 else batch
+
+    monkeypatch.setattr(updates, "window_on", lambda _device, _ranks: window)
+    monkeypatch.setattr(TrainBatches, "of_epoch", with_a_spoilt_fifth)
+    done = run(config, tiny)
+    assert_diverged(done, "training loss", 1, 5)
+    assert [row.step for row in done.steps] == [1, 2, 3, 4]
+    assert (done.state.step, done.state.batches_done, done.state.tally) == (4, 4, good.state.tally)
+    assert weights_digest(done.state.tensors()) == weights_digest(good.state.tensors())
+
+
 # When training ends
 
 
@@ -467,10 +529,10 @@ def gradients_of(state: TrainState) -> dict[str, Tensor]:
     gradients: dict[str, Tensor] = {}
     step = state.optimizer.step
 
-    def watched(gradient: Tensor, lr: float) -> None:
+    def watched(gradient: Tensor, lr: float, has_failed: Tensor) -> None:
         parts = torch.split(gradient, [parameter.numel() for parameter in named.values()])
         gradients.update({name: part.view_as(named[name]) for name, part in zip(named, parts, strict=True)})
-        step(gradient, lr)
+        step(gradient, lr, has_failed)
 
     state.optimizer.step = watched  # type: ignore[method-assign]
     return gradients

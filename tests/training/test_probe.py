@@ -13,9 +13,10 @@ from lenet_mnist.data.batches import Batch
 from lenet_mnist.data.sets import TrainSet, TrainVal, ValSet
 from lenet_mnist.model.lenet import LeNet
 from lenet_mnist.training.checkpoint import weights_digest
-from lenet_mnist.training.loop import EpochRow, StepRow, start_training, train
+from lenet_mnist.training.loop import EpochRow, start_training, train
 from lenet_mnist.training.probe import NUM_IMAGES, Layer, Probe, ProbeRow
 from lenet_mnist.training.state import TrainState
+from lenet_mnist.training.updates import StepRow
 
 CPU = torch.device("cpu")
 

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from lenet_mnist.config import Activation, Config
 from lenet_mnist.data.sets import TrainVal
 from lenet_mnist.model.engines import torch_network
-from lenet_mnist.training.loop import EpochRow, StepRow
+from lenet_mnist.training.loop import EpochRow
+from lenet_mnist.training.updates import StepRow
 from lenet_mnist.tuning.advice import Advice, Direction, LossCurve, Verdict, _largest_rise, _Part, advise
 from lenet_mnist.tuning.trial import Trial, Workbench, curve_of, train_trial
 

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from lenet_mnist.config import Activation, Config
-from lenet_mnist.training.loop import EpochRow, StepRow
+from lenet_mnist.training.loop import EpochRow
 from lenet_mnist.training.probe import Layer, ProbeRow
+from lenet_mnist.training.updates import StepRow
 from lenet_mnist.tuning.advice import LossCurve
 
 GUESSING = 0.9  # of the loss of guessing: above, nothing has been learned

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from lenet_mnist.analysis.compare import Method, difference_of
 from lenet_mnist.analysis.intervals import Interval
-from lenet_mnist.training.loop import StepRow
+from lenet_mnist.training.updates import StepRow
 
 _REACH = 1.25  # to both sides; docs/compare.md says what was measured of it
 _MOST = 1e6  # nats; a burst above it counts as this, or its rounding would be carried into all later sums

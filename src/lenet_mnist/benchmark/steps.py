@@ -14,13 +14,14 @@ import torch
 import torch.nn.functional as F
 
 from lenet_mnist.config import Config, Engine
-from lenet_mnist.data.batches import Batch, TrainBatches, evaluation_batches
-from lenet_mnist.data.sets import ImageSet, TrainVal
+from lenet_mnist.data.batches import TrainBatch, TrainBatches, evaluation_batches
+from lenet_mnist.data.sets import TrainVal
 from lenet_mnist.metrics import count
 from lenet_mnist.model.engines import ResolvedEngine, torch_network
 from lenet_mnist.model.layer_table import layer_table
-from lenet_mnist.training.loop import start_training, train_step
+from lenet_mnist.training.loop import start_training
 from lenet_mnist.training.state import TrainState
+from lenet_mnist.training.updates import train_step
 
 _ROUNDS = 11
 _IMAGES_A_ROUND = 4_096
@@ -144,8 +145,7 @@ def measure_evaluation(
     config: Config, data: TrainVal, device: torch.device, engines: dict[str, ResolvedEngine]
 ) -> list[EvaluationTiming]:
     """Time an evaluation of 10,000 images (training images here: the test set is not needed for that)."""
-    train = data.train
-    some = ImageSet(train.images[:_EVALUATED], train.labels[:_EVALUATED], train.indices[:_EVALUATED])
+    some = data.train.part(slice(_EVALUATED))
     batches = evaluation_batches(some, data.normalization, device)
     networks = {name: start_training(config, data, device, engine.network).network for name, engine in engines.items()}
     seconds: dict[str, list[float]] = {name: [] for name in networks}
@@ -186,7 +186,7 @@ class _Arm:
 
 
 def step_in_parts(
-    state: TrainState, batches: Iterator[Batch], lr: float, synchronize: Callable[[], None]
+    state: TrainState, batches: Iterator[TrainBatch], lr: float, synchronize: Callable[[], None]
 ) -> dict[str, float]:
     """Make the update that `train_step` makes, and return the seconds of each part of it."""
     marks = {"": time.perf_counter()}
@@ -195,26 +195,31 @@ def step_in_parts(
         synchronize()
         marks[part] = time.perf_counter()
 
-    images, labels = next(batches)
+    images, labels, num_images, _ = next(batches)
     mark("batch")
     logits = state.network(images)
     mark("forward")
-    loss = F.cross_entropy(logits, labels)
+    loss = F.cross_entropy(logits, labels, reduction="sum") / num_images
     mark("loss")
     gradients = torch.autograd.grad(loss, state.network.parameters_in_order)
     mark("backward")
-    gradient = torch.cat([part.flatten() for part in gradients])
-    torch.stack([loss.detach(), gradient.norm(), gradients[0].norm()]).tolist()
-    mark("gradient and norms")
-    state.optimizer.step(gradient, lr)
-    mark("optimizer")
-    int((logits.detach().argmax(dim=1) == labels).sum())
+    num_correct = (logits.detach().argmax(dim=1) == labels).sum().to(loss.dtype)
     mark("count")
+    sums = torch.cat([*(part.flatten() for part in gradients), torch.stack([loss.detach(), num_correct])])
+    gradient = sums[:-2]
+    c1_gradient = gradient[: state.network.c1.weight.numel()]
+    seen = torch.stack([sums[-2], gradient.norm(), c1_gradient.norm(), sums[-1]])
+    has_failed = (~seen.isfinite().all()).float()
+    mark("gradient and norms")
+    state.optimizer.step(gradient, lr, has_failed)
+    mark("optimizer")
+    seen.tolist()
+    mark("read")
     times = list(marks.values())
     return {part: end - start for part, start, end in zip(list(marks)[1:], times, times[1:], strict=False)}
 
 
-def _full_batches(train_batches: TrainBatches, batch_size: int) -> Iterator[Batch]:
+def _full_batches(train_batches: TrainBatches, batch_size: int) -> Iterator[TrainBatch]:
     """Yield epoch after epoch, without the smaller batches at their ends."""
     for epoch in itertools.count(1):
         yield from (batch for batch in train_batches.of_epoch(epoch) if len(batch.labels) == batch_size)

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from lenet_mnist.data.sets import ImageSet, Normalization, TrainSet
 from lenet_mnist.randomness import Purpose, random_order
+from lenet_mnist.ranks import ALONE, Ranks
 
 # Evaluation in chunks of this many images: of 50 to 2,500 the fastest or within 5 % of it, with both engines and all
 # activations (scripts/benchmark_choices.py chunks).
@@ -21,31 +22,53 @@ class Batch(NamedTuple):
     labels: Tensor
 
 
+class TrainBatch(NamedTuple):
+    """A rank's share of one update. Shapes: images N 1 H W float32, normalised; labels N int64.
+
+    `num_images` are those of all ranks together; N of them are here, all of them where there is one rank. `is_last`
+    of its epoch.
+    """
+
+    images: Tensor
+    labels: Tensor
+    num_images: int
+    is_last: bool = False
+
+
 class TrainBatches:
     """The training images in a new order every epoch, the last, smaller batch included.
 
     The order is a pure function of (seed, epoch, image index), so that a resumed run continues inside an epoch
-    with the batches that it would have had.
+    with the batches that it would have had. Several ranks divide each batch among them.
     """
 
     def __init__(
-        self, train: TrainSet, normalization: Normalization, batch_size: int, seed: int, device: torch.device
+        self,
+        train: TrainSet,
+        normalization: Normalization,
+        batch_size: int,
+        seed: int,
+        device: torch.device,
+        ranks: Ranks = ALONE,
     ) -> None:
         self._images = normalization.apply(train.images).to(device)
         self._labels = train.labels.to(device)
         self._batch_size = batch_size
         self._seed = seed
+        self._ranks = ranks
 
     def __len__(self) -> int:
         """Return the number of batches in an epoch."""
         return num_batches(len(self._labels), self._batch_size)
 
-    def of_epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
+    def of_epoch(self, epoch: int, start: int = 0) -> Iterator[TrainBatch]:
         """Yield the batches of `epoch` (counted from 1), from batch `start` (counted from 0) on."""
         order = random_order(self._seed, Purpose.ORDER, len(self._labels), position=epoch)
         indices = torch.from_numpy(order).to(self._labels.device)
-        for chosen in torch.split(indices, self._batch_size)[start:]:
-            yield Batch(self._images.index_select(0, chosen), self._labels.index_select(0, chosen))
+        for number, batch in enumerate(torch.split(indices, self._batch_size)[start:], start=start + 1):
+            mine = batch[self._ranks.share_of(len(batch))]
+            images, labels = self._images.index_select(0, mine), self._labels.index_select(0, mine)
+            yield TrainBatch(images, labels, len(batch), is_last=number == len(self))
 
 
 def num_batches(num_images: int, batch_size: int) -> int:

@@ -4,6 +4,7 @@ A function that takes a `TrainVal` cannot be handed test images: the type checke
 """
 
 from dataclasses import dataclass
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -46,6 +47,10 @@ class ImageSet:
                 f"image {int(self.indices[place])} has label {int(self.labels[place])}, "
                 f"but the data have {num_classes} classes, 0 .. {num_classes - 1}"
             )
+
+    def part(self, chosen: Tensor | slice) -> Self:
+        """Return the chosen ones, as images of the same kind. Shapes: chosen N int64, positions in this set."""
+        return type(self)(self.images[chosen], self.labels[chosen], self.indices[chosen])
 
 
 class TrainSet(ImageSet):

@@ -30,7 +30,8 @@ from lenet_mnist.errors import ConfigError, DataError
 from lenet_mnist.experiments.evaluation import Answers, answers_of, member_of
 from lenet_mnist.runs.directory import RunDirectory
 from lenet_mnist.runs.manifest import Manifest
-from lenet_mnist.training.loop import EpochRow, StepRow
+from lenet_mnist.training.loop import EpochRow
+from lenet_mnist.training.updates import StepRow
 
 _NOT_OF_THE_RESULT = ("name", "seed", "training.learning_rate_budget", "training.checkpoint_every_steps")
 _BEYOND_FLOAT32 = 1e39

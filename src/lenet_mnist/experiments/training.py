@@ -27,8 +27,9 @@ from lenet_mnist.runs.directory import RunDirectory, begin_run
 from lenet_mnist.runs.manifest import Manifest, circumstances
 from lenet_mnist.runs.recording import Recorder
 from lenet_mnist.signals import PendingSignal, deferred_signals
-from lenet_mnist.training.loop import EpochRow, StepRow, start_training, train
+from lenet_mnist.training.loop import EpochRow, start_training, train
 from lenet_mnist.training.probe import Probe
+from lenet_mnist.training.updates import StepRow
 from lenet_mnist.tuning.auto import Decision, Search, decide_rate
 from lenet_mnist.tuning.plan import epochs_text
 from lenet_mnist.tuning.trial import Trial, TrialResult, Workbench, train_trial

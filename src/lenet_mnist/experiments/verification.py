@@ -22,9 +22,10 @@ from lenet_mnist.runs.checkpoints import list_checkpoints, lost_histories
 from lenet_mnist.runs.directory import RunDirectory
 from lenet_mnist.runs.manifest import Manifest
 from lenet_mnist.training.checkpoint import parse_state, read_network, weights_digest
-from lenet_mnist.training.loop import EpochRow, StepRow, start_training, train
+from lenet_mnist.training.loop import EpochRow, start_training, train
 from lenet_mnist.training.probe import Probe
 from lenet_mnist.training.state import TrainState
+from lenet_mnist.training.updates import StepRow
 
 _TOLERANCE = 1e-5  # of a loss: other processors and engines round otherwise
 _SAME_TO_THE_BIT = "identical"

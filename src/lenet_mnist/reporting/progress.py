@@ -6,7 +6,8 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from lenet_mnist.training.loop import EpochRow, StepRow
+from lenet_mnist.training.loop import EpochRow
+from lenet_mnist.training.updates import StepRow
 from lenet_mnist.tuning.trial import TrialResult
 
 _SECONDS_BETWEEN_MOVES = 0.3  # each takes some milliseconds from the training

@@ -9,8 +9,9 @@ from lenet_mnist.errors import DataError
 from lenet_mnist.reporting.charts import Axis, Chart, Series, line_chart, plain_number, thinned
 from lenet_mnist.runs.directory import RunDirectory
 from lenet_mnist.runs.manifest import Manifest
-from lenet_mnist.training.loop import EpochRow, StepRow
+from lenet_mnist.training.loop import EpochRow
 from lenet_mnist.training.probe import Layer, ProbeRow
+from lenet_mnist.training.updates import StepRow
 
 _TRAIN, _VAL = 0, 1  # the looks of the two curves
 _MOST_TABLE_ROWS = 60

@@ -29,8 +29,9 @@ from lenet_mnist.files.storage import make_directory, read_bounded, storage_erro
 from lenet_mnist.files.tables import MAX_TEXT_BYTES, header_line, read_rows
 from lenet_mnist.model.engines import ResolvedEngine
 from lenet_mnist.runs.manifest import COMMANDS, Kind, Manifest, circumstances
-from lenet_mnist.training.loop import EpochRow, StepRow
+from lenet_mnist.training.loop import EpochRow
 from lenet_mnist.training.probe import ProbeRow
+from lenet_mnist.training.updates import StepRow
 
 RUN_ID = re.compile(r"\d{8}-\d{6}-([A-Za-z0-9_-]{1,40})-[0-9a-f]{4}")
 

@@ -17,9 +17,10 @@ from lenet_mnist.runs.checkpoints import save_checkpoint
 from lenet_mnist.runs.directory import RunDirectory, sha256_of
 from lenet_mnist.runs.manifest import Manifest, Resume
 from lenet_mnist.training.checkpoint import TrainedNetwork, weights_digest, write_network
-from lenet_mnist.training.loop import EpochRow, StepRow, StopReason, TrainResult
+from lenet_mnist.training.loop import EpochRow, StopReason, TrainResult
 from lenet_mnist.training.probe import ProbeRow
 from lenet_mnist.training.state import TrainState
+from lenet_mnist.training.updates import StepRow
 
 _STATUS = {
     StopReason.MAX_EPOCHS: "finished",

@@ -10,17 +10,16 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 import torch
-import torch.nn.functional as F
 
-from lenet_mnist.config import Config, Schedule, TrainingConfig
-from lenet_mnist.data.batches import Batch, TrainBatches, evaluation_batches
+from lenet_mnist.config import Config
+from lenet_mnist.data.batches import TrainBatches, evaluation_batches
 from lenet_mnist.data.sets import TrainVal
 from lenet_mnist.metrics import Tally, count
 from lenet_mnist.model.engines import NetworkFunction, torch_network
+from lenet_mnist.ranks import ALONE, Ranks
 from lenet_mnist.training.early_stopping import label_entropy
-from lenet_mnist.training.probe import update_ratios
-from lenet_mnist.training.schedule import rate_factor
 from lenet_mnist.training.state import TrainState
+from lenet_mnist.training.updates import StepRow, updates
 
 
 class StopReason(StrEnum):
@@ -30,32 +29,6 @@ class StopReason(StrEnum):
     NO_IMPROVEMENT = "no-improvement"
     DIVERGED = "diverged"
     INTERRUPTED = "interrupted"
-
-
-@dataclass(frozen=True)
-class StepRow:
-    """One update. `train_loss` is the mean over the batch, in nats, before the update.
-
-    `gradient_norm` is the Euclidean norm of the whole gradient there, `c1_gradient_norm` that of C1's weights alone:
-    where gradients vanish (lecture point 5), the second is far smaller than the first.
-    """
-
-    step: int
-    epoch: int
-    lr: float
-    train_loss: float
-    gradient_norm: float
-    c1_gradient_norm: float
-
-    @property
-    def is_finite(self) -> bool:
-        """Whether the update could be made."""
-        return math.isfinite(self.train_loss) and math.isfinite(self.gradient_norm)
-
-    @property
-    def is_recorded(self) -> bool:
-        """Whether this update is one of those that are kept on disk: the first 200, then every 20th."""
-        return self.step <= 200 or self.step % 20 == 0
 
 
 @dataclass(frozen=True)
@@ -111,6 +84,7 @@ def train(
     state: TrainState,
     on_step: Callable[[StepRow], bool],
     on_epoch: Callable[[EpochRow], None],
+    ranks: Ranks = ALONE,
 ) -> TrainResult:
     """Train `state` from where it is until early stopping, the last epoch, a divergence or an interruption.
 
@@ -118,28 +92,32 @@ def train(
     when `state` already knows whether it was the best. At each of these moments `state` can be saved, and a later call
     with the restored state goes on to the same weights.
 
+    Several `ranks` that call this with equal states train one network together: each takes its share of each batch,
+    and of the validation images, and all come to the same weights and decisions.
+
     Source: lecture points 9 and 12.
     """
     training = config.training
     device = next(state.network.parameters()).device
-    train_batches = TrainBatches(data.train, data.normalization, training.batch_size, config.seed, device)
-    val_batches = evaluation_batches(data.val, data.normalization, device)
+    train_batches = TrainBatches(data.train, data.normalization, training.batch_size, config.seed, device, ranks)
+    val_batches = evaluation_batches(data.val.part(ranks.share_of(len(data.val))), data.normalization, device)
+    num_steps = training.max_epochs * len(train_batches)
 
     while state.epoch <= training.max_epochs and not state.stopping.should_stop:
         started = time.perf_counter() - state.seconds
 
         # Show every training image once, and correct the weights after each batch.
-        for batch in train_batches.of_epoch(state.epoch, start=state.batches_done):
-            is_last = state.batches_done + 1 == len(train_batches)
-            step_row = train_step(state, batch, learning_rate(training, state, len(train_batches)), is_last)
-            if not step_row.is_finite:
-                return TrainResult(StopReason.DIVERGED, divergence_at(step_row))
+        batches = train_batches.of_epoch(state.epoch, start=state.batches_done)
+        for step_rows in updates(state, batches, training, num_steps, ranks):
             state.seconds = time.perf_counter() - started
-            if on_step(step_row):
+            wishes = [on_step(row) for row in step_rows if row.is_finite]
+            if not step_rows[-1].is_finite:
+                return TrainResult(StopReason.DIVERGED, divergence_at(step_rows[-1]))
+            if ranks.any_of(any(wishes)):
                 return TrainResult(StopReason.INTERRUPTED)
 
         # Measure on images that no weight was fitted to; that loss alone decides what is best and when to stop.
-        val = count(state.network, val_batches)
+        val = count(state.network, val_batches, ranks)
         if not math.isfinite(val.mean_loss):
             return TrainResult(StopReason.DIVERGED, Divergence("validation loss", state.epoch, state.step, state.lr))
         state.stopping = state.stopping.after(state.epoch, val.mean_loss)
@@ -151,40 +129,6 @@ def train(
         on_epoch(row)
 
     return TrainResult(StopReason.NO_IMPROVEMENT if state.stopping.should_stop else StopReason.MAX_EPOCHS)
-
-
-def train_step(state: TrainState, batch: Batch, lr: float, is_measured: bool = False) -> StepRow:
-    """Make one update at learning rate `lr`, unless the loss or the gradient is not finite; then change nothing.
-
-    If it `is_measured`, the state also remembers by how much of itself it changed the weights of each layer.
-    """
-    logits = state.network(batch.images)
-    loss = F.cross_entropy(logits, batch.labels)
-    gradients = torch.autograd.grad(loss, state.network.parameters_in_order)
-    gradient = torch.cat([part.flatten() for part in gradients])
-    seen = torch.stack([loss.detach(), gradient.norm(), gradients[0].norm()])  # one wait for the device, not three
-    row = StepRow(state.step + 1, state.epoch, lr, *seen.tolist())
-    if not row.is_finite:
-        return row
-    weights_before = [weights.detach().clone() for weights in state.network.weights_in_order] if is_measured else []
-    state.optimizer.step(gradient, lr)
-    if is_measured:
-        state.update_ratios = update_ratios(weights_before, state.network.weights_in_order)
-    num_correct = int((logits.detach().argmax(dim=1) == batch.labels).sum())
-    state.tally += Tally(len(batch.labels), num_correct, row.train_loss * len(batch.labels))
-    state.step += 1
-    state.batches_done += 1
-    state.lr = lr
-    return row
-
-
-def learning_rate(training: TrainingConfig, state: TrainState, batches_per_epoch: int) -> float:
-    """Return the learning rate of the next update."""
-    num_steps = training.max_epochs * batches_per_epoch
-    factor = rate_factor(training.schedule, training.warmup, state.step, num_steps)
-    if training.schedule is Schedule.PLATEAU:
-        factor *= state.plateau.factor
-    return training.peak_learning_rate * factor
 
 
 def epoch_row(state: TrainState, val: Tally, seconds: float) -> EpochRow:

@@ -35,8 +35,11 @@ class FlatOptimizer:
             self.memory["momentum_buffer"] = torch.zeros_like(weights)
 
     @torch.no_grad()
-    def step(self, gradient: Tensor, lr: float) -> None:
-        """Make one update at learning rate `lr`. Shapes: gradient as the weights."""
+    def step(self, gradient: Tensor, lr: float, has_failed: Tensor) -> None:
+        """Make one update at learning rate `lr`, or none if `has_failed` is 1, which the device itself looks up.
+
+        Shapes: gradient as the weights; has_failed none.
+        """
         training = self._training
         match training.optimizer:
             case Optimizer.SGD:
@@ -51,6 +54,7 @@ class FlatOptimizer:
                     dampening=0.0,
                     maximize=False,
                     fused=True,
+                    found_inf=has_failed,
                 )
             case Optimizer.ADAM | Optimizer.ADAMW:
                 update = adam if training.optimizer is Optimizer.ADAM else adamw
@@ -69,4 +73,5 @@ class FlatOptimizer:
                     amsgrad=False,
                     maximize=False,
                     fused=True,
+                    found_inf=has_failed,
                 )

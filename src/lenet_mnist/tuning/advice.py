@@ -18,7 +18,8 @@ from itertools import accumulate, combinations
 from statistics import mean, median, stdev
 
 from lenet_mnist.config import Activation
-from lenet_mnist.training.loop import EpochRow, StepRow
+from lenet_mnist.training.loop import EpochRow
+from lenet_mnist.training.updates import StepRow
 
 _GUESSING = 0.9  # of the loss of guessing: above, nothing has been learned
 _THROWN_UP = 1.3  # times the loss of guessing

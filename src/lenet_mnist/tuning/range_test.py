@@ -15,7 +15,8 @@ import numpy.typing as npt
 
 from lenet_mnist.config import Activation, Optimizer
 from lenet_mnist.data.batches import TrainBatches
-from lenet_mnist.training.loop import start_training, train_step
+from lenet_mnist.training.loop import start_training
+from lenet_mnist.training.updates import train_step
 from lenet_mnist.tuning.trial import Trial, Workbench, config_of, first_images
 
 NUM_STEPS = 200

@@ -13,11 +13,12 @@ import numpy as np
 import torch
 
 from lenet_mnist.config import Activation, Config, Schedule
-from lenet_mnist.data.sets import TrainSet, TrainVal
+from lenet_mnist.data.sets import TrainVal
 from lenet_mnist.model.engines import NetworkFunction
 from lenet_mnist.randomness import Purpose, random_order
 from lenet_mnist.training.early_stopping import label_entropy
-from lenet_mnist.training.loop import EpochRow, StepRow, StopReason, start_training, train
+from lenet_mnist.training.loop import EpochRow, StopReason, start_training, train
+from lenet_mnist.training.updates import StepRow
 from lenet_mnist.tuning.advice import LossCurve
 from lenet_mnist.tuning.horizon import exponent_of
 
@@ -133,5 +134,4 @@ def first_images(data: TrainVal, num_images: int, seed: int) -> TrainVal:
         return data
     order = random_order(seed, Purpose.TRIAL, len(train_set))
     chosen = torch.from_numpy(np.sort(order[: max(num_images, 1)]))
-    part = TrainSet(train_set.images[chosen], train_set.labels[chosen], train_set.indices[chosen])
-    return replace(data, train=part)
+    return replace(data, train=train_set.part(chosen))
