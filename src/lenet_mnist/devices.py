@@ -6,32 +6,43 @@ import torch
 
 from lenet_mnist.config import Device
 from lenet_mnist.errors import ConfigError
+from lenet_mnist.ranks import ALONE, Ranks
 
 
-def choose_device(device: Device) -> torch.device:
-    """Return the torch device for the configured one. Raises: ConfigError if this machine does not have it."""
+def choose_device(device: Device, ranks: Ranks = ALONE) -> torch.device:
+    """Return the torch device for the configured one. Of several GPUs each rank takes its own.
+
+    Raises: ConfigError if this machine does not have it, or has fewer than ranks.
+    """
     available = {
         Device.CUDA: torch.cuda.is_available(),
         Device.MPS: torch.backends.mps.is_available(),
         Device.CPU: True,
     }
     if device is Device.AUTO:
-        return torch.device(next(kind.value for kind, is_there in available.items() if is_there))
+        device = next(kind for kind, is_there in available.items() if is_there)
     if not available[device]:
         raise ConfigError(
             f"{device.value} is asked for, but torch finds no such device here; auto takes what there is",
             key="training.device",
         )
+    if device is Device.CUDA and not ranks.is_alone:
+        if torch.cuda.device_count() < ranks.num_local:
+            raise ConfigError(
+                f"{ranks.num_local} processes on this machine, but {torch.cuda.device_count()} GPUs: each needs one",
+                key="training.device",
+            )
+        return torch.device("cuda", ranks.local_rank)
     return torch.device(device.value)
 
 
-def set_threads(threads: int | None) -> int:
-    """Set the number of CPU threads of this process, one a usable core if None, and return it.
+def set_threads(threads: int | None, ranks: Ranks = ALONE) -> int:
+    """Set the number of CPU threads of this process, and return it; if None, its share of the usable cores.
 
     Raises: RuntimeError in a process that was forked after this one had threads: they do not exist there, and whoever
     waits for them (torch as well as the native engine) would wait for ever.
     """
-    count = threads if threads is not None else _usable_cores()
+    count = threads if threads is not None else max(1, _usable_cores() // ranks.num_local)
     if _is_forked and count > 1:
         raise RuntimeError(f"{count} threads asked for in a forked process; start workers with multiprocessing's spawn")
     torch.set_num_threads(count)

@@ -5,6 +5,7 @@ through here.
 """
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,8 +13,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.distributed.distributed_c10d import PrefixStore
+from torch.distributed.rendezvous import rendezvous
 
 from lenet_mnist.errors import ConfigError, InstallationError, ProcessLostError
+from lenet_mnist.torchrun import torchrun_rank
 
 
 @dataclass(frozen=True)
@@ -58,21 +62,21 @@ class Ranks:
         """Return whether some rank wants it."""
         return is_wanted if self.is_alone else bool(self.add_up(torch.tensor(int(is_wanted))))
 
-    def spread(self, content: bytes) -> bytes:
-        """Return what rank 0 hands in; what the others do is not looked at."""
-        if self.is_alone:
-            return content
+    def say(self, value: Any) -> None:
+        """Let the other ranks hear a value; for rank 0. (Torch pickles it: the ranks are one program.)"""
+        if not self.is_alone:
+            with _naming_the_lost():
+                torch.distributed.broadcast_object_list([value], src=0)
+
+    def hear(self) -> Any:
+        """Return what rank 0 says next, None at its end; for the others."""
+        heard = [None]
         with _naming_the_lost():
-            length = torch.tensor(len(content))
-            torch.distributed.broadcast(length, src=0)
-            values = torch.frombuffer(bytearray(content), dtype=torch.uint8) if self.is_first and content else None
-            if values is None:
-                values = torch.empty(int(length), dtype=torch.uint8)
-            torch.distributed.broadcast(values, src=0)
-        return values.numpy().tobytes()
+            torch.distributed.broadcast_object_list(heard, src=0)
+        return heard[0]
 
     def gather(self, value: Any) -> list[Any]:
-        """Return what each rank hands in, by rank; on every rank. (As torch does it: the ranks trust each other.)"""
+        """Return what each rank hands in, by rank; on every rank."""
         if self.is_alone:
             return [value]
         gathered: list[Any] = [None] * self.num_ranks
@@ -91,16 +95,12 @@ class Ranks:
 
 
 ALONE = Ranks()
-
-
-def torchrun_rank() -> int | None:
-    """Return this process's rank if torchrun has started it. (It says so in the environment.)"""
-    return int(os.environ["RANK"]) if "TORCHELASTIC_RUN_ID" in os.environ else None
+_SOURCE_LINE = re.compile(r"\[[^\]]*\.cc:\d+\] ")
 
 
 @contextmanager
 def joined_ranks() -> Iterator[Ranks]:
-    """Yield this process's place among those that torchrun has started, or ALONE.
+    """Yield this process's place among those that torchrun has started, or ALONE. At the end rank 0 says None.
 
     Raises: InstallationError if this torch cannot do it; ProcessLostError if the others are not to be found.
     """
@@ -124,8 +124,13 @@ def joined_ranks() -> Iterator[Ranks]:
         raise InstallationError("this torch was built without gloo, which several processes need to work together")
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
     with _naming_the_lost():
-        torch.distributed.init_process_group(backend)
+        store, *_ = next(rendezvous("env://"))
+        # After a restart the store still holds the addresses of the processes before it.
+        store = PrefixStore(f"attempt {ranks.restarts}", store)
+        torch.distributed.init_process_group(backend, store=store, rank=ranks.rank, world_size=ranks.num_ranks)
     yield ranks
+    if ranks.is_first:
+        ranks.say(None)
     torch.distributed.destroy_process_group()  # not after an exception: the others may wait for what will not come
 
 
@@ -135,8 +140,8 @@ def _naming_the_lost() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        reason = str(error).splitlines()[0][:200]
+        reason = _SOURCE_LINE.sub("", str(error).splitlines()[0])[:100]
         raise ProcessLostError(
             f"another of the processes has gone, or cannot be reached ({reason}). What a training has saved is kept: "
-            "lenet train --resume goes on with as many processes; torchrun --max-restarts does so by itself"
+            "--resume goes on with it, with as many processes; torchrun --max-restarts N does so by itself"
         ) from None

@@ -31,15 +31,24 @@ def raise_on_signals() -> None:
         signal.signal(number, interrupt)
 
 
+def end_on_signals() -> None:
+    """Let SIGINT and SIGTERM end the process without a word: nothing is left that an exception could reach."""
+    for number in _SIGNALS:
+        signal.signal(number, signal.SIG_DFL)
+
+
 @contextmanager
-def deferred_signals() -> Iterator[PendingSignal]:
-    """Inside the block the first signal is only remembered; a second one ends the process at once."""
+def deferred_signals(is_second_ignored: bool = False) -> Iterator[PendingSignal]:
+    """Inside the block the first signal is only remembered; a second one ends the process at once.
+
+    With `is_second_ignored` it does not: torchrun answers a Ctrl-C, which all processes get, by terminating each.
+    """
     pending = PendingSignal()
 
     def remember(number: int, _frame: FrameType | None) -> None:
         pending.number = number
         for each in _SIGNALS:
-            signal.signal(each, signal.SIG_DFL)
+            signal.signal(each, signal.SIG_IGN if is_second_ignored else signal.SIG_DFL)
 
     before = {number: signal.signal(number, remember) for number in _SIGNALS}
     try:

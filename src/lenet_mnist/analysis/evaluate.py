@@ -16,6 +16,7 @@ from lenet_mnist.analysis.intervals import Interval, wilson_interval
 from lenet_mnist.data.batches import EVALUATION_CHUNK, evaluation_batches
 from lenet_mnist.data.sets import ImageSet
 from lenet_mnist.errors import DataError
+from lenet_mnist.ranks import ALONE, Ranks
 from lenet_mnist.training.checkpoint import TrainedNetwork
 
 _CALIBRATION_BINS = 15
@@ -195,9 +196,15 @@ class Evaluation:
 
 @torch.inference_mode()
 def evaluate(
-    trained: TrainedNetwork, image_set: ImageSet, device: torch.device, batch_size: int = EVALUATION_CHUNK
+    trained: TrainedNetwork,
+    image_set: ImageSet,
+    device: torch.device,
+    batch_size: int = EVALUATION_CHUNK,
+    ranks: Ranks = ALONE,
 ) -> Evaluation:
     """Let the network answer for every image of `image_set`, none left out whatever `batch_size` is.
+
+    Several ranks answer for a share each, and all get the whole.
 
     Raises: DataError if there is no image, the images are not of the network's size, or a label names no class.
     """
@@ -210,8 +217,11 @@ def evaluate(
         )
     image_set.require_labels_below(len(trained.class_names))
     network = trained.network.to(device)
-    batches = evaluation_batches(image_set, trained.normalization, device, batch_size)
-    logits = torch.cat([network(batch.images) for batch in batches]).cpu().double()
+    share = ranks.share_of(len(image_set))
+    batches = evaluation_batches(image_set.part(share), trained.normalization, device, batch_size)
+    logits = torch.zeros(len(image_set), len(trained.class_names), dtype=torch.float64)
+    logits[share] = torch.cat([network(batch.images) for batch in batches]).cpu().double()
+    ranks.add_up(logits)
     if not bool(logits.isfinite().all()):
         raise DataError("the network's weights are so large that its answers are no numbers")
     return Evaluation(

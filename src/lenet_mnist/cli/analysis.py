@@ -42,12 +42,18 @@ def evaluate(
 ) -> None:
     """Measure a run on the test set (or again on the validation set): figures, tables, pictures."""
     from lenet_mnist.experiments import evaluation
+    from lenet_mnist.experiments.following import is_led
+    from lenet_mnist.ranks import joined_ranks
     from lenet_mnist.reporting import plots, summaries
     from lenet_mnist.reporting.report import write_report
     from lenet_mnist.runs.listing import find_run
 
-    directory = find_run(run, runs_dir)
-    seen = evaluation.evaluate_run(directory, split, data_access(data_dir, offline), device, batch_size)
+    access = data_access(data_dir, offline)
+    with joined_ranks() as ranks:
+        if is_led(ranks, access):
+            return
+        directory = find_run(run, runs_dir)
+        seen = evaluation.evaluate_run(directory, split, access, device, batch_size, ranks)
     plots.draw_evaluated_run(seen)
     write_report(directory)
     say(summaries.evaluation_json(seen) if as_json else summaries.evaluation_text(seen))

@@ -8,8 +8,11 @@ import typer
 from lenet_mnist import __version__
 from lenet_mnist.cli import analysis, architecture, config, data, inference, training
 from lenet_mnist.cli.options import say
-from lenet_mnist.errors import InterruptedBySignal, LenetError, one_line
-from lenet_mnist.signals import raise_on_signals
+from lenet_mnist.errors import ConfigError, InterruptedBySignal, LenetError, ProcessLostError, one_line
+from lenet_mnist.signals import end_on_signals, raise_on_signals
+from lenet_mnist.torchrun import torchrun_rank
+
+_IN_SEVERAL_PROCESSES = ("train", "lr-sweep", "evaluate")
 
 app = typer.Typer(
     name="lenet",
@@ -31,8 +34,7 @@ def main() -> None:
     try:
         app()
     except (LenetError, InterruptedBySignal) as error:
-        prefix = "error: " if isinstance(error, LenetError) else ""
-        print(prefix + one_line(str(error)), file=sys.stderr)
+        _say_why(error)
         sys.exit(error.exit_code)
     except ImportError as error:
         if (error.name or "").startswith("lenet_mnist"):
@@ -42,6 +44,17 @@ def main() -> None:
             file=sys.stderr,
         )
         sys.exit(6)
+    finally:
+        end_on_signals()
+
+
+def _say_why(error: LenetError | InterruptedBySignal) -> None:
+    """Print what went wrong. Of several ranks, each says what the others cannot know."""
+    rank = torchrun_rank() or 0
+    if rank > 0 and not (isinstance(error, LenetError) and not isinstance(error, ProcessLostError)):
+        return
+    prefix = "error: " if isinstance(error, LenetError) else ""
+    print(f"rank {rank}: " * (rank > 0) + prefix + one_line(str(error)), file=sys.stderr)
 
 
 def _print_version(is_wanted: bool) -> None:
@@ -52,8 +65,14 @@ def _print_version(is_wanted: bool) -> None:
 
 @app.callback()
 def options(
+    context: typer.Context,
     _version: Annotated[
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version.")
     ] = False,
 ) -> None:
     """Train, tune and understand LeNet on MNIST."""
+    if torchrun_rank() is not None and context.invoked_subcommand not in _IN_SEVERAL_PROCESSES:
+        raise ConfigError(
+            f"lenet {context.invoked_subcommand} is no work for several processes: torchrun is for "
+            f"{', '.join(_IN_SEVERAL_PROCESSES)}"
+        )

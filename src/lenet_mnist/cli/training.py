@@ -84,17 +84,21 @@ def train(
     resolved = load_config(config, assignments, flags)
 
     from lenet_mnist.experiments import training
+    from lenet_mnist.experiments.following import is_led
+    from lenet_mnist.ranks import joined_ranks
     from lenet_mnist.reporting import summaries
     from lenet_mnist.reporting.progress import TrainingProgress
     from lenet_mnist.runs.listing import find_run
 
     access, progress = data_access(data_dir, offline), TrainingProgress(console())
-    with resolved.naming_origins():
+    with resolved.naming_origins(), joined_ranks() as ranks:
+        if is_led(ranks, access, resolved.config):
+            return
         if resume is None:
-            runs = training.train_seeds(resolved.config, seeds, runs_dir, access, progress)
+            runs = training.train_seeds(resolved.config, seeds, runs_dir, access, progress, ranks)
         else:
             run = find_run(resume, runs_dir)
-            runs = [training.resume_run(run, resolved, accept_differences, access, progress)]
+            runs = [training.resume_run(run, resolved, accept_differences, access, progress, ranks)]
     say(summaries.training_json(runs) if as_json else summaries.training_text(runs))
     training.require_all_finished(runs)
 
@@ -138,6 +142,8 @@ def lr_sweep(
     resolved = load_config(config, assignments, flags)
 
     from lenet_mnist.experiments import lr_sweep as sweeping
+    from lenet_mnist.experiments.following import is_led
+    from lenet_mnist.ranks import joined_ranks
     from lenet_mnist.reporting import sweep_plots, sweep_summary
     from lenet_mnist.reporting.progress import SweepProgress
     from lenet_mnist.runs.listing import find_run
@@ -145,12 +151,14 @@ def lr_sweep(
 
     request = sweep_request(activation, budget, lrs, min_lr, max_lr, num, seeds, epochs)
     access, progress = data_access(data_dir, offline), SweepProgress(console())
-    with resolved.naming_origins():
+    with resolved.naming_origins(), joined_ranks() as ranks:
+        if is_led(ranks, access, resolved.config):
+            return
         if resume is None:
-            swept = sweeping.new_sweep(resolved.config, request, runs_dir, access, progress)
+            swept = sweeping.new_sweep(resolved.config, request, runs_dir, access, progress, ranks)
         else:
             run = find_run(resume, runs_dir, "sweep")
-            swept = sweeping.resumed_sweep(run, resolved, request, access, progress)
+            swept = sweeping.resumed_sweep(run, resolved, request, access, progress, ranks)
     sweep_plots.draw_swept_run(swept)
     say(sweep_summary.sweep_json(swept) if as_json else sweep_summary.sweep_text(swept))
     sweeping.require_answers(swept)

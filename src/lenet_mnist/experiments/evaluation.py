@@ -22,10 +22,17 @@ from lenet_mnist.errors import CheckFailedError, ConfigError, DataError
 from lenet_mnist.files.storage import make_directory, refuse_links
 from lenet_mnist.files.tables import write_csv, write_json
 from lenet_mnist.model.engines import resolve_engine
+from lenet_mnist.ranks import ALONE, Ranks
 from lenet_mnist.runs.directory import RunDirectory
 from lenet_mnist.runs.evaluations import write_examples
 from lenet_mnist.runs.manifest import Manifest
-from lenet_mnist.training.checkpoint import TrainedNetwork, read_network, weights_digest
+from lenet_mnist.training.checkpoint import (
+    TrainedNetwork,
+    network_bytes,
+    parse_network,
+    read_network,
+    weights_digest,
+)
 from lenet_mnist.training.loop import EpochRow
 from lenet_mnist.training.probe import ProbeRow
 
@@ -65,7 +72,12 @@ class EvaluatedRun:
 
 
 def evaluate_run(
-    run: RunDirectory, split_name: str, access: DataAccess, device_name: str | None, batch_size: int | None
+    run: RunDirectory,
+    split_name: str,
+    access: DataAccess,
+    device_name: str | None,
+    batch_size: int | None,
+    ranks: Ranks = ALONE,
 ) -> EvaluatedRun:
     """Look at one split through the best weights of `run`, and write what is seen into the run.
 
@@ -80,7 +92,7 @@ def evaluate_run(
     if manifest.kind != "train":
         raise ConfigError(f"{run.path}: is a {manifest.kind}, not a training: it has no network to evaluate")
     history, probe = run.read_history(), run.read_probe()
-    (answers,) = answers_of([run], split, access, device_name, batch_size or EVALUATION_CHUNK)
+    (answers,) = answers_of([run], split, access, device_name, batch_size or EVALUATION_CHUNK, ranks)
     metrics = {
         "run": run.id,
         "split": split.value,
@@ -102,8 +114,11 @@ def answers_of(
     access: DataAccess,
     device_name: str | None = None,
     batch_size: int = EVALUATION_CHUNK,
+    ranks: Ranks = ALONE,
 ) -> list[Answers]:
     """Let the best weights of each run answer for a split. Of the test set a look is noted in each run, and no more.
+
+    Several ranks divide the images.
 
     Raises: as `evaluate_run`, and before the first look is noted.
     """
@@ -111,20 +126,43 @@ def answers_of(
     ready = []
     for run in runs:
         config, manifest = run.read_config(), run.read_manifest()
-        device = _device_of_evaluation(run, config, device_name)
+        device = _device_of_evaluation(run, config, device_name, ranks)
         trained = _trained_network(run, manifest, config, device)
         data = None if split is Split.TEST else (config.data, manifest.split_sha256)
         if data not in images_by_data:
             images_by_data[data] = _images_of_split(run, manifest, config, split, access)
         if split is Split.TEST:
             refuse_links(run.path)
-        ready.append((run, config.training.threads, trained, images_by_data[data], device))
+        ready.append((run, config, trained, images_by_data[data], device))
     answers = []
-    for run, threads, trained, images, device in ready:
-        set_threads(threads)
+    for run, config, trained, images, device in ready:
+        threads = set_threads(config.training.threads, ranks)
         num_looks = run.add_test_look(datetime.now(UTC)) if split is Split.TEST else None
-        answers.append(Answers(trained, images, evaluate(trained, images, device, batch_size), num_looks))
+        ranks.say(EvaluationTogether(network_bytes(trained), config, split, Device(device.type), batch_size, threads))
+        answers.append(Answers(trained, images, evaluate(trained, images, device, batch_size, ranks), num_looks))
     return answers
+
+
+@dataclass(frozen=True)
+class EvaluationTogether:
+    """An evaluation whose images all ranks divide."""
+
+    network: bytes
+    config: Config
+    split: Split
+    device: Device
+    batch_size: int
+    threads: int
+
+
+def follow_evaluation(asked: EvaluationTogether, ranks: Ranks, access: DataAccess) -> None:
+    """Answer for this rank's share of the images."""
+    set_threads(asked.threads)
+    device = choose_device(asked.device, ranks)
+    trained = parse_network(asked.network, Path("the network of rank 0"))
+    _choose_engine(trained, asked.config, device)
+    images = load_test(access) if asked.split is Split.TEST else load_train_val(asked.config.data, access).val
+    evaluate(trained, images, device, asked.batch_size, ranks)
 
 
 def count_again(run: RunDirectory, split: Split, access: DataAccess) -> dict[str, Any]:
@@ -138,10 +176,14 @@ def count_again(run: RunDirectory, split: Split, access: DataAccess) -> dict[str
 def _trained_network(run: RunDirectory, manifest: Manifest, config: Config, device: torch.device) -> TrainedNetwork:
     """Return the best weights of a run, with the engine to evaluate them on `device`. Raises: DataError."""
     trained = read_best_network(run, manifest)
-    # What native trained, torch can evaluate: a run can be moved to where there is no compiler.
+    _choose_engine(trained, config, device)
+    return trained
+
+
+def _choose_engine(trained: TrainedNetwork, config: Config, device: torch.device) -> None:
+    """What native trained, torch can evaluate: a run can be moved to where there is no compiler."""
     engine = Engine.TORCH if config.training.engine is Engine.TORCH else Engine.AUTO
     trained.network.engine = resolve_engine(engine, device, trained.network.image_size).network
-    return trained
 
 
 def read_best_network(run: RunDirectory, manifest: Manifest) -> TrainedNetwork:
@@ -162,12 +204,14 @@ def require_accuracy(seen: EvaluatedRun, min_accuracy: float | None) -> None:
         raise CheckFailedError(f"accuracy {seen.evaluation.accuracy:.4f} is below the {min_accuracy:.4f} asked for")
 
 
-def _device_of_evaluation(run: RunDirectory, config: Config, device_name: str | None) -> torch.device:
+def _device_of_evaluation(
+    run: RunDirectory, config: Config, device_name: str | None, ranks: Ranks = ALONE
+) -> torch.device:
     """Return the device that was asked for, else the run's own."""
     if device_name is not None:
-        return choose_device(member_of(Device, device_name, "--device"))
+        return choose_device(member_of(Device, device_name, "--device"), ranks)
     try:
-        return choose_device(config.training.device)
+        return choose_device(config.training.device, ranks)
     except ConfigError as error:
         raise ConfigError(f"{run.config_path}: training.device: {error}; --device cpu evaluates it here") from None
 

@@ -21,6 +21,7 @@ from lenet_mnist.files.locks import exclusive_lock
 from lenet_mnist.files.storage import refuse_links, write_text
 from lenet_mnist.files.tables import write_csv
 from lenet_mnist.model.engines import resolve_engine
+from lenet_mnist.ranks import ALONE, Ranks
 from lenet_mnist.runs.directory import RunDirectory, begin_run
 from lenet_mnist.runs.manifest import Manifest, Status
 from lenet_mnist.tuning.choice import choose
@@ -63,7 +64,12 @@ class SweptRun:
 
 
 def new_sweep(
-    config: Config, request: SweepRequest, runs_dir: Path, access: DataAccess, spectator: SweepSpectator
+    config: Config,
+    request: SweepRequest,
+    runs_dir: Path,
+    access: DataAccess,
+    spectator: SweepSpectator,
+    ranks: Ranks = ALONE,
 ) -> SweptRun:
     """Sweep into a new directory in `runs_dir`.
 
@@ -71,19 +77,24 @@ def new_sweep(
     """
     started = time.monotonic()
     data = load_train_val(config.data, access)
-    device = choose_device(config.training.device)
+    device = choose_device(config.training.device, ranks)
     engine = resolve_engine(config.training.engine, device, data.train.image_size)
-    threads = set_threads(config.training.threads)
-    run, manifest = begin_run(runs_dir, config, data, device, threads, engine, "sweep")
+    threads = set_threads(config.training.threads, ranks)
+    run, manifest = begin_run(runs_dir, config, data, device, threads, engine, "sweep", ranks)
     bench = Workbench(config, data, device, engine.network)
     with exclusive_lock(run.path):
         journal = SweepJournal(run.journal_path)
         journal.add(replace(request, activations=request.activations or (config.model.activation,)))
-        return _Sweep(run, manifest, journal, bench, engine.name, access, spectator).go(started)
+        return _Sweep(run, manifest, journal, bench, engine.name, access, spectator, ranks).go(started)
 
 
 def resumed_sweep(
-    run: RunDirectory, wanted: ResolvedConfig, request: SweepRequest, access: DataAccess, spectator: SweepSpectator
+    run: RunDirectory,
+    wanted: ResolvedConfig,
+    request: SweepRequest,
+    access: DataAccess,
+    spectator: SweepSpectator,
+    ranks: Ranks = ALONE,
 ) -> SweptRun:
     """Go on with an interrupted sweep: what it was begun with holds, and what is asked for now must not contradict it.
 
@@ -106,13 +117,13 @@ def resumed_sweep(
         if journal.request is None:
             raise DataError(f"{run.journal_path}: does not say what was asked for")
         _require_same(run, asdict(journal.request), {k: v for k, v in asdict(request).items() if v is not None})
-        device = choose_device(Device(manifest.device.partition(":")[0]))
+        device = choose_device(Device(manifest.device.partition(":")[0]), ranks)
         engine = resolve_engine(Engine(manifest.engine), device, data.train.image_size)
         set_threads(manifest.threads)
         manifest = manifest.model_copy(update={"status": "running", "message": None})
         run.write_manifest(manifest)
         bench = Workbench(config, data, device, engine.network)
-        return _Sweep(run, manifest, journal, bench, engine.name, access, spectator).go(started)
+        return _Sweep(run, manifest, journal, bench, engine.name, access, spectator, ranks).go(started)
 
 
 def require_answers(swept: SweptRun) -> None:
@@ -147,6 +158,7 @@ class _Sweep:
         engine: Engine,
         access: DataAccess,
         spectator: SweepSpectator,
+        ranks: Ranks,
     ) -> None:
         assert journal.request is not None
         assert journal.request.activations is not None
@@ -159,12 +171,13 @@ class _Sweep:
         self._engine = engine
         self._access = access
         self._spectator = spectator
+        self._ranks = ranks
 
     def go(self, started: float) -> SweptRun:
         """Do what is not done yet, and write what it says."""
         try:
             plan = self._plan(started)
-            with Crew(self._bench, self._engine, self._access.directory, self._staff(plan)) as crew:
+            with Crew(self._bench, self._engine, self._access.directory, self._staff(plan), self._ranks) as crew:
                 self._train(crew, plan, started)
             return self._finish()
         except InterruptedBySignal as signal:
@@ -222,7 +235,7 @@ class _Sweep:
             num_val=len(data.val),
             batch_size=training.batch_size,
             max_epochs=training.max_epochs,
-            seconds_an_image=sum(test.seconds for test in ranges) / num_images,
+            seconds_an_image=sum(test.seconds for test in ranges) / num_images / self._ranks.num_ranks,
             start_seconds=0.0,
         )
         tasks = [self._task(activation) for activation in self._activations]
@@ -236,7 +249,7 @@ class _Sweep:
 
     def _staff(self, plan: Plan) -> Staff:
         num_images = plan.num_epochs * len(self._bench.data.train)
-        return Staff.of(self._manifest.threads, plan.num_trials, num_images, self._bench.device)
+        return Staff.of(self._manifest.threads, plan.num_trials, num_images, self._bench.device, self._ranks)
 
     def _seconds_left(self, started: float) -> float | None:
         budget = self._request.budget_seconds

@@ -16,6 +16,7 @@ from lenet_mnist.config import AUTO, Config, Device, Engine, Schedule
 from lenet_mnist.config_file import ResolvedConfig, flat_values, with_values
 from lenet_mnist.data.sets import Fingerprint
 from lenet_mnist.errors import ConfigError
+from lenet_mnist.ranks import Ranks
 from lenet_mnist.runs.manifest import Manifest
 
 _EPOCHS, _PATIENCE, _INTERVAL = "training.max_epochs", "training.patience", "training.checkpoint_every_steps"
@@ -73,6 +74,12 @@ def differences_of_data(manifest: Manifest, now: Fingerprint) -> list[str]:
     files = sorted(name for name in manifest.data_files if now.files.get(name) != manifest.data_files[name])
     found = [f"the data are others: {', '.join(files)}"] if files else []
     return [*found, "the split of the data is another one"] if now.split != manifest.split_sha256 else found
+
+
+def differences_of_ranks(manifest: Manifest, ranks: Ranks) -> list[str]:
+    """Return whether another number of processes goes on, whose sums have other last bits."""
+    was, now = manifest.num_ranks, ranks.num_ranks
+    return [] if was == now else [f"{was} {'process' if was == 1 else 'processes'} trained it, and now {now}"]
 
 
 def differences_of_versions(manifest: Manifest) -> list[str]:

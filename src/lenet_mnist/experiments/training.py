@@ -1,6 +1,8 @@
 """One training on disk: from a configuration to a run directory. Here the training loop meets the disk.
 
 configuration -> load_train_val -> train -> rows and weights in runs/<id>
+
+Under torchrun this is what rank 0 does; the others follow it (experiments/following.py).
 """
 
 from collections.abc import Iterator, Sequence
@@ -18,12 +20,20 @@ from lenet_mnist.data.mnist import DataAccess, load_train_val
 from lenet_mnist.data.sets import TrainVal
 from lenet_mnist.devices import choose_device, set_threads
 from lenet_mnist.errors import ConfigError, DivergedError, InterruptedBySignal
-from lenet_mnist.experiments.resuming import differences_of_data, differences_of_versions, resumption
+from lenet_mnist.experiments.following import begin_together, weights_of
+from lenet_mnist.experiments.resuming import (
+    differences_of_data,
+    differences_of_ranks,
+    differences_of_versions,
+    resumption,
+)
 from lenet_mnist.files.locks import exclusive_lock
 from lenet_mnist.files.storage import refuse_links
 from lenet_mnist.model.engines import ResolvedEngine, resolve_engine
+from lenet_mnist.ranks import ALONE, Ranks
 from lenet_mnist.runs.checkpoints import restore_newest
 from lenet_mnist.runs.directory import RunDirectory, begin_run
+from lenet_mnist.runs.listing import list_runs
 from lenet_mnist.runs.manifest import Manifest, circumstances
 from lenet_mnist.runs.recording import Recorder
 from lenet_mnist.signals import PendingSignal, deferred_signals
@@ -65,40 +75,63 @@ class TrainedRun:
 
 
 def train_seeds(
-    config: Config, seeds: str | None, runs_dir: Path, access: DataAccess, spectator: Spectator
+    config: Config, seeds: str | None, runs_dir: Path, access: DataAccess, spectator: Spectator, ranks: Ranks = ALONE
 ) -> list[TrainedRun]:
     """Train one run for each of `seeds` ("0-4", "0,7"), or one with the configuration's own seed.
 
-    A run that diverges is a result like others; an interruption ends the series.
+    A run that diverges is a result like others; an interruption ends the series. Where torchrun has started the ranks
+    again, what they trained before is found, and gone on with.
     """
     drawn = parse_seeds(seeds) if seeds is not None else [config.seed]
     data = load_train_val(config.data, access)
-    device = choose_device(config.training.device)
+    device = choose_device(config.training.device, ranks)
     engine = resolve_engine(config.training.engine, device, data.train.image_size)
     if engine.name is Engine.TORCH and config.training.engine is Engine.AUTO:
         spectator.note(f"training with the torch engine, the slower one: {engine.reason}")
+    before = _runs_of_job(ranks, runs_dir)
     decision = None
-    if config.training.learning_rate == AUTO:
+    if config.training.learning_rate == AUTO and not before:
         bench = Workbench(config.model_copy(update={"seed": drawn[0]}), data, device, engine.network)
-        decision = search_rate(bench, engine.name, access, spectator)
+        decision = search_rate(bench, engine.name, access, spectator, ranks)
         training = config.training.model_copy(update={"learning_rate": float(f"{decision.lr:.3g}")})
         config = config.model_copy(update={"training": training})
     runs: list[TrainedRun] = []
     for seed in drawn:
-        seeded = config.model_copy(update={"seed": seed})
-        runs.append(train_run(seeded, data, runs_dir, device, engine, spectator, decision))
+        if seed in before:
+            runs.append(_again(before[seed], access, spectator, ranks))
+        else:
+            seeded = config.model_copy(update={"seed": seed})
+            runs.append(train_run(seeded, data, runs_dir, device, engine, spectator, decision, ranks))
         if runs[-1].signal_number is not None:
             break
     return runs
 
 
-def search_rate(bench: Workbench, engine: Engine, access: DataAccess, spectator: Spectator) -> Decision:
+def _runs_of_job(ranks: Ranks, runs_dir: Path) -> dict[int, RunDirectory]:
+    """Return, by seed, what these ranks have trained before torchrun started them again."""
+    if ranks.restarts == 0:
+        return {}
+    found = [run for run in list_runs(runs_dir) if run.read_manifest().job == ranks.job]
+    return {run.read_config().seed: run for run in found}
+
+
+def _again(run: RunDirectory, access: DataAccess, spectator: Spectator, ranks: Ranks) -> TrainedRun:
+    """Go on with a run of the same job, or take it as it is if it has come to an end."""
+    manifest = run.read_manifest()
+    if manifest.status in ("finished", "diverged"):
+        return TrainedRun(run, manifest, None)
+    return resume_run(run, ResolvedConfig(run.read_config(), {}), False, access, spectator, ranks)
+
+
+def search_rate(
+    bench: Workbench, engine: Engine, access: DataAccess, spectator: Spectator, ranks: Ranks = ALONE
+) -> Decision:
     """Search for the learning rate of a configuration that leaves it open, and say what is found on the way."""
     training, num_images = bench.config.training, len(bench.data.train)
     budget = Search.of(training, num_images).budget
     spectator.note(f"learning_rate auto: a search of at most {epochs_text(budget)}, by the validation loss")
-    staff = Staff.of(set_threads(training.threads), 3, budget * num_images, bench.device)
-    with Crew(bench, engine, access.directory, staff) as crew:
+    staff = Staff.of(set_threads(training.threads, ranks), 3, budget * num_images, bench.device, ranks)
+    with Crew(bench, engine, access.directory, staff, ranks) as crew:
 
         def run_trials(trials: Sequence[Trial]) -> Iterator[TrialResult]:
             for result in crew.run(train_trial, trials):
@@ -137,24 +170,30 @@ def train_run(
     engine: ResolvedEngine,
     spectator: Spectator,
     decision: Decision | None = None,
+    ranks: Ranks = ALONE,
 ) -> TrainedRun:
     """Train a network into a new directory in `runs_dir`. `decision` is how its learning rate was found, if it was.
 
     Raises: StorageError if something cannot be written: the run is then marked as failed, and what it holds stays.
     """
-    with deferred_signals() as pending:
-        threads = set_threads(config.training.threads)
-        run, manifest = begin_run(runs_dir, config, data, device, threads, engine)
+    with deferred_signals(is_second_ignored=not ranks.is_alone) as pending:
+        threads = set_threads(config.training.threads, ranks)
+        run, manifest = begin_run(runs_dir, config, data, device, threads, engine, ranks=ranks)
         with exclusive_lock(run.path):
             if decision is not None:
                 manifest = manifest.model_copy(update={"tuning": asdict(decision)})
                 run.write_manifest(manifest)
             state = start_training(config, data, device, engine.network)
-            return _train_and_record(config, Recorder(run, manifest, state, data), spectator, pending)
+            return _train_and_record(config, Recorder(run, manifest, state, data), spectator, pending, ranks)
 
 
 def resume_run(
-    run: RunDirectory, wanted: ResolvedConfig, is_different_accepted: bool, access: DataAccess, spectator: Spectator
+    run: RunDirectory,
+    wanted: ResolvedConfig,
+    is_different_accepted: bool,
+    access: DataAccess,
+    spectator: Spectator,
+    ranks: Ranks = ALONE,
 ) -> TrainedRun:
     """Go on with a training from its newest intact checkpoint, as if it had never been interrupted.
 
@@ -164,7 +203,7 @@ def resume_run(
     another process is at work in it.
     """
     refuse_links(run.path)
-    with deferred_signals() as pending, exclusive_lock(run.path):
+    with deferred_signals(is_second_ignored=not ranks.is_alone) as pending, exclusive_lock(run.path):
         manifest, config = run.read_manifest(), run.read_config()
         if manifest.kind != "train":
             raise ConfigError(f"{run.path}: is a {manifest.kind}: `lenet lr-sweep --resume` goes on with sweeps")
@@ -173,6 +212,7 @@ def resume_run(
         differences = (
             *how.differences,
             *differences_of_data(manifest, data.fingerprint),
+            *differences_of_ranks(manifest, ranks),
             *differences_of_versions(manifest),
         )
         if differences and not is_different_accepted:
@@ -180,7 +220,7 @@ def resume_run(
                 f"{run.path}: cannot go on as if nothing had happened: {'; '.join(differences)}. "
                 "With --accept-differences it goes on all the same, and notes them"
             )
-        device = choose_device(how.device)
+        device = choose_device(how.device, ranks)
         engine = resolve_engine(how.engine, device, data.train.image_size)
         set_threads(how.threads)
         state = start_training(how.config, data, device, engine.network)
@@ -192,13 +232,15 @@ def resume_run(
         else:
             spectator.note(f"going on with {run.path} after step {state.step}, in epoch {state.epoch}")
         if differences:
-            manifest = manifest.model_copy(update=circumstances(data, device, how.threads, engine))
+            manifest = manifest.model_copy(update=circumstances(data, device, how.threads, engine, ranks))
         recorder = Recorder(run, manifest, state, data, marks)
         recorder.go_on(how.config, differences)
-        return _train_and_record(how.config, recorder, spectator, pending)
+        return _train_and_record(how.config, recorder, spectator, pending, ranks)
 
 
-def _train_and_record(config: Config, recorder: Recorder, spectator: Spectator, pending: PendingSignal) -> TrainedRun:
+def _train_and_record(
+    config: Config, recorder: Recorder, spectator: Spectator, pending: PendingSignal, ranks: Ranks
+) -> TrainedRun:
     """Train, and let every row reach the files and the spectator. Whatever happens is noted in the run."""
     state, data, training = recorder.state, recorder.data, config.training
     probe = Probe.of(data, config.seed, next(state.network.parameters()).device)
@@ -218,7 +260,9 @@ def _train_and_record(config: Config, recorder: Recorder, spectator: Spectator, 
             try:
                 if state.step == 0:
                     recorder.add_look(probe.look(state))
-                result = train(config, data, state, on_step, on_epoch)
+                begin_together(ranks, config, recorder.manifest, state)
+                result = train(config, data, state, on_step, on_epoch, ranks)
+                ranks.require_same(weights_of(state))
             finally:
                 spectator.end()
             recorder.finish(result)

@@ -57,6 +57,11 @@ def verify_run(run: RunDirectory, is_retrained: bool, access: DataAccess, note: 
     manifest = run.read_manifest()
     if manifest.kind != "train":
         raise ConfigError(f"{run.path}: is a {manifest.kind}: only trainings are verified")
+    if is_retrained and manifest.num_ranks > 1:
+        raise ConfigError(
+            f"{run.path}: {manifest.num_ranks} processes trained it together: alone, this one would come to other last "
+            "bits, and --retrain could not tell"
+        )
     try:
         config = run.read_config()
     except DataError as error:

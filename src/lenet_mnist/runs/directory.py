@@ -28,6 +28,7 @@ from lenet_mnist.errors import ConfigError, DataError
 from lenet_mnist.files.storage import make_directory, read_bounded, storage_errors, write_bytes, write_text
 from lenet_mnist.files.tables import MAX_TEXT_BYTES, header_line, read_rows
 from lenet_mnist.model.engines import ResolvedEngine
+from lenet_mnist.ranks import ALONE, Ranks
 from lenet_mnist.runs.manifest import COMMANDS, Kind, Manifest, circumstances
 from lenet_mnist.training.loop import EpochRow
 from lenet_mnist.training.probe import ProbeRow
@@ -214,6 +215,7 @@ def begin_run(
     threads: int,
     engine: ResolvedEngine,
     kind: Kind = "train",
+    ranks: Ranks = ALONE,
 ) -> tuple[RunDirectory, Manifest]:
     """Make a new run directory, with its configuration and the first form of its manifest. Raises: StorageError."""
     now = datetime.now(UTC)
@@ -223,7 +225,7 @@ def begin_run(
         command=provenance.current_command(),
         created=now.isoformat(timespec="microseconds"),
         config_sha256=sha256_of(run.config_path),
-        **circumstances(data, device, threads, engine),
+        **circumstances(data, device, threads, engine, ranks),
     )
     run.write_manifest(manifest)
     return run, manifest

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from lenet_mnist import provenance
 from lenet_mnist.data.sets import TrainVal
 from lenet_mnist.model.engines import ResolvedEngine
+from lenet_mnist.ranks import ALONE, Ranks
 from lenet_mnist.training.early_stopping import label_entropy
 
 Status = Literal["running", "finished", "interrupted", "diverged", "failed"]
@@ -58,6 +59,10 @@ class Manifest(BaseModel):
     machine: str
     device: str = Field(pattern=r"^(cpu|cuda|mps)(:\d{1,3})?$")
     threads: int = Field(ge=1, le=1024)
+    num_ranks: int = Field(default=1, ge=1)
+    """Processes that trained together, under torchrun."""
+    job: str | None = None
+    """What torchrun calls all of them, so that they find the run again when it has started them anew."""
     engine: Literal["torch", "native"]
     engine_reason: str
     guessing_loss: float
@@ -74,7 +79,9 @@ class Manifest(BaseModel):
         return hashlib.sha256(self.model_dump_json(exclude={"sha256"}).encode()).hexdigest()
 
 
-def circumstances(data: TrainVal, device: torch.device, threads: int, engine: ResolvedEngine) -> dict[str, Any]:
+def circumstances(
+    data: TrainVal, device: torch.device, threads: int, engine: ResolvedEngine, ranks: Ranks = ALONE
+) -> dict[str, Any]:
     """Return, by the manifest's names, what a result can depend on beside the configuration."""
     return {
         "data_source": data.fingerprint.source,
@@ -87,6 +94,8 @@ def circumstances(data: TrainVal, device: torch.device, threads: int, engine: Re
         "machine": provenance.machine(),
         "device": str(device),
         "threads": threads,
+        "num_ranks": ranks.num_ranks,
+        "job": ranks.job,
         "engine": engine.name.value,
         "engine_reason": engine.reason.replace(str(Path.home()), "~"),  # nothing of a run names a home
         "guessing_loss": label_entropy(torch.bincount(data.val.labels, minlength=data.num_classes).tolist()),

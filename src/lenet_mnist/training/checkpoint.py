@@ -75,6 +75,11 @@ class _NetworkHeader(BaseModel):
 
 def write_network(path: Path, trained: TrainedNetwork) -> None:
     """Write a network to `path`, whole or not at all. Raises: StorageError."""
+    write_bytes(path, network_bytes(trained))
+
+
+def network_bytes(trained: TrainedNetwork) -> bytes:
+    """Return a network as the content of a file."""
     tensors = {name: value.cpu().contiguous() for name, value in trained.network.state_dict().items()}
     header = _NetworkHeader(
         schema_version=2,
@@ -86,7 +91,7 @@ def write_network(path: Path, trained: TrainedNetwork) -> None:
         epoch=trained.epoch,
     )
     header = header.model_copy(update={"sha256": header.digest(tensors)})
-    write_bytes(path, save(tensors, metadata={HEADER_KEY: header.model_dump_json()}))
+    return save(tensors, metadata={HEADER_KEY: header.model_dump_json()})
 
 
 def read_network(path: Path) -> TrainedNetwork:
@@ -94,7 +99,12 @@ def read_network(path: Path) -> TrainedNetwork:
 
     Raises: DataError if the file is missing, damaged, or does not hold a LeNet of the shape that it announces.
     """
-    tensors, text = parse_tensors(read_bounded(path, max_bytes=MAX_BYTES, error=DataError), path)
+    return parse_network(read_bounded(path, max_bytes=MAX_BYTES, error=DataError), path)
+
+
+def parse_network(content: bytes, path: Path) -> TrainedNetwork:
+    """Return the network that `content`, that of `path`, holds. Raises: DataError, as `read_network`."""
+    tensors, text = parse_tensors(content, path)
     try:
         header = _NetworkHeader.model_validate_json(text)
     except ValidationError as error:

@@ -1,0 +1,118 @@
+"""What torchrun starts in test_ranks.py: several ranks beside one, in each of these processes. Rank 0 prints JSON."""
+
+import json
+import sys
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from lenet_mnist.analysis.evaluate import evaluate
+from lenet_mnist.config import Activation, Config, DataConfig, ModelConfig, TrainingConfig
+from lenet_mnist.data.batches import TrainBatches
+from lenet_mnist.data.fetch import Silence
+from lenet_mnist.data.mnist import DataAccess, load_train_val
+from lenet_mnist.data.sets import TrainVal
+from lenet_mnist.errors import ConfigError
+from lenet_mnist.model.engines import layer_outputs
+from lenet_mnist.ranks import ALONE, Ranks, joined_ranks
+from lenet_mnist.training.checkpoint import TrainedNetwork, weights_digest
+from lenet_mnist.training.loop import start_training, train
+from lenet_mnist.training.optimizer import FlatOptimizer
+from lenet_mnist.training.state import TrainState, flatten
+from lenet_mnist.training.updates import StepRow, make_update
+
+CPU = torch.device("cpu")
+NUM_STEPS = 20
+
+
+def config_of(activation: Activation, **training: object) -> Config:
+    values = {"batch_size": 64, "learning_rate": 0.05, "max_epochs": 2, "schedule": "constant", **training}
+    return Config(model=ModelConfig(activation=activation), training=TrainingConfig.model_validate(values))
+
+
+def weights_after_20(config: Config, data: TrainVal, ranks: Ranks) -> Tensor:
+    """Return all weights, in one row, after 20 updates in float64."""
+    state = start_training(config, data, CPU)
+    state.network.engine = lambda images, parameters, activation: layer_outputs(images, parameters, activation).logits
+    state.network.double()
+    state.optimizer = FlatOptimizer(flatten(state.network), config.training)
+    batches = TrainBatches(data.train, data.normalization, config.training.batch_size, 0, CPU, ranks)
+    has_failed = torch.zeros(())
+    made = 0
+    for epoch in (1, 2, 3):
+        for batch in batches.of_epoch(epoch):
+            if made < NUM_STEPS:
+                make_update(state, batch._replace(images=batch.images.double()), 0.05, has_failed, ranks)
+                made += 1
+    assert made == NUM_STEPS
+    return torch.cat([parameter.detach().flatten() for parameter in state.network.parameters()])
+
+
+def steps_of(
+    config: Config, data: TrainVal, ranks: Ranks, stop_on: int | None = None
+) -> tuple[list[StepRow], TrainState]:
+    """Train, and return the rows; with `stop_on` that rank alone wants to stop at step 30."""
+    state = start_training(config, data, CPU)
+    rows: list[StepRow] = []
+
+    def on_step(row: StepRow) -> bool:
+        rows.append(row)
+        return row.step >= 30 and ranks.rank == stop_on
+
+    train(config, data, state, on_step, lambda _row: None, ranks)
+    return rows, state
+
+
+def counts(data: TrainVal, ranks: Ranks) -> list[float]:
+    network = start_training(config_of(Activation.SIGMOID), data, CPU).network
+    trained = TrainedNetwork(network, data.normalization, data.class_names, 1)
+    two = data.val.part(slice(2))  # fewer than ranks
+    seen = [evaluate(trained, images, CPU, size, ranks) for images in (data.val, two) for size in (7, 1000)]
+    return [value for each in seen for value in (each.num_correct, *each.confusion_matrix.flatten().tolist())]
+
+
+def disagreement(ranks: Ranks) -> str:
+    try:
+        ranks.require_same({"colour": "red", "size": str(ranks.rank // 2)})
+    except ConfigError as error:
+        return str(error)
+    return "none"
+
+
+def main(data_dir: Path) -> None:
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    data = load_train_val(
+        DataConfig(train_size=450, val_size=100), DataAccess(data_dir, offline=True, listener=Silence())
+    )
+    with joined_ranks() as ranks:
+        found: dict[str, object] = {"num_ranks": ranks.num_ranks}
+        for activation in Activation:
+            config = config_of(activation)
+            alone, together = (weights_after_20(config, data, each) for each in (ALONE, ranks))
+            found[activation.value] = float((alone - together).abs().max())
+        config = config_of(Activation.TANH)
+        (alone_rows, _), (rows, state) = (steps_of(config, data, each) for each in (ALONE, ranks))
+        digests = ranks.gather(weights_digest(state.tensors() | state.best_weights))
+        found["digests"] = len(set(digests))
+        found["rows"] = [[row.step, row.epoch, row.lr] for row in rows] == [
+            [row.step, row.epoch, row.lr] for row in alone_rows
+        ]
+        found["largest loss difference"] = max(
+            abs(one.train_loss - other.train_loss) for one, other in zip(rows, alone_rows, strict=True)
+        )
+        found["stopped"] = ranks.gather(len(steps_of(config, data, ranks, stop_on=ranks.num_ranks - 1)[0]))
+        found["counts"] = counts(data, ALONE) == counts(data, ranks)
+        found["disagreement"] = disagreement(ranks)
+        found["shares"] = ranks.gather([ranks.share_of(n).stop - ranks.share_of(n).start for n in range(12)])
+        if ranks.is_first:
+            ranks.say({"a": (1, "b")})
+            print(json.dumps(found))
+        else:
+            assert ranks.hear() == {"a": (1, "b")}
+            assert ranks.hear() is None  # said by rank 0 as it leaves
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
