@@ -50,6 +50,26 @@ class ClassScores:
         total = self.num_images + self.num_predicted
         return 2 * self.num_correct / total if total else 0.0
 
+    def as_dict(self) -> dict[str, Any]:
+        """Return the row as plain values for JSON."""
+        return {
+            "class": self.name,
+            "num_images": self.num_images,
+            "num_predicted": self.num_predicted,
+            "num_correct": self.num_correct,
+            "precision": self.precision,
+            "recall": self.recall,
+            "f1": self.f1,
+        }
+
+
+def scores_of(matrix: Counts, class_names: tuple[str, ...]) -> list[ClassScores]:
+    """Return one row a class. Shapes: matrix K K, rows are true, columns predicted."""
+    return [
+        ClassScores(name, int(matrix[k].sum()), int(matrix[:, k].sum()), int(matrix[k, k]))
+        for k, name in enumerate(class_names)
+    ]
+
 
 @dataclass(frozen=True)
 class CalibrationBin:
@@ -115,11 +135,7 @@ class Evaluation:
     @property
     def per_class(self) -> list[ClassScores]:
         """One row a class, from the confusion matrix."""
-        matrix = self.confusion_matrix
-        return [
-            ClassScores(name, int(matrix[k].sum()), int(matrix[:, k].sum()), int(matrix[k, k]))
-            for k, name in enumerate(self.class_names)
-        ]
+        return scores_of(self.confusion_matrix, self.class_names)
 
     @property
     def top2_accuracy(self) -> float:
@@ -178,18 +194,7 @@ class Evaluation:
                 name: sum(getattr(row, name) for row in per_class) / len(per_class)
                 for name in ("precision", "recall", "f1")
             },
-            "per_class": [
-                {
-                    "class": row.name,
-                    "num_images": row.num_images,
-                    "num_predicted": row.num_predicted,
-                    "num_correct": row.num_correct,
-                    "precision": row.precision,
-                    "recall": row.recall,
-                    "f1": row.f1,
-                }
-                for row in per_class
-            ],
+            "per_class": [row.as_dict() for row in per_class],
             "calibration": [vars(row) for row in self.calibration],
         }
 

@@ -45,6 +45,20 @@ def mean_interval(values: Sequence[float], confidence: float = 0.95) -> Interval
     return Interval(fmean(values) - half, fmean(values) + half)
 
 
+def resampled_interval(values: Sequence[float], num_folds: int, confidence: float = 0.95) -> Interval:
+    """Return the interval of a mean over folds, `values`, whose training parts overlap: Student's would be too narrow.
+
+    Raises: ValueError if there are fewer than two values.
+    Source: Nadeau and Bengio, "Inference for the generalization error", Machine Learning 52, 2003, section 3.4: the
+    variance is taken times 1/n + (images tested on) / (images trained on), instead of 1/n.
+    """
+    if len(values) < 2:
+        raise ValueError("one value does not tell how far the values scatter")
+    scale = 1 / len(values) + 1 / (num_folds - 1)
+    half = t_quantile((1 + confidence) / 2, len(values) - 1) * math.sqrt(variance(values) * scale)
+    return Interval(fmean(values) - half, fmean(values) + half)
+
+
 def difference_interval(values: Sequence[float], others: Sequence[float], confidence: float = 0.95) -> Interval:
     """Return Welch's interval of mean(values) - mean(others), drawn independently and with scatters of their own.
 

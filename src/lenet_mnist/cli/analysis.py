@@ -9,14 +9,27 @@ import typer
 from lenet_mnist.cli.options import (
     DEFAULT_DATA_DIR,
     DEFAULT_RUNS_DIR,
+    ActivationName,
     AsJson,
+    Assignments,
+    BatchSize,
+    ConfigPath,
     DataDir,
     DeviceName,
+    EngineName,
+    Epochs,
+    LimitTrain,
+    Name,
     Offline,
+    Rate,
     RunName,
     RunsDir,
+    Seed,
+    Threads,
     console,
     data_access,
+    load_config,
+    number,
     optional_directory,
     say,
 )
@@ -126,6 +139,66 @@ def compare(
     compare_plots.draw_comparison(compared, directory)
     written = compare_summary.comparison_json if as_json else compare_summary.comparison_text
     say(written(compared, directory))
+
+
+@app.command("cross-validate")
+def cross_validate(
+    config: ConfigPath = None,
+    assignments: Assignments = None,
+    folds: Annotated[int, typer.Option("--folds", min=2, max=1000, help="Parts, each tested on in turn.")] = 5,
+    repeats: Annotated[int, typer.Option("--repeats", min=1, max=1000, help="Divide anew so often.")] = 1,
+    lr: Rate = None,
+    epochs: Epochs = None,
+    batch_size: BatchSize = None,
+    activation: ActivationName = None,
+    seed: Seed = None,
+    limit_train: LimitTrain = None,
+    resume: Annotated[str | None, typer.Option("--resume", metavar="RUN", help="Go on with one.")] = None,
+    threads: Threads = None,
+    device: DeviceName = None,
+    engine: EngineName = None,
+    name: Name = None,
+    data_dir: DataDir = DEFAULT_DATA_DIR,
+    runs_dir: RunsDir = DEFAULT_RUNS_DIR,
+    offline: Offline = False,
+    as_json: AsJson = False,
+) -> None:
+    """Train on all folds but one, test on that one, fold after fold: for few images. The test set is not opened."""
+    flags = {
+        "training.learning_rate": number(lr),
+        "training.max_epochs": epochs,
+        "training.batch_size": batch_size,
+        "model.activation": activation,
+        "seed": seed,
+        "data.limit_train": limit_train,
+        "training.threads": threads,
+        "training.device": device,
+        "training.engine": engine,
+        "name": name,
+    }
+    resolved = load_config(config, assignments, flags)
+
+    from lenet_mnist.experiments import cross_validation
+    from lenet_mnist.experiments.following import is_led
+    from lenet_mnist.ranks import joined_ranks
+    from lenet_mnist.reporting import cross_validation_plots, cross_validation_summary
+    from lenet_mnist.reporting.progress import FoldProgress
+    from lenet_mnist.runs.listing import find_run
+
+    access, progress = data_access(data_dir, offline), FoldProgress(console())
+    with resolved.naming_origins(), joined_ranks() as ranks:
+        if is_led(ranks, access, resolved.config):
+            return
+        if resume is None:
+            validated = cross_validation.new_cross_validation(
+                resolved.config, folds, repeats, runs_dir, access, progress, ranks
+            )
+        else:
+            run = find_run(resume, runs_dir, "cross-validation")
+            validated = cross_validation.resumed_cross_validation(run, resolved, access, progress, ranks)
+    cross_validation_plots.draw_cross_validated_run(validated)
+    summary = cross_validation_summary
+    say(summary.cross_validation_json(validated) if as_json else summary.cross_validation_text(validated))
 
 
 @app.command()

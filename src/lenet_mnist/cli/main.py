@@ -12,7 +12,7 @@ from lenet_mnist.errors import ConfigError, InterruptedBySignal, LenetError, Pro
 from lenet_mnist.signals import end_on_signals, raise_on_signals
 from lenet_mnist.torchrun import torchrun_rank
 
-_IN_SEVERAL_PROCESSES = ("train", "lr-sweep", "evaluate")
+_IN_SEVERAL_PROCESSES = ("train", "lr-sweep", "cross-validate", "evaluate")
 
 app = typer.Typer(
     name="lenet",

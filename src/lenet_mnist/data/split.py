@@ -4,6 +4,7 @@ Source: lecture points 9 and 10 (MNIST: 55,000 for training, 5,000 for validatio
 """
 
 import hashlib
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -12,11 +13,10 @@ from lenet_mnist.errors import ConfigError
 from lenet_mnist.randomness import Purpose, random_keys
 
 Indices = npt.NDArray[np.int64]
+Labels = npt.NDArray[np.integer[Any]]
 
 
-def split_train_val(
-    labels: npt.NDArray[np.uint8], train_size: float, val_size: float, split_seed: int
-) -> tuple[Indices, Indices]:
+def split_train_val(labels: Labels, train_size: float, val_size: float, split_seed: int) -> tuple[Indices, Indices]:
     """Draw the training and the validation part from `labels`; return their indices, each in rising order.
 
     A whole number is a count of images, a number between 0 and 1 a fraction of `labels`. The validation part is drawn
@@ -38,7 +38,7 @@ def split_train_val(
     return train, val
 
 
-def limit(indices: Indices, labels: npt.NDArray[np.uint8], num_images: int | None, split_seed: int) -> Indices:
+def limit(indices: Indices, labels: Labels, num_images: int | None, split_seed: int) -> Indices:
     """Return a stratified subset of `num_images` of `indices`, or all of them if it is None.
 
     Raises: ConfigError if there are fewer.
@@ -56,7 +56,7 @@ def limit(indices: Indices, labels: npt.NDArray[np.uint8], num_images: int | Non
 
 
 def take_stratified(
-    indices: Indices, labels: npt.NDArray[np.uint8], num_take: int, keys: npt.NDArray[np.uint64]
+    indices: Indices, labels: Labels, num_take: int, keys: npt.NDArray[np.uint64]
 ) -> tuple[Indices, Indices]:
     """Divide `indices` into `num_take` of them and the rest, class by class, smallest keys first.
 
@@ -74,6 +74,26 @@ def take_stratified(
         taken.append(members[:share])
         left.append(members[share:])
     return np.sort(np.concatenate(taken)), np.sort(np.concatenate(left))
+
+
+def stratified_folds(labels: Labels, num_folds: int, keys: npt.NDArray[np.uint64]) -> Indices:
+    """Return to which of `num_folds`, counted from 0, each image belongs. Shapes: labels, keys and the result N.
+
+    No fold has two images more than another, in the whole or of one class.
+
+    Raises: ConfigError if there are fewer than two folds, or a class has fewer images than there are folds.
+    """
+    classes, class_sizes = np.unique(labels, return_counts=True)
+    if num_folds < 2:
+        raise ConfigError(f"{num_folds} folds: at least 2 are needed, to train on one and measure on the other")
+    if num_folds > class_sizes.min():
+        raise ConfigError(
+            f"{num_folds} folds, but class {classes[class_sizes.argmin()]} has {class_sizes.min()} images: each fold "
+            f"needs one, so take at most {class_sizes.min()}, or more images"
+        )
+    folds = np.empty(len(labels), dtype=np.int64)
+    folds[np.lexsort((keys, labels))] = np.arange(len(labels)) % num_folds
+    return folds
 
 
 def digest_of_split(train: Indices, val: Indices) -> str:

@@ -175,9 +175,7 @@ def _read_run(directory: RunDirectory) -> ComparedRun:
     """Return a training without its answers. Raises: ConfigError if it is none; DataError."""
     manifest = directory.read_manifest()
     if manifest.kind != "train":
-        raise ConfigError(
-            f"{directory.path}: is a {manifest.kind}, not a training; `lenet diagnose` tells of each of its trainings"
-        )
+        raise ConfigError(f"{directory.path}: is a {manifest.kind}, not a training: only trainings are compared")
     config, history, steps = directory.read_config(), directory.read_history(), directory.read_steps()
     _require_orderly(directory.history_path, history)
     _require_orderly(directory.steps_path, steps)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from lenet_mnist.analysis.diagnosis import diagnose
 from lenet_mnist.analysis.findings import Finding, TrainingRecord
 from lenet_mnist.config import Activation
-from lenet_mnist.errors import DataError
+from lenet_mnist.errors import ConfigError, DataError
 from lenet_mnist.experiments.sweep_journal import SweepJournal
 from lenet_mnist.runs.directory import RunDirectory
 from lenet_mnist.tuning.advice import Advice, advise
@@ -40,7 +40,10 @@ class TrialAdvice:
 
 
 def diagnose_training(run: RunDirectory) -> Diagnosis:
-    """Return what is found in a training. Raises: DataError."""
+    """Return what is found in a training. Raises: ConfigError if `run` is none; DataError."""
+    kind = run.read_manifest().kind
+    if kind != "train":
+        raise ConfigError(f"{run.path}: is a {kind}: trainings and sweeps are diagnosed")
     record = read_record(run)
     return Diagnosis(run, record.curve.peak_lr, tuple(diagnose(record)), advise(record.curve))
 

@@ -34,7 +34,7 @@ from lenet_mnist.ranks import ALONE, Ranks
 from lenet_mnist.runs.checkpoints import restore_newest
 from lenet_mnist.runs.directory import RunDirectory, begin_run
 from lenet_mnist.runs.listing import list_runs
-from lenet_mnist.runs.manifest import Manifest, circumstances
+from lenet_mnist.runs.manifest import COMMANDS, Manifest, circumstances
 from lenet_mnist.runs.recording import Recorder
 from lenet_mnist.signals import PendingSignal, deferred_signals
 from lenet_mnist.training.loop import EpochRow, start_training, train
@@ -206,7 +206,9 @@ def resume_run(
     with deferred_signals(is_second_ignored=not ranks.is_alone) as pending, exclusive_lock(run.path):
         manifest, config = run.read_manifest(), run.read_config()
         if manifest.kind != "train":
-            raise ConfigError(f"{run.path}: is a {manifest.kind}: `lenet lr-sweep --resume` goes on with sweeps")
+            raise ConfigError(
+                f"{run.path}: is a {manifest.kind}: `lenet {COMMANDS[manifest.kind]} --resume` goes on with it"
+            )
         how = resumption(config, manifest, wanted)
         data = load_train_val(how.config.data, access)
         differences = (

@@ -11,7 +11,7 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from lenet_mnist.analysis.evaluate import Evaluation
+from lenet_mnist.analysis.evaluate import Counts, Evaluation
 from lenet_mnist.config import Schedule
 from lenet_mnist.experiments.evaluation import EvaluatedRun
 from lenet_mnist.files.storage import make_directory
@@ -100,12 +100,16 @@ def accuracy_figure(history: Sequence[EpochRow], best_epoch: int, title: str) ->
 
 
 def confusion_figure(evaluation: Evaluation, title: str) -> Figure:
-    """Counts in every cell: rows are true, columns predicted. Mistakes are coloured by their number, hits are not."""
-    matrix, class_names = evaluation.confusion_matrix, [plain(name) for name in evaluation.class_names]
-    num_classes = len(class_names)
-    side = max(5.0, 1.6 + 0.42 * num_classes)
+    """The confusion matrix alone, as large as its number of classes needs."""
+    side = max(5.0, 1.6 + 0.42 * len(evaluation.class_names))
     figure = Figure(figsize=(side, side), layout="constrained")
-    axes = figure.add_subplot()
+    draw_confusion(figure.add_subplot(), evaluation.confusion_matrix, evaluation.class_names, title)
+    return figure
+
+
+def draw_confusion(axes: Axes, matrix: Counts, class_names: Sequence[str], title: str) -> None:
+    """Counts in every cell: rows are true, columns predicted. Mistakes are coloured by their number, hits are not."""
+    names, num_classes = [plain(name) for name in class_names], len(class_names)
     mistakes = matrix.astype(float)
     np.fill_diagonal(mistakes, 0)
     most = max(mistakes.max(), 2)
@@ -124,8 +128,8 @@ def confusion_figure(evaluation: Evaluation, title: str) -> Figure:
                 fontweight="bold" if row == column else "normal",
                 color="white" if dark else BLUE if row == column else "black" if number else "#b0b0b0",
             )
-    axes.set_xticks(range(num_classes), class_names)
-    axes.set_yticks(range(num_classes), class_names)
+    axes.set_xticks(range(num_classes), names)
+    axes.set_yticks(range(num_classes), names)
     axes.set_xlabel("predicted class")
     axes.set_ylabel("true class")
     axes.set_xticks(np.arange(num_classes + 1) - 0.5, minor=True)
@@ -133,7 +137,6 @@ def confusion_figure(evaluation: Evaluation, title: str) -> Figure:
     axes.grid(which="minor", color="#d0d0d0", linewidth=0.6)
     axes.tick_params(which="minor", length=0)
     axes.set_title(title, fontsize=TITLE_POINTS)
-    return figure
 
 
 def gallery_figure(evaluation: Evaluation, images: npt.NDArray[np.uint8], title: str, limit: int = 40) -> Figure:

@@ -6,6 +6,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
+from lenet_mnist.analysis.cross_validation import FoldResult
 from lenet_mnist.training.loop import EpochRow
 from lenet_mnist.training.updates import StepRow
 from lenet_mnist.tuning.trial import TrialResult
@@ -85,8 +86,10 @@ class TrainingProgress:
         )
 
 
-class SweepProgress:
-    """Shows the trainings of a sweep; see lr_sweep.SweepSpectator."""
+class _ManyProgress:
+    """Shows trainings side by side: a line each as it ends, and a bar on a terminal."""
+
+    _what = "trainings"
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -97,29 +100,50 @@ class SweepProgress:
         """Print one line."""
         self._console.print(text, highlight=False, soft_wrap=True, markup=False)
 
-    def begin(self, num_trials: int) -> None:
+    def begin(self, number: int) -> None:
         """Put up a bar, on a terminal."""
         if self._console.is_terminal:
-            columns = (TextColumn("trainings"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+            columns = (TextColumn(self._what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
             self._bar = Progress(*columns, console=self._console, transient=True)
-            self._task = self._bar.add_task("", total=num_trials)
+            self._task = self._bar.add_task("", total=number)
             self._bar.start()
-
-    def add_trial(self, result: TrialResult) -> None:
-        """Print one line, and move the bar."""
-        trial = result.trial
-        ended = "diverged"
-        if result.val_loss is not None:
-            ended = f"val loss {result.val_loss:.4f}  val accuracy {result.val_accuracy:.2%}"
-        self.note(f"{trial.activation}  lr {trial.lr:<8.3g}  seed {trial.seed}  {ended}  {result.seconds:.1f} s")
-        if self._bar is not None:
-            self._bar.advance(self._task)
 
     def end(self) -> None:
         """Take the bar away."""
         if self._bar is not None:
             self._bar.stop()
             self._bar = None
+
+    def _add(self, line: str) -> None:
+        """Print one line, and move the bar."""
+        self.note(line)
+        if self._bar is not None:
+            self._bar.advance(self._task)
+
+
+class SweepProgress(_ManyProgress):
+    """Shows a sweep; see experiments.lr_sweep.SweepSpectator."""
+
+    def add_trial(self, result: TrialResult) -> None:
+        """Say how one training ended."""
+        trial = result.trial
+        ended = "diverged"
+        if result.val_loss is not None:
+            ended = f"val loss {result.val_loss:.4f}  val accuracy {result.val_accuracy:.2%}"
+        self._add(f"{trial.activation}  lr {trial.lr:<8.3g}  seed {trial.seed}  {ended}  {result.seconds:.1f} s")
+
+
+class FoldProgress(_ManyProgress):
+    """Shows a cross-validation; see experiments.cross_validation.FoldSpectator."""
+
+    _what = "folds"
+
+    def add_fold(self, result: FoldResult) -> None:
+        """Say how one fold was answered."""
+        fold = result.fold
+        repeat = f"repeat {fold.repeat}  " if fold.folds.num_repeats > 1 else ""
+        ended = "diverged" if result.has_diverged else f"accuracy {result.accuracy:.2%}  loss {result.mean_loss:.4f}"
+        self._add(f"{repeat}fold {fold.number}/{fold.folds.num_folds}  {ended}  {result.seconds:.1f} s")
 
 
 class FetchProgress:

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from safetensors.torch import save
 from torch import Tensor
 
-from lenet_mnist.analysis.evaluate import CalibrationBin, ClassScores, Counts, Evaluation, Reals
+from lenet_mnist.analysis.evaluate import CalibrationBin, ClassScores, Counts, Evaluation, Reals, scores_of
 from lenet_mnist.analysis.examples import example_positions
 from lenet_mnist.analysis.intervals import Interval, wilson_interval
 from lenet_mnist.errors import DataError
@@ -110,11 +110,7 @@ class SavedEvaluation:
     @property
     def per_class(self) -> list[ClassScores]:
         """One row a class."""
-        matrix = self.confusion_matrix
-        return [
-            ClassScores(name, int(matrix[k].sum()), int(matrix[:, k].sum()), int(matrix[k, k]))
-            for k, name in enumerate(self.class_names)
-        ]
+        return scores_of(self.confusion_matrix, self.class_names)
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,8 +14,12 @@ from lenet_mnist.ranks import ALONE, Ranks
 from lenet_mnist.training.early_stopping import label_entropy
 
 Status = Literal["running", "finished", "interrupted", "diverged", "failed"]
-Kind = Literal["train", "sweep"]
-COMMANDS: dict[Kind, str] = {"train": "train", "sweep": "lr-sweep"}  # that make runs of each kind
+Kind = Literal["train", "sweep", "cross-validation"]
+COMMANDS: dict[Kind, str] = {
+    "train": "train",
+    "sweep": "lr-sweep",
+    "cross-validation": "cross-validate",
+}  # that make runs of each kind
 
 
 class Resume(BaseModel):

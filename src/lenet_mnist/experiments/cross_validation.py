@@ -1,0 +1,223 @@
+"""One cross-validation on disk: from a configuration to a run directory with every fold's figures.
+
+configuration -> folds, each into journal.jsonl as it ends -> tables and metrics.json in runs/<id>
+"""
+
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import asdict, astuple, dataclass
+from pathlib import Path
+from typing import Protocol
+
+from pydantic import TypeAdapter, ValidationError
+
+from lenet_mnist.analysis.cross_validation import (
+    CrossValidation,
+    Fold,
+    FoldResult,
+    Folds,
+    all_folds,
+    fold_of,
+    pool,
+    require_foldable,
+    train_fold,
+)
+from lenet_mnist.config import Config, Device, Engine
+from lenet_mnist.config_file import ResolvedConfig, flat_values
+from lenet_mnist.data.mnist import DataAccess, load_train_val
+from lenet_mnist.devices import choose_device, set_threads
+from lenet_mnist.errors import ConfigError, DataError, DivergedError, InterruptedBySignal, LenetError
+from lenet_mnist.files.journal import Journal
+from lenet_mnist.files.locks import exclusive_lock
+from lenet_mnist.files.storage import refuse_links
+from lenet_mnist.files.tables import write_csv, write_json
+from lenet_mnist.model.engines import resolve_engine
+from lenet_mnist.ranks import ALONE, Ranks
+from lenet_mnist.runs.directory import RunDirectory, begin_run
+from lenet_mnist.runs.manifest import Manifest, Status
+from lenet_mnist.tuning.trial import Workbench
+from lenet_mnist.tuning.workers import Crew, Staff
+
+_RESULT = TypeAdapter(FoldResult)
+_FOLDS = TypeAdapter(Folds)
+_FOLD_COLUMNS = ("repeat", "fold", "num_train", "num_images", "num_correct", "accuracy", "loss", "seconds")
+
+
+class FoldSpectator(Protocol):
+    """Whoever wants to see a cross-validation go on. Nothing it does changes a result."""
+
+    def note(self, text: str) -> None:
+        """Take one line that the user should know."""
+
+    def begin(self, number: int) -> None:
+        """Take the number of trainings that begin."""
+
+    def add_fold(self, result: FoldResult) -> None:
+        """Take one training."""
+
+    def end(self) -> None:
+        """The trainings have ended, however they did."""
+
+
+@dataclass(frozen=True)
+class CrossValidatedRun:
+    """A finished cross-validation."""
+
+    directory: RunDirectory
+    manifest: Manifest
+    config: Config
+    pooled: CrossValidation
+
+
+def new_cross_validation(
+    config: Config,
+    num_folds: int,
+    num_repeats: int,
+    runs_dir: Path,
+    access: DataAccess,
+    spectator: FoldSpectator,
+    ranks: Ranks = ALONE,
+) -> CrossValidatedRun:
+    """Cross-validate into a new directory in `runs_dir`. The test images are not opened.
+
+    Raises: ConfigError if there are fewer images than folds; DivergedError if a fold's training diverged;
+    InterruptedBySignal, with what is finished kept.
+    """
+    require_foldable(config)
+    folds = Folds(num_folds, num_repeats, config.data.limit_train)
+    bench = _workbench(config, config.training.device, config.training.engine, access, ranks)
+    fold_of(bench.data, Fold(folds, 1, 1), config.data.split_seed)  # before anything is written
+    threads = set_threads(config.training.threads, ranks)
+    engine = resolve_engine(config.training.engine, bench.device, bench.data.train.image_size)
+    run, manifest = begin_run(runs_dir, config, bench.data, bench.device, threads, engine, "cross-validation", ranks)
+    with exclusive_lock(run.path):
+        journal = Journal(run.journal_path)
+        journal.add({"folds": asdict(folds)})
+        return _go(run, manifest, journal, bench, access, spectator, ranks)
+
+
+def resumed_cross_validation(
+    run: RunDirectory, wanted: ResolvedConfig, access: DataAccess, spectator: FoldSpectator, ranks: Ranks = ALONE
+) -> CrossValidatedRun:
+    """Go on with an interrupted cross-validation.
+
+    Raises: ConfigError if it is none, or of another configuration; DataError if its files are damaged, or the data are
+    others; StorageError if another process is at work in it.
+    """
+    refuse_links(run.path)
+    config, manifest = run.read_config(), run.read_manifest()
+    if manifest.kind != "cross-validation":
+        raise ConfigError(f"{run.path}: is a {manifest.kind}: this goes on with cross-validations only")
+    there, asked = flat_values(config), flat_values(wanted.config)
+    differing = [f"{key} is {there[key]} there, {asked[key]} now" for key in wanted.origins if asked[key] != there[key]]
+    if differing:
+        raise ConfigError(f"{run.path}: was begun with other settings: {'; '.join(differing)}")
+    with exclusive_lock(run.path):
+        bench = _workbench(config, Device(manifest.device.partition(":")[0]), Engine(manifest.engine), access, ranks)
+        if bench.data.fingerprint.split != manifest.split_sha256:
+            raise DataError(f"{run.path}: the data, or their division, are others than it was begun with")
+        manifest = manifest.model_copy(update={"status": "running", "message": None})
+        run.write_manifest(manifest)
+        return _go(run, manifest, Journal(run.journal_path), bench, access, spectator, ranks)
+
+
+def _workbench(config: Config, device: Device, engine: Engine, access: DataAccess, ranks: Ranks) -> Workbench:
+    """Return what all folds share. All images are loaded: which of them are taken, is for the folds to say."""
+    config = config.model_copy(update={"data": config.data.model_copy(update={"limit_train": None})})
+    chosen, data = choose_device(device, ranks), load_train_val(config.data, access)
+    return Workbench(config, data, chosen, resolve_engine(engine, chosen, data.train.image_size).network)
+
+
+def _go(
+    run: RunDirectory,
+    manifest: Manifest,
+    journal: Journal,
+    bench: Workbench,
+    access: DataAccess,
+    spectator: FoldSpectator,
+    ranks: Ranks,
+) -> CrossValidatedRun:
+    """Train on the folds that the journal does not hold, and write what all say."""
+    folds, results = _read_journal(run, journal)
+    missing = [fold for fold in all_folds(folds) if fold not in results]
+    try:
+        spectator.begin(len(missing))
+        try:
+            for result in _trained(missing, manifest, bench, access, ranks):
+                journal.add({"fold": _RESULT.dump_python(result, mode="json")})
+                results[result.fold] = result
+                spectator.add_fold(result)
+        finally:
+            spectator.end()
+        diverged = [fold for fold, result in results.items() if result.has_diverged]
+        if diverged:
+            raise DivergedError(f"{run.path}: {len(diverged)} of {len(results)} trainings diverged: lower the rate")
+        pooled = pool(folds, bench.data.class_names, list(results.values()))
+        _write_tables(run, pooled)
+        figures = {"best_val_loss": pooled.mean_loss, "best_val_accuracy": pooled.accuracy}
+        manifest = manifest.model_copy(update={"status": "finished", **figures})
+        run.write_manifest(manifest)
+    except InterruptedBySignal as signal:
+        _note_end(run, manifest, "interrupted", "interrupted")
+        raise InterruptedBySignal(
+            f"interrupted; {len(results)} folds are kept. To go on: lenet cross-validate --resume {run.path}",
+            signal.exit_code - 128,
+        ) from None
+    except BaseException as error:
+        status: Status = "diverged" if isinstance(error, DivergedError) else "failed"
+        _note_end(run, manifest, status, (str(error) or type(error).__name__).replace(str(run.path), run.id))
+        raise
+    return CrossValidatedRun(run, manifest, run.read_config(), pooled)
+
+
+def _trained(
+    missing: list[Fold], manifest: Manifest, bench: Workbench, access: DataAccess, ranks: Ranks
+) -> Iterable[FoldResult]:
+    """Yield each fold's result as its training ends."""
+    num_images = len(bench.data.train) + len(bench.data.val)
+    num_images = min(num_images, missing[0].folds.num_images or num_images) if missing else 0
+    seen = len(missing) * num_images * bench.config.training.max_epochs
+    staff = Staff.of(manifest.threads, len(missing), seen, bench.device, ranks)
+    with Crew(bench, Engine(manifest.engine), access.directory, staff, ranks) as crew:
+        yield from crew.run(train_fold, missing)
+
+
+def _read_journal(run: RunDirectory, journal: Journal) -> tuple[Folds, dict[Fold, FoldResult]]:
+    """Return what was asked for, and the folds that are done. Raises: DataError if an entry is damaged."""
+    try:
+        folds = _FOLDS.validate_python(journal.documents[0]["folds"])
+        done = [_RESULT.validate_python(document["fold"]) for document in journal.documents[1:]]
+    except (KeyError, IndexError, TypeError, ValidationError):
+        raise DataError(f"{run.journal_path}: is not the journal of a cross-validation") from None
+    return folds, {result.fold: result for result in done}
+
+
+def _write_tables(run: RunDirectory, pooled: CrossValidation) -> None:
+    """Write metrics.json, folds.csv, history.csv, predictions.csv, per_class.csv and confusion_matrix.csv."""
+    names, metrics = pooled.class_names, pooled.metrics()
+    write_json(run.path / "metrics.json", metrics)
+    rows = [
+        [r.fold.repeat, r.fold.number, r.num_train, len(r.labels), r.num_correct, r.accuracy, r.mean_loss, r.seconds]
+        for r in pooled.results
+    ]
+    write_csv(run.path / "folds.csv", _FOLD_COLUMNS, rows)
+    epochs = [[r.fold.repeat, r.fold.number, *astuple(row)] for r in pooled.results for row in r.history]
+    columns = list(asdict(pooled.results[0].history[0]))
+    write_csv(run.path / "fold_history.csv", ["repeat", "fold", *columns], epochs)
+    answers = [
+        [r.fold.repeat, r.fold.number, index, names[label], names[prediction]]
+        for r in pooled.results
+        for index, label, prediction in zip(r.indices, r.labels, r.predictions, strict=True)
+    ]
+    write_csv(run.path / "predictions.csv", ["repeat", "fold", "index", "label", "prediction"], answers)
+    per_class = metrics["per_class"]
+    write_csv(run.path / "per_class.csv", list(per_class[0]), [list(row.values()) for row in per_class])
+    matrix = pooled.confusion_matrix.tolist()
+    counts = [[name, *row] for name, row in zip(names, matrix, strict=True)]
+    write_csv(run.path / "confusion_matrix.csv", ["true \\ predicted", *names], counts)
+
+
+def _note_end(run: RunDirectory, manifest: Manifest, status: Status, message: str) -> None:
+    """Note, where the disk still allows it, that it came to no end."""
+    with suppress(LenetError):  # the first error is the one to report
+        run.write_manifest(manifest.model_copy(update={"status": status, "message": message}))

@@ -1,0 +1,318 @@
+"""Folds: divided fairly, trained on without a look at what is left out, and put together."""
+
+import itertools
+import json
+import math
+import shutil
+import signal
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from statistics import fmean, variance
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+
+from lenet_mnist.analysis.cross_validation import Fold, FoldResult, Folds, fold_of, pool, train_fold
+from lenet_mnist.analysis.evaluate import evaluate
+from lenet_mnist.analysis.intervals import resampled_interval
+from lenet_mnist.config import Config
+from lenet_mnist.config_file import load_config
+from lenet_mnist.data.mnist import DataAccess, load_train_val
+from lenet_mnist.data.sets import Normalization, TrainVal
+from lenet_mnist.data.split import stratified_folds
+from lenet_mnist.errors import ConfigError, InterruptedBySignal
+from lenet_mnist.experiments.cross_validation import new_cross_validation, resumed_cross_validation
+from lenet_mnist.files.tables import read_csv
+from lenet_mnist.model.engines import torch_network
+from lenet_mnist.runs.listing import list_runs
+from lenet_mnist.training.loop import start_training, train
+from lenet_mnist.tuning.trial import Workbench
+
+CPU = torch.device("cpu")
+SMALL: dict[str, Any] = {
+    "data": {"train_size": 500, "val_size": 100, "limit_train": 200},
+    "training": {"max_epochs": 2, "batch_size": 20, "threads": 1, "engine": "torch", "patience": 1},
+}
+CONFIG = Config.model_validate(SMALL)
+OPTIONS = ["--limit-train", "200", "--epochs", "2", "--batch-size", "20", "--threads", "1", "--engine", "torch"]
+
+
+# How the images are divided
+
+
+@given(
+    class_sizes=st.lists(st.integers(7, 40), min_size=2, max_size=6),
+    num_folds=st.integers(2, 7),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_no_fold_has_two_images_more_than_another(class_sizes: list[int], num_folds: int, seed: int) -> None:
+    generator = np.random.default_rng(seed)
+    labels = generator.permutation(np.repeat(np.arange(len(class_sizes)), class_sizes))
+    folds = stratified_folds(labels, num_folds, generator.integers(0, 2**63, len(labels)).astype(np.uint64))
+    assert set(folds.tolist()) == set(range(num_folds))
+    for members in (folds, *(folds[labels == k] for k in range(len(class_sizes)))):
+        sizes = np.bincount(members, minlength=num_folds)
+        assert sizes.max() - sizes.min() <= 1
+
+
+def test_keys_decide_the_folds() -> None:
+    labels = np.repeat(np.arange(10), 30)
+    one, other = (np.random.default_rng(seed).permutation(300).astype(np.uint64) for seed in (1, 2))
+    assert (stratified_folds(labels, 5, one) == stratified_folds(labels, 5, one)).all()
+    assert (stratified_folds(labels, 5, one) != stratified_folds(labels, 5, other)).any()
+
+
+@pytest.mark.parametrize(
+    ("num_folds", "complaint"), [(1, "at least 2"), (0, "at least 2"), (6, "class 1 has 5 images.*at most 5")]
+)
+def test_folds_that_cannot_be_made(num_folds: int, complaint: str) -> None:
+    labels = np.repeat([0, 1, 2], [9, 5, 7])
+    with pytest.raises(ConfigError, match=complaint):
+        stratified_folds(labels, num_folds, np.arange(21).astype(np.uint64))
+
+
+@pytest.mark.parametrize("num_images", [None, 300])
+def test_each_image_is_left_out_once(small: TrainVal, num_images: int | None) -> None:
+    divided = [fold_of(small, Fold(Folds(4, 1, num_images), 1, number), 0) for number in (1, 2, 3, 4)]
+    left_out = torch.cat([data.val.indices for data in divided])
+    everything = torch.cat([small.train.indices, small.val.indices])
+    assert len(left_out) == len(left_out.unique()) == (num_images or len(everything))
+    assert set(left_out.tolist()) <= set(everything.tolist())
+    for data in divided:
+        seen, unseen = set(data.train.indices.tolist()), set(data.val.indices.tolist())
+        assert not seen & unseen
+        assert seen | unseen == set(left_out.tolist())
+        assert data.normalization == Normalization.of(data.train)  # and not of what is tested on
+        assert len({each.fingerprint.split for each in divided}) == 4
+
+
+def test_every_image_keeps_its_label_in_a_fold(small: TrainVal) -> None:
+    data = fold_of(small, Fold(Folds(3, 1, None), 1, 2), 0)
+    known = {
+        int(index): (int(label), image)
+        for part in (small.train, small.val)
+        for index, label, image in zip(part.indices, part.labels, part.images, strict=True)
+    }
+    for part in (data.train, data.val):
+        for index, label, image in list(zip(part.indices, part.labels, part.images, strict=True))[::97]:
+            assert known[int(index)][0] == int(label)
+            assert torch.equal(known[int(index)][1], image)
+
+
+def test_how_the_images_were_divided_before_does_not_matter(access: DataAccess) -> None:
+    one, other = (
+        load_train_val(
+            CONFIG.data.model_copy(update={"train_size": 60_000 - val, "val_size": val, "limit_train": None}), access
+        )
+        for val in (5_000, 9_000)
+    )
+    fold = Fold(Folds(5, 2, 400), 2, 3)
+    assert fold_of(one, fold, 0).fingerprint.split == fold_of(other, fold, 0).fingerprint.split
+    assert fold_of(one, fold, 0).fingerprint.split != fold_of(one, fold, 1).fingerprint.split
+    again = Fold(Folds(5, 2, 400), 1, 3)
+    assert fold_of(one, again, 0).fingerprint.split != fold_of(one, fold, 0).fingerprint.split
+
+
+# One fold
+
+
+@pytest.fixture(scope="module")
+def bench(access: DataAccess) -> Workbench:
+    data = load_train_val(CONFIG.data.model_copy(update={"limit_train": None}), access)
+    return Workbench(CONFIG, data, CPU, torch_network)
+
+
+def test_a_fold_is_answered_by_the_last_weights_of_the_whole_schedule(bench: Workbench) -> None:
+    """Early stopping after one epoch would choose by the fold that is tested on: it does not happen."""
+    training = CONFIG.training.model_copy(update={"max_epochs": 6, "learning_rate": 0.2, "patience": 1})
+    config = CONFIG.model_copy(update={"training": training})
+    fold = Fold(Folds(3, 2, 200), 2, 1)
+    result = train_fold(replace(bench, config=config), fold)
+    losses = [row.val_loss for row in result.history]
+    assert len(losses) == 6
+    assert any(later > earlier for earlier, later in itertools.pairwise(losses))
+    assert result.mean_loss == pytest.approx(losses[-1], rel=1e-6)
+    assert result.accuracy == result.history[-1].val_accuracy
+
+    data = fold_of(bench.data, fold, 0)
+    whole = config.model_copy(update={"seed": 1, "training": training.model_copy(update={"patience": None})})
+    state = start_training(whole, data, CPU)
+    train(whole, data, state, lambda _row: False, lambda _row: None)
+    from lenet_mnist.training.checkpoint import TrainedNetwork
+
+    seen = evaluate(TrainedNetwork(state.network, data.normalization, data.class_names, 6), data.val, CPU)
+    assert result.predictions == tuple(seen.predictions.tolist())
+    assert result.indices == tuple(data.val.indices.tolist())
+    assert result.labels == tuple(data.val.labels.tolist())
+    assert (result.num_train, len(result.labels)) == (len(data.train), len(data.val))
+
+
+def test_a_fold_whose_training_diverges_says_so(bench: Workbench) -> None:
+    training = CONFIG.training.model_copy(update={"learning_rate": 1e6})
+    config = CONFIG.model_copy(update={"training": training})
+    result = train_fold(replace(bench, config=config), Fold(Folds(2, 1, 100), 1, 1))
+    assert result.has_diverged
+    assert result.labels == ()
+
+
+# All together
+
+
+def result_of(number: int, labels: list[int], predictions: list[int]) -> FoldResult:
+    fold = Fold(Folds(2, 1, None), 1, number)
+    indices = tuple(range(100 * number, 100 * number + len(labels)))
+    return FoldResult(fold, 7, indices, tuple(labels), tuple(predictions), float(number), (), 1.0)
+
+
+def test_what_is_pooled_is_counted_by_hand() -> None:
+    results = [result_of(2, [0, 1, 1, 0], [1, 1, 1, 0]), result_of(1, [0, 0, 1, 1, 1], [0, 1, 0, 1, 1])]
+    pooled = pool(Folds(2, 1, None), ("a", "b"), results)
+    assert [result.fold.number for result in pooled.results] == [1, 2]
+    assert pooled.num_images == 9
+    assert pooled.accuracies == [3 / 5, 3 / 4]
+    assert pooled.accuracy == 6 / 9
+    assert pooled.mean_loss == 3 / 9
+    assert pooled.confusion_matrix.tolist() == [[2, 2], [1, 4]]  # rows are true
+    assert [(row.name, row.num_images, row.num_correct) for row in pooled.per_class] == [("a", 4, 2), ("b", 5, 4)]
+    assert (pooled.interval.low, pooled.interval.high) == (0.0, 1.0)
+
+
+@given(st.lists(st.floats(0, 1), min_size=2, max_size=30), st.integers(2, 10))
+def test_the_interval_is_nadeau_and_bengios(values: list[float], num_folds: int) -> None:
+    low, high = resampled_interval(values, num_folds)
+    spread = math.sqrt((1 / len(values) + 1 / (num_folds - 1)) * variance(values))
+    half = stats.t.ppf(0.975, len(values) - 1) * spread
+    assert low == pytest.approx(fmean(values) - half, abs=1e-12)
+    assert high == pytest.approx(fmean(values) + half, abs=1e-12)
+
+
+# On disk
+
+
+class Watcher:
+    """Counts the folds, and interrupts after some."""
+
+    def __init__(self, stop_after: int | None = None) -> None:
+        self.results: list[FoldResult] = []
+        self._stop_after = stop_after
+
+    def note(self, text: str) -> None:
+        pass
+
+    def begin(self, number: int) -> None:
+        pass
+
+    def add_fold(self, result: FoldResult) -> None:
+        self.results.append(result)
+        if len(self.results) == self._stop_after:
+            raise InterruptedBySignal("interrupted", signal.SIGINT)
+
+    def end(self) -> None:
+        pass
+
+
+TABLES = ("metrics.json", "predictions.csv", "confusion_matrix.csv", "per_class.csv")
+
+
+def test_the_tables_agree_with_each_other_and_an_interrupted_one_comes_to_the_same(
+    tmp_path: Path, access: DataAccess
+) -> None:
+    whole = new_cross_validation(CONFIG, 3, 2, tmp_path / "whole", access, Watcher())
+    path = whole.directory.path
+    answers, folds = read_csv(path / "predictions.csv"), read_csv(path / "folds.csv")
+    metrics = json.loads((path / "metrics.json").read_text())
+    assert len(answers) == 2 * 200
+    assert sum(row["label"] == row["prediction"] for row in answers) / 400 == metrics["accuracy"]
+    assert [(row["repeat"], row["fold"]) for row in folds] == [(r, f) for r in "12" for f in "123"]
+    matrix = read_csv(path / "confusion_matrix.csv")
+    assert sum(int(row[name]) for row in matrix for name in "0123456789") == 400
+    assert len(read_csv(path / "fold_history.csv")) == 6 * 2
+    assert whole.manifest.status == "finished"
+
+    with pytest.raises(InterruptedBySignal, match=r"2 folds are kept.*cross-validate --resume"):
+        new_cross_validation(CONFIG, 3, 2, tmp_path / "stopped", access, Watcher(stop_after=2))
+    (run,) = list_runs(tmp_path / "stopped")
+    assert run.read_manifest().status == "interrupted"
+    watcher = Watcher()
+    resumed_cross_validation(run, load_config(), access, watcher)
+    assert len(watcher.results) == 4
+    for name in TABLES:
+        assert (run.path / name).read_bytes() == (path / name).read_bytes()
+    assert run.read_manifest().status == "finished"
+
+
+def test_workers_come_to_the_same(tmp_path: Path, access: DataAccess, monkeypatch: pytest.MonkeyPatch) -> None:
+    from lenet_mnist.tuning.workers import Staff
+
+    alone = new_cross_validation(CONFIG, 3, 1, tmp_path / "alone", access, Watcher())
+    monkeypatch.setattr(Staff, "of", lambda *_: Staff(2, 1))
+    several = new_cross_validation(CONFIG, 3, 1, tmp_path / "several", access, Watcher())
+    for name in TABLES:
+        assert (several.directory.path / name).read_bytes() == (alone.directory.path / name).read_bytes()
+
+
+def test_the_command_never_opens_the_test_files(lenet: Callable[..., Any], mnist_dir: Path, tmp_path: Path) -> None:
+    raw = tmp_path / "data" / "MNIST" / "raw"
+    raw.mkdir(parents=True)
+    for source in (mnist_dir / "MNIST" / "raw").glob("train-*"):
+        shutil.copy(source, raw)
+    answer = lenet("cross-validate", *OPTIONS, "--folds", 2, "--data-dir", tmp_path / "data", "--offline")
+    assert answer.code == 0, answer.err
+    (run,) = list_runs(tmp_path / "runs")
+    assert (run.path / "plots" / "cross_validation.png").stat().st_size > 10_000
+    for words in ("200", "each image was tested on once", "95 % interval", "Nadeau and Bengio"):
+        assert words in answer.out
+    listed = lenet("runs")
+    assert "cross-validation" in listed.out
+    assert json.loads(lenet("cross-validate", *OPTIONS, "--resume", run.path, "--json").out)["num_images"] == 200
+
+
+def test_json_says_what_the_words_say(lenet: Callable[..., Any]) -> None:
+    answer = lenet("cross-validate", *OPTIONS, "--folds", 2, "--repeats", 2, "--json")
+    document = json.loads(answer.out)
+    assert [(row["repeat"], row["fold"]) for row in document["folds"]] == [(1, 1), (1, 2), (2, 1), (2, 2)]
+    assert document["status"] == "finished"
+    assert sum(row["num_images"] for row in document["folds"]) == 400
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "complaint"),
+    [
+        (["--folds", "25"], 2, "25 folds, but class"),
+        (["--folds", "1"], 2, "--folds"),
+        (["--lr", "auto"], 2, "lr-sweep"),
+        (["--set", "training.schedule=plateau"], 2, "follows the loss on the images that are tested on"),
+        (["--limit-train", "70000"], 2, "70,000 images are asked for"),
+        (["--lr", "1e6"], 4, "2 of 2 trainings diverged"),
+        (["--resume", "nothing"], 2, "no such run"),
+    ],
+)
+def test_what_cannot_be_done_is_said_in_one_line(
+    lenet: Callable[..., Any], options: list[str], code: int, complaint: str
+) -> None:
+    answer = lenet("cross-validate", "--folds", 2, *OPTIONS, *options)
+    assert answer.code == code
+    assert complaint in answer.err
+    assert "Traceback" not in answer.err
+    assert answer.out == ""
+
+
+def test_only_the_same_cross_validation_is_gone_on_with(lenet: Callable[..., Any], run: Any, tmp_path: Path) -> None:
+    other_kind = lenet("cross-validate", "--resume", run.path)
+    assert (other_kind.code, "is a train" in other_kind.err) == (2, True)
+    assert lenet("cross-validate", *OPTIONS, "--folds", 2, "--runs-dir", "folds").code == 0
+    (mine,) = list_runs(tmp_path / "folds")
+    differing = lenet("cross-validate", "--resume", mine.path, "--batch-size", 7)
+    assert (differing.code, "training.batch_size is 20 there, 7 now" in differing.err) == (2, True)
+    for command in ("evaluate", "report", "diagnose", "verify"):
+        refused = lenet(command, mine.path)
+        assert (refused.code, "is a cross-validation" in refused.err) == (2, True), command
+    (mine.path / "journal.jsonl").write_text('{"folds": 3}\n')
+    damaged = lenet("cross-validate", "--resume", mine.path)
+    assert (damaged.code, damaged.err.count("\n")) == (3, 1)
