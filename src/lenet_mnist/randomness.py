@@ -22,6 +22,8 @@ class Purpose(IntEnum):
     ENGINE_CHECK = 5
     TRIAL = 6
     PROBE = 7
+    AFFINE = 8
+    ELASTIC = 9
 
 
 def random_keys(seed: int, purpose: Purpose, count: int, position: int = 0) -> npt.NDArray[np.uint64]:

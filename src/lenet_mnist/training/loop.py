@@ -122,7 +122,15 @@ def train(
     """
     training = config.training
     device = next(state.network.parameters()).device
-    train_batches = TrainBatches(data.train, data.normalization, training.batch_size, config.seed, device)
+    train_batches = TrainBatches(
+        data.train,
+        data.normalization,
+        training.batch_size,
+        config.seed,
+        device,
+        config.augmentation,
+        state.network.engine,
+    )
     val_batches = evaluation_batches(data.val, data.normalization, device)
 
     while state.epoch <= training.max_epochs and not state.stopping.should_stop:
