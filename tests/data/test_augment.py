@@ -252,7 +252,8 @@ def test_the_draws_are_the_same_for_ever() -> None:
 
 
 def batches(data: TrainVal, batch_size: int, config: AugmentationConfig, engine: NetworkFunction, seed: int = 0) -> Any:
-    return TrainBatches(data.train, data.normalization, batch_size, seed, CPU, config, engine)
+    given = (data.train, data.normalization, batch_size, seed, CPU)
+    return TrainBatches(*given, augmentation=config, engine=engine)
 
 
 def whole_epoch(data: TrainVal, batch_size: int, config: AugmentationConfig, engine: NetworkFunction) -> Tensor:

@@ -9,7 +9,6 @@ import torch
 from lenet_mnist.config import AugmentationConfig
 from lenet_mnist.data.batches import TrainBatches
 from lenet_mnist.data.sets import TrainVal
-from lenet_mnist.model.engines import torch_network
 from lenet_mnist.randomness import Purpose, random_order
 from lenet_mnist.reporting import contact_sheet
 from lenet_mnist.reporting.contact_sheet import EXAMPLE, classes_in_turn, draw_contact_sheet
@@ -62,7 +61,7 @@ def test_beside_each_image_stands_what_seven_epochs_see_of_it(
     place = int((small.train.indices == classes_in_turn(small.train, 4, 2, 3).indices[1]).nonzero())
     for epoch, tile in enumerate(tiles[9:16], start=2):
         cpu = torch.device("cpu")
-        batches = TrainBatches(small.train, small.normalization, 2000, 4, cpu, EXAMPLE, torch_network)
+        batches = TrainBatches(small.train, small.normalization, 2000, 4, cpu, augmentation=EXAMPLE)
         (batch,) = batches.of_epoch(epoch)
         (row,) = (random_order(4, Purpose.ORDER, 2000, position=epoch) == place).nonzero()[0]
         seen = batch.images[row, 0] * small.normalization.std + small.normalization.mean

@@ -128,8 +128,8 @@ def train(
         training.batch_size,
         config.seed,
         device,
-        config.augmentation,
-        state.network.engine,
+        augmentation=config.augmentation,
+        engine=state.network.engine,
     )
     val_batches = evaluation_batches(data.val, data.normalization, device)
 

@@ -57,8 +57,8 @@ def run_range_test(bench: Workbench, test: RangeTest, num_steps: int = NUM_STEPS
         training.batch_size,
         config.seed,
         bench.device,
-        config.augmentation,
-        bench.engine,
+        augmentation=config.augmentation,
+        engine=bench.engine,
     )
     endless = chain.from_iterable(map(batches.of_epoch, count(1)))
     points: list[RangePoint] = []
