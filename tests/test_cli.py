@@ -4,6 +4,7 @@ import json
 import os
 import re
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -361,6 +362,52 @@ def test_data_check_and_where(lenet: Lenet, mnist_dir: Path) -> None:
     assert lenet("data", "check").out.count("ok  ") == 4
     assert lenet("data", "where").out.splitlines()[0] == str(mnist_dir)
     assert lenet("data", "fetch", "--offline").out.count("was there") == 4
+
+
+def test_data_show_draws_training_images_and_opens_no_others(
+    lenet: Lenet, tmp_path: Path, mnist_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for path in (mnist_dir / "MNIST" / "raw").glob("train-*"):
+        shutil.copy(path, tmp_path)
+    monkeypatch.setenv("LENET_DATA_DIR", str(tmp_path))
+    (tmp_path / "my.yaml").write_text("augmentation:\n  rotation: 30\n  elastic: 1\n")
+    pictures = {}
+    for name, arguments in {
+        "plain": (),
+        "example": ("--augment",),
+        "mine": ("--augment", "--config", "my.yaml"),
+        "mine again": ("--augment", "--config", "my.yaml"),
+        "another seed": ("--augment", "--config", "my.yaml", "--seed", 1),
+        "another epoch": ("--augment", "--config", "my.yaml", "--epoch", 2),
+    }.items():
+        shown = lenet("data", "show", "--offline", "--num", 2, "--output", f"{name}.png", *arguments)
+        assert (shown.code, shown.out) == (0, f"{name}.png\n")
+        assert ("example of docs/augmentation.md" in shown.err) == (name == "example")
+        pictures[name] = (tmp_path / f"{name}.png").read_bytes()
+    assert pictures["mine"] == pictures["mine again"]
+    assert len(set(pictures.values())) == len(pictures) - 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--set", "augmentation.rotation=181"), "augmentation.rotation: should be less than or equal to 180"),
+        (("--set", "augmentation.elastic=-1"), "augmentation.elastic: should be greater than or equal to 0"),
+        (("--set", "augmentation.elastic_sigma=0"), "augmentation.elastic_sigma: should be greater than or equal to 2"),
+        (("--set", "augmentation.rotate=1"), "unknown key. Did you mean augmentation.rotation?"),
+        (("--output", "sheet.jpg"), "--output sheet.jpg: expected a name that ends in .png"),
+        (("--num", 0), "--num"),
+        (("--epoch", 0), "--epoch"),
+    ],
+    ids=str,
+)
+def test_data_show_refuses_what_makes_no_sense(
+    lenet: Lenet, tmp_path: Path, arguments: tuple[Any, ...], message: str
+) -> None:
+    refused = lenet("data", "show", "--augment", *arguments)
+    assert refused.code == 2
+    assert message in refused.err
+    assert not list(tmp_path.iterdir())
 
 
 def test_describe_prints_the_lectures_numbers(lenet: Lenet) -> None:

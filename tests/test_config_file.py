@@ -36,6 +36,12 @@ INTEGER_KEYS = (
     "training.threads",
 )
 NUMBER_KEYS = (
+    "augmentation.rotation",
+    "augmentation.scale",
+    "augmentation.shear",
+    "augmentation.shift",
+    "augmentation.elastic",
+    "augmentation.elastic_sigma",
     "training.momentum",
     "training.weight_decay",
     "training.warmup",
@@ -89,6 +95,12 @@ def test_the_defaults() -> None:
         "data.val_size": 5_000,
         "data.split_seed": 0,
         "data.limit_train": None,
+        "augmentation.rotation": 0.0,
+        "augmentation.scale": 0.0,
+        "augmentation.shear": 0.0,
+        "augmentation.shift": 0.0,
+        "augmentation.elastic": 0.0,
+        "augmentation.elastic_sigma": 5.0,
         "training.max_epochs": 8,
         "training.batch_size": 64,
         "training.optimizer": "sgd",
@@ -117,7 +129,7 @@ def test_no_layer_at_all_is_the_defaults() -> None:
     assert {resolved.origin_of(key) for key in KNOWN_KEYS} == {"default"}
 
 
-@pytest.mark.parametrize("section", ["", "model", "data", "training"])
+@pytest.mark.parametrize("section", ["", "model", "data", "augmentation", "training"])
 def test_a_config_cannot_be_changed(section: str) -> None:
     config = Config()
     part = getattr(config, section) if section else config
@@ -134,6 +146,13 @@ def test_a_config_cannot_be_changed(section: str) -> None:
         ("data.train_size", 0.5),
         ("data.train_size", 1),
         ("data.limit_train", 1),
+        ("augmentation.rotation", 180),
+        ("augmentation.scale", 0.5),
+        ("augmentation.shear", 0.5),
+        ("augmentation.shift", 10),
+        ("augmentation.elastic", 5),
+        ("augmentation.elastic_sigma", 2),
+        ("augmentation.elastic_sigma", 100),
         ("training.max_epochs", 100_000),
         ("training.learning_rate", 1_000_000),
         ("training.momentum", 0),
@@ -276,6 +295,7 @@ def test_a_negative_number_is_refused(refusal_of: Callable[[str], str], key: str
     "key",
     [
         "data.limit_train",
+        "augmentation.elastic_sigma",
         "training.max_epochs",
         "training.batch_size",
         "training.patience",
@@ -293,6 +313,12 @@ def test_zero_is_refused_where_it_makes_no_sense(refusal_of: Callable[[str], str
     [
         ("seed", str(MAX_SEED + 1)),
         ("data.split_seed", str(MAX_SEED + 1)),
+        ("augmentation.rotation", "180.1"),
+        ("augmentation.scale", "0.51"),
+        ("augmentation.shear", "0.51"),
+        ("augmentation.shift", "10.1"),
+        ("augmentation.elastic", "5.1"),
+        ("augmentation.elastic_sigma", "101"),
         ("training.max_epochs", "100001"),
         ("training.learning_rate_budget", "1000001"),
         ("training.momentum", "1"),

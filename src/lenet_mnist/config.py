@@ -114,6 +114,28 @@ class DataConfig(Section):
     """Train on this many images of the training part only, stratified; null takes them all."""
 
 
+class AugmentationConfig(Section):
+    """How the training images are distorted, each anew in every epoch; all 0: not at all. See docs/augmentation.md."""
+
+    rotation: float = Field(default=0.0, ge=0, le=180)
+    """Degrees: each image is turned by an angle drawn evenly between -rotation and rotation."""
+    scale: float = Field(default=0.0, ge=0, le=0.5)
+    """Each image is magnified by a factor drawn evenly between 1 - scale and 1 + scale."""
+    shear: float = Field(default=0.0, ge=0, le=0.5)
+    """Each image is slanted: a step down moves it sideways by a share of a step between -shear and shear."""
+    shift: float = Field(default=0.0, ge=0, le=10)
+    """Pixels: each image is moved, across and down, by distances drawn evenly between -shift and shift."""
+    elastic: float = Field(default=0.0, ge=0, le=5)
+    """Pixels: root mean square of the smooth random displacement of each pixel, across and down alike."""
+    elastic_sigma: float = Field(default=5.0, ge=2, le=100)
+    """Pixels: standard deviation of the Gaussian that smooths `elastic`; the larger, the more it moves as a whole."""
+
+    @property
+    def is_on(self) -> bool:
+        """Whether anything is distorted."""
+        return any((self.rotation, self.scale, self.shear, self.shift, self.elastic))
+
+
 class TrainingConfig(Section):
     """The fit of the weights, and when it ends (lecture point 12)."""
 
@@ -174,9 +196,10 @@ class Config(Section):
     name: str | None = Field(default=None, pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,39}$")
     """Part of the run's directory name: letters, digits, - and _, at most 40; null takes the activation's name."""
     seed: int = Field(default=0, ge=0, le=MAX_SEED)
-    """Draws the starting weights and the order of the images."""
+    """Draws the starting weights, the order of the images and their distortions."""
     model: ModelConfig = ModelConfig()
     data: DataConfig = DataConfig()
+    augmentation: AugmentationConfig = AugmentationConfig()
     training: TrainingConfig = TrainingConfig()
 
     @property

@@ -22,7 +22,9 @@ class Purpose(IntEnum):
     ENGINE_CHECK = 5
     TRIAL = 6
     PROBE = 7
-    FOLDS = 8
+    AFFINE = 8
+    ELASTIC = 9
+    FOLDS = 11
 
 
 def random_keys(seed: int, purpose: Purpose, count: int, position: int = 0) -> npt.NDArray[np.uint64]:

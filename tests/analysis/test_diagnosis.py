@@ -39,8 +39,8 @@ def record(
 ) -> TrainingRecord:
     """A training that learns, with whatever is changed; curves are functions of the epoch, from 1."""
     training = {"max_epochs": EPOCHS, **changes.pop("training", {})}
-    data = changes.pop("data", {})
-    config = Config.model_validate({"model": {"activation": activation.value}, "training": training, "data": data})
+    sections = {name: changes.pop(name, {}) for name in ("data", "augmentation")}
+    config = Config.model_validate({"model": {"activation": activation.value}, "training": training, **sections})
     peak = config.training.peak_learning_rate
 
     def lr(epoch: float) -> float:
@@ -100,6 +100,20 @@ def only(of: TrainingRecord) -> Finding:
 @pytest.mark.parametrize("activation", Activation)
 def test_in_a_healthy_training_nothing_is_found(activation: Activation) -> None:
     assert causes(record(activation=activation)) == []
+
+
+@pytest.mark.parametrize("activation", Activation)
+def test_in_a_healthy_training_on_distorted_images_nothing_is_found(activation: Activation) -> None:
+    """What it trains on is harder than what it is validated on: a higher loss, a lower accuracy, to the end."""
+    distorted = record(
+        activation=activation,
+        train_loss=lambda e: 0.05 + 0.9 * 0.6**e,
+        train_accuracy=lambda e: 0.985 - 0.3 * 0.6**e,
+        val_accuracy=lambda e: 0.993 - 0.2 * 0.6**e,
+        augmentation={"rotation": 10.0, "elastic": 0.85},
+    )
+    assert all(row.train_loss > row.val_loss for row in distorted.history)
+    assert causes(distorted) == []
 
 
 @pytest.mark.parametrize("num_epochs", [0, 1, 2])

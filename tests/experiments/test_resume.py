@@ -166,6 +166,7 @@ KINDS: dict[str, dict[str, Any]] = {
     },
     "patience 1": {"training.patience": 1, "training.learning_rate": 0.3, "training.max_epochs": 8},
     "only epochs": {"training.checkpoint_every_steps": None},
+    "augmented": {"augmentation.rotation": 10.0, "augmentation.shift": 1.0, "augmentation.elastic": 0.85},
 }
 
 

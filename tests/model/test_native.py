@@ -9,11 +9,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
-from lenet_mnist.config import Activation, Config, Engine
+from lenet_mnist.config import Activation, AugmentationConfig, Config, Engine
+from lenet_mnist.data.augment import Distortions, draw, resample
 from lenet_mnist.data.sets import TrainVal
 from lenet_mnist.errors import ConfigError, StorageError
 from lenet_mnist.model import engines
@@ -117,6 +119,59 @@ def test_nothing_is_read_or_written_behind_a_buffer(
     found = [logits.detach().double(), *(leaf.grad.double() for leaf in leaves)]
     expected = exact(images, parameters, weights, Activation.TANH)
     assert all(error(*pair) <= 5e-6 for pair in zip(found, expected, strict=True))
+
+
+EXTREME = AugmentationConfig(rotation=180, scale=0.5, shear=0.5, shift=10, elastic=5, elastic_sigma=2)
+
+
+def distortion_problem(config: AugmentationConfig = EXTREME) -> tuple[Tensor, Tensor, Distortions]:
+    """Return images, chosen ones, and the distortions of all."""
+    images = torch.randint(256, (7, 28, 28), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    return images, torch.tensor([6, 0, 6, 3, 5]), draw(config, 28, 0, 1, np.arange(7))
+
+
+@pytest.mark.parametrize("processor", ["native", "x86-64-v3", "x86-64"])
+@pytest.mark.parametrize("config", [EXTREME, AugmentationConfig(shift=1)], ids=["extreme", "shifted"])
+def test_distorting_reads_and_writes_nothing_behind_a_buffer_and_gives_torchs_bits(
+    cache: Path, monkeypatch: pytest.MonkeyPatch, config: AugmentationConfig, processor: str
+) -> None:
+    images, chosen, distortions = distortion_problem(config)
+    protected = [before_a_protected_page(tensor) if tensor.numel() else tensor for tensor in (images, *distortions)]
+    network, empty = NativeNetwork(cache, processor), torch.empty
+    monkeypatch.setattr(torch, "empty", lambda *shape: before_a_protected_page(empty(*shape)))
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
+    found = network.resample(protected[0], before_a_protected_page(chosen), tuple(protected[1:]), 33.3, 0.0123)
+    assert torch.equal(found, resample(images, chosen, distortions, 33.3, 0.0123))
+
+
+@pytest.mark.parametrize("place", [-1, 7, 2**40, -(2**62)])
+def test_an_image_that_is_not_there_is_refused(native: NativeNetwork, place: int) -> None:
+    images, chosen, distortions = distortion_problem()
+    chosen[3] = place
+    with pytest.raises(IndexError, match="none of the 7"):
+        native.resample(images, chosen, distortions, 0.0, 1.0)
+
+
+def test_what_the_c_code_takes_for_granted_of_distortions_is_checked(native: NativeNetwork) -> None:
+    images, chosen, distortions = distortion_problem()
+    with pytest.raises(ValueError, match=r"images: torch\.float32 .* expected uint8"):
+        native.resample(images.float(), chosen, distortions, 0.0, 1.0)
+    with pytest.raises(ValueError, match="chosen: not contiguous"):
+        native.resample(images, chosen[::2], distortions, 0.0, 1.0)
+    with pytest.raises(ValueError, match=r"chosen: torch\.int32"):
+        native.resample(images, chosen.int(), distortions, 0.0, 1.0)
+    for number, name in enumerate(("maps", "noise", "across", "down")):
+        wrong = [values[1:] if place == number else values for place, values in enumerate(distortions)]
+        with pytest.raises(ValueError, match="noise: " if name == "across" else f"{name}: "):
+            native.resample(images, chosen, tuple(wrong), 0.0, 1.0)
+    many = Distortions(distortions.maps, torch.zeros(7, 19, 19).byte(), torch.zeros(19, 28), torch.zeros(28, 19))
+    with pytest.raises(ValueError, match="19 knots, at most 18"):
+        native.resample(images, chosen, many, 0.0, 1.0)
+
+
+def test_no_image_chosen_gives_no_image(native: NativeNetwork) -> None:
+    images, chosen, distortions = distortion_problem()
+    assert native.resample(images, chosen[:0], distortions, 0.0, 1.0).shape == (0, 1, 28, 28)
 
 
 @pytest.mark.parametrize("processor", ["x86-64-v3", "x86-64"])

@@ -54,6 +54,15 @@ def test_a_fall_down_to_guessing_is_not_learning() -> None:
     assert 1 < bracket.high < 2
 
 
+def test_a_range_test_sees_distorted_images_where_a_training_would(small: TrainVal) -> None:
+    def first_loss(**augmentation: float) -> float:
+        config = Config.model_validate({"augmentation": augmentation})
+        bench = Workbench(config, small, torch.device("cpu"), torch_network)
+        return run_range_test(bench, RangeTest(Activation.TANH, 0), num_steps=1)[0].train_loss
+
+    assert first_loss() == first_loss() != first_loss(rotation=45.0)
+
+
 @pytest.mark.parametrize("activation", Activation)
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])
 def test_a_real_range_test_reaches_from_guessing_to_breaking(

@@ -99,6 +99,20 @@ def test_a_worker_trains_as_this_process_does(bench: Workbench, access: DataAcce
     assert {t: without_times(r) for t, r in there.items()} == {t: without_times(r) for t, r in here.items()}
 
 
+def test_trials_and_their_workers_distort_the_images_as_the_configuration_says(
+    small: TrainVal, access: DataAccess
+) -> None:
+    config = Config.model_validate({**CONFIG.model_dump(), "augmentation": {"rotation": 30.0, "elastic": 1.0}})
+    trial = Trial(Activation.RELU, 0.05, seed=0, epochs=0.5)
+    bench = Workbench(config, small, CPU, torch_network)
+    with Crew(bench, Engine.TORCH, access.directory, Staff(2, 1)) as crew:
+        (there,) = crew.run(train_trial, [trial])
+    here, plain = train_trial(bench, trial), train_trial(Workbench(CONFIG, small, CPU, torch_network), trial)
+    assert without_times(there) == without_times(here)
+    assert here.val_loss != plain.val_loss
+    assert here.steps[0].gradient_norm != plain.steps[0].gradient_norm
+
+
 def kill_itself(_bench: Workbench, _item: int) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 

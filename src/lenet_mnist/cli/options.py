@@ -39,7 +39,7 @@ Rate = Annotated[str | None, typer.Option("--lr", help="Peak learning rate, or a
 Epochs = Annotated[int | None, typer.Option("--epochs", help="Passes over the training images, at most.")]
 BatchSize = Annotated[int | None, typer.Option("--batch-size", help="Images in one update.")]
 ActivationName = Annotated[str | None, typer.Option("--activation", help="sigmoid, tanh or relu.")]
-Seed = Annotated[int | None, typer.Option("--seed", help="Draws the starting weights and the order of the images.")]
+Seed = Annotated[int | None, typer.Option("--seed", help="Draws starting weights, order and distortions of images.")]
 LimitTrain = Annotated[int | None, typer.Option("--limit-train", help="Train on this many images only.")]
 Threads = Annotated[int | None, typer.Option("--threads", help="CPU threads; the default is one a core.")]
 EngineName = Annotated[str | None, typer.Option("--engine", help="auto, torch or native.")]

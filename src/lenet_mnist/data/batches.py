@@ -1,18 +1,23 @@
 """What the loops iterate over: whole tensors in memory, one index operation a batch."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from lenet_mnist.config import AugmentationConfig
+from lenet_mnist.data.augment import Augmentation
 from lenet_mnist.data.sets import ImageSet, Normalization, TrainSet
+from lenet_mnist.model.engines import NetworkFunction, torch_network
 from lenet_mnist.randomness import Purpose, random_order
 from lenet_mnist.ranks import ALONE, Ranks
 
 # Evaluation in chunks of this many images: of 50 to 2,500 the fastest or within 5 % of it, with both engines and all
 # activations (scripts/benchmark_choices.py chunks).
 EVALUATION_CHUNK = 1000
+NO_AUGMENTATION = AugmentationConfig()
 
 
 class Batch(NamedTuple):
@@ -38,8 +43,9 @@ class TrainBatch(NamedTuple):
 class TrainBatches:
     """The training images in a new order every epoch, the last, smaller batch included.
 
-    The order is a pure function of (seed, epoch, image index), so that a resumed run continues inside an epoch
-    with the batches that it would have had. Several ranks divide each batch among them.
+    The order, and what is done to an image (data/augment.py), are pure functions of (seed, epoch, image index), so that
+    a resumed run continues inside an epoch with the batches that it would have had. The engine chooses who computes
+    the distortions, and changes nothing about them. Several ranks divide each batch among them.
     """
 
     def __init__(
@@ -50,8 +56,15 @@ class TrainBatches:
         seed: int,
         device: torch.device,
         ranks: Ranks = ALONE,
+        augmentation: AugmentationConfig = NO_AUGMENTATION,
+        engine: NetworkFunction = torch_network,
     ) -> None:
-        self._images = normalization.apply(train.images).to(device)
+        self._images_in: Callable[[int], Callable[[Tensor], Tensor]]
+        if augmentation.is_on:
+            self._images_in = Augmentation(augmentation, train, normalization, seed, device, engine).of_epoch
+        else:
+            images = normalization.apply(train.images).to(device)
+            self._images_in = lambda _epoch: partial(images.index_select, 0)
         self._labels = train.labels.to(device)
         self._batch_size = batch_size
         self._seed = seed
@@ -65,10 +78,11 @@ class TrainBatches:
         """Yield the batches of `epoch` (counted from 1), from batch `start` (counted from 0) on."""
         order = random_order(self._seed, Purpose.ORDER, len(self._labels), position=epoch)
         indices = torch.from_numpy(order).to(self._labels.device)
+        images_of = self._images_in(epoch)
         for number, batch in enumerate(torch.split(indices, self._batch_size)[start:], start=start + 1):
             mine = batch[self._ranks.share_of(len(batch))]
-            images, labels = self._images.index_select(0, mine), self._labels.index_select(0, mine)
-            yield TrainBatch(images, labels, len(batch), is_last=number == len(self))
+            labels = self._labels.index_select(0, mine)
+            yield TrainBatch(images_of(mine), labels, len(batch), is_last=number == len(self))
 
 
 def num_batches(num_images: int, batch_size: int) -> int:

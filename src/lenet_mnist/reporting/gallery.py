@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from lenet_mnist.analysis.evaluate import Evaluation
 from lenet_mnist.reporting.style import GREY, TITLE_POINTS, plain
 
-_COLUMNS = 8
+COLUMNS = 8
 
 
 class Tile(NamedTuple):
@@ -32,16 +32,16 @@ def mistake_tile(evaluation: Evaluation, images: npt.NDArray[np.uint8], position
 def tiles_figure(tiles: Sequence[Tile], title: str, if_none: str) -> Figure:
     """Draw all of them, eight a row; where there is none, say `if_none`."""
     size = len(tiles[0].picture) if tiles else 28
-    rows = max(1, -(-len(tiles) // _COLUMNS))
+    rows = max(1, -(-len(tiles) // COLUMNS))
     cell_height, cell_width = size * 1.65, size * 1.15  # room for two lines of text above each image, in pixels
     figure = Figure(figsize=(8.4, 0.4 + 1.45 * rows), layout="constrained")
     axes = figure.add_subplot()  # one for all: forty of their own are slow to lay out
     axes.set_title(title, fontsize=TITLE_POINTS)
     axes.axis("off")
-    axes.set_xlim(-size * 0.1, _COLUMNS * cell_width)
+    axes.set_xlim(-size * 0.1, COLUMNS * cell_width)
     axes.set_ylim(rows * cell_height, -size * 0.1)
     for place, tile in enumerate(tiles):
-        left, top = (place % _COLUMNS) * cell_width, (place // _COLUMNS) * cell_height + size * 0.45
+        left, top = (place % COLUMNS) * cell_width, (place // COLUMNS) * cell_height + size * 0.45
         axes.imshow(
             tile.picture,
             extent=(left, left + size, top + size, top),

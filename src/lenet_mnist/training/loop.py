@@ -99,7 +99,16 @@ def train(
     """
     training = config.training
     device = next(state.network.parameters()).device
-    train_batches = TrainBatches(data.train, data.normalization, training.batch_size, config.seed, device, ranks)
+    train_batches = TrainBatches(
+        data.train,
+        data.normalization,
+        training.batch_size,
+        config.seed,
+        device,
+        ranks=ranks,
+        augmentation=config.augmentation,
+        engine=state.network.engine,
+    )
     val_batches = evaluation_batches(data.val.part(ranks.share_of(len(data.val))), data.normalization, device)
     num_steps = training.max_epochs * len(train_batches)
 

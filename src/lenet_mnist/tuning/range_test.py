@@ -52,7 +52,15 @@ def run_range_test(bench: Workbench, test: RangeTest, num_steps: int = NUM_STEPS
     training = config.training
     data = first_images(bench.data, num_steps * training.batch_size, test.seed)
     state = start_training(config, data, bench.device, bench.engine)
-    batches = TrainBatches(data.train, data.normalization, training.batch_size, config.seed, bench.device)
+    batches = TrainBatches(
+        data.train,
+        data.normalization,
+        training.batch_size,
+        config.seed,
+        bench.device,
+        augmentation=config.augmentation,
+        engine=bench.engine,
+    )
     endless = chain.from_iterable(map(batches.of_epoch, count(1)))
     points: list[RangePoint] = []
     for lr, batch in zip(np.geomspace(*RANGES[training.optimizer], num_steps), endless, strict=False):

@@ -22,7 +22,7 @@ from lenet_mnist.errors import StorageError
 from lenet_mnist.files.storage import write_bytes
 
 _DIRECTORY = Path(__file__).parent
-SOURCES = tuple(_DIRECTORY / name for name in ("lenet.c", "features.c", "classifier.c", "peak.c"))
+SOURCES = tuple(_DIRECTORY / name for name in ("lenet.c", "features.c", "classifier.c", "augment.c", "peak.c"))
 _HEADER = _DIRECTORY / "lenet.h"
 # -Wno-psabi: vectors wider than the processor's are passed between inlined functions only.
 FLAGS = ("-O3", "-std=gnu11", "-fopenmp", "-shared", "-fPIC", "-Wno-psabi")

@@ -20,6 +20,7 @@ __all__ = ["NativeNetwork", "NativeUnavailableError", "parameter_shapes"]
 
 _MAX_IMAGES = 1_000_000  # the C code counts in 32 bits
 _MAX_CLASSES = 10_000
+_MAX_KNOTS = 18  # MOST_KNOTS in augment.c
 _ACTIVATIONS = (Activation.SIGMOID, Activation.TANH, Activation.RELU)  # in the order of the enum in lenet.h
 _INT, _POINTER = ctypes.c_int, ctypes.c_void_p
 
@@ -35,11 +36,39 @@ class NativeNetwork:
         self.peak = _declare(library.lenet_peak, [ctypes.c_int64, _INT], ctypes.c_double)
         self.backward = _declare(library.lenet_backward, [_INT] * 3 + [_POINTER] * 7 + [_INT])
         self.sizes = cache(partial(_sizes, _declare(library.lenet_sizes, [_INT, _POINTER])))
+        numbers = [_INT, _POINTER, _INT, *[_POINTER] * 3, _INT, *[_POINTER] * 2, *[ctypes.c_float] * 2, _POINTER, _INT]
+        self.augment = _declare(library.lenet_augment, numbers, _INT)
 
     def __call__(self, images: Tensor, parameters: Sequence[Tensor], activation: Activation) -> Tensor:
         """Return the logits. Shapes: images N 1 28 28 float32; parameters as in the state dict; result N K."""
         logits: Tensor = _Network.apply(self, activation, images, *parameters)
         return logits
+
+    def resample(
+        self,
+        images: Tensor,
+        chosen: Tensor,
+        distortions: tuple[Tensor, Tensor, Tensor, Tensor],
+        black: float,
+        factor: float,
+    ) -> Tensor:
+        """Return the chosen images, distorted and normalised: `resample` of data/augment.py, which says the rest."""
+        maps, noise, across, down = distortions
+        size, count, knots = self.image_size, len(images), len(across)
+        if knots > _MAX_KNOTS:
+            raise ValueError(f"{knots} knots, at most {_MAX_KNOTS} are taken")
+        _require("images", images, (count, size, size), torch.uint8)
+        _require("chosen", chosen, (len(chosen),), torch.int64)
+        _require("maps", maps, (count, 2, 3))
+        _require("noise", noise, (count, knots, knots), torch.uint8)
+        _require("across", across, (knots, size))
+        _require("down", down, (size, knots))
+        out = torch.empty(len(chosen), 1, size, size)
+        given = (len(chosen), chosen.data_ptr(), count, images.data_ptr(), maps.data_ptr(), noise.data_ptr())
+        weights = (knots, across.data_ptr(), down.data_ptr(), black, factor)
+        if not self.augment(*given, *weights, out.data_ptr(), torch.get_num_threads()):
+            raise IndexError(f"one of the chosen images is none of the {count:,} that there are")
+        return out
 
 
 class _Network(torch.autograd.Function):
@@ -136,11 +165,12 @@ def _require_parameters(parameters: Sequence[Tensor]) -> int:
     return num_classes
 
 
-def _require(name: str, value: Tensor, shape: tuple[int, ...]) -> None:
+def _require(name: str, value: Tensor, shape: tuple[int, ...], dtype: torch.dtype = torch.float32) -> None:
     """Check all that the C code takes for granted, before a pointer is passed on."""
-    if value.shape != shape or value.dtype != torch.float32 or value.device.type != "cpu":
+    if value.shape != shape or value.dtype != dtype or value.device.type != "cpu":
         raise ValueError(
-            f"{name}: {value.dtype} {tuple(value.shape)} on {value.device}, expected float32 {tuple(shape)} on the CPU"
+            f"{name}: {value.dtype} {tuple(value.shape)} on {value.device}, "
+            f"expected {str(dtype).removeprefix('torch.')} {tuple(shape)} on the CPU"
         )
     if not value.is_contiguous():
         raise ValueError(f"{name}: not contiguous in memory")

@@ -1,0 +1,201 @@
+"""Training images, distorted anew in every epoch: turned, magnified, slanted, moved and bent, in one resampling.
+
+What an epoch sees of an image is a pure function of (seed, epoch, place of the image in its source), to the last bit:
+batches, threads, processors and the form that computes it, torch or C (model/native/augment.c), make no difference.
+For all numbers but the very last are whole multiples of a power of two, and so small that float32 holds them exactly;
+then the order of a sum, in which batches and processors differ, does not matter. To that end draws and weights are
+rounded once, to 2^-17 pixel and to about 1 % of a weight, and places to 1/256 pixel.
+
+Source: Simard, Steinkraus and Platt, "Best practices for convolutional neural networks applied to visual document
+analysis", ICDAR 2003, section 2.
+"""
+
+import math
+from collections.abc import Callable
+from functools import cache
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from lenet_mnist.config import AugmentationConfig
+from lenet_mnist.data.sets import Normalization, TrainSet
+from lenet_mnist.model.engines import NetworkFunction
+from lenet_mnist.randomness import Purpose, random_keys
+
+_PLACES = 256  # in a pixel, along each side: 255 x 256 x 256, the largest sum of four weighted pixels, is below 2^24
+_NOISE_RMS = math.sqrt(85)  # of the 16 numbers -15, -13 .. 15
+_ACROSS_SCALE = 128  # a weight of 1 among those that smooth the noise from left to right
+_MARGIN_KNOTS = 4  # beyond the images: one and a half to two standard deviations on each side
+
+
+class Distortions(NamedTuple):
+    """From where each pixel of a new image is taken in the old one; `maps` and `noise` have a row for each image.
+
+    Coordinates are counted from the middle of the upper left pixel, in 1/256 pixel, and contain the half that rounds
+    them when they are rounded down. With i and j the steps of a pixel to the right and down from the image's middle,
+    pixel (i, j) is taken from map[:, 0] i + map[:, 1] j + map[:, 2] + the displacement there. The displacement is that
+    of the knots, of which a byte of noise holds 4 bits for x and 4 for y, weighted by `across` and `down`.
+
+    Shapes: maps N 2 3 float32; noise N k k uint8; across k W float32; down H k float32.
+    """
+
+    maps: Tensor
+    noise: Tensor
+    across: Tensor
+    down: Tensor
+
+
+# (images, chosen places among them, distortions of all of them, black, factor) -> images for the network
+Resampling = Callable[[Tensor, Tensor, Distortions, float, float], Tensor]
+
+
+class Augmentation:
+    """The training part as an epoch sees it. Mean and deviation of the pixels stay those of the images as they are."""
+
+    def __init__(
+        self,
+        config: AugmentationConfig,
+        train: TrainSet,
+        normalization: Normalization,
+        seed: int,
+        device: torch.device,
+        engine: NetworkFunction,
+    ) -> None:
+        self._config = config
+        self._seed = seed
+        self._indices = train.indices.numpy()
+        self._images = train.images.to(device)
+        self._scale = (255 * normalization.mean, 1 / (255 * normalization.std))
+        self._resampling = resampling_of(engine)
+
+    def of_epoch(self, epoch: int) -> Callable[[Tensor], Tensor]:
+        """Return what gives the images at chosen places of the training part as the network sees them in `epoch`.
+
+        Shapes: chosen N int64; result N 1 H W float32, normalised.
+        """
+        drawn = draw(self._config, self._images.shape[1], self._seed, epoch, self._indices)
+        distortions = Distortions(*(values.to(self._images.device) for values in drawn))
+
+        def images_of(chosen: Tensor) -> Tensor:
+            return self._resampling(self._images, chosen.contiguous(), distortions, *self._scale)
+
+        return images_of
+
+
+def draw(config: AugmentationConfig, size: int, seed: int, epoch: int, indices: npt.NDArray[np.int64]) -> Distortions:
+    """Draw the distortions of the images that lie at `indices` in their source, `size` pixels wide and high."""
+    keys = np.ascontiguousarray(_keys(seed, Purpose.AFFINE, epoch, 5, indices).T)
+    maps = _maps(config, size, (keys >> np.uint64(11)) * 2.0**-52 - 1)
+    across, down = _weights(config, size)
+    knots = len(across)
+    keys = _keys(seed, Purpose.ELASTIC, epoch, -(-(knots**2) // 8), indices)
+    noise = np.ascontiguousarray(keys.astype("<u8").view(np.uint8)[:, : knots**2]).reshape(len(indices), knots, knots)
+    return Distortions(torch.from_numpy(maps), torch.from_numpy(noise), across, down)
+
+
+def _keys(
+    seed: int, purpose: Purpose, epoch: int, num_keys: int, indices: npt.NDArray[np.int64]
+) -> npt.NDArray[np.uint64]:
+    """Return the random keys of the images at `indices`, which depend on no other image. Shapes: result N num_keys."""
+    num_images = int(indices.max()) + 1
+    return random_keys(seed, purpose, num_images * num_keys, position=epoch).reshape(num_images, num_keys)[indices]
+
+
+def _maps(config: AugmentationConfig, size: int, evenly: npt.NDArray[np.floating]) -> npt.NDArray[np.float32]:
+    """Return the affine maps. Shapes: evenly 5 N, between -1 and 1; result N 2 3."""
+    angle = math.radians(config.rotation) * evenly[0]
+    smaller = 1 / (1 + config.scale * evenly[1])
+    slant = config.shear * evenly[2]
+    # The image is slanted, turned, magnified and moved, in this order; pixels are taken from where its inverse leads.
+    cos, sin = smaller * np.cos(angle), smaller * np.sin(angle)
+    inverse = np.array([[cos + slant * sin, sin - slant * cos], [-sin, cos]])
+    right, down = config.shift * evenly[3:]
+    middle = (size - 1) / 2 - inverse[:, 0] * right - inverse[:, 1] * down
+    maps = np.stack([inverse[:, 0], inverse[:, 1], middle], axis=1)
+    # A step from the middle may be half a pixel: with this rounding, a map times a step is a multiple of the unit.
+    units = _unit(size) * np.array([[2], [2], [1]])
+    maps = np.round(_PLACES * maps / units) * units
+    maps[:, 2] += 0.5
+    return np.ascontiguousarray(maps.transpose(2, 0, 1), dtype=np.float32)
+
+
+@cache
+def _weights(config: AugmentationConfig, size: int) -> tuple[Tensor, Tensor]:
+    """Return how the noise at the knots is smoothed from left to right, and from top to bottom with its final size.
+
+    Noise in knots one standard deviation apart, smoothed by a Gaussian, is in the second moments the same as noise in
+    every pixel, but for a ten thousandth. Where knots are lacking, near the edge, the others make up for them.
+    """
+    if config.elastic == 0:
+        return torch.empty(0, size), torch.empty(size, 0)
+    num_knots = math.ceil((size - 1) / config.elastic_sigma) + _MARGIN_KNOTS
+    knots = config.elastic_sigma * _steps(num_knots)
+    weights = np.exp(-(((_steps(size)[:, None] - knots) / config.elastic_sigma) ** 2) / 2)
+    weights /= np.sqrt((weights**2).sum(axis=1, keepdims=True))
+    across = np.round(_ACROSS_SCALE * weights)
+    unit = _unit(size)
+    down = np.round(config.elastic * _PLACES / (_NOISE_RMS * _ACROSS_SCALE) * weights / unit) * unit
+    return torch.from_numpy(across.T.astype(np.float32).copy()), torch.from_numpy(down.astype(np.float32))
+
+
+def resample(images: Tensor, chosen: Tensor, distortions: Distortions, black: float, factor: float) -> Tensor:
+    """Return the chosen images, distorted and normalised to (pixel - black) x factor.
+
+    What lies outside an image is black.
+
+    Shapes: images N H W uint8; chosen n int64; result n 1 H W float32.
+    """
+    size, padded = images.shape[1], _padded(images.shape[1])
+    steps = torch.arange(size, device=images.device) - (size - 1) / 2
+    maps, noise = distortions.maps.index_select(0, chosen), distortions.noise.index_select(0, chosen)
+    values = torch.stack([noise & 15, noise >> 4], dim=1).float().mul_(2).sub_(15)
+    places = distortions.down @ (values @ distortions.across)
+    places += maps[:, :, 2:, None] + maps[:, :, :1, None] * steps
+    places += maps[:, :, 1, None, None] * steps[:, None]
+    # To `grid_sample` the image's edges are -1 and 1: an exact scale if its side is a power of two.
+    grid = places.floor_().mul_(2 / (_PLACES * padded)).add_(1 / padded - 1)
+    pixels = F.pad(images.index_select(0, chosen).unsqueeze(1).float(), (0, padded - size, 0, padded - size))
+    resampled = F.grid_sample(
+        pixels, grid.permute(0, 2, 3, 1), mode="bilinear", padding_mode="zeros", align_corners=False
+    )
+    return resampled.sub_(black).mul_(factor)
+
+
+def resampling_of(engine: NetworkFunction) -> Resampling:
+    """Return the form that belongs to the engine: its own, if it has one that does what `resample` does."""
+    native: Resampling | None = getattr(engine, "resample", None)
+    return native if native is not None and _agrees(native) else resample
+
+
+@cache
+def _agrees(native: Resampling) -> bool:
+    """Whether it gives the same images to the last bit, on a small problem; once a process."""
+    size, count = 28, 9
+    config = AugmentationConfig(rotation=90, scale=0.5, shear=0.5, shift=5, elastic=2)
+    images = torch.from_numpy(random_keys(0, Purpose.ENGINE_CHECK, count * size**2).astype(np.uint8))
+    distortions = draw(config, size, 0, 1, np.arange(count))
+    given = (images.view(count, size, size), torch.arange(count), distortions, 33.0, 0.01)
+    return torch.equal(native(*given), resample(*given))
+
+
+def _steps(count: int) -> npt.NDArray[np.floating]:
+    """Return how far each of `count` things in a row lies from their middle."""
+    return np.arange(count) - (count - 1) / 2
+
+
+def _padded(size: int) -> int:
+    """Return the smallest power of two that is not below `size`."""
+    return 1 << (size - 1).bit_length()
+
+
+def _unit(size: int) -> float:
+    """Return what all coordinates are multiples of, in 1/256 pixel: up to four times the padded image they are exact.
+
+    Beyond it nothing comes back into the image: for images of 28 no part of a sum is so large in the ranges of
+    `AugmentationConfig`, but perhaps the whole, which is then far outside.
+    """
+    return 4 * _padded(size) * _PLACES / 2**24

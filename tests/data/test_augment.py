@@ -1,0 +1,345 @@
+"""Distorted images: right, the same whatever they are computed with, and as wide apart as asked for."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import scipy.ndimage
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from lenet_mnist.config import AugmentationConfig, Engine
+from lenet_mnist.data import augment
+from lenet_mnist.data.augment import Augmentation, Distortions, draw, resample, resampling_of
+from lenet_mnist.data.batches import TrainBatches
+from lenet_mnist.data.sets import Normalization, TrainSet, TrainVal
+from lenet_mnist.model.engines import NetworkFunction, resolve_engine, torch_network
+
+CPU = torch.device("cpu")
+AS_IT_IS = Normalization(mean=0.0, std=1.0)
+USUAL = AugmentationConfig(rotation=10, scale=0.1, shear=0.1, shift=1, elastic=0.85)
+EXTREME = AugmentationConfig(rotation=180, scale=0.5, shear=0.5, shift=10, elastic=5, elastic_sigma=2)
+KINDS = {"usual": USUAL, "extreme": EXTREME, "only shifted": AugmentationConfig(shift=2.5)}
+SOME = np.arange(50_000)
+STEPS = np.arange(28) - 13.5
+
+every_time_the_same = settings(derandomize=True, database=None, deadline=None)
+
+configs = st.builds(
+    AugmentationConfig,
+    rotation=st.floats(0, 180),
+    scale=st.floats(0, 0.5),
+    shear=st.floats(0, 0.5),
+    shift=st.floats(0, 10),
+    elastic=st.floats(0, 5),
+    elastic_sigma=st.floats(2, 100),
+)
+
+
+@pytest.fixture(scope="module")
+def native() -> NetworkFunction:
+    return resolve_engine(Engine.NATIVE, CPU, 28).network
+
+
+@pytest.fixture(scope="module")
+def images(small: TrainVal) -> Tensor:
+    return small.train.images[:100]
+
+
+def drawn(config: AugmentationConfig, num_images: int, seed: int = 0, epoch: int = 1) -> Distortions:
+    return draw(config, 28, seed, epoch, np.arange(num_images))
+
+
+def seen(images: Tensor, distortions: Distortions) -> npt.NDArray[np.float64]:
+    """Return the images, distorted, as pixels of 0 to 255."""
+    resampled = resample(images, torch.arange(len(images)), distortions, 0.0, 1.0)
+    return resampled.squeeze(1).double().numpy()
+
+
+def places(distortions: Distortions) -> npt.NDArray[np.float64]:
+    """Return from where each pixel is taken, x and y, in pixels from the middle of the upper left one; in float64."""
+    maps, noise, across, down = (values.double().numpy() for values in distortions)
+    values = np.stack([noise.astype(int) % 16, noise.astype(int) // 16], axis=1) * 2 - 15
+    affine = maps[:, :, 2, None, None] + maps[:, :, 0, None, None] * STEPS + maps[:, :, 1, None, None] * STEPS[:, None]
+    return np.floor(affine + down @ (values @ across)) / 256
+
+
+def of_one(**draws: float) -> Distortions:
+    """Return the distortion of one image whose draws are these, between -1 and 1, and 0 where nothing is said."""
+    names = ("angle", "scale", "shear", "x", "y")
+    evenly = np.array([[draws.get(name, 0.0)] for name in names])
+    config = AugmentationConfig(rotation=90, scale=0.5, shear=0.5, shift=4)
+    maps = torch.from_numpy(augment._maps(config, 28, evenly))
+    return Distortions(maps, torch.empty(1, 0, 0, dtype=torch.uint8), torch.empty(0, 28), torch.empty(28, 0))
+
+
+# What is computed.
+
+
+def test_nothing_is_on_by_default_and_each_value_alone_is() -> None:
+    assert not AugmentationConfig().is_on
+    assert not AugmentationConfig(elastic_sigma=3).is_on
+    for name in ("rotation", "scale", "shear", "shift", "elastic"):
+        assert AugmentationConfig(**{name: 0.1}).is_on
+
+
+def test_no_distortion_gives_the_image_back_to_the_last_bit(images: Tensor) -> None:
+    one = of_one()
+    maps = one.maps.repeat(len(images), 1, 1)
+    same = Distortions(maps, torch.empty(len(images), 0, 0, dtype=torch.uint8), one.across, one.down)
+    assert np.array_equal(seen(images, same), images.numpy())
+
+
+def off_by(found: npt.NDArray[np.float64], expected: npt.NDArray[np.float64]) -> float:
+    return float(np.abs(found - expected).max())
+
+
+@pytest.mark.parametrize("angle", [-90, -37, 0, 10, 45, 90])
+def test_a_turn_is_that_of_scipy(images: Tensor, angle: float) -> None:
+    """scipy turns the other way round: its first axis points down. Places are off by up to 1/512 pixel."""
+    for image in images[:5]:
+        expected = scipy.ndimage.rotate(image.double(), -angle, order=1, reshape=False, mode="grid-constant")
+        assert off_by(seen(image[None], of_one(angle=angle / 90))[0], expected) < 2
+
+
+@pytest.mark.parametrize("draws", [(1.0, -0.5), (-0.3, 0.77), (0.0, 1.0)])
+def test_a_shift_is_that_of_scipy(images: Tensor, draws: tuple[float, float]) -> None:
+    across, down = draws
+    for image in images[:5]:
+        expected = scipy.ndimage.shift(image.double(), (4 * down, 4 * across), order=1, mode="grid-constant")
+        assert off_by(seen(image[None], of_one(x=across, y=down))[0], expected) < 2
+
+
+@pytest.mark.parametrize("size", [-1.0, -0.2, 0.6])
+def test_a_larger_image_is_that_of_scipy(images: Tensor, size: float) -> None:
+    zoom = 1 + 0.5 * size
+    for image in images[:5]:
+        expected = scipy.ndimage.affine_transform(
+            image.double(), [1 / zoom, 1 / zoom], 13.5 - 13.5 / zoom, order=1, mode="grid-constant"
+        )
+        assert off_by(seen(image[None], of_one(scale=size))[0], expected) < 3
+
+
+def test_a_slant_moves_rows_sideways(images: Tensor) -> None:
+    for image in images[:5]:
+        found = seen(image[None], of_one(shear=0.8))[0]
+        for row, step in zip(range(28), STEPS, strict=True):
+            expected = scipy.ndimage.shift(image[row].double(), 0.4 * step, order=1, mode="grid-constant")
+            assert off_by(found[row], expected) < 2
+
+
+def test_slanted_then_turned_then_magnified_then_moved() -> None:
+    """A point of the image goes where these four, one after the other, take it."""
+    distortions = of_one(angle=0.3, scale=0.4, shear=-0.6, x=0.5, y=-0.25)
+    angle, zoom, slant = math.radians(27), 1.2, -0.3
+    point = np.array([5.0, -3.0])
+    slanted = np.array([point[0] + slant * point[1], point[1]])
+    turned = np.array(
+        [
+            math.cos(angle) * slanted[0] - math.sin(angle) * slanted[1],
+            math.sin(angle) * slanted[0] + math.cos(angle) * slanted[1],
+        ]
+    )
+    x, y = zoom * turned + [2, -1]
+    source = distortions.maps[0].double().numpy() @ [x, y, 1] / 256 - 13.5
+    assert source == pytest.approx(point, abs=0.01)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_pixel_is_mixed_of_the_four_around_its_place(images: Tensor, kind: str) -> None:
+    distortions = drawn(KINDS[kind], len(images))
+    found, sources = seen(images, distortions), places(distortions)
+    for image, (x, y), pixels in zip(images.double(), sources, found, strict=True):
+        expected = scipy.ndimage.map_coordinates(image, (y, x), order=1, mode="grid-constant")
+        assert off_by(pixels, expected) < 1e-6
+
+
+@every_time_the_same
+@given(config=configs, seed=st.integers(0, 2**63 - 1), epoch=st.integers(1, 10**9))
+def test_whatever_is_configured_gives_pixels_between_black_and_white(
+    small: TrainVal, config: AugmentationConfig, seed: int, epoch: int
+) -> None:
+    images = small.train.images[:5]
+    found = seen(images, drawn(config, 5, seed, epoch))
+    assert np.isfinite(found).all()
+    assert found.min() >= 0
+    assert found.max() <= 255
+
+
+# What is drawn.
+
+
+def test_angles_are_spread_evenly_between_the_ends() -> None:
+    maps = draw(AugmentationConfig(rotation=10), 28, 0, 1, SOME).maps.double().numpy()
+    angles = np.degrees(np.arctan2(-maps[:, 1, 0], maps[:, 0, 0]))
+    shares, _ = np.histogram(angles, bins=20, range=(-10, 10))
+    assert (abs(angles) <= 10.001).all()
+    assert shares / len(SOME) == pytest.approx([0.05] * 20, abs=0.005)
+    assert np.hypot(maps[:, 0, 0], maps[:, 1, 0]) == pytest.approx(256, abs=0.01)
+
+
+@pytest.mark.parametrize(
+    ("name", "largest", "row", "column", "draw_of"),
+    [
+        ("scale", 0.1, 0, 0, lambda entry: 1 / entry - 1),
+        ("shear", 0.1, 0, 1, lambda entry: -entry),
+        ("shift", 2.0, 0, 2, lambda entry: 13.5 - entry),
+        ("shift", 2.0, 1, 2, lambda entry: 13.5 - entry),
+    ],
+)
+def test_the_others_are_spread_evenly_too(
+    name: str, largest: float, row: int, column: int, draw_of: Callable[[Any], Any]
+) -> None:
+    maps = draw(AugmentationConfig(**{name: largest}), 28, 0, 1, SOME).maps.double().numpy()
+    shares, _ = np.histogram(draw_of(maps[:, row, column] / 256) / largest, bins=20, range=(-1.002, 1.002))
+    assert shares.sum() == len(SOME)
+    assert shares / len(SOME) == pytest.approx([0.05] * 20, abs=0.005)
+
+
+def test_the_draws_do_not_depend_on_each_other() -> None:
+    maps = draw(AugmentationConfig(scale=0.2, shear=0.2, shift=2), 28, 0, 1, SOME).maps.numpy()
+    values = [maps[:, 1, 1], maps[:, 0, 1] / maps[:, 0, 0], maps[:, 0, 2], maps[:, 1, 2]]
+    assert np.corrcoef(values) == pytest.approx(np.eye(4), abs=0.02)
+
+
+@pytest.mark.parametrize("sigma", [2.0, 3.3, 5.0, 9.0, 40.0])
+def test_the_elastic_displacement_is_as_large_and_as_smooth_as_asked_for(sigma: float) -> None:
+    """Noise smoothed by a Gaussian: places a distance d apart are correlated by exp(-d^2 / (4 sigma^2))."""
+    config = AugmentationConfig(elastic=0.85, elastic_sigma=sigma)
+    steps = np.stack(np.broadcast_arrays(np.arange(28), np.arange(28)[:, None]))
+    moved = places(draw(config, 28, 0, 1, SOME[:4000])) - steps
+    across, down = moved[:, 0], moved[:, 1]
+    by_pixel = np.sqrt((moved**2).mean(axis=0))
+    assert by_pixel == pytest.approx(0.85, rel=0.07)
+    assert by_pixel.mean() == pytest.approx(0.85, rel=0.02)
+    assert abs(moved.mean(axis=0)).max() < 0.07
+    assert abs((across * down).mean()) < 0.02
+    for distance in (2, 5, 10):
+        expected = math.exp(-((distance / sigma) ** 2) / 4)
+        middle = slice(5, 23)  # correlations are those of a plane without edges
+        for field in (across, down):
+            row, column = field[:, :, middle], field[:, middle]
+            assert (row[:, :, distance:] * row[:, :, :-distance]).mean() / 0.85**2 == pytest.approx(expected, abs=0.05)
+            assert (column[:, distance:] * column[:, :-distance]).mean() / 0.85**2 == pytest.approx(expected, abs=0.05)
+
+
+def test_bending_images_turns_them_no_differently() -> None:
+    turned = AugmentationConfig(rotation=10)
+    bent = turned.model_copy(update={"elastic": 1.0, "elastic_sigma": 3.0})
+    assert torch.equal(drawn(turned, 50).maps, drawn(bent, 50).maps)
+
+
+@pytest.mark.parametrize(("seed", "epoch"), [(1, 1), (0, 2)])
+def test_another_seed_and_another_epoch_draw_anew(seed: int, epoch: int) -> None:
+    first, other = drawn(USUAL, 50), drawn(USUAL, 50, seed, epoch)
+    assert (first.maps != other.maps).any(dim=2).all()
+    assert (first.noise != other.noise).any(dim=(1, 2)).all()
+
+
+def test_the_draws_are_the_same_for_ever() -> None:
+    first = draw(USUAL, 28, 5, 3, np.array([0, 41_000]))
+    assert (256 * first.maps[1]).round().int().tolist() == [[70907, -3364, 842156], [2748, 70931, 907052]]
+    assert first.noise[1, 4].tolist() == [232, 204, 171, 9, 120, 107, 159, 24, 192, 123]
+    assert (512 * first.down[3]).int().tolist() == [4, 27, 65, 59, 20, 2, 0, 0, 0, 0]
+
+
+# What it depends on.
+
+
+def batches(data: TrainVal, batch_size: int, config: AugmentationConfig, engine: NetworkFunction, seed: int = 0) -> Any:
+    given = (data.train, data.normalization, batch_size, seed, CPU)
+    return TrainBatches(*given, augmentation=config, engine=engine)
+
+
+def whole_epoch(data: TrainVal, batch_size: int, config: AugmentationConfig, engine: NetworkFunction) -> Tensor:
+    """Return all images of epoch 2, as its batches have them."""
+    return torch.cat([batch.images for batch in batches(data, batch_size, config, engine).of_epoch(2)])
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("kind", KINDS)
+def test_batch_size_threads_and_engine_change_not_a_bit(
+    small: TrainVal, native: NetworkFunction, kind: str, threads: int
+) -> None:
+    expected = whole_epoch(small, len(small.train), KINDS[kind], torch_network)
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        for engine in (torch_network, native):
+            for batch_size in (1, 7, 64, 1000, 2000):
+                assert torch.equal(whole_epoch(small, batch_size, KINDS[kind], engine), expected)
+    finally:
+        torch.set_num_threads(before)
+
+
+@every_time_the_same
+@given(config=configs, seed=st.integers(0, 2**63 - 1))
+def test_both_engines_give_the_same_bits_whatever_is_configured(
+    small: TrainVal, native: NetworkFunction, config: AugmentationConfig, seed: int
+) -> None:
+    given = (small.train.images[:9], torch.arange(9), drawn(config, 9, seed), 33.3, 0.0123)
+    assert torch.equal(resampling_of(native)(*given), resample(*given))
+
+
+def test_each_image_is_distorted_by_its_place_in_the_source_alone(small: TrainVal) -> None:
+    """Whatever else is trained on, in whatever order, and whichever image was asked for before."""
+    train = small.train
+    places = torch.tensor([1500, 3, 77, 3])
+    part = TrainSet(train.images[places], train.labels[places], train.indices[places])
+    of_all, of_part = (
+        Augmentation(USUAL, images, small.normalization, 0, CPU, torch_network).of_epoch(4) for images in (train, part)
+    )
+    expected = of_all(places)
+    assert torch.equal(of_part(torch.arange(4)), expected)
+    assert torch.equal(of_all(places.flip(0)), expected.flip(0))
+    assert torch.equal(of_all(torch.cat([places, places])[::2]), torch.cat([expected, expected])[::2])
+    assert torch.equal(expected[1], expected[3])
+
+
+def test_an_epoch_can_be_entered_in_the_middle(small: TrainVal) -> None:
+    whole = list(batches(small, 64, USUAL, torch_network).of_epoch(3))
+    rest = list(batches(small, 64, USUAL, torch_network).of_epoch(3, start=20))
+    for mine, theirs in zip(rest, whole[20:], strict=True):
+        assert torch.equal(mine.images, theirs.images)
+        assert torch.equal(mine.labels, theirs.labels)
+
+
+def test_no_global_generator_is_drawn_from(small: TrainVal) -> None:
+    before = torch.get_rng_state(), np.random.get_state()[1].tolist()
+    whole_epoch(small, 64, USUAL, torch_network)
+    assert torch.equal(torch.get_rng_state(), before[0])
+    assert np.random.get_state()[1].tolist() == before[1]
+
+
+def test_an_augmentation_that_is_off_leaves_the_batches_as_they_were(small: TrainVal) -> None:
+    off = whole_epoch(small, 64, AugmentationConfig(elastic_sigma=3), torch_network)
+    plain = TrainBatches(small.train, small.normalization, 64, 0, CPU)
+    assert torch.equal(off, torch.cat([batch.images for batch in plain.of_epoch(2)]))
+
+
+def test_pixels_are_normalised_as_the_images_are(small: TrainVal) -> None:
+    """To rounding: a shift by a millionth of a pixel is none."""
+    still = whole_epoch(small, 64, AugmentationConfig(shift=1e-6), torch_network)
+    plain = whole_epoch(small, 64, AugmentationConfig(), torch_network)
+    torch.testing.assert_close(still, plain, rtol=1e-5, atol=1e-5)
+
+
+# The engine's own form.
+
+
+class AlmostRight:
+    """An engine whose form is wrong in the last bits."""
+
+    def resample(self, *given: Any) -> Tensor:
+        return resample(*given) * (1 + 2**-23)
+
+
+def test_a_form_that_computes_something_else_is_not_used(native: NetworkFunction) -> None:
+    assert resampling_of(native) == native.resample
+    assert resampling_of(AlmostRight()) is resample
+    assert resampling_of(torch_network) is resample
