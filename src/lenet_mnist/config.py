@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 MAX_SEED = 2**63 - 1
+MAX_TEACHERS = 100
 AUTO = "auto"
 
 
@@ -88,6 +89,15 @@ def _rate(value: Any) -> Any:
 LearningRate = Annotated[float | Literal["auto"], BeforeValidator(_rate)]
 
 
+def _runs(value: Any) -> Any:
+    """Accept a list of names or paths of runs."""
+    if not isinstance(value, list | tuple) or not all(isinstance(name, str) and name for name in value):
+        raise ValueError("must be a list of runs, as in [runs/a, runs/b]")
+    if len(value) > MAX_TEACHERS:
+        raise ValueError(f"must be at most {MAX_TEACHERS} runs")
+    return tuple(value)
+
+
 class Section(BaseModel):
     """Frozen, with no unknown keys, no conversion between types, no nan and no infinity."""
 
@@ -165,6 +175,12 @@ class TrainingConfig(Section):
     """With schedule plateau: epochs without improvement that are borne before the rate is reduced."""
     patience: int | None = Field(default=5, ge=1)
     """Epochs without improvement of the validation loss after which training stops; null never stops early."""
+    teachers: Annotated[tuple[str, ...], BeforeValidator(_runs)] = ()
+    """Finished runs to learn from too: their mean logits on the same images as the network sees them."""
+    distillation_temperature: float = Field(default=2.0, gt=0, le=100)
+    """With teachers: what their logits and the network's are divided by before they are compared."""
+    distillation_weight: float = Field(default=1.0, ge=0, le=1)
+    """With teachers: the share of their answers in the loss; the rest is the labels'."""
     min_delta: float = Field(default=0.0, ge=0)
     """Nats by which the validation loss must fall to count as improvement for `patience`."""
     checkpoint_every_steps: int | None = Field(default=None, ge=1)

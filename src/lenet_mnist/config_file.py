@@ -163,6 +163,7 @@ _FLAG_NAMES = {
     "training.device": "--device",
     "training.engine": "--engine",
     "training.threads": "--threads",
+    "training.teachers": "--teacher",
     "model.activation": "--activation",
     "data.limit_train": "--limit-train",
     "seed": "--seed",

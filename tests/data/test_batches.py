@@ -49,7 +49,8 @@ def test_every_epoch_has_every_image_once(numbered: TrainSet, batch_size: int, e
 
 
 def test_every_image_keeps_its_label(numbered: TrainSet) -> None:
-    for images, labels, _, _ in batches_of(numbered).of_epoch(1):
+    for batch in batches_of(numbered).of_epoch(1):
+        images, labels = batch.images, batch.labels
         assert images.shape == (len(labels), 1, 2, 2)
         assert (images.dtype, labels.dtype) == (torch.float32, torch.int64)
         torch.testing.assert_close(images[:, 0, 1, 1] * 255, labels.float())

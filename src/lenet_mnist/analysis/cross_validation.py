@@ -155,6 +155,8 @@ def require_foldable(config: Config) -> None:
             "a search would look at the images that are tested on: find the rate first, with lenet lr-sweep",
             key="training.learning_rate",
         )
+    if config.training.teachers:
+        raise ConfigError("teachers have seen the images that are tested on: leave them out", key="training.teachers")
     if config.training.schedule is Schedule.PLATEAU:
         raise ConfigError(
             "this schedule follows the loss on the images that are tested on: take another one",

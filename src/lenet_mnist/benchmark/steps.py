@@ -195,7 +195,8 @@ def step_in_parts(
         synchronize()
         marks[part] = time.perf_counter()
 
-    images, labels, num_images, _ = next(batches)
+    batch = next(batches)
+    images, labels, num_images = batch.images, batch.labels, batch.num_images
     mark("batch")
     logits = state.network(images)
     mark("forward")

@@ -48,6 +48,9 @@ def train(
     seed: Seed = None,
     seeds: Annotated[str | None, typer.Option("--seeds", help="One run a seed, as in 0-4 or 0,7.")] = None,
     limit_train: LimitTrain = None,
+    teachers: Annotated[
+        list[str] | None, typer.Option("--teacher", metavar="RUN", help="Learn from this finished run; repeatable.")
+    ] = None,
     resume: Annotated[str | None, typer.Option("--resume", metavar="RUN", help="Go on with a training.")] = None,
     accept_differences: Annotated[
         bool, typer.Option("--accept-differences", help="With --resume: go on though the result becomes another one.")
@@ -76,6 +79,7 @@ def train(
         "model.activation": activation,
         "seed": seed,
         "data.limit_train": limit_train,
+        "training.teachers": teachers or None,
         "training.threads": threads,
         "training.device": device,
         "training.engine": engine,

@@ -27,17 +27,27 @@ class Batch(NamedTuple):
     labels: Tensor
 
 
-class TrainBatch(NamedTuple):
-    """A rank's share of one update. Shapes: images N 1 H W float32, normalised; labels N int64.
+class Lesson(NamedTuple):
+    """What finished networks say of the images of a batch; see training/distillation.py. Shapes: logits N K."""
 
-    `num_images` are those of all ranks together; N of them are here, all of them where there is one rank. `is_last`
-    of its epoch.
+    logits: Tensor
+    temperature: float
+    weight: float
+
+
+class TrainBatch(NamedTuple):
+    """A rank's share of one update. Shapes: images N 1 H W float32, normalised; labels, positions N int64.
+
+    `num_images` are those of all ranks together; N of them are here, all of them where there is one rank. `positions`
+    are their places in the training part. `is_last` of its epoch.
     """
 
     images: Tensor
     labels: Tensor
+    positions: Tensor
     num_images: int
     is_last: bool = False
+    lesson: Lesson | None = None
 
 
 class TrainBatches:
@@ -82,7 +92,7 @@ class TrainBatches:
         for number, batch in enumerate(torch.split(indices, self._batch_size)[start:], start=start + 1):
             mine = batch[self._ranks.share_of(len(batch))]
             labels = self._labels.index_select(0, mine)
-            yield TrainBatch(images_of(mine), labels, len(batch), is_last=number == len(self))
+            yield TrainBatch(images_of(mine), labels, mine, len(batch), is_last=number == len(self))
 
 
 def num_batches(num_images: int, batch_size: int) -> int:

@@ -12,11 +12,12 @@ from lenet_mnist.config_file import flat_values
 from lenet_mnist.data.mnist import DataAccess, load_train_val
 from lenet_mnist.devices import choose_device, set_threads
 from lenet_mnist.experiments.evaluation import EvaluationTogether, follow_evaluation
+from lenet_mnist.experiments.teachers import TaughtBy, teachers_of
 from lenet_mnist.model.engines import resolve_engine
 from lenet_mnist.ranks import Ranks
 from lenet_mnist.runs.manifest import Manifest
 from lenet_mnist.signals import deferred_signals
-from lenet_mnist.training.checkpoint import parse_state, state_bytes, weights_digest
+from lenet_mnist.training.checkpoint import network_bytes, parse_network, parse_state, state_bytes, weights_digest
 from lenet_mnist.training.loop import start_training, train
 from lenet_mnist.training.state import TrainState
 from lenet_mnist.tuning.workers import TrialsTogether, follow_trials
@@ -31,6 +32,7 @@ class TrainTogether:
     engine: Engine
     threads: int
     state: bytes
+    teachers: tuple[bytes, ...]
 
 
 def is_led(ranks: Ranks, access: DataAccess, config: Config | None = None) -> bool:
@@ -55,7 +57,7 @@ def is_led(ranks: Ranks, access: DataAccess, config: Config | None = None) -> bo
     return True
 
 
-def begin_together(ranks: Ranks, config: Config, manifest: Manifest, state: TrainState) -> None:
+def begin_together(ranks: Ranks, config: Config, manifest: Manifest, state: TrainState, taught_by: TaughtBy) -> None:
     """Let all ranks begin what rank 0 is about to train, from its state.
 
     Raises: ConfigError, on every rank, if they do not see the same data, or do not have the same torch.
@@ -63,7 +65,8 @@ def begin_together(ranks: Ranks, config: Config, manifest: Manifest, state: Trai
     if ranks.is_alone:
         return
     device, engine = Device(manifest.device.partition(":")[0]), Engine(manifest.engine)
-    ranks.say(TrainTogether(config, device, engine, manifest.threads, state_bytes(state, {})))
+    networks = tuple(map(network_bytes, taught_by.networks))
+    ranks.say(TrainTogether(config, device, engine, manifest.threads, state_bytes(state, {}), networks))
     ranks.require_same(_facts(manifest.split_sha256, manifest.versions["torch"]))
 
 
@@ -78,7 +81,9 @@ def _follow_training(asked: TrainTogether, ranks: Ranks, access: DataAccess) -> 
         state = start_training(asked.config, data, device, engine.network)
         saved = parse_state(asked.state, Path("the state of rank 0"), state)
         state.restore(saved.tensors, saved.scalars)
-        train(asked.config, data, state, lambda _row: pending.has_come, lambda _row: None, ranks)
+        networks = [parse_network(content, Path("a teacher of rank 0")) for content in asked.teachers]
+        teachers = teachers_of(networks, asked.config, device, engine.network)
+        train(asked.config, data, state, lambda _row: pending.has_come, lambda _row: None, ranks, teachers)
         ranks.require_same(weights_of(state))
 
 

@@ -76,6 +76,8 @@ def new_sweep(
     Raises: ConfigError if the plan does not fit the budget; InterruptedBySignal, with what is finished kept.
     """
     started = time.monotonic()
+    if config.training.teachers:
+        raise ConfigError("a sweep trains without teachers: leave them out", key="training.teachers")
     data = load_train_val(config.data, access)
     device = choose_device(config.training.device, ranks)
     engine = resolve_engine(config.training.engine, device, data.train.image_size)

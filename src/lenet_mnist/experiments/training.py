@@ -27,6 +27,14 @@ from lenet_mnist.experiments.resuming import (
     differences_of_versions,
     resumption,
 )
+from lenet_mnist.experiments.teachers import (
+    NOBODY,
+    TaughtBy,
+    find_teachers,
+    find_teachers_again,
+    teachers_of,
+    with_found_names,
+)
 from lenet_mnist.files.locks import exclusive_lock
 from lenet_mnist.files.storage import refuse_links
 from lenet_mnist.model.engines import ResolvedEngine, resolve_engine
@@ -88,6 +96,12 @@ def train_seeds(
     engine = resolve_engine(config.training.engine, device, data.train.image_size)
     if engine.name is Engine.TORCH and config.training.engine is Engine.AUTO:
         spectator.note(f"training with the torch engine, the slower one: {engine.reason}")
+    taught_by = find_teachers(config, runs_dir, data)
+    if taught_by.networks:
+        if config.training.learning_rate == AUTO:
+            raise ConfigError("a search trains without teachers: find the rate first", key="training.learning_rate")
+        config = with_found_names(config, taught_by)
+        spectator.note(f"teachers: {len(taught_by.networks)}, whose trainings took {taught_by.seconds:,.0f} s together")
     before = _runs_of_job(ranks, runs_dir)
     decision = None
     if config.training.learning_rate == AUTO and not before:
@@ -101,7 +115,7 @@ def train_seeds(
             runs.append(_again(before[seed], access, spectator, ranks))
         else:
             seeded = config.model_copy(update={"seed": seed})
-            runs.append(train_run(seeded, data, runs_dir, device, engine, spectator, decision, ranks))
+            runs.append(train_run(seeded, data, runs_dir, device, engine, spectator, decision, ranks, taught_by))
         if runs[-1].signal_number is not None:
             break
     return runs
@@ -171,6 +185,7 @@ def train_run(
     spectator: Spectator,
     decision: Decision | None = None,
     ranks: Ranks = ALONE,
+    taught_by: TaughtBy = NOBODY,
 ) -> TrainedRun:
     """Train a network into a new directory in `runs_dir`. `decision` is how its learning rate was found, if it was.
 
@@ -180,11 +195,12 @@ def train_run(
         threads = set_threads(config.training.threads, ranks)
         run, manifest = begin_run(runs_dir, config, data, device, threads, engine, ranks=ranks)
         with exclusive_lock(run.path):
-            if decision is not None:
-                manifest = manifest.model_copy(update={"tuning": asdict(decision)})
-                run.write_manifest(manifest)
+            tuning = asdict(decision) if decision is not None else None
+            manifest = manifest.model_copy(update={"tuning": tuning, "teachers": taught_by.records})
+            run.write_manifest(manifest)
             state = start_training(config, data, device, engine.network)
-            return _train_and_record(config, Recorder(run, manifest, state, data), spectator, pending, ranks)
+            recorder = Recorder(run, manifest, state, data)
+            return _train_and_record(config, recorder, spectator, pending, ranks, taught_by)
 
 
 def resume_run(
@@ -225,6 +241,7 @@ def resume_run(
         device = choose_device(how.device, ranks)
         engine = resolve_engine(how.engine, device, data.train.image_size)
         set_threads(how.threads)
+        taught_by = find_teachers_again(how.config, run, manifest, data)
         state = start_training(how.config, data, device, engine.network)
         marks, passed_over = restore_newest(run.checkpoints_path, run.history_headers, state)
         for line in passed_over:
@@ -237,11 +254,16 @@ def resume_run(
             manifest = manifest.model_copy(update=circumstances(data, device, how.threads, engine, ranks))
         recorder = Recorder(run, manifest, state, data, marks)
         recorder.go_on(how.config, differences)
-        return _train_and_record(how.config, recorder, spectator, pending, ranks)
+        return _train_and_record(how.config, recorder, spectator, pending, ranks, taught_by)
 
 
 def _train_and_record(
-    config: Config, recorder: Recorder, spectator: Spectator, pending: PendingSignal, ranks: Ranks
+    config: Config,
+    recorder: Recorder,
+    spectator: Spectator,
+    pending: PendingSignal,
+    ranks: Ranks,
+    taught_by: TaughtBy,
 ) -> TrainedRun:
     """Train, and let every row reach the files and the spectator. Whatever happens is noted in the run."""
     state, data, training = recorder.state, recorder.data, config.training
@@ -262,8 +284,10 @@ def _train_and_record(
             try:
                 if state.step == 0:
                     recorder.add_look(probe.look(state))
-                begin_together(ranks, config, recorder.manifest, state)
-                result = train(config, data, state, on_step, on_epoch, ranks)
+                begin_together(ranks, config, recorder.manifest, state, taught_by)
+                device = next(state.network.parameters()).device
+                teachers = teachers_of(taught_by.networks, config, device, state.network.engine)
+                result = train(config, data, state, on_step, on_epoch, ranks, teachers)
                 ranks.require_same(weights_of(state))
             finally:
                 spectator.end()

@@ -15,6 +15,7 @@ from lenet_mnist.devices import choose_device, set_threads
 from lenet_mnist.errors import CheckFailedError, ConfigError, DataError
 from lenet_mnist.experiments.evaluation import count_again
 from lenet_mnist.experiments.resuming import differences_of_data
+from lenet_mnist.experiments.teachers import find_teachers_again, teachers_of
 from lenet_mnist.files.tables import read_json
 from lenet_mnist.metrics import count
 from lenet_mnist.model.engines import resolve_engine
@@ -183,7 +184,9 @@ def _retraining_checks(
         rows.append(row)
         looks.extend(probe.look(state))
 
-    train(config, data, state, on_step, on_epoch)
+    networks = find_teachers_again(config, run, manifest, data).networks
+    teachers = teachers_of(networks, config, next(state.network.parameters()).device, state.network.engine)
+    train(config, data, state, on_step, on_epoch, teachers=teachers)
     for what, was, now in (
         (
             "history.csv",

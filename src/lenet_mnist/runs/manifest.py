@@ -35,6 +35,16 @@ class Resume(BaseModel):
     machine: str
 
 
+class TeacherRecord(BaseModel):
+    """A run that another one has learnt from; `seconds` are those of its training."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    run: str
+    weights_sha256: str
+    seconds: float
+
+
 class Manifest(BaseModel):
     """What happened in a run. Fields that are not known yet are null. `sha256` is that of all the rest."""
 
@@ -71,6 +81,7 @@ class Manifest(BaseModel):
     engine_reason: str
     guessing_loss: float
     """The validation loss of a network that does not look, in nats."""
+    teachers: tuple[TeacherRecord, ...] = ()
     tuning: dict[str, Any] | None = None
     """What a sweep, or `learning_rate: auto`, has chosen."""
     config_sha256: str

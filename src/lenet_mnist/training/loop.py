@@ -17,6 +17,7 @@ from lenet_mnist.data.sets import TrainVal
 from lenet_mnist.metrics import Tally, count
 from lenet_mnist.model.engines import NetworkFunction, torch_network
 from lenet_mnist.ranks import ALONE, Ranks
+from lenet_mnist.training.distillation import Teachers
 from lenet_mnist.training.early_stopping import label_entropy
 from lenet_mnist.training.state import TrainState
 from lenet_mnist.training.updates import StepRow, updates
@@ -85,6 +86,7 @@ def train(
     on_step: Callable[[StepRow], bool],
     on_epoch: Callable[[EpochRow], None],
     ranks: Ranks = ALONE,
+    teachers: Teachers | None = None,
 ) -> TrainResult:
     """Train `state` from where it is until early stopping, the last epoch, a divergence or an interruption.
 
@@ -93,7 +95,7 @@ def train(
     with the restored state goes on to the same weights.
 
     Several `ranks` that call this with equal states train one network together: each takes its share of each batch,
-    and of the validation images, and all come to the same weights and decisions.
+    and of the validation images, and all come to the same weights and decisions. `teachers` are learnt from too.
 
     Source: lecture points 9 and 12.
     """
@@ -111,12 +113,16 @@ def train(
     )
     val_batches = evaluation_batches(data.val.part(ranks.share_of(len(data.val))), data.normalization, device)
     num_steps = training.max_epochs * len(train_batches)
+    if teachers is not None and not config.augmentation.is_on:
+        teachers.remember(evaluation_batches(data.train, data.normalization, device))
 
     while state.epoch <= training.max_epochs and not state.stopping.should_stop:
         started = time.perf_counter() - state.seconds
 
         # Show every training image once, and correct the weights after each batch.
         batches = train_batches.of_epoch(state.epoch, start=state.batches_done)
+        if teachers is not None:
+            batches = teachers.teach(batches)
         for step_rows in updates(state, batches, training, num_steps, ranks):
             state.seconds = time.perf_counter() - started
             wishes = [on_step(row) for row in step_rows if row.is_finite]

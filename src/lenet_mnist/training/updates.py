@@ -18,6 +18,7 @@ from lenet_mnist.config import Schedule, TrainingConfig
 from lenet_mnist.data.batches import TrainBatch
 from lenet_mnist.metrics import Tally
 from lenet_mnist.ranks import ALONE, Ranks
+from lenet_mnist.training.distillation import distilled_loss
 from lenet_mnist.training.probe import update_ratios
 from lenet_mnist.training.schedule import rate_factor
 from lenet_mnist.training.state import TrainState
@@ -25,7 +26,7 @@ from lenet_mnist.training.state import TrainState
 
 @dataclass(frozen=True)
 class StepRow:
-    """One update. `train_loss` is the mean over the batch, in nats, before the update.
+    """One update. `train_loss` is the mean over the batch, in nats, before the update: that of the labels, always.
 
     `gradient_norm` is the Euclidean norm of the whole gradient there, `c1_gradient_norm` that of C1's weights alone:
     where gradients vanish (lecture point 5), the second is far smaller than the first.
@@ -120,10 +121,13 @@ def make_update(
     """
     if len(batch.labels) > 0:
         logits = state.network(batch.images)
-        loss = F.cross_entropy(logits, batch.labels, reduction="sum") / batch.num_images
+        labels_loss = F.cross_entropy(logits, batch.labels, reduction="sum") / batch.num_images
+        loss = labels_loss
+        if batch.lesson is not None:
+            loss = distilled_loss(labels_loss, logits, batch.lesson, batch.num_images)
         gradients = torch.autograd.grad(loss, state.network.parameters_in_order)
         num_correct = (logits.detach().argmax(dim=1) == batch.labels).sum().to(loss.dtype)
-        sums = torch.cat([*(part.flatten() for part in gradients), torch.stack([loss.detach(), num_correct])])
+        sums = torch.cat([*(part.flatten() for part in gradients), torch.stack([labels_loss.detach(), num_correct])])
     else:  # there are more ranks than images in an epoch's last batch
         num_parameters = sum(parameter.numel() for parameter in state.network.parameters_in_order)
         sums = batch.images.new_zeros(num_parameters + 2)

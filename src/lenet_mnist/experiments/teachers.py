@@ -1,0 +1,105 @@
+"""Finished runs that another training learns from: found, checked, and handed over as values."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from lenet_mnist.config import Config
+from lenet_mnist.data.sets import TrainVal
+from lenet_mnist.errors import ConfigError, DataError
+from lenet_mnist.experiments.evaluation import read_best_network
+from lenet_mnist.model.engines import NetworkFunction
+from lenet_mnist.runs.directory import RunDirectory
+from lenet_mnist.runs.listing import find_run
+from lenet_mnist.runs.manifest import Manifest, TeacherRecord
+from lenet_mnist.training.checkpoint import TrainedNetwork
+from lenet_mnist.training.distillation import Teachers
+
+_KEY = "training.teachers"
+
+
+@dataclass(frozen=True, eq=False)
+class TaughtBy:
+    """The networks that a training learns from, and what its manifest says of them."""
+
+    networks: tuple[TrainedNetwork, ...]
+    records: tuple[TeacherRecord, ...]
+
+    @property
+    def seconds(self) -> float:
+        """What their trainings took together."""
+        return sum(record.seconds for record in self.records)
+
+
+NOBODY = TaughtBy((), ())
+
+
+def find_teachers(config: Config, runs_dir: Path, data: TrainVal) -> TaughtBy:
+    """Return the runs that `config` names, known to have been trained on the same part of the same data.
+
+    So no teacher has seen an image that validates here, let alone one that tests.
+
+    Raises: ConfigError if one is not there, not finished, or was trained on another split or other classes; DataError
+    if one is damaged.
+    """
+    if not config.training.teachers:
+        return NOBODY
+    runs = [find_run(name, runs_dir) for name in config.training.teachers]
+    paths = [run.path.resolve() for run in runs]
+    for run, path in zip(runs, paths, strict=True):
+        if paths.count(path) > 1:
+            raise ConfigError(f"{run.path}: teaches twice", key=_KEY)
+    read = [_read_teacher(run, data) for run in runs]
+    return TaughtBy(tuple(network for network, _ in read), tuple(record for _, record in read))
+
+
+def find_teachers_again(config: Config, run: RunDirectory, manifest: Manifest, data: TrainVal) -> TaughtBy:
+    """Return the same, for a run that they have taught before. Raises: DataError if one is no longer what it was."""
+    if run.path.resolve() in [find_run(name, run.path.parent).path.resolve() for name in config.training.teachers]:
+        raise ConfigError(f"{run.path}: cannot teach itself", key=_KEY)
+    found = find_teachers(config, run.path.parent, data)
+    was, now = ([record.weights_sha256 for record in records] for records in (manifest.teachers, found.records))
+    if was != now:
+        raise DataError(f"{run.path}: its teachers are no longer the networks that manifest.json records")
+    return found
+
+
+def with_found_names(config: Config, taught_by: TaughtBy) -> Config:
+    """Return `config` with the teachers' full names: `latest` would be another one tomorrow."""
+    names = tuple(record.run for record in taught_by.records)
+    return config.model_copy(update={"training": config.training.model_copy(update={"teachers": names})})
+
+
+def teachers_of(
+    networks: Sequence[TrainedNetwork], config: Config, device: torch.device, engine: NetworkFunction
+) -> Teachers | None:
+    """Return the networks ready to teach, computed by `engine`, or None if there are none."""
+    if not networks:
+        return None
+    ready = [trained.network.to(device) for trained in networks]
+    for network in ready:
+        network.engine = engine
+    return Teachers(ready, config.training)
+
+
+def _read_teacher(run: RunDirectory, data: TrainVal) -> tuple[TrainedNetwork, TeacherRecord]:
+    manifest = run.read_manifest()
+    if manifest.kind != "train":
+        raise ConfigError(f"{run.path}: is a {manifest.kind}: only trainings can teach", key=_KEY)
+    if manifest.status != "finished":
+        raise ConfigError(f"{run.path}: is {manifest.status}: only finished trainings can teach", key=_KEY)
+    if (manifest.data_files, manifest.split_sha256) != (data.fingerprint.files, data.fingerprint.split):
+        raise ConfigError(
+            f"{run.path}: was trained on another split, and may have seen images that validate here: teachers need "
+            "the same data, data.train_size, data.val_size, data.split_seed and data.limit_train",
+            key=_KEY,
+        )
+    trained = read_best_network(run, manifest)
+    if (trained.class_names, trained.network.image_size) != (data.class_names, data.train.image_size):
+        raise ConfigError(f"{run.path}: knows other classes, or other sizes of images", key=_KEY)
+    if trained.normalization != data.normalization:
+        raise DataError(f"{run.path}: sees the pixels of the same images on another scale")
+    assert manifest.weights_sha256 is not None  # it is finished
+    return trained, TeacherRecord(run=run.id, weights_sha256=manifest.weights_sha256, seconds=manifest.seconds)

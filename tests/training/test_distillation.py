@@ -1,0 +1,299 @@
+"""Learning from teachers: the loss, the loop, and the command."""
+
+import json
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from tests.faults import Killed
+
+from lenet_mnist.config import Activation, AugmentationConfig, Config, TrainingConfig
+from lenet_mnist.data.batches import Lesson, TrainBatches, evaluation_batches
+from lenet_mnist.data.sets import TrainVal
+from lenet_mnist.metrics import count
+from lenet_mnist.runs.directory import RunDirectory
+from lenet_mnist.runs.listing import list_runs
+from lenet_mnist.training.checkpoint import weights_digest
+from lenet_mnist.training.distillation import Teachers, distilled_loss
+from lenet_mnist.training.loop import start_training, train
+from lenet_mnist.training.state import TrainState
+from lenet_mnist.training.updates import StepRow
+
+CPU = torch.device("cpu")
+QUICK = ["--limit-train", "1000", "--epochs", "2", "--batch-size", "32", "--threads", "1", "--engine", "torch"]
+QUICK += ["--set", "data.val_size=500"]
+
+
+def config_of(**training: Any) -> Config:
+    values = {"max_epochs": 2, "batch_size": 50, "learning_rate": 0.05, **training}
+    return Config(training=TrainingConfig.model_validate(values))
+
+
+@pytest.fixture(scope="module")
+def tiny(small: TrainVal) -> TrainVal:
+    return replace(small, train=small.train.part(slice(330)), val=small.val.part(slice(100)))
+
+
+def teachers_for(data: TrainVal, config: Config, count_: int = 2) -> Teachers:
+    networks = []
+    for seed in range(10, 10 + count_):
+        state = start_training(config.model_copy(update={"seed": seed}), data, CPU)
+        train(config.model_copy(update={"seed": seed}), data, state, lambda _row: False, lambda _row: None)
+        networks.append(state.network)
+    return Teachers(networks, config.training)
+
+
+# The loss
+
+
+@pytest.mark.parametrize("weight", [0.0, 0.3, 1.0])
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 4.0])
+def test_the_loss_is_the_one_of_the_paper(weight: float, temperature: float) -> None:
+    generator = torch.Generator().manual_seed(1)
+    logits, taught = (torch.randn(7, 10, generator=generator, dtype=torch.float64) for _ in range(2))
+    labels = torch.arange(7)
+    labels_loss = F.cross_entropy(logits, labels)
+    divergence = 0.0
+    for row, wanted in zip(logits.tolist(), taught.tolist(), strict=True):
+        p = [math.exp(value / temperature) for value in wanted]
+        q = [math.exp(value / temperature) for value in row]
+        divergence += sum(a / sum(p) * math.log((a / sum(p)) / (b / sum(q))) for a, b in zip(p, q, strict=True))
+    expected = (1 - weight) * labels_loss.item() + weight * temperature**2 * divergence / 7
+    found = distilled_loss(labels_loss, logits, Lesson(taught, temperature, weight), 7)
+    assert found.item() == pytest.approx(expected, rel=1e-12)
+
+
+def test_who_answers_as_the_teachers_has_nothing_to_learn() -> None:
+    logits = torch.randn(5, 10, generator=torch.Generator().manual_seed(2)).requires_grad_()
+    loss = distilled_loss(torch.tensor(3.0), logits, Lesson(logits.detach() + 7.0, 2.0, 1.0), 5)
+    assert loss.item() == pytest.approx(0, abs=1e-6)
+    assert torch.autograd.grad(loss, logits)[0].abs().max() < 1e-6
+
+
+def test_teachers_answer_with_the_mean_of_their_logits(tiny: TrainVal) -> None:
+    config = config_of()
+    networks = [start_training(config.model_copy(update={"seed": s}), tiny, CPU).network for s in (1, 2, 3)]
+    for network in networks:
+        torch.nn.init.normal_(network.output.weight, generator=torch.Generator().manual_seed(4))
+    images = evaluation_batches(tiny.val, tiny.normalization, CPU)[0].images
+    mean = torch.stack([network(images).detach() for network in networks]).mean(dim=0)
+    answered = Teachers(networks, config.training).logits(images)
+    torch.testing.assert_close(answered, mean)
+    assert not answered.requires_grad
+
+
+# The loop
+
+
+def run(config: Config, data: TrainVal, teachers: Teachers | None) -> tuple[TrainState, list[StepRow]]:
+    state = start_training(config, data, CPU)
+    rows: list[StepRow] = []
+
+    def on_step(row: StepRow) -> bool:
+        rows.append(row)
+        return False
+
+    train(config, data, state, on_step, lambda _row: None, teachers=teachers)
+    return state, rows
+
+
+def test_with_no_weight_teachers_change_nothing(tiny: TrainVal) -> None:
+    config = config_of(distillation_weight=0.0)
+    taught, _ = run(config, tiny, teachers_for(tiny, config))
+    alone, _ = run(config, tiny, None)
+    assert weights_digest(taught.tensors()) == weights_digest(alone.tensors())
+
+
+def test_a_network_learns_from_teachers_alone(small: TrainVal) -> None:
+    """Its own labels are wrong, all of them: what it knows it has from its teachers."""
+    config = config_of(max_epochs=5)
+    teachers = teachers_for(small, config)
+    wrong = replace(small, train=replace(small.train, labels=(small.train.labels + 1) % 10))
+    state, rows = run(config, wrong, teachers)
+    val = count(state.network, evaluation_batches(small.val, small.normalization, CPU))
+    assert val.accuracy > 0.8
+    assert rows[-1].train_loss > 2  # the loss of the labels, which were not learnt
+
+
+def test_the_loss_that_is_recorded_is_that_of_the_labels(tiny: TrainVal) -> None:
+    config = config_of()
+    _, taught = run(config, tiny, teachers_for(tiny, config))
+    _, alone = run(config, tiny, None)
+    assert taught[0].train_loss == alone[0].train_loss  # before the first update they are the same network
+    assert taught[0].gradient_norm != alone[0].gradient_norm
+    assert taught[1].train_loss != alone[1].train_loss
+
+
+def test_remembered_answers_are_those_to_the_images_of_the_batch(tiny: TrainVal) -> None:
+    config = config_of()
+    teachers = teachers_for(tiny, config)
+    batches = TrainBatches(tiny.train, tiny.normalization, 50, 0, CPU)
+    asked = [batch.lesson for batch in teachers.teach(batches.of_epoch(2))]
+    teachers.remember(evaluation_batches(tiny.train, tiny.normalization, CPU))
+    remembered = [batch.lesson for batch in teachers.teach(batches.of_epoch(2))]
+    assert len(asked) == 7
+    for one, other in zip(asked, remembered, strict=True):
+        assert one is not None
+        assert other is not None
+        torch.testing.assert_close(one.logits, other.logits, rtol=1e-5, atol=1e-5)
+        assert one[1:] == other[1:] == (2.0, 1.0)
+
+
+def test_teachers_see_the_distorted_images(tiny: TrainVal) -> None:
+    config = config_of().model_copy(update={"augmentation": AugmentationConfig(rotation=30, shift=3)})
+    teachers = teachers_for(tiny, config_of())
+    seen: list[torch.Tensor] = []
+    logits = teachers.logits
+
+    def watched(images: torch.Tensor) -> torch.Tensor:
+        seen.append(images)
+        return logits(images)
+
+    teachers.logits = watched  # type: ignore[method-assign]
+    run(config, tiny, teachers)
+    assert len(seen) == 2 * 7
+    first, again = (
+        TrainBatches(tiny.train, tiny.normalization, 50, 0, CPU, augmentation=augmentation).of_epoch(1)
+        for augmentation in (config.augmentation, AugmentationConfig())
+    )
+    assert torch.equal(seen[0], next(iter(first)).images)
+    assert not torch.equal(seen[0], next(iter(again)).images)
+
+
+# The command
+
+
+@pytest.fixture(scope="module")
+def classroom(tmp_path_factory: pytest.TempPathFactory, mnist_dir: Path) -> Path:
+    """Two finished runs, trained once."""
+    import subprocess
+    import sys
+
+    directory = tmp_path_factory.mktemp("classroom")
+    command = [sys.executable, "-m", "lenet_mnist", "train", *QUICK, "--seeds", "1-2", "--name", "teacher"]
+    subprocess.run([*command, "--data-dir", str(mnist_dir)], cwd=directory, check=True, capture_output=True)
+    return directory / "runs"
+
+
+@pytest.fixture
+def teachers(classroom: Path, tmp_path: Path) -> list[str]:
+    import shutil
+
+    shutil.copytree(classroom, tmp_path / "runs")
+    return [run.id for run in list_runs(tmp_path / "runs")]
+
+
+def newest(tmp_path: Path) -> RunDirectory:
+    return list_runs(tmp_path / "runs")[0]
+
+
+def test_a_taught_run_says_by_whom_and_is_trained_again_bit_by_bit(
+    lenet: Callable[..., Any], teachers: list[str], tmp_path: Path
+) -> None:
+    options = [word for name in teachers for word in ("--teacher", f"runs/{name}")]
+    answer = lenet("train", *QUICK, *options, "--name", "student", "--set", "augmentation.rotation=10")
+    assert answer.code == 0, answer.err
+    assert "teachers: 2, whose trainings took" in answer.err
+    student = newest(tmp_path)
+    assert student.read_config().training.teachers == tuple(teachers)
+    manifest = student.read_manifest()
+    known = {run.id: run.read_manifest() for run in list_runs(tmp_path / "runs")}
+    for record in manifest.teachers:
+        assert record.weights_sha256 == known[record.run].weights_sha256
+        assert record.seconds == known[record.run].seconds
+    verified = lenet("verify", student.path, "--retrain")
+    assert verified.code == 0, verified.out
+    assert lenet("evaluate", student.path, "--split", "val").code == 0
+
+    again = lenet("train", "--config", student.path / "config.yaml", "--name", "again", "--json")
+    assert json.loads(again.out)["runs"][0]["weights_sha256"] == manifest.weights_sha256
+
+
+def test_a_taught_run_that_was_interrupted_comes_to_the_same(
+    lenet: Callable[..., Any], teachers: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = [*QUICK, "--teacher", teachers[0], "--set", "training.checkpoint_every_steps=10"]
+    assert lenet("train", *options, "--name", "whole").code == 0
+    whole = newest(tmp_path).read_manifest()
+    from lenet_mnist.runs import recording
+
+    real = recording.save_checkpoint
+
+    def full(*arguments: Any) -> None:
+        if arguments[1].step == 40:
+            raise Killed
+        real(*arguments)
+
+    monkeypatch.setattr(recording, "save_checkpoint", full)
+    with pytest.raises(Killed):
+        lenet("train", *options, "--name", "stopped")
+    monkeypatch.setattr(recording, "save_checkpoint", real)
+    resumed = lenet("train", "--resume", "stopped")
+    assert resumed.code == 0, resumed.err
+    assert newest(tmp_path).read_manifest().weights_sha256 == whole.weights_sha256
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        (["--teacher", "nobody"], "no such run"),
+        (["--teacher", "{0}", "--teacher", "runs/{0}"], "teaches twice"),
+        (["--teacher", "{0}", "--set", "data.split_seed=3"], "another split"),
+        (["--teacher", "{0}", "--limit-train", "900"], "another split"),
+        (["--teacher", "{0}", "--lr", "auto"], "trains without teachers"),
+        (["--set", "training.teachers=runs/a"], "must be a list of runs"),
+        (["--teacher", "{0}", "--set", "training.distillation_temperature=0"], "distillation_temperature"),
+        (["--teacher", "{0}", "--set", "training.distillation_weight=1.5"], "distillation_weight"),
+    ],
+)
+def test_teachers_that_cannot_teach_are_refused_in_one_line(
+    lenet: Callable[..., Any], teachers: list[str], tmp_path: Path, options: list[str], complaint: str
+) -> None:
+    answer = lenet("train", *QUICK, *(word.format(*teachers) for word in options))
+    assert (answer.code, answer.err.count("\n")) == (2, 1), answer.err
+    assert complaint in answer.err
+    assert len(list_runs(tmp_path / "runs")) == 2
+
+
+@pytest.mark.parametrize("command", ["lr-sweep", "cross-validate"])
+def test_what_trains_without_teachers_says_so(lenet: Callable[..., Any], teachers: list[str], command: str) -> None:
+    answer = lenet(command, "--limit-train", 100, "--set", f"training.teachers=[{teachers[0]}]")
+    assert (answer.code, answer.err.count("\n")) == (2, 1)
+    assert "leave them out" in answer.err
+
+
+def test_unfinished_damaged_or_changed_teachers_are_refused(
+    lenet: Callable[..., Any], teachers: list[str], tmp_path: Path
+) -> None:
+    run = RunDirectory(tmp_path / "runs" / teachers[0])
+    assert lenet("train", *QUICK, "--teacher", teachers[0], "--name", "student").code == 0
+    student = newest(tmp_path)
+    manifest = run.read_manifest()
+    run.write_manifest(manifest.model_copy(update={"status": "interrupted"}))
+    answer = lenet("train", *QUICK, "--teacher", teachers[0])
+    assert (answer.code, "is interrupted: only finished" in answer.err) == (2, True)
+    run.write_manifest(manifest)
+
+    other = RunDirectory(tmp_path / "runs" / teachers[1])
+    content = other.model_path.read_bytes()
+    run.model_path.write_bytes(content)
+    assert lenet("train", *QUICK, "--teacher", teachers[0]).code == 3
+    run.write_manifest(manifest.model_copy(update={"weights_sha256": other.read_manifest().weights_sha256}))
+    answer = lenet("verify", student.path, "--retrain")
+    assert (answer.code, "no longer the networks" in answer.err) == (3, True)
+
+    (student.path / "config.yaml").write_text(
+        (student.path / "config.yaml").read_text().replace(teachers[0], student.id)
+    )
+    assert lenet("train", "--resume", student.path).code == 3  # not the configuration of this run
+
+
+def test_activations_may_differ(lenet: Callable[..., Any], teachers: list[str], tmp_path: Path) -> None:
+    answer = lenet("train", *QUICK, "--teacher", teachers[0], "--activation", "tanh", "--name", "student")
+    assert answer.code == 0, answer.err
+    assert newest(tmp_path).read_config().model.activation is Activation.TANH
