@@ -111,7 +111,7 @@ def test_with_no_weight_teachers_change_nothing(tiny: TrainVal) -> None:
 
 def test_a_network_learns_from_teachers_alone(small: TrainVal) -> None:
     """Its own labels are wrong, all of them: what it knows it has from its teachers."""
-    config = config_of(max_epochs=5)
+    config = config_of(max_epochs=5, learning_rate=0.02)
     teachers = teachers_for(small, config)
     wrong = replace(small, train=replace(small.train, labels=(small.train.labels + 1) % 10))
     state, rows = run(config, wrong, teachers)
