@@ -149,6 +149,8 @@ COMMANDS = (
     ("diagnose", "latest"),
     ("report", "latest"),
     ("lr-sweep", "--resume", "latest"),
+    ("export", "latest", "--format", "safetensors"),
+    ("export", "latest", "--format", "tensorboard"),
     ("runs", "--test"),
 )
 
@@ -242,6 +244,7 @@ def test_a_hostile_name_does_nothing(lenet: Lenet, tmp_path: Path, name: str, mo
         ("diagnose",),
         ("report",),
         ("verify",),
+        ("export", "--format", "onnx"),
         ("compare",),
         ("compare", "latest", "--speed-ratio"),
         ("train", "--resume"),

@@ -148,6 +148,27 @@ def test_a_full_disk_leaves_the_old_file_alone(tmp_path: Path, write: Writer) ->
     assert names_in(tmp_path) == ["file"]
 
 
+def test_a_check_sees_the_whole_file_while_the_old_one_is_in_its_place(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"old")
+    seen = []
+    write_bytes(path, b"new", check=lambda unfinished: seen.append((unfinished.read_bytes(), path.read_bytes())))
+    assert seen == [(b"new", b"old")]
+    assert path.read_bytes() == b"new"
+    assert names_in(tmp_path) == ["file"]
+
+
+def test_what_a_check_refuses_changes_nothing(tmp_path: Path) -> None:
+    def refuse(unfinished: Path) -> None:
+        raise DataError(f"{unfinished.parent}: refused")
+
+    (tmp_path / "file").write_bytes(b"old")
+    with pytest.raises(DataError, match="refused"):
+        write_bytes(tmp_path / "file", b"new", refuse)
+    assert (tmp_path / "file").read_bytes() == b"old"
+    assert names_in(tmp_path) == ["file"]
+
+
 def test_the_content_is_synced_before_it_gets_its_name_and_the_name_after(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -5,7 +5,19 @@ from typing import Annotated
 
 import typer
 
-from lenet_mnist.cli.options import DEFAULT_RUNS_DIR, AsJson, RunName, RunsDir, console, say
+from lenet_mnist.cli.options import (
+    DEFAULT_DATA_DIR,
+    DEFAULT_RUNS_DIR,
+    AsJson,
+    DataDir,
+    Offline,
+    RunName,
+    RunsDir,
+    console,
+    data_access,
+    optional_directory,
+    say,
+)
 
 app = typer.Typer()
 
@@ -37,18 +49,35 @@ def predict(
 @app.command()
 def export(
     run: RunName,
-    format_name: Annotated[str, typer.Option("--format", help="html: a page to draw digits on, one file, offline.")],
+    format_name: Annotated[
+        str,
+        typer.Option(
+            "--format",
+            help="html: a page to draw digits on; onnx, safetensors: the network; tensorboard: the training.",
+        ),
+    ],
     compare: Annotated[
-        str | None, typer.Option("--compare", metavar="RUN", help="Show a second run beside the first.")
+        str | None, typer.Option("--compare", metavar="RUN", help="html: show a second run beside the first.")
     ] = None,
     output: Annotated[
-        Path | None, typer.Option("--output", help="File to write; the default is in the run's export/.")
+        Path | None,
+        typer.Option(
+            "--output",
+            callback=optional_directory,
+            help="File to write, or tensorboard's directory; the default is in the run's export/.",
+        ),
     ] = None,
+    data_dir: DataDir = DEFAULT_DATA_DIR,
     runs_dir: RunsDir = DEFAULT_RUNS_DIR,
+    offline: Offline = False,
+    as_json: AsJson = False,
 ) -> None:
-    """Write a run's network in a form that needs no Python."""
+    """Write a run's network, or what its training recorded, in a form that other programs read."""
     from lenet_mnist.inference.export import export_run
+    from lenet_mnist.reporting import export_summary
     from lenet_mnist.runs.listing import find_run
 
     compared = None if compare is None else find_run(compare, runs_dir)
-    say(str(export_run(find_run(run, runs_dir), compared, format_name, output)))
+    access = data_access(data_dir, offline)
+    exported = export_run(find_run(run, runs_dir), compared, format_name, output, access)
+    say(export_summary.export_json(exported) if as_json else export_summary.export_text(exported))

@@ -7,7 +7,7 @@ import errno
 import os
 import secrets
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -35,11 +35,12 @@ def _advice(error: OSError) -> str:
     return ""
 
 
-def write_bytes(path: Path, content: bytes) -> None:
+def write_bytes(path: Path, content: bytes, check: Callable[[Path], None] = lambda _path: None) -> None:
     """Write `content`, whole or not at all; a link at `path` is replaced, not followed.
 
     Content and directory entry are synced before this returns, so that a crash at any moment leaves either the old
-    file or the new one, complete.
+    file or the new one, complete. `check` gets the path of the complete file before it takes the place of the old one:
+    if it raises, nothing has changed.
 
     Raises: StorageError if the operating system refuses a write, a sync or the renaming. `path` is then as it was,
     unless only the last sync, that of the directory, failed: then it is new and complete, but a crash could undo it.
@@ -53,6 +54,7 @@ def write_bytes(path: Path, content: bytes) -> None:
                 os.fsync(handle)
             finally:
                 os.close(handle)
+            check(temporary)
             temporary.replace(path)
         except BaseException:
             with suppress(OSError):

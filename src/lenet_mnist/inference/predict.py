@@ -70,14 +70,19 @@ def read_pictures(run: RunDirectory, arguments: Sequence[Path]) -> Reading:
 
 def digit_network(run: RunDirectory) -> TrainedNetwork:
     """Return the best network of a run, made for pictures of MNIST's size. Raises: ConfigError, DataError."""
-    manifest = run.read_manifest()
-    if manifest.kind != "train":
-        raise ConfigError(f"{run.path}: is a {manifest.kind}, not a training: it has no network")
-    trained = read_best_network(run, manifest)
+    trained = best_network(run)
     if trained.network.image_size != IMAGE_SIZE:
         size = trained.network.image_size
         raise DataError(f"{run.path}: its network takes {size} x {size} pixels; pictures are prepared for {IMAGE_SIZE}")
     return trained
+
+
+def best_network(run: RunDirectory) -> TrainedNetwork:
+    """Return the best network of a run. Raises: ConfigError if it is no training; DataError."""
+    manifest = run.read_manifest()
+    if manifest.kind != "train":
+        raise ConfigError(f"{run.path}: is a {manifest.kind}, not a training: it has no network")
+    return read_best_network(run, manifest)
 
 
 def _results(trained: TrainedNetwork, argument: Path) -> Iterator[Answer | Refusal]:
