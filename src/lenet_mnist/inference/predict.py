@@ -6,10 +6,10 @@ from pathlib import Path
 
 import torch
 
+from lenet_mnist.data.decoding import Picture, picture_paths, read_picture
 from lenet_mnist.data.mnist import IMAGE_SIZE
 from lenet_mnist.errors import ConfigError, DataError, StorageError
 from lenet_mnist.experiments.evaluation import read_best_network
-from lenet_mnist.inference.decoding import Picture, picture_paths, read_picture
 from lenet_mnist.inference.likeness import doubts, looks_of
 from lenet_mnist.inference.pictures import Steps, prepare
 from lenet_mnist.runs.directory import RunDirectory
