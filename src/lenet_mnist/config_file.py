@@ -164,6 +164,7 @@ _FLAG_NAMES = {
     "training.engine": "--engine",
     "training.threads": "--threads",
     "model.activation": "--activation",
+    "data.source": "--source",
     "data.limit_train": "--limit-train",
     "seed": "--seed",
     "name": "--name",

@@ -22,6 +22,7 @@ class Purpose(IntEnum):
     ENGINE_CHECK = 5
     TRIAL = 6
     PROBE = 7
+    TEST_PART = 11
 
 
 def random_keys(seed: int, purpose: Purpose, count: int, position: int = 0) -> npt.NDArray[np.uint64]:

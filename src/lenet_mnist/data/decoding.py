@@ -57,7 +57,16 @@ def read_picture(path: Path) -> Picture:
 
     Raises: DataError if it is missing, not a PNG, JPEG or BMP picture, damaged, animated, too large or too small.
     """
-    content = read_bounded(path, max_bytes=_MAX_BYTES, error=DataError)
+    return decode_picture(read_picture_bytes(path), path)
+
+
+def read_picture_bytes(path: Path) -> bytes:
+    """Return the content of a picture's file. Raises: DataError if it is missing or larger than pictures are."""
+    return read_bounded(path, max_bytes=_MAX_BYTES, error=DataError)
+
+
+def decode_picture(content: bytes, path: Path) -> Picture:
+    """Return the picture in `content`, that of `path`. Raises: DataError as `read_picture`."""
     if not content:
         raise DataError(f"{path}: is empty")
     with _decoding_errors(path), Image.open(io.BytesIO(content), formats=_FORMATS) as image:

@@ -1,6 +1,6 @@
 """Stratified splits: each part holds the classes in the proportions of the whole.
 
-Source: lecture points 9 and 10 (MNIST: 55,000 for training, 5,000 for validation, from the 60,000).
+Source: lecture points 9 and 10 (MNIST: 55,000 for training, 5,000 for validation, from the 60,000; else 60/20/20).
 """
 
 import hashlib
@@ -12,11 +12,23 @@ from lenet_mnist.errors import ConfigError
 from lenet_mnist.randomness import Purpose, random_keys
 
 Indices = npt.NDArray[np.int64]
+Labels = npt.NDArray[np.integer]
+
+_TEST_SHARE = 0.2
+_TEST_SEED = 0  # no option changes it: what has tested once must never train
 
 
-def split_train_val(
-    labels: npt.NDArray[np.uint8], train_size: float, val_size: float, split_seed: int
-) -> tuple[Indices, Indices]:
+def cut_off_test(labels: Labels) -> tuple[Indices, Indices]:
+    """Return which images train and validate, and which are the test part of a source that has none of its own.
+
+    A fifth, stratified, always the same; both in rising order.
+    """
+    keys = random_keys(_TEST_SEED, Purpose.TEST_PART, len(labels))
+    test, rest = take_stratified(np.arange(len(labels)), labels, round(_TEST_SHARE * len(labels)), keys)
+    return rest, test
+
+
+def split_train_val(labels: Labels, train_size: float, val_size: float, split_seed: int) -> tuple[Indices, Indices]:
     """Draw the training and the validation part from `labels`; return their indices, each in rising order.
 
     A whole number is a count of images, a number between 0 and 1 a fraction of `labels`. The validation part is drawn
@@ -38,7 +50,7 @@ def split_train_val(
     return train, val
 
 
-def limit(indices: Indices, labels: npt.NDArray[np.uint8], num_images: int | None, split_seed: int) -> Indices:
+def limit(indices: Indices, labels: Labels, num_images: int | None, split_seed: int) -> Indices:
     """Return a stratified subset of `num_images` of `indices`, or all of them if it is None.
 
     Raises: ConfigError if there are fewer.
@@ -56,7 +68,7 @@ def limit(indices: Indices, labels: npt.NDArray[np.uint8], num_images: int | Non
 
 
 def take_stratified(
-    indices: Indices, labels: npt.NDArray[np.uint8], num_take: int, keys: npt.NDArray[np.uint64]
+    indices: Indices, labels: Labels, num_take: int, keys: npt.NDArray[np.uint64]
 ) -> tuple[Indices, Indices]:
     """Divide `indices` into `num_take` of them and the rest, class by class, smallest keys first.
 

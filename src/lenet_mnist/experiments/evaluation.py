@@ -15,10 +15,12 @@ import torch
 from lenet_mnist.analysis.evaluate import Evaluation, evaluate
 from lenet_mnist.config import Config, Device, Engine, Split
 from lenet_mnist.data.batches import EVALUATION_CHUNK
-from lenet_mnist.data.mnist import DataAccess, load_test, load_train_val
+from lenet_mnist.data.mnist import DataAccess
 from lenet_mnist.data.sets import ImageSet
+from lenet_mnist.data.sources import is_verified, load_test, load_train_val
 from lenet_mnist.devices import choose_device, set_threads
 from lenet_mnist.errors import CheckFailedError, ConfigError, DataError
+from lenet_mnist.experiments.resuming import differences_of_files
 from lenet_mnist.files.storage import make_directory, refuse_links
 from lenet_mnist.files.tables import write_csv, write_json
 from lenet_mnist.model.engines import resolve_engine
@@ -113,7 +115,7 @@ def answers_of(
         config, manifest = run.read_config(), run.read_manifest()
         device = _device_of_evaluation(run, config, device_name)
         trained = _trained_network(run, manifest, config, device)
-        data = None if split is Split.TEST else (config.data, manifest.split_sha256)
+        data = (config.data, manifest.split_sha256)
         if data not in images_by_data:
             images_by_data[data] = _images_of_split(run, manifest, config, split, access)
         if split is Split.TEST:
@@ -183,16 +185,21 @@ def member_of(kind: type[_Choice], name: str, option: str) -> _Choice:
 def _images_of_split(
     run: RunDirectory, manifest: Manifest, config: Config, split: Split, access: DataAccess
 ) -> ImageSet:
-    """Return the images of a split. Raises: DataError if it is not the split of the training."""
-    if split is Split.TEST:
-        return load_test(access)
+    """Return the images of a split. Raises: DataError if the data or the split are not those of the training.
+
+    A test part that is cut off depends on all of the data: if they have changed, images of the training may be in it.
+    """
+    if split is Split.TEST and is_verified(config.data):
+        return load_test(config.data, access)
     data = load_train_val(config.data, access)
+    if others := differences_of_files(manifest, data.fingerprint):
+        raise DataError(f"{run.path}: was trained on other data than {config.data.source} holds now: {others}")
     if data.fingerprint.split != manifest.split_sha256:
         raise DataError(
             f"{run.path}: config.yaml gives another split than the one that was trained on "
             f"(SHA-256 {data.fingerprint.split[:12]}... instead of {manifest.split_sha256[:12]}...)"
         )
-    return data.val
+    return data.val if split is Split.VAL else load_test(config.data, access)
 
 
 def _write_tables(directory: Path, evaluation: Evaluation, metrics: dict[str, Any]) -> None:

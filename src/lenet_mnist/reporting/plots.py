@@ -31,6 +31,9 @@ from lenet_mnist.reporting.style import (
 from lenet_mnist.training.loop import EpochRow
 
 _COLUMN_INCHES = (5.0, 3.6)
+_LARGEST_INCHES = 18.0
+_POINTS_PER_INCH = 72
+_MOST_NUMBERED = 36  # classes of a confusion matrix whose numbers can be read
 
 
 def draw_evaluated_run(seen: EvaluatedRun) -> None:
@@ -100,40 +103,51 @@ def accuracy_figure(history: Sequence[EpochRow], best_epoch: int, title: str) ->
 
 
 def confusion_figure(evaluation: Evaluation, title: str) -> Figure:
-    """Counts in every cell: rows are true, columns predicted. Mistakes are coloured by their number, hits are not."""
-    matrix, class_names = evaluation.confusion_matrix, [plain(name) for name in evaluation.class_names]
+    """Counts in every cell: rows are true, columns predicted. Mistakes are coloured by their number, hits are not.
+
+    Where there are very many classes there are colours only.
+    """
+    matrix, class_names = evaluation.confusion_matrix, [plain(name, 20) for name in evaluation.class_names]
     num_classes = len(class_names)
-    side = max(5.0, 1.6 + 0.42 * num_classes)
+    longest = max(map(len, class_names))
+    has_numbers = num_classes <= _MOST_NUMBERED
+    for_names = 0.08 * longest if longest > 2 else 0
+    side = max(5.0, 1.6 + 0.42 * num_classes + for_names) if has_numbers else _LARGEST_INCHES
     figure = Figure(figsize=(side, side), layout="constrained")
     axes = figure.add_subplot()
     mistakes = matrix.astype(float)
     np.fill_diagonal(mistakes, 0)
     most = max(mistakes.max(), 2)
     axes.imshow(np.where(mistakes > 0, mistakes, np.nan), cmap="Oranges", norm=LogNorm(0.5, most))
-    for row in range(num_classes):
-        for column in range(num_classes):
-            number = int(matrix[row, column])
-            dark = row != column and number > most / 2
-            axes.text(
-                column,
-                row,
-                f"{number}",
-                ha="center",
-                va="center",
-                fontsize=9,
-                fontweight="bold" if row == column else "normal",
-                color="white" if dark else BLUE if row == column else "black" if number else "#b0b0b0",
-            )
-    axes.set_xticks(range(num_classes), class_names)
-    axes.set_yticks(range(num_classes), class_names)
+    if has_numbers:
+        _write_numbers(axes, matrix, most)
+    letters = 10 if has_numbers else max(2, _LARGEST_INCHES * _POINTS_PER_INCH * 0.6 / num_classes)
+    axes.set_xticks(range(num_classes), class_names, fontsize=letters, rotation=90 if longest > 2 else 0)
+    axes.set_yticks(range(num_classes), class_names, fontsize=letters)
     axes.set_xlabel("predicted class")
     axes.set_ylabel("true class")
     axes.set_xticks(np.arange(num_classes + 1) - 0.5, minor=True)
     axes.set_yticks(np.arange(num_classes + 1) - 0.5, minor=True)
-    axes.grid(which="minor", color="#d0d0d0", linewidth=0.6)
+    axes.grid(which="minor", color="#d0d0d0", linewidth=0.6 if has_numbers else 0.2)
     axes.tick_params(which="minor", length=0)
     axes.set_title(title, fontsize=TITLE_POINTS)
     return figure
+
+
+def _write_numbers(axes: Axes, matrix: npt.NDArray[np.int64], most: float) -> None:
+    """Write a number into each cell, white where the ground is dark."""
+    for (row, column), number in np.ndenumerate(matrix):
+        dark = row != column and number > most / 2
+        axes.text(
+            column,
+            row,
+            f"{number}",
+            ha="center",
+            va="center",
+            fontsize=9,
+            fontweight="bold" if row == column else "normal",
+            color="white" if dark else BLUE if row == column else "black" if number else "#b0b0b0",
+        )
 
 
 def gallery_figure(evaluation: Evaluation, images: npt.NDArray[np.uint8], title: str, limit: int = 40) -> Figure:
