@@ -3,8 +3,8 @@
     python scripts/search_digits.py enlargements --journal digits.jsonl
     python scripts/search_digits.py recipes --journal digits.jsonl
 
-The validation part has 360 images only: each arm is trained on five splits of what is not the test part, with two seeds
-each. The test part is never looked at. Finished trainings are kept in the journal: start again to go on.
+The validation part has 360 images only: each arm is trained on five splits of what is not the test part, with four
+seeds each. The test part is never looked at. Finished trainings are kept in the journal: start again to go on.
 """
 
 import argparse
@@ -26,7 +26,7 @@ from lenet_mnist.model.engines import resolve_engine
 from lenet_mnist.reporting.text import aligned
 from lenet_mnist.training.loop import EpochRow, start_training, train
 
-SPLITS, SEEDS = range(5), (1000, 1001)
+SPLITS, SEEDS = range(5), range(1000, 1004)
 TRAINING = {"max_epochs": 30, "batch_size": 32, "learning_rate": 0.03, "patience": None}
 
 

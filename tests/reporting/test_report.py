@@ -106,7 +106,7 @@ def test_without_an_evaluation_the_report_says_so(run: RunDirectory) -> None:
     manifest = run.read_manifest()
     assert f"{manifest.best_val_accuracy:.2%} validation accuracy" in page.text
     assert "Nothing has been evaluated yet." in page.text
-    assert "Feature maps need a digit" in page.text
+    assert "Feature maps need an image" in page.text
     assert len(page.sources) == 6  # the filters are there all the same
 
 

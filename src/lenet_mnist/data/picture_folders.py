@@ -63,8 +63,8 @@ def load(directory: Path, part: Part, is_resized: bool, is_unreadable_skipped: b
         try:
             content = read_picture_bytes(path)
             contents[k] = hashlib.sha256(content).hexdigest()
-            images[k] = _pixels_of(decode_picture(content, path), is_resized)
-        except _OtherSizeError as error:
+            images[k] = pixels_of(decode_picture(content, path), is_resized)
+        except OtherSizeError as error:
             others.append(str(error))
         except DataError as error:
             unreadable.append(str(error))
@@ -92,16 +92,16 @@ def load(directory: Path, part: Part, is_resized: bool, is_unreadable_skipped: b
     )
 
 
-class _OtherSizeError(DataError):
+class OtherSizeError(DataError):
     """A picture has another size than the network takes."""
 
 
-def _pixels_of(picture: Picture, is_resized: bool) -> Pixels:
-    """Return a picture as the network takes it. Raises: _OtherSizeError."""
+def pixels_of(picture: Picture, is_resized: bool) -> Pixels:
+    """Return a picture as the network takes it. Raises: OtherSizeError if it would have to be scaled, and may not."""
     if (picture.width, picture.height) == (IMAGE_SIZE, IMAGE_SIZE):
         return to_pixels(picture.grey)
     if not is_resized:
-        raise _OtherSizeError(f"{picture.path} ({picture.width} x {picture.height})")
+        raise OtherSizeError(f"{picture.path} ({picture.width} x {picture.height})")
     return squared(picture.grey, IMAGE_SIZE)
 
 

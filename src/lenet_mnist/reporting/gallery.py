@@ -8,9 +8,10 @@ import numpy.typing as npt
 from matplotlib.figure import Figure
 
 from lenet_mnist.analysis.evaluate import Evaluation
+from lenet_mnist.reporting.pixels import is_on_black
 from lenet_mnist.reporting.style import GREY, TITLE_POINTS, plain
 
-_COLUMNS = 8
+COLUMNS = 8
 _NAME_LETTERS = 12  # as many as stand above an image, behind "read as"
 _LETTERS_OF_A_LINE = 8  # as many as both names may have to stand in one line with it
 
@@ -35,7 +36,7 @@ def mistake_tile(evaluation: Evaluation, images: npt.NDArray[np.uint8], position
 def tiles_figure(tiles: Sequence[Tile], title: str, if_none: str) -> Figure:
     """Draw all of them, eight a row; where there is none, say `if_none`."""
     size = len(tiles[0].picture) if tiles else 28
-    rows = max(1, -(-len(tiles) // _COLUMNS))
+    rows = max(1, -(-len(tiles) // COLUMNS))
     lines = max([2, *(tile.caption.count("\n") + 1 for tile in tiles)])
     above = (0.15 + 0.15 * lines) * size  # room for the caption, in pixels
     cell_height, cell_width = above + 1.2 * size, 1.15 * size
@@ -43,14 +44,15 @@ def tiles_figure(tiles: Sequence[Tile], title: str, if_none: str) -> Figure:
     axes = figure.add_subplot()  # one for all: forty of their own are slow to lay out
     axes.set_title(title, fontsize=TITLE_POINTS)
     axes.axis("off")
-    axes.set_xlim(-size * 0.1, _COLUMNS * cell_width)
+    axes.set_xlim(-size * 0.1, COLUMNS * cell_width)
     axes.set_ylim(rows * cell_height, -size * 0.1)
+    colours = "gray_r" if is_on_black(np.array([tile.picture for tile in tiles], dtype=np.uint8)) else "gray"
     for place, tile in enumerate(tiles):
-        left, top = (place % _COLUMNS) * cell_width, (place // _COLUMNS) * cell_height + above
+        left, top = (place % COLUMNS) * cell_width, (place // COLUMNS) * cell_height + above
         axes.imshow(
             tile.picture,
             extent=(left, left + size, top + size, top),
-            cmap="gray_r",
+            cmap=colours,
             vmin=0,
             vmax=255,
             aspect="equal",

@@ -31,9 +31,10 @@ from lenet_mnist.reporting.style import (
 from lenet_mnist.training.loop import EpochRow
 
 _COLUMN_INCHES = (5.0, 3.6)
-_LARGEST_INCHES = 18.0
-_POINTS_PER_INCH = 72
-_MOST_NUMBERED = 36  # classes of a confusion matrix whose numbers can be read
+# Of a confusion matrix: up to how many classes its numbers, and its names, can be read.
+_MOST_NUMBERED, _MOST_NAMED = 26, 100
+_INCHES_OF_MANY, _POINTS_OF_MANY = 12.0, 600.0
+_NAME_LETTERS = 20
 
 
 def draw_evaluated_run(seen: EvaluatedRun) -> None:
@@ -105,14 +106,13 @@ def accuracy_figure(history: Sequence[EpochRow], best_epoch: int, title: str) ->
 def confusion_figure(evaluation: Evaluation, title: str) -> Figure:
     """Counts in every cell: rows are true, columns predicted. Mistakes are coloured by their number, hits are not.
 
-    Where there are very many classes there are colours only.
+    Of many classes there are colours only, and of very many no names.
     """
-    matrix, class_names = evaluation.confusion_matrix, [plain(name, 20) for name in evaluation.class_names]
-    num_classes = len(class_names)
-    longest = max(map(len, class_names))
+    matrix, class_names = evaluation.confusion_matrix, [plain(name, _NAME_LETTERS) for name in evaluation.class_names]
+    num_classes, longest = len(class_names), max(map(len, class_names))
     has_numbers = num_classes <= _MOST_NUMBERED
-    for_names = 0.08 * longest if longest > 2 else 0
-    side = max(5.0, 1.6 + 0.42 * num_classes + for_names) if has_numbers else _LARGEST_INCHES
+    side = max(5.0, 1.6 + 0.42 * num_classes) if has_numbers else _INCHES_OF_MANY
+    side += 0.08 * longest if longest > 2 else 0
     figure = Figure(figsize=(side, side), layout="constrained")
     axes = figure.add_subplot()
     mistakes = matrix.astype(float)
@@ -121,15 +121,16 @@ def confusion_figure(evaluation: Evaluation, title: str) -> Figure:
     axes.imshow(np.where(mistakes > 0, mistakes, np.nan), cmap="Oranges", norm=LogNorm(0.5, most))
     if has_numbers:
         _write_numbers(axes, matrix, most)
-    letters = 10 if has_numbers else max(2, _LARGEST_INCHES * _POINTS_PER_INCH * 0.6 / num_classes)
-    axes.set_xticks(range(num_classes), class_names, fontsize=letters, rotation=90 if longest > 2 else 0)
-    axes.set_yticks(range(num_classes), class_names, fontsize=letters)
+    if num_classes <= _MOST_NAMED:
+        letters = min(10.0, _POINTS_OF_MANY / num_classes)
+        axes.set_xticks(range(num_classes), class_names, fontsize=letters, rotation=90 if longest > 2 else 0)
+        axes.set_yticks(range(num_classes), class_names, fontsize=letters)
+        axes.set_xticks(np.arange(num_classes + 1) - 0.5, minor=True)
+        axes.set_yticks(np.arange(num_classes + 1) - 0.5, minor=True)
+        axes.grid(which="minor", color="#d0d0d0", linewidth=0.6)
+        axes.tick_params(which="minor", length=0)
     axes.set_xlabel("predicted class")
     axes.set_ylabel("true class")
-    axes.set_xticks(np.arange(num_classes + 1) - 0.5, minor=True)
-    axes.set_yticks(np.arange(num_classes + 1) - 0.5, minor=True)
-    axes.grid(which="minor", color="#d0d0d0", linewidth=0.6 if has_numbers else 0.2)
-    axes.tick_params(which="minor", length=0)
     axes.set_title(title, fontsize=TITLE_POINTS)
     return figure
 

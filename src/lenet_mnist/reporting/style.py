@@ -49,9 +49,10 @@ def plain_numbers() -> FuncFormatter:
 
 def plain(name: str, most_letters: int = 64) -> str:
     """Return a name as a picture can show it: no longer than that, no formula, no letter that the font lacks."""
-    shown = name if len(name) <= most_letters else f"{name[: most_letters - 1]}…"
     known = _letters_of_the_font()
-    shown = "".join(letter if ord(letter) in known else letter.encode("unicode_escape").decode() for letter in shown)
+    shown = "".join(letter if ord(letter) in known else letter.encode("unicode_escape").decode() for letter in name)
+    if len(shown) > most_letters:
+        shown = f"{shown[: most_letters - 1]}…"
     return shown.replace("$", r"\$")
 
 
