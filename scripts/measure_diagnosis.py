@@ -30,8 +30,8 @@ from lenet_mnist.analysis.findings import Cause, Finding, TrainingRecord
 from lenet_mnist.config import Activation, Config, Optimizer
 from lenet_mnist.config_file import load_config
 from lenet_mnist.data import batches
-from lenet_mnist.data.mnist import load_train_val
 from lenet_mnist.data.sets import Normalization, TrainSet, TrainVal, ValSet
+from lenet_mnist.data.sources import load_train_val
 from lenet_mnist.devices import set_threads
 from lenet_mnist.model.engines import resolve_engine
 from lenet_mnist.randomness import Purpose, random_order

@@ -27,8 +27,8 @@ from torch import Tensor, nn
 
 from common import data_access
 from lenet_mnist.config import Activation, Config
-from lenet_mnist.data.mnist import load_train_val
 from lenet_mnist.data.sets import Normalization
+from lenet_mnist.data.sources import load_train_val
 from lenet_mnist.inference.agreement import Pixels, compare
 from lenet_mnist.inference.onnx_file import OPSET, onnx_content
 from lenet_mnist.inference.onnx_runtime import VERSION, OnnxNetwork

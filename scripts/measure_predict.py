@@ -24,11 +24,12 @@ from rich.console import Console
 from sklearn.datasets import load_digits, load_sample_images
 
 from common import data_access
+from lenet_mnist.config import DataConfig
 from lenet_mnist.config_file import load_config
-from lenet_mnist.data.mnist import load_test, load_train_val
+from lenet_mnist.data.decoding import read_picture
+from lenet_mnist.data.sources import load_test, load_train_val
 from lenet_mnist.errors import DataError
 from lenet_mnist.experiments.training import require_all_finished, train_seeds
-from lenet_mnist.inference.decoding import read_picture
 from lenet_mnist.inference.likeness import Looks, doubts, looks_of
 from lenet_mnist.inference.pictures import Steps, prepare
 from lenet_mnist.inference.predict import digit_network
@@ -81,7 +82,7 @@ def probabilities(network: TrainedNetwork, seen: Pixels) -> Pixels:
 
 def images_of(split: str, limit: int | None) -> tuple[Pixels, Pixels]:
     images = (
-        load_test(data_access())
+        load_test(DataConfig(), data_access())
         if split == "test"
         else load_train_val(load_config(None).config.data, data_access()).val
     )

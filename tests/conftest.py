@@ -14,8 +14,9 @@ import torch
 from lenet_mnist.cli import main as command_line
 from lenet_mnist.cli.options import DEFAULT_DATA_DIR
 from lenet_mnist.config import Config, DataConfig
-from lenet_mnist.data.mnist import DataAccess, fetch_missing, load_train_val
+from lenet_mnist.data.mnist import DataAccess, fetch_missing
 from lenet_mnist.data.sets import TrainVal
+from lenet_mnist.data.sources import load_train_val
 from lenet_mnist.experiments.training import train_seeds
 from lenet_mnist.runs.directory import RunDirectory
 from lenet_mnist.training.loop import EpochRow

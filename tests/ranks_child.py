@@ -11,8 +11,9 @@ from lenet_mnist.analysis.evaluate import evaluate
 from lenet_mnist.config import Activation, Config, DataConfig, ModelConfig, TrainingConfig
 from lenet_mnist.data.batches import TrainBatches
 from lenet_mnist.data.fetch import Silence
-from lenet_mnist.data.mnist import DataAccess, load_train_val
+from lenet_mnist.data.mnist import DataAccess
 from lenet_mnist.data.sets import TrainVal
+from lenet_mnist.data.sources import load_train_val
 from lenet_mnist.errors import ConfigError
 from lenet_mnist.model.engines import layer_outputs
 from lenet_mnist.ranks import ALONE, Ranks, joined_ranks

@@ -6,7 +6,7 @@ Where the data lie and where runs go are no part of an experiment: see `--data-d
 from enum import StrEnum
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 MAX_SEED = 2**63 - 1
 MAX_TEACHERS = 100
@@ -56,6 +56,15 @@ class Engine(StrEnum):
     NATIVE = "native"
 
 
+class Source(StrEnum):
+    """Data that have a name; `data.source` is one of these, or a directory (docs/data.md)."""
+
+    MNIST = "mnist"
+    FASHION_MNIST = "fashion-mnist"
+    KMNIST = "kmnist"
+    DIGITS = "digits"
+
+
 class Split(StrEnum):
     """Parts of the data that a network is evaluated on (lecture point 9)."""
 
@@ -75,6 +84,16 @@ def _part_size(value: Any) -> Any:
 
 
 PartSize = Annotated[int | float, BeforeValidator(_part_size)]
+
+
+def _source(value: str) -> str:
+    """Accept a name or a path that can be shown, and written into a file."""
+    if not value.isprintable():
+        raise ValueError("must be a name or a directory, without control characters")
+    return value
+
+
+SourceName = Annotated[str, Field(min_length=1, max_length=4096), AfterValidator(_source)]
 
 
 def _rate(value: Any) -> Any:
@@ -111,17 +130,34 @@ class ModelConfig(Section):
     """Function between the layers: sigmoid, tanh or relu."""
 
 
+_OF_60_000 = (Source.MNIST, Source.FASHION_MNIST, Source.KMNIST)
+
+
 class DataConfig(Section):
     """The data and their division (lecture points 9 and 10)."""
 
+    source: SourceName = Source.MNIST.value
+    """mnist, fashion-mnist, kmnist, digits, or a directory: of IDX files, or with a folder of pictures a class."""
     train_size: PartSize = 55_000
-    """Training part of the 60,000 images: a count, or a fraction written with a point."""
+    """Training part of what is not the test part: a count, or a fraction written with a point."""
     val_size: PartSize = 5_000
-    """Validation part of the 60,000 images: a count, or a fraction written with a point."""
+    """Validation part of what is not the test part: a count, or a fraction written with a point."""
     split_seed: int = Field(default=0, ge=0, le=MAX_SEED)
     """Draws the split. It is apart from `seed`, so that runs over several seeds share one split."""
     limit_train: int | None = Field(default=None, ge=1)
     """Train on this many images of the training part only, stratified; null takes them all."""
+    resize: bool = False
+    """Scale pictures of other sizes to 28 x 28, instead of refusing them."""
+    skip_unreadable: bool = False
+    """Leave out pictures that cannot be read, instead of refusing the whole directory."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _sizes_follow_the_source(cls, values: Any) -> Any:
+        """Give what is left out the lecture's numbers: 55,000 and 5,000 of MNIST's kin, 60/20/20 of all others."""
+        if not isinstance(values, dict) or values.get("source", Source.MNIST) in _OF_60_000:
+            return values
+        return {"train_size": 0.75, "val_size": 0.25} | values
 
 
 class AugmentationConfig(Section):

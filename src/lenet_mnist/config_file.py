@@ -165,6 +165,7 @@ _FLAG_NAMES = {
     "training.threads": "--threads",
     "training.teachers": "--teacher",
     "model.activation": "--activation",
+    "data.source": "--source",
     "data.limit_train": "--limit-train",
     "seed": "--seed",
     "name": "--name",

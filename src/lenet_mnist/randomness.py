@@ -24,7 +24,8 @@ class Purpose(IntEnum):
     PROBE = 7
     AFFINE = 8
     ELASTIC = 9
-    FOLDS = 11
+    FOLDS = 10
+    TEST_PART = 11
 
 
 def random_keys(seed: int, purpose: Purpose, count: int, position: int = 0) -> npt.NDArray[np.uint64]:

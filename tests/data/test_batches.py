@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 import torch
 
+from lenet_mnist.config import DataConfig
 from lenet_mnist.data.batches import Batch, TrainBatches, evaluation_batches, num_batches
-from lenet_mnist.data.mnist import DataAccess, load_test
+from lenet_mnist.data.mnist import DataAccess
 from lenet_mnist.data.sets import Normalization, TestSet, TrainSet, TrainVal
+from lenet_mnist.data.sources import load_test
 from lenet_mnist.randomness import Purpose, random_order
 from lenet_mnist.ranks import Ranks
 
@@ -26,7 +28,7 @@ def numbered() -> TrainSet:
 
 @pytest.fixture(scope="module")
 def test_set(access: DataAccess) -> TestSet:
-    return load_test(access)
+    return load_test(DataConfig(), access)
 
 
 def batches_of(numbered: TrainSet, batch_size: int = 10, seed: int = 0) -> TrainBatches:

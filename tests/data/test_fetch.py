@@ -14,19 +14,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from lenet_mnist.config import DataConfig, Source
 from lenet_mnist.data import fetch as fetch_module
 from lenet_mnist.data.fetch import fetch
 from lenet_mnist.data.idx import encode_idx
-from lenet_mnist.data.mnist import (
-    TEST_FILES,
-    TRAIN_FILES,
-    DataAccess,
-    IdxFile,
-    find,
-    load_test,
-    raw_directory,
-    read_verified,
-)
+from lenet_mnist.data.mnist import TEST_FILES, TRAIN_FILES, DataAccess, IdxFile, find, raw_directory, read_verified
+from lenet_mnist.data.sources import load_test
 from lenet_mnist.errors import DataError, StorageError
 
 Answer = Callable[[BaseHTTPRequestHandler], None]
@@ -166,7 +159,7 @@ def offer_package(monkeypatch: pytest.MonkeyPatch, files: dict[str, bytes] | Dat
 
 
 def use_mirrors(monkeypatch: pytest.MonkeyPatch, *addresses: str) -> None:
-    monkeypatch.setattr(fetch_module, "_torchvision_mirrors", lambda _listener: list(addresses))
+    monkeypatch.setattr(fetch_module, "_torchvision_mirrors", lambda _collection, _listener: list(addresses))
 
 
 def contents_of(directory: Path) -> dict[str, bytes]:
@@ -418,13 +411,73 @@ def test_without_any_source_the_way_out_is_named(
     assert "--data-dir" in message
 
 
+# Sets of other names.
+
+
+def kin(source: Source, is_packed: bool) -> dict[str, IdxFile]:
+    """The same two files, as those of another set."""
+    contents = {name: sound(name) if is_packed else CONTENTS[name] for name in CONTENTS}
+    digests = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
+    return {name: IdxFile(name, SHAPES[name], digests[name], source, is_packed) for name in CONTENTS}
+
+
+def test_the_mirrors_of_the_set_are_asked(
+    server: Server, listener: Listener, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    publish(server, "FashionMNIST")
+    monkeypatch.setattr(fetch_module, "_torchvision_mirrors", lambda collection, _: [server.address(collection)])
+    fetch(kin(Source.FASHION_MNIST, is_packed=False), tmp_path, listener)
+    assert contents_of(tmp_path) == CONTENTS
+    assert listener.notes == [f"fetching 2 FashionMNIST file(s) from {server.address('FashionMNIST')}"]
+
+
+def test_what_is_verified_compressed_is_kept_compressed(
+    server: Server, listener: Listener, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    publish(server, "one")
+    use_mirrors(monkeypatch, server.address("one"))
+    fetch(kin(Source.KMNIST, is_packed=True), tmp_path, listener)
+    assert contents_of(tmp_path) == {f"{name}.gz": sound(name) for name in CONTENTS}
+
+
+def test_another_compression_of_the_same_bytes_is_refused_where_only_one_is_known(
+    server: Server, listener: Listener, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    server.answers["/one/labels.gz"] = give(gzip.compress(CONTENTS["labels"], compresslevel=1, mtime=0))
+    use_mirrors(monkeypatch, server.address("one"))
+    with pytest.raises(DataError):
+        fetch({"labels": kin(Source.KMNIST, is_packed=True)["labels"]}, tmp_path, listener)
+    assert "labels: damaged: its SHA-256 is" in listener.notes[-1]
+    assert contents_of(tmp_path) == {}
+
+
+@pytest.mark.parametrize(
+    ("source", "is_packed", "said"),
+    [
+        (Source.FASHION_MNIST, False, "(images, labels; .gz works too)"),
+        (Source.FASHION_MNIST, False, "Debian has them in its package dataset-fashion-mnist"),
+        (Source.KMNIST, True, "(images.gz, labels.gz)"),
+    ],
+)
+def test_there_is_no_package_of_other_sets_but_a_way_out(
+    listener: Listener, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, source: Source, is_packed: bool, said: str
+) -> None:
+    use_mirrors(monkeypatch)
+    monkeypatch.setattr(fetch_module, "idx_files_from_package", lambda: pytest.fail("the package was asked"))
+    with pytest.raises(DataError) as caught:
+        fetch(kin(source, is_packed), tmp_path, listener)
+    assert said in str(caught.value)
+    assert "--data-dir" in str(caught.value)
+
+
 # Torchvision.
 
 
 def test_torchvision_s_mirrors_are_addresses(listener: Listener) -> None:
-    mirrors = fetch_module._torchvision_mirrors(listener)
-    assert mirrors
-    assert all(address.startswith(("http://", "https://")) for address in mirrors)
+    for collection in ("MNIST", "FashionMNIST", "KMNIST"):
+        mirrors = fetch_module._torchvision_mirrors(collection, listener)
+        assert mirrors
+        assert all(address.startswith(("http://", "https://")) for address in mirrors)
     assert listener.notes == []
 
 
@@ -510,6 +563,6 @@ def test_the_real_files_are_fetched_when_they_are_missing(
         raw_directory(tmp_path).mkdir(parents=True, exist_ok=True)
         (raw_directory(tmp_path) / source.name).symlink_to(source.resolve())
     use_mirrors(monkeypatch, server.address("one"))
-    assert len(load_test(DataAccess(tmp_path, offline=False, listener=listener))) == 10_000
+    assert len(load_test(DataConfig(), DataAccess(tmp_path, offline=False, listener=listener))) == 10_000
     assert server.asked == [f"/one/{file.name}.gz" for file in TEST_FILES]
-    assert len(load_test(DataAccess(tmp_path, offline=True, listener=listener))) == 10_000
+    assert len(load_test(DataConfig(), DataAccess(tmp_path, offline=True, listener=listener))) == 10_000

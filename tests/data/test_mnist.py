@@ -30,12 +30,11 @@ from lenet_mnist.data.mnist import (
     IdxFile,
     fetch_missing,
     find,
-    load_test,
-    load_train_val,
     raw_directory,
     read_verified,
 )
 from lenet_mnist.data.sets import TestSet, TrainVal
+from lenet_mnist.data.sources import load_test, load_train_val
 from lenet_mnist.errors import ConfigError, DataError, LenetError
 
 NOBODY = 65534
@@ -133,7 +132,7 @@ def everything(access: DataAccess) -> TrainVal:
 
 @pytest.fixture(scope="module")
 def test_set(access: DataAccess) -> TestSet:
-    return load_test(access)
+    return load_test(DataConfig(), access)
 
 
 def load(file: IdxFile, access: DataAccess) -> None:
@@ -141,7 +140,7 @@ def load(file: IdxFile, access: DataAccess) -> None:
     if file in TRAIN_FILES:
         load_train_val(DataConfig(), access)
     else:
-        load_test(access)
+        load_test(DataConfig(), access)
 
 
 def refusal_of(load: Callable[[], object]) -> str:
@@ -242,7 +241,7 @@ def test_every_layout_is_found(
     for file in ALL_FILES:
         path = place(file, suffix=suffix, flat=flat)
         assert find(file, mine.directory) == path
-    assert torch.equal(load_test(mine).images, test_set.images)
+    assert torch.equal(load_test(DataConfig(), mine).images, test_set.images)
     if mine.offline:
         assert load_train_val(DataConfig(), mine).train.images.shape == (55_000, 28, 28)
     assert fetch_missing(mine) == []
@@ -260,7 +259,7 @@ def test_raw_files_win_over_compressed_and_torchvision_s_layout_over_the_flat_on
 def test_layouts_may_be_mixed(place: Callable[..., Path], offline: DataAccess) -> None:
     place(TEST_IMAGES, suffix=".gz")
     place(TEST_LABELS, flat=True)
-    assert len(load_test(offline)) == 10_000
+    assert len(load_test(DataConfig(), offline)) == 10_000
 
 
 # Training and test data have nothing to do with each other.
@@ -290,7 +289,7 @@ def test_training_does_not_open_the_test_files(place: Callable[..., Path], offli
 def test_testing_needs_no_training_files(place: Callable[..., Path], mine: DataAccess) -> None:
     for file in TEST_FILES:
         place(file)
-    assert len(load_test(mine)) == 10_000
+    assert len(load_test(DataConfig(), mine)) == 10_000
 
 
 # Damage.
@@ -360,7 +359,7 @@ def test_labels_in_another_order_are_refused(originals: Path, place: Callable[..
     content = (originals / TEST_LABELS.name).read_bytes()
     path = place(TEST_LABELS, content[:8] + content[:7:-1])
     place(TEST_IMAGES)
-    assert refusal_of(lambda: load_test(offline)).startswith(f"{path}: damaged")
+    assert refusal_of(lambda: load_test(DataConfig(), offline)).startswith(f"{path}: damaged")
 
 
 GZ_DAMAGES: dict[str, tuple[Damage, str]] = {
@@ -390,7 +389,7 @@ def test_a_damaged_compressed_file_is_named_and_left_alone(
     for file in (*TRAIN_FILES, TEST_IMAGES):
         place(file)
     path = place(TEST_LABELS, content, suffix=".gz")
-    assert refusal_of(lambda: load_test(mine)).startswith(f"{path}: {said}")
+    assert refusal_of(lambda: load_test(DataConfig(), mine)).startswith(f"{path}: {said}")
     assert fetch_missing(mine) == []
     assert path.read_bytes() == content
 
@@ -430,7 +429,7 @@ def test_what_is_no_file_is_named(place: Callable[..., Path], offline: DataAcces
     place(TEST_IMAGES)
     path = raw_directory(offline.directory) / TEST_LABELS.name
     path.mkdir() if kind == "directory" else os.mkfifo(path)
-    assert refusal_of(lambda: load_test(offline)).startswith(f"{path}: is ")
+    assert refusal_of(lambda: load_test(DataConfig(), offline)).startswith(f"{path}: is ")
 
 
 # Nothing there.
@@ -450,7 +449,14 @@ def test_a_file_missing_offline_is_named(place: Callable[..., Path], offline: Da
     assert not raw_directory(offline.directory).joinpath(missing.name).exists()
 
 
-@pytest.mark.parametrize("load", [lambda access: load_train_val(DataConfig(), access), load_test, fetch_missing])
+@pytest.mark.parametrize(
+    "load",
+    [
+        lambda access: load_train_val(DataConfig(), access),
+        lambda access: load_test(DataConfig(), access),
+        fetch_missing,
+    ],
+)
 @pytest.mark.parametrize("place_name", ["", "none", "a/b/c", "a_file"])
 def test_no_data_offline_is_an_error_and_makes_nothing(
     tmp_path: Path, load: Callable[[DataAccess], object], place_name: str
@@ -484,7 +490,7 @@ def test_loading_fetches_what_is_missing(
 
     monkeypatch.setattr(mnist, "fetch", fetch)
     place(TEST_IMAGES)
-    assert len(load_test(DataAccess(tmp_path, offline=False, listener=Listener()))) == 10_000
+    assert len(load_test(DataConfig(), DataAccess(tmp_path, offline=False, listener=Listener()))) == 10_000
 
 
 @pytest.fixture
@@ -505,13 +511,13 @@ def closed_dir() -> Iterator[Path]:
 
 def test_a_directory_that_may_not_be_entered_is_named(closed_dir: Path) -> None:
     with pytest.raises(LenetError, match=f"^{closed_dir}"):
-        load_test(DataAccess(closed_dir, offline=True, listener=Listener()))
+        load_test(DataConfig(), DataAccess(closed_dir, offline=True, listener=Listener()))
 
 
 def test_a_directory_with_an_impossible_name_is_named(tmp_path: Path) -> None:
     directory = tmp_path / ("n" * 300)
     with pytest.raises(LenetError, match=f"^{directory}"):
-        load_test(DataAccess(directory, offline=True, listener=Listener()))
+        load_test(DataConfig(), DataAccess(directory, offline=True, listener=Listener()))
 
 
 def test_labels_are_copied_as_they_are(everything: TrainVal, access: DataAccess) -> None:

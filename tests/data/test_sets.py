@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from lenet_mnist.config import DataConfig
-from lenet_mnist.data.mnist import DataAccess, load_test, load_train_val
+from lenet_mnist.data.mnist import DataAccess
 from lenet_mnist.data.sets import Fingerprint, ImageSet, Normalization, TestSet, TrainSet, TrainVal, ValSet
+from lenet_mnist.data.sources import load_test, load_train_val
 from lenet_mnist.errors import DataError
 
 KINDS = [TrainSet, ValSet, TestSet]
@@ -106,7 +107,7 @@ def test_what_training_sees_has_no_test_images(everything: TrainVal, access: Dat
     hints = get_type_hints(TrainVal)
     assert (type(everything.train), type(everything.val)) == (hints["train"], hints["val"]) == (TrainSet, ValSet)
     assert TestSet not in hints.values()
-    assert type(load_test(access)) is TestSet
+    assert type(load_test(DataConfig(), access)) is TestSet
 
 
 def test_an_image_set_knows_its_size() -> None:

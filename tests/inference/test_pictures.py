@@ -16,7 +16,6 @@ from lenet_mnist.inference.pictures import (
     fit,
     otsu_threshold,
     prepare,
-    resampling,
 )
 
 WHITE = 255.0
@@ -145,16 +144,6 @@ def test_rows_are_extended_as_numpy_does(width: int, radius: int, seed: int) -> 
     rows = np.random.default_rng(seed).random((3, width))
     expected = np.pad(rows, ((0, 0), (radius, radius)), mode="reflect", reflect_type="odd")
     assert np.allclose(extended(rows, radius), expected)
-
-
-@given(st.integers(1, 300), st.integers(1, 20))
-def test_resampling_keeps_what_is_even(size: int, new_size: int) -> None:
-    weights = resampling(size, new_size)
-    assert weights.shape == (new_size, size)
-    assert np.allclose(weights.sum(axis=1), 1)
-    assert np.allclose(weights, weights[::-1, ::-1])
-    if size == new_size:
-        assert np.array_equal(weights, np.eye(size))
 
 
 @given(st.integers(1, 256), st.integers(1, 256))

@@ -1,4 +1,5 @@
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -63,6 +64,45 @@ def test_a_class_name_with_dollars_is_no_formula(tmp_path) -> None:
     seen = evaluation([0, 1], [1, 0], ("$\\frac{$", "$x$"))
     style.save_figure(plots.confusion_figure(seen, "t"), tmp_path / "a.png")
     style.save_figure(plots.gallery_figure(seen, np.zeros((2, 28, 28), np.uint8), "t"), tmp_path / "b.png")
+
+
+def test_a_class_name_of_letters_that_the_font_lacks_is_shown_by_their_codes(tmp_path: Path) -> None:
+    seen = evaluation([0, 1], [1, 0], ("あ", "é"))
+    figure = plots.confusion_figure(seen, "t")
+    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == [r"\u3042", "é"]
+    style.save_figure(figure, tmp_path / "a.png")  # and no warning that a glyph is missing
+    shown = texts(plots.gallery_figure(seen, np.zeros((2, 28, 28), np.uint8), "t"))
+    assert "é read as \\u3042\n90.0% sure" in shown
+
+
+def test_long_class_names_are_cut_and_stand_in_lines_of_their_own() -> None:
+    seen = evaluation([0, 1], [1, 0], ("Ankle boot", "a garment of many names"))
+    shown = texts(plots.gallery_figure(seen, np.zeros((2, 28, 28), np.uint8), "t"))
+    assert "Ankle boot\nread as a garment o…\n90.0% sure" in shown
+    (axes,) = plots.confusion_figure(seen, "t").axes
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["Ankle boot", "a garment of many n…"]
+    assert {label.get_rotation() for label in axes.get_xticklabels()} == {90.0}
+
+
+@pytest.mark.parametrize(
+    ("num_classes", "has_numbers", "has_names"), [(26, True, True), (62, False, True), (300, False, False)]
+)
+def test_of_many_classes_there_are_colours_only(num_classes: int, has_numbers: bool, has_names: bool) -> None:
+    labels = list(range(num_classes))
+    seen = evaluation(labels, labels[::-1], tuple(f"class {label}" for label in labels))
+    figure = plots.confusion_figure(seen, "t")
+    assert (len(texts(figure)) == num_classes**2) is has_numbers
+    names = [label.get_text() for label in figure.axes[0].get_yticklabels()]
+    assert (names[:2] == ["class 0", "class 1"]) is has_names
+    assert max(figure.get_size_inches()) < 15
+
+
+@pytest.mark.parametrize(("ground", "colours"), [(0, "gray_r"), (255, "gray"), (120, "gray")])
+def test_what_is_no_ink_on_black_is_shown_as_it_is(ground: int, colours: str) -> None:
+    images = np.full((1, 28, 28), ground, np.uint8)
+    images[0, 10:14, 10:14] = 255 - ground
+    (axes,) = plots.gallery_figure(evaluation([0], [1], ("a", "b")), images, "t").axes
+    assert axes.images[0].get_cmap().name == colours
 
 
 @pytest.mark.parametrize("num_epochs", [1, 2, 30])

@@ -12,7 +12,9 @@ import pytest
 from tests.reporting.report_pages import PAYLOADS, Outline, put_everywhere, rename_classes, signed, sound
 
 from lenet_mnist.analysis.evaluate import Evaluation
-from lenet_mnist.data.mnist import DataAccess, load_test
+from lenet_mnist.config import DataConfig
+from lenet_mnist.data.mnist import DataAccess
+from lenet_mnist.data.sources import load_test
 from lenet_mnist.errors import ConfigError, DataError, one_line
 from lenet_mnist.experiments import evaluation
 from lenet_mnist.files.locks import exclusive_lock
@@ -105,7 +107,7 @@ def test_without_an_evaluation_the_report_says_so(run: RunDirectory) -> None:
     manifest = run.read_manifest()
     assert f"{manifest.best_val_accuracy:.2%} validation accuracy" in page.text
     assert "Nothing has been evaluated yet." in page.text
-    assert "Feature maps need a digit" in page.text
+    assert "Feature maps need an image" in page.text
     assert len(page.sources) == 6  # the filters are there all the same
 
 
@@ -113,7 +115,7 @@ def test_the_validation_set_is_reported_where_the_test_set_was_not_looked_at(
     lenet: Lenet, run: RunDirectory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lenet("evaluate", "latest", "--split", "val")
-    monkeypatch.setattr(evaluation, "load_test", lambda _: pytest.fail("a report looks at no test image"))
+    monkeypatch.setattr(evaluation, "load_test", lambda *_: pytest.fail("a report looks at no test image"))
     assert lenet("report", "latest").out == f"runs/{run.id}/report.html\n"
     assert "% validation accuracy" in page_of(run).text
     assert json.loads(lenet("report", "latest", "--json").out) == {"report": f"runs/{run.id}/report.html"}
@@ -223,7 +225,7 @@ def test_a_second_look_at_the_test_set_is_told(evaluated: RunDirectory) -> None:
 def test_a_network_that_gets_nine_of_ten_wrong_fits_into_three_megabytes(
     run: RunDirectory, access: DataAccess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    images = load_test(access)
+    images = load_test(DataConfig(), access)
     random = np.random.default_rng(0)
     probabilities = random.dirichlet(np.ones(10), len(images))
 

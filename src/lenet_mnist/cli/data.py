@@ -7,49 +7,70 @@ import typer
 
 from lenet_mnist.cli.options import (
     DEFAULT_DATA_DIR,
+    AsJson,
     Assignments,
     ConfigPath,
     DataDir,
     Offline,
     Seed,
+    SourceName,
     console,
     data_access,
     load_config,
     say,
 )
 
-app = typer.Typer(help="Fetch, check, find and look at the MNIST files.", no_args_is_help=True)
+app = typer.Typer(help="Fetch, check, find and look at the data.", no_args_is_help=True)
 
 
 @app.command("fetch")
-def data_fetch(data_dir: DataDir = DEFAULT_DATA_DIR, offline: Offline = False) -> None:
-    """Fetch the MNIST files that are missing; what is there is left as it is."""
-    from lenet_mnist.data import mnist
+def data_fetch(source: SourceName = None, data_dir: DataDir = DEFAULT_DATA_DIR, offline: Offline = False) -> None:
+    """Fetch the files of MNIST (or its kin) that are missing; what is there is left as it is."""
+    resolved = load_config(None, None, {"data.source": source})
 
-    fetched = mnist.fetch_missing(data_access(data_dir, offline))
-    for file in mnist.ALL_FILES:
+    from lenet_mnist.data import mnist
+    from lenet_mnist.data.sources import published_files
+
+    with resolved.naming_origins():
+        files = published_files(resolved.config.data)
+    fetched = mnist.fetch_missing(data_access(data_dir, offline), files)
+    for file in files:
         path, _ = mnist.read_verified(file, data_dir)
         say(f"{'fetched' if file in fetched else 'was there'}  {path}")
 
 
 @app.command("check")
-def data_check(data_dir: DataDir = DEFAULT_DATA_DIR) -> None:
-    """Verify every byte of the four files by SHA-256."""
-    from lenet_mnist.data import mnist
+def data_check(
+    source: SourceName = None,
+    config: ConfigPath = None,
+    assignments: Assignments = None,
+    data_dir: DataDir = DEFAULT_DATA_DIR,
+    as_json: AsJson = False,
+) -> None:
+    """Verify every byte that is known, count each class, and look for images that are there twice."""
+    resolved = load_config(config, assignments, {"data.source": source})
 
-    for file in mnist.ALL_FILES:
-        path, array = mnist.read_verified(file, data_dir)
-        say(f"ok  {path}  {' x '.join(map(str, array.shape))}  sha256 {file.sha256}")
+    from lenet_mnist.data.sources import survey, verified_files
+    from lenet_mnist.reporting import data_summary
+
+    with resolved.naming_origins():
+        files = verified_files(resolved.config.data, data_dir)
+        seen = survey(resolved.config.data, data_access(data_dir, offline=True))
+    say(data_summary.survey_json(files, seen) if as_json else data_summary.survey_text(files, seen))
 
 
 @app.command("where")
-def data_where(data_dir: DataDir = DEFAULT_DATA_DIR) -> None:
+def data_where(source: SourceName = None, data_dir: DataDir = DEFAULT_DATA_DIR) -> None:
     """Print the directory that is looked in, and what lies there."""
-    from lenet_mnist.data import mnist
+    resolved = load_config(None, None, {"data.source": source})
 
+    from lenet_mnist.data.sources import whereabouts
+
+    with resolved.naming_origins():
+        places = whereabouts(resolved.config.data, data_access(data_dir, offline=True))
     say(str(data_dir))
-    for file in mnist.ALL_FILES:
-        say(f"  {file.name}: {mnist.find(file, data_dir) or 'missing'}")
+    for name, path in places:
+        say(f"  {name}: {path or 'missing'}")
 
 
 @app.command("show")
@@ -70,7 +91,7 @@ def data_show(
     """Draw training images, never test images, as the network sees them."""
     resolved = load_config(config, assignments, {"seed": seed})
 
-    from lenet_mnist.data.mnist import load_train_val
+    from lenet_mnist.data.sources import load_train_val
     from lenet_mnist.reporting.contact_sheet import EXAMPLE, draw_contact_sheet
 
     augmentation = resolved.config.augmentation

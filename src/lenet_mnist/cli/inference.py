@@ -43,6 +43,8 @@ def predict(
         say(predict_summary.reading_json(reading) if as_json else predict_summary.reading_text(reading))
     if drawn:
         console().print(f"steps drawn in {drawn}", highlight=False, soft_wrap=True, markup=False)
+    elif show and reading.answers:
+        console().print("no steps to draw: a network that was not trained on MNIST takes pictures as they are")
     require_all_answered(reading)
 
 

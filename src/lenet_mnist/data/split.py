@@ -1,6 +1,6 @@
 """Stratified splits: each part holds the classes in the proportions of the whole.
 
-Source: lecture points 9 and 10 (MNIST: 55,000 for training, 5,000 for validation, from the 60,000).
+Source: lecture points 9 and 10 (MNIST: 55,000 for training, 5,000 for validation, from the 60,000; else 60/20/20).
 """
 
 import hashlib
@@ -14,6 +14,19 @@ from lenet_mnist.randomness import Purpose, random_keys
 
 Indices = npt.NDArray[np.int64]
 Labels = npt.NDArray[np.integer[Any]]
+
+_TEST_SHARE = 0.2
+_TEST_SEED = 0  # no option changes it: what has tested once must never train
+
+
+def cut_off_test(labels: Labels) -> tuple[Indices, Indices]:
+    """Return which images train and validate, and which are the test part of a source that has none of its own.
+
+    A fifth, stratified, always the same; both in rising order.
+    """
+    keys = random_keys(_TEST_SEED, Purpose.TEST_PART, len(labels))
+    test, rest = take_stratified(np.arange(len(labels)), labels, round(_TEST_SHARE * len(labels)), keys)
+    return rest, test
 
 
 def split_train_val(labels: Labels, train_size: float, val_size: float, split_seed: int) -> tuple[Indices, Indices]:

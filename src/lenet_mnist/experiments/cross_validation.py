@@ -24,9 +24,11 @@ from lenet_mnist.analysis.cross_validation import (
 )
 from lenet_mnist.config import Config, Device, Engine
 from lenet_mnist.config_file import ResolvedConfig, flat_values
-from lenet_mnist.data.mnist import DataAccess, load_train_val
+from lenet_mnist.data.mnist import DataAccess
+from lenet_mnist.data.sources import load_train_val
 from lenet_mnist.devices import choose_device, set_threads
 from lenet_mnist.errors import ConfigError, DataError, DivergedError, InterruptedBySignal, LenetError
+from lenet_mnist.experiments.resuming import differences_of_data
 from lenet_mnist.files.journal import Journal
 from lenet_mnist.files.locks import exclusive_lock
 from lenet_mnist.files.storage import refuse_links
@@ -86,6 +88,8 @@ def new_cross_validation(
     require_foldable(config)
     folds = Folds(num_folds, num_repeats, config.data.limit_train)
     bench = _workbench(config, config.training.device, config.training.engine, access, ranks)
+    for note in bench.data.notes:
+        spectator.note(f"data: {note}")
     fold_of(bench.data, Fold(folds, 1, 1), config.data.split_seed)  # before anything is written
     threads = set_threads(config.training.threads, ranks)
     engine = resolve_engine(config.training.engine, bench.device, bench.data.train.image_size)
@@ -114,8 +118,8 @@ def resumed_cross_validation(
         raise ConfigError(f"{run.path}: was begun with other settings: {'; '.join(differing)}")
     with exclusive_lock(run.path):
         bench = _workbench(config, Device(manifest.device.partition(":")[0]), Engine(manifest.engine), access, ranks)
-        if bench.data.fingerprint.split != manifest.split_sha256:
-            raise DataError(f"{run.path}: the data, or their division, are others than it was begun with")
+        if differences := differences_of_data(manifest, bench.data.fingerprint):
+            raise DataError(f"{run.path}: was begun on other data: {'; '.join(differences)}")
         manifest = manifest.model_copy(update={"status": "running", "message": None})
         run.write_manifest(manifest)
         return _go(run, manifest, Journal(run.journal_path), bench, access, spectator, ranks)

@@ -3,6 +3,7 @@
 runs/<id> -> load_test -> evaluate -> numbers and tables in runs/<id>/evaluation/<split>
 """
 
+import hashlib
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -15,10 +16,12 @@ import torch
 from lenet_mnist.analysis.evaluate import Evaluation, evaluate
 from lenet_mnist.config import Config, Device, Engine, Split
 from lenet_mnist.data.batches import EVALUATION_CHUNK
-from lenet_mnist.data.mnist import DataAccess, load_test, load_train_val
+from lenet_mnist.data.mnist import DataAccess
 from lenet_mnist.data.sets import ImageSet
+from lenet_mnist.data.sources import is_verified, load_test, load_train_val
 from lenet_mnist.devices import choose_device, set_threads
 from lenet_mnist.errors import CheckFailedError, ConfigError, DataError
+from lenet_mnist.experiments.resuming import differences_of_files
 from lenet_mnist.files.storage import make_directory, refuse_links
 from lenet_mnist.files.tables import write_csv, write_json
 from lenet_mnist.model.engines import resolve_engine
@@ -128,7 +131,7 @@ def answers_of(
         config, manifest = run.read_config(), run.read_manifest()
         device = _device_of_evaluation(run, config, device_name, ranks)
         trained = _trained_network(run, manifest, config, device)
-        data = None if split is Split.TEST else (config.data, manifest.split_sha256)
+        data = (config.data, manifest.split_sha256)
         if data not in images_by_data:
             images_by_data[data] = _images_of_split(run, manifest, config, split, access)
         if split is Split.TEST:
@@ -139,6 +142,7 @@ def answers_of(
         threads = set_threads(config.training.threads, ranks)
         num_looks = run.add_test_look(datetime.now(UTC)) if split is Split.TEST else None
         ranks.say(EvaluationTogether(network_bytes(trained), config, split, Device(device.type), batch_size, threads))
+        ranks.require_same(_digest_of(images) if not ranks.is_alone else {})
         answers.append(Answers(trained, images, evaluate(trained, images, device, batch_size, ranks), num_looks))
     return answers
 
@@ -161,7 +165,9 @@ def follow_evaluation(asked: EvaluationTogether, ranks: Ranks, access: DataAcces
     device = choose_device(asked.device, ranks)
     trained = parse_network(asked.network, Path("the network of rank 0"))
     _choose_engine(trained, asked.config, device)
-    images = load_test(access) if asked.split is Split.TEST else load_train_val(asked.config.data, access).val
+    data = asked.config.data
+    images = load_test(data, access) if asked.split is Split.TEST else load_train_val(data, access).val
+    ranks.require_same(_digest_of(images))
     evaluate(trained, images, device, asked.batch_size, ranks)
 
 
@@ -227,16 +233,27 @@ def member_of(kind: type[_Choice], name: str, option: str) -> _Choice:
 def _images_of_split(
     run: RunDirectory, manifest: Manifest, config: Config, split: Split, access: DataAccess
 ) -> ImageSet:
-    """Return the images of a split. Raises: DataError if it is not the split of the training."""
-    if split is Split.TEST:
-        return load_test(access)
+    """Return the images of a split. Raises: DataError if the data or the split are not those of the training.
+
+    A test part that is cut off depends on all of the data: if they have changed, images of the training may be in it.
+    """
+    if split is Split.TEST and is_verified(config.data):
+        return load_test(config.data, access)
     data = load_train_val(config.data, access)
+    if others := differences_of_files(manifest, data.fingerprint):
+        raise DataError(f"{run.path}: was trained on other data than {config.data.source} holds now: {others}")
     if data.fingerprint.split != manifest.split_sha256:
         raise DataError(
             f"{run.path}: config.yaml gives another split than the one that was trained on "
             f"(SHA-256 {data.fingerprint.split[:12]}... instead of {manifest.split_sha256[:12]}...)"
         )
-    return data.val
+    return data.val if split is Split.VAL else load_test(config.data, access)
+
+
+def _digest_of(images: ImageSet) -> dict[str, str]:
+    """Return what tells whether two ranks see the same images, by a name for messages."""
+    content = images.images.numpy().tobytes() + images.labels.numpy().tobytes()
+    return {"the SHA-256 of the images": hashlib.sha256(content).hexdigest()}
 
 
 def _write_tables(directory: Path, evaluation: Evaluation, metrics: dict[str, Any]) -> None:

@@ -12,9 +12,11 @@ from typing import Any, Protocol
 
 from lenet_mnist.config import Activation, Config, Device, Engine
 from lenet_mnist.config_file import ResolvedConfig, flat_values, to_yaml
-from lenet_mnist.data.mnist import DataAccess, load_train_val
+from lenet_mnist.data.mnist import DataAccess
+from lenet_mnist.data.sources import load_train_val
 from lenet_mnist.devices import choose_device, set_threads
 from lenet_mnist.errors import ConfigError, DataError, DivergedError, InterruptedBySignal, LenetError
+from lenet_mnist.experiments.resuming import differences_of_data
 from lenet_mnist.experiments.sweep_journal import Finished, RangeTestResult, SweepJournal
 from lenet_mnist.experiments.sweep_tables import RANGE_COLUMNS, SWEEP_COLUMNS, range_rows, sweep_rows
 from lenet_mnist.files.locks import exclusive_lock
@@ -79,6 +81,8 @@ def new_sweep(
     if config.training.teachers:
         raise ConfigError("a sweep trains without teachers: leave them out", key="training.teachers")
     data = load_train_val(config.data, access)
+    for note in data.notes:
+        spectator.note(f"data: {note}")
     device = choose_device(config.training.device, ranks)
     engine = resolve_engine(config.training.engine, device, data.train.image_size)
     threads = set_threads(config.training.threads, ranks)
@@ -112,8 +116,8 @@ def resumed_sweep(
         raise ConfigError(f"{run.path}: is no sweep, and `lenet lr-sweep` goes on with sweeps only")
     _require_same(run, flat_values(config), {key: flat_values(wanted.config)[key] for key in wanted.origins})
     data = load_train_val(config.data, access)
-    if data.fingerprint.split != manifest.split_sha256:
-        raise DataError(f"{run.path}: config.yaml gives another split of the data than the sweep was made on")
+    if differences := differences_of_data(manifest, data.fingerprint):
+        raise DataError(f"{run.path}: the sweep was begun on other data: {'; '.join(differences)}")
     with exclusive_lock(run.path):
         journal = SweepJournal(run.journal_path)
         if journal.request is None:

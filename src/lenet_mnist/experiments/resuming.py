@@ -71,9 +71,15 @@ def resumption(config: Config, manifest: Manifest, wanted: ResolvedConfig) -> Re
 
 def differences_of_data(manifest: Manifest, now: Fingerprint) -> list[str]:
     """Return how the data and their split differ from those that the run was trained on."""
-    files = sorted(name for name in manifest.data_files if now.files.get(name) != manifest.data_files[name])
-    found = [f"the data are others: {', '.join(files)}"] if files else []
+    files = differences_of_files(manifest, now)
+    found = [f"the data are others: {files}"] if files else []
     return [*found, "the split of the data is another one"] if now.split != manifest.split_sha256 else found
+
+
+def differences_of_files(manifest: Manifest, now: Fingerprint) -> str:
+    """Return the names of the files that are others, or there only then or only now."""
+    names = manifest.data_files.keys() | now.files.keys()
+    return ", ".join(sorted(name for name in names if now.files.get(name) != manifest.data_files.get(name)))
 
 
 def differences_of_ranks(manifest: Manifest, ranks: Ranks) -> list[str]:

@@ -16,8 +16,9 @@ import torch
 from lenet_mnist.config import AUTO, Config, Engine
 from lenet_mnist.config_file import ResolvedConfig, parse_seeds
 from lenet_mnist.data.batches import num_batches
-from lenet_mnist.data.mnist import DataAccess, load_train_val
+from lenet_mnist.data.mnist import DataAccess
 from lenet_mnist.data.sets import TrainVal
+from lenet_mnist.data.sources import load_train_val
 from lenet_mnist.devices import choose_device, set_threads
 from lenet_mnist.errors import ConfigError, DivergedError, InterruptedBySignal
 from lenet_mnist.experiments.following import begin_together, weights_of
@@ -92,6 +93,8 @@ def train_seeds(
     """
     drawn = parse_seeds(seeds) if seeds is not None else [config.seed]
     data = load_train_val(config.data, access)
+    for note in data.notes:
+        spectator.note(f"data: {note}")
     device = choose_device(config.training.device, ranks)
     engine = resolve_engine(config.training.engine, device, data.train.image_size)
     if engine.name is Engine.TORCH and config.training.engine is Engine.AUTO:

@@ -114,7 +114,9 @@ def read_bounded(path: Path, *, max_bytes: int, error: type[LenetError]) -> byte
         if not stat.S_ISREG(status.st_mode):
             raise error(f"{path}: is not a regular file")
         with path.open("rb") as file:
-            content = file.read(max_bytes + 1)
+            content = file.read(min(status.st_size, max_bytes) + 1)  # to ask for all that is allowed would take it all
+            if len(content) > status.st_size:  # it has grown since
+                content += file.read(max_bytes + 1 - len(content))
     except FileNotFoundError:
         raise error(f"{path}: no such file") from None
     except (OSError, ValueError) as failure:  # ValueError: a null character in the name

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from lenet_mnist import provenance
-from lenet_mnist.data.mnist import DataAccess, load_train_val
+from lenet_mnist.data.mnist import DataAccess
+from lenet_mnist.data.sources import load_train_val
 from lenet_mnist.errors import CheckFailedError, ConfigError, DataError, InstallationError
 from lenet_mnist.experiments.evaluation import member_of
 from lenet_mnist.files.storage import make_directory, refuse_links, storage_errors, write_bytes, write_text

@@ -1,6 +1,7 @@
 """From a grey picture of a digit to the small one that the network sees, made as MNIST's were. Each step is a value.
 
-templates/picture.js is the same, line by line, in the page to draw on: change both (tests/inference/test_page.py).
+templates/picture.js is this and data/scaling.py once more, line by line, in the page to draw on: change both
+(tests/inference/test_page.py).
 
 Source: yann.lecun.com/exdb/mnist: "size normalized to fit in a 20x20 pixel box while preserving their aspect ratio",
 "centered in a 28x28 image by computing the center of mass of the pixels". What was measured: docs/predict.md.
@@ -14,9 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from lenet_mnist.data.mnist import DIGIT_SIZE, IMAGE_SIZE
+from lenet_mnist.data.scaling import Grey, resampling
 from lenet_mnist.errors import DataError
-
-Grey = npt.NDArray[np.float64]
 
 # Tried out on validation images (docs/predict.md).
 _LEAST_CONTRAST = 12  # of 255 grey levels: with less, a picture counts as one of a single colour
@@ -27,7 +27,6 @@ _STROKE = 0.25  # share of full ink from which on a pixel belongs to a stroke
 _DIRT = 0.05  # share of the largest piece's ink below which a piece is dirt
 _DIGIT = 0.1  # share of all ink from which on a piece can be the digit
 _FULL = 0.9  # share of the strokes' pixels that may stay below full ink
-_REACH = 0.75  # of the distance between two new pixels: how far each looks for old ones
 
 
 class Box(NamedTuple):
@@ -223,19 +222,6 @@ def fit(digit: Grey) -> Grey:
     strokes = np.sort(small[small >= _STROKE * small.max()])
     fitted: Grey = np.minimum(small / strokes[math.floor(_FULL * (len(strokes) - 1))], 1)
     return fitted
-
-
-def resampling(size: int, new_size: int) -> Grey:
-    """Return the matrix that makes `new_size` pixels of `size`, by means that fall off linearly on both sides.
-
-    Shapes: new_size size.
-    """
-    step = size / new_size
-    reach = max(_REACH * step, 1)
-    middles = (np.arange(new_size) + 0.5) * step - 0.5
-    weights: Grey = np.maximum(0, 1 - np.abs(np.arange(size) - middles[:, None]) / reach)
-    weights /= weights.sum(axis=1, keepdims=True)
-    return weights
 
 
 def centre(fitted: Grey) -> npt.NDArray[np.uint8]:

@@ -1,15 +1,19 @@
 """What a trained network reads in pictures of people's own."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
 
+from lenet_mnist.config import Source
+from lenet_mnist.data.decoding import Picture, picture_paths, read_picture
 from lenet_mnist.data.mnist import IMAGE_SIZE
+from lenet_mnist.data.picture_folders import OtherSizeError, pixels_of
+from lenet_mnist.data.scaling import Pixels
 from lenet_mnist.errors import ConfigError, DataError, StorageError
 from lenet_mnist.experiments.evaluation import read_best_network
-from lenet_mnist.inference.decoding import Picture, picture_paths, read_picture
 from lenet_mnist.inference.likeness import doubts, looks_of
 from lenet_mnist.inference.pictures import Steps, prepare
 from lenet_mnist.runs.directory import RunDirectory
@@ -18,10 +22,13 @@ from lenet_mnist.training.checkpoint import TrainedNetwork
 
 @dataclass(frozen=True, eq=False)
 class Answer:
-    """What the network reads in a picture: a probability for each class, and in what it is unlike MNIST's."""
+    """What the network reads in a picture: a probability for each class, and in what it is unlike MNIST's.
+
+    `steps` are None where a picture is taken as it is, by a network that was trained on other data than MNIST.
+    """
 
     picture: Picture
-    steps: Steps
+    steps: Steps | None
     class_names: tuple[str, ...]
     probabilities: tuple[float, ...]
     doubts: tuple[str, ...]
@@ -61,20 +68,31 @@ class Reading:
 def read_pictures(run: RunDirectory, arguments: Sequence[Path]) -> Reading:
     """Let the best weights of `run` read each picture, and each in a folder; a bad one does not keep others waiting.
 
+    A network that was trained on MNIST sees them prepared as MNIST's were; any other as they are.
+
     Raises: ConfigError if the run holds no network; DataError if its network is damaged or takes pictures of another
     size.
     """
-    trained = digit_network(run)
-    return Reading(run, tuple(result for argument in arguments for result in _results(trained, argument)))
+    trained = best_network(run)
+    if run.read_manifest().data_source == Source.MNIST:
+        answered = partial(answer, trained)
+    else:
+        answered = partial(answer_as_it_is, trained, is_resized=run.read_config().data.resize)
+    return Reading(run, tuple(result for argument in arguments for result in _results(answered, argument)))
 
 
 def digit_network(run: RunDirectory) -> TrainedNetwork:
-    """Return the best network of a run, made for pictures of MNIST's size. Raises: ConfigError, DataError."""
-    trained = best_network(run)
-    if trained.network.image_size != IMAGE_SIZE:
-        size = trained.network.image_size
-        raise DataError(f"{run.path}: its network takes {size} x {size} pixels; pictures are prepared for {IMAGE_SIZE}")
-    return trained
+    """Return the best network of a run that was trained on MNIST, as whose digits pictures are prepared.
+
+    Raises: ConfigError if it was trained on something else, or is no training; DataError.
+    """
+    source = run.read_manifest().data_source
+    if source != Source.MNIST:
+        raise ConfigError(
+            f"{run.path}: was not trained on MNIST, but on {source}; what is drawn is prepared as MNIST's digits were, "
+            "so that its answers would mean nothing"
+        )
+    return best_network(run)
 
 
 def best_network(run: RunDirectory) -> TrainedNetwork:
@@ -82,10 +100,14 @@ def best_network(run: RunDirectory) -> TrainedNetwork:
     manifest = run.read_manifest()
     if manifest.kind != "train":
         raise ConfigError(f"{run.path}: is a {manifest.kind}, not a training: it has no network")
-    return read_best_network(run, manifest)
+    trained = read_best_network(run, manifest)
+    if trained.network.image_size != IMAGE_SIZE:
+        size = trained.network.image_size
+        raise DataError(f"{run.path}: its network takes {size} x {size} pixels; pictures are prepared for {IMAGE_SIZE}")
+    return trained
 
 
-def _results(trained: TrainedNetwork, argument: Path) -> Iterator[Answer | Refusal]:
+def _results(answered: Callable[[Picture], Answer], argument: Path) -> Iterator[Answer | Refusal]:
     """Yield what becomes of a picture, or of each in a folder."""
     try:
         paths = picture_paths(argument)
@@ -94,28 +116,46 @@ def _results(trained: TrainedNetwork, argument: Path) -> Iterator[Answer | Refus
         return
     for path in paths:
         try:
-            yield answer(trained, read_picture(path))
+            yield answered(read_picture(path))
         except DataError as error:
             yield Refusal(path, str(error))
 
 
-@torch.inference_mode()
 def answer(trained: TrainedNetwork, picture: Picture) -> Answer:
-    """Return what the network reads in one picture.
+    """Return what the network reads in one picture, prepared as MNIST's were.
 
     Raises: DataError if there is no ink in it, or the answer is no number.
-    Source: lecture point 8, softmax.
     """
     try:
         steps = prepare(picture.grey)
     except DataError as error:
         raise DataError(f"{picture.path}: {error}") from None
-    logits = trained.network(trained.normalization.apply(torch.from_numpy(steps.seen).unsqueeze(0)))[0].double()
-    if not bool(logits.isfinite().all()):
-        raise DataError(f"{picture.path}: the network's weights are so large that its answer is no number")
-    probabilities = logits.softmax(dim=0).tolist()
+    probabilities = _probabilities(trained, steps.seen, picture.path)
     unlike = doubts(looks_of(steps), max(probabilities))
-    return Answer(picture, steps, trained.class_names, tuple(probabilities), tuple(unlike))
+    return Answer(picture, steps, trained.class_names, probabilities, tuple(unlike))
+
+
+def answer_as_it_is(trained: TrainedNetwork, picture: Picture, is_resized: bool) -> Answer:
+    """Return what the network reads in one picture, of which nothing is changed but the size, if it may be.
+
+    Raises: DataError if it has another size, or the answer is no number.
+    """
+    try:
+        seen = pixels_of(picture, is_resized)
+    except OtherSizeError as error:
+        raise DataError(
+            f"{error}: the network was trained on pictures of {IMAGE_SIZE} x {IMAGE_SIZE} pixels, without data.resize"
+        ) from None
+    return Answer(picture, None, trained.class_names, _probabilities(trained, seen, picture.path), ())
+
+
+@torch.inference_mode()
+def _probabilities(trained: TrainedNetwork, seen: Pixels, path: Path) -> tuple[float, ...]:
+    """Return a probability for each class. Source: lecture point 8, softmax."""
+    logits = trained.network(trained.normalization.apply(torch.from_numpy(seen).unsqueeze(0)))[0].double()
+    if not bool(logits.isfinite().all()):
+        raise DataError(f"{path}: the network's weights are so large that its answer is no number")
+    return tuple(logits.softmax(dim=0).tolist())
 
 
 def require_all_answered(reading: Reading) -> None:

@@ -10,7 +10,7 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 from lenet_mnist.analysis.cross_validation import CrossValidation
 from lenet_mnist.experiments.cross_validation import CrossValidatedRun
 from lenet_mnist.files.storage import make_directory
-from lenet_mnist.reporting.plots import draw_confusion
+from lenet_mnist.reporting.plots import confusion_inches, draw_confusion
 from lenet_mnist.reporting.style import BLUE, GREY, ORANGE, TITLE_POINTS, bare, plain_log_axis, save_figure
 
 
@@ -23,7 +23,7 @@ def draw_cross_validated_run(validated: CrossValidatedRun) -> None:
 
 def cross_validation_figure(pooled: CrossValidation) -> Figure:
     """Accuracies to the left, loss curves below, the pooled confusion matrix to the right."""
-    side = max(5.0, 1.6 + 0.42 * len(pooled.class_names))
+    side = confusion_inches(pooled.class_names)
     figure = Figure(figsize=(side + 5.0, side), layout="constrained")
     ((left, right),) = figure.subfigures(1, 2, squeeze=False, width_ratios=(5.0, side))
     above, below = left.subplots(2, 1)

@@ -1,4 +1,4 @@
-"""Pictures of digits in rows, each with a caption."""
+"""Images in rows, each with a caption."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -8,13 +8,16 @@ import numpy.typing as npt
 from matplotlib.figure import Figure
 
 from lenet_mnist.analysis.evaluate import Evaluation
+from lenet_mnist.reporting.pixels import is_on_black
 from lenet_mnist.reporting.style import GREY, TITLE_POINTS, plain
 
 COLUMNS = 8
+_NAME_LETTERS = 12  # as many as stand above an image, behind "read as"
+_LETTERS_OF_A_LINE = 8  # as many as both names may have to stand in one line with it
 
 
 class Tile(NamedTuple):
-    """One digit. Shapes: picture H W uint8."""
+    """One image. Shapes: picture H W uint8."""
 
     picture: npt.NDArray[np.uint8]
     caption: str
@@ -22,10 +25,11 @@ class Tile(NamedTuple):
 
 
 def mistake_tile(evaluation: Evaluation, images: npt.NDArray[np.uint8], position: Any) -> Tile:
-    """Return a digit with what it is, what it was read as, and where it lies. Shapes: images N H W."""
-    true = plain(evaluation.class_names[evaluation.labels[position]])
-    predicted = plain(evaluation.class_names[evaluation.predictions[position]])
-    caption = f"{true} read as {predicted}\n{_sure(evaluation.confidences[position])} sure"
+    """Return an image with what it is, what it was read as, and where it lies. Shapes: images N H W."""
+    true = plain(evaluation.class_names[evaluation.labels[position]], _NAME_LETTERS)
+    predicted = plain(evaluation.class_names[evaluation.predictions[position]], _NAME_LETTERS)
+    gap = " " if len(true) + len(predicted) <= _LETTERS_OF_A_LINE else "\n"
+    caption = f"{true}{gap}read as {predicted}\n{_sure(evaluation.confidences[position])} sure"
     return Tile(images[position], caption, f"#{evaluation.indices[position]}")
 
 
@@ -33,19 +37,22 @@ def tiles_figure(tiles: Sequence[Tile], title: str, if_none: str) -> Figure:
     """Draw all of them, eight a row; where there is none, say `if_none`."""
     size = len(tiles[0].picture) if tiles else 28
     rows = max(1, -(-len(tiles) // COLUMNS))
-    cell_height, cell_width = size * 1.65, size * 1.15  # room for two lines of text above each image, in pixels
-    figure = Figure(figsize=(8.4, 0.4 + 1.45 * rows), layout="constrained")
+    lines = max([2, *(tile.caption.count("\n") + 1 for tile in tiles)])
+    above = (0.15 + 0.15 * lines) * size  # room for the caption, in pixels
+    cell_height, cell_width = above + 1.2 * size, 1.15 * size
+    figure = Figure(figsize=(8.4, 0.4 + cell_height / size * 0.88 * rows), layout="constrained")
     axes = figure.add_subplot()  # one for all: forty of their own are slow to lay out
     axes.set_title(title, fontsize=TITLE_POINTS)
     axes.axis("off")
     axes.set_xlim(-size * 0.1, COLUMNS * cell_width)
     axes.set_ylim(rows * cell_height, -size * 0.1)
+    colours = "gray_r" if is_on_black(np.array([tile.picture for tile in tiles], dtype=np.uint8)) else "gray"
     for place, tile in enumerate(tiles):
-        left, top = (place % COLUMNS) * cell_width, (place // COLUMNS) * cell_height + size * 0.45
+        left, top = (place % COLUMNS) * cell_width, (place // COLUMNS) * cell_height + above
         axes.imshow(
             tile.picture,
             extent=(left, left + size, top + size, top),
-            cmap="gray_r",
+            cmap=colours,
             vmin=0,
             vmax=255,
             aspect="equal",

@@ -6,6 +6,7 @@ from matplotlib.figure import Figure, SubFigure
 from matplotlib.patches import Rectangle
 
 from lenet_mnist.files.storage import make_directory, refuse_links
+from lenet_mnist.inference.pictures import Steps
 from lenet_mnist.inference.predict import Answer, Reading
 from lenet_mnist.reporting.predict_summary import per_cent
 from lenet_mnist.reporting.style import ORANGE, TITLE_POINTS, save_figure
@@ -22,30 +23,29 @@ _TITLES = (
 
 
 def draw_reading(reading: Reading) -> Path | None:
-    """Draw the steps of the first 20 pictures that were read into the run; return where, or None if none was read.
+    """Draw the steps of the first 20 pictures that were prepared into the run; return where, or None if none was.
 
     Raises: StorageError.
     """
-    answers = reading.answers[:_MOST_ROWS]
-    if not answers:
+    prepared = [(answer, answer.steps) for answer in reading.answers if answer.steps is not None][:_MOST_ROWS]
+    if not prepared:
         return None
     refuse_links(reading.run.path)
     path = reading.run.predictions_path / "steps.png"
     make_directory(path.parent)
-    save_figure(steps_figure(answers), path)
+    save_figure(steps_figure(prepared), path)
     return path
 
 
-def steps_figure(answers: list[Answer]) -> Figure:
+def steps_figure(prepared: list[tuple[Answer, Steps]]) -> Figure:
     """One row a picture, from its grey pixels to those that the network sees."""
-    figure = Figure(figsize=(9.0, 0.3 + 2.15 * len(answers)), layout="constrained")
-    for part, answer in zip(figure.subfigures(len(answers), 1, squeeze=False)[:, 0], answers, strict=True):
-        _draw_steps(part, answer)
+    figure = Figure(figsize=(9.0, 0.3 + 2.15 * len(prepared)), layout="constrained")
+    for part, (answer, steps) in zip(figure.subfigures(len(prepared), 1, squeeze=False)[:, 0], prepared, strict=True):
+        _draw_steps(part, answer, steps)
     return figure
 
 
-def _draw_steps(part: SubFigure, answer: Answer) -> None:
-    steps = answer.steps
+def _draw_steps(part: SubFigure, answer: Answer, steps: Steps) -> None:
     name, probability = answer.ranking[0]
     title = f"{answer.picture.path.name[-_LONGEST_NAME:]}: {name}, {per_cent(probability)}"
     # No letter that the font lacks, none that moves the pen, no formula.

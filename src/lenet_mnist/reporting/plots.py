@@ -31,6 +31,10 @@ from lenet_mnist.reporting.style import (
 from lenet_mnist.training.loop import EpochRow
 
 _COLUMN_INCHES = (5.0, 3.6)
+# Of a confusion matrix: up to how many classes its numbers, and its names, can be read.
+_MOST_NUMBERED, _MOST_NAMED = 26, 100
+_INCHES_OF_MANY, _POINTS_OF_MANY = 12.0, 600.0
+_NAME_LETTERS = 20
 
 
 def draw_evaluated_run(seen: EvaluatedRun) -> None:
@@ -100,43 +104,61 @@ def accuracy_figure(history: Sequence[EpochRow], best_epoch: int, title: str) ->
 
 
 def confusion_figure(evaluation: Evaluation, title: str) -> Figure:
-    """The confusion matrix alone, as large as its number of classes needs."""
-    side = max(5.0, 1.6 + 0.42 * len(evaluation.class_names))
+    """The confusion matrix alone, as large as its classes need."""
+    side = confusion_inches(evaluation.class_names)
     figure = Figure(figsize=(side, side), layout="constrained")
     draw_confusion(figure.add_subplot(), evaluation.confusion_matrix, evaluation.class_names, title)
     return figure
 
 
+def confusion_inches(class_names: Sequence[str]) -> float:
+    """Return how wide and high a confusion matrix is to be."""
+    longest = max(len(plain(name, _NAME_LETTERS)) for name in class_names)
+    side = max(5.0, 1.6 + 0.42 * len(class_names)) if len(class_names) <= _MOST_NUMBERED else _INCHES_OF_MANY
+    return side + (0.08 * longest if longest > 2 else 0)
+
+
 def draw_confusion(axes: Axes, matrix: Counts, class_names: Sequence[str], title: str) -> None:
-    """Counts in every cell: rows are true, columns predicted. Mistakes are coloured by their number, hits are not."""
-    names, num_classes = [plain(name) for name in class_names], len(class_names)
+    """Counts in every cell: rows are true, columns predicted. Mistakes are coloured by their number, hits are not.
+
+    Of many classes there are colours only, and of very many no names.
+    """
+    names, num_classes = [plain(name, _NAME_LETTERS) for name in class_names], len(class_names)
+    has_numbers = num_classes <= _MOST_NUMBERED
     mistakes = matrix.astype(float)
     np.fill_diagonal(mistakes, 0)
     most = max(mistakes.max(), 2)
     axes.imshow(np.where(mistakes > 0, mistakes, np.nan), cmap="Oranges", norm=LogNorm(0.5, most))
-    for row in range(num_classes):
-        for column in range(num_classes):
-            number = int(matrix[row, column])
-            dark = row != column and number > most / 2
-            axes.text(
-                column,
-                row,
-                f"{number}",
-                ha="center",
-                va="center",
-                fontsize=9,
-                fontweight="bold" if row == column else "normal",
-                color="white" if dark else BLUE if row == column else "black" if number else "#b0b0b0",
-            )
-    axes.set_xticks(range(num_classes), names)
-    axes.set_yticks(range(num_classes), names)
+    if has_numbers:
+        _write_numbers(axes, matrix, most)
+    if num_classes <= _MOST_NAMED:
+        letters = min(10.0, _POINTS_OF_MANY / num_classes)
+        turned = 90 if max(map(len, names)) > 2 else 0
+        axes.set_xticks(range(num_classes), names, fontsize=letters, rotation=turned)
+        axes.set_yticks(range(num_classes), names, fontsize=letters)
+        axes.set_xticks(np.arange(num_classes + 1) - 0.5, minor=True)
+        axes.set_yticks(np.arange(num_classes + 1) - 0.5, minor=True)
+        axes.grid(which="minor", color="#d0d0d0", linewidth=0.6)
+        axes.tick_params(which="minor", length=0)
     axes.set_xlabel("predicted class")
     axes.set_ylabel("true class")
-    axes.set_xticks(np.arange(num_classes + 1) - 0.5, minor=True)
-    axes.set_yticks(np.arange(num_classes + 1) - 0.5, minor=True)
-    axes.grid(which="minor", color="#d0d0d0", linewidth=0.6)
-    axes.tick_params(which="minor", length=0)
     axes.set_title(title, fontsize=TITLE_POINTS)
+
+
+def _write_numbers(axes: Axes, matrix: npt.NDArray[np.int64], most: float) -> None:
+    """Write a number into each cell, white where the ground is dark."""
+    for (row, column), number in np.ndenumerate(matrix):
+        dark = row != column and number > most / 2
+        axes.text(
+            column,
+            row,
+            f"{number}",
+            ha="center",
+            va="center",
+            fontsize=9,
+            fontweight="bold" if row == column else "normal",
+            color="white" if dark else BLUE if row == column else "black" if number else "#b0b0b0",
+        )
 
 
 def gallery_figure(evaluation: Evaluation, images: npt.NDArray[np.uint8], title: str, limit: int = 40) -> Figure:

@@ -15,11 +15,13 @@ def reading_text(reading: Reading) -> str:
 
 def _answer_text(answer: Answer) -> str:
     picture, ranking = answer.picture, answer.ranking[:_NUM_SHOWN]
-    polarity = "dark ink on light ground" if answer.steps.is_dark_on_light else "light ink on dark ground"
+    taken = "taken as it is"
+    if answer.steps is not None:
+        taken = "dark ink on light ground" if answer.steps.is_dark_on_light else "light ink on dark ground"
     shares = "   ".join(f"{name}  {per_cent(probability)}" for name, probability in ranking)
     lines = [
         f"{one_line(str(picture.path))}:  {shares}",
-        f"  {polarity}, {picture.width:,} x {picture.height:,} pixels",
+        f"  {taken}, {picture.width:,} x {picture.height:,} pixels",
     ]
     if answer.doubts:
         lines.append("  warning: does not look like a digit of MNIST: " + "; ".join(answer.doubts))
@@ -47,9 +49,9 @@ def _row(result: Answer | Refusal) -> dict[str, object]:
         "picture": str(result.picture.path),
         "width": result.picture.width,
         "height": result.picture.height,
-        "is_dark_on_light": result.steps.is_dark_on_light,
+        "is_dark_on_light": result.steps and result.steps.is_dark_on_light,
         "prediction": result.ranking[0][0],
         "probabilities": dict(zip(result.class_names, result.probabilities, strict=True)),
-        "looks_like_mnist": not result.doubts,
+        "looks_like_mnist": result.steps and not result.doubts,
         "doubts": list(result.doubts),
     }

@@ -94,6 +94,7 @@ def environment_of(manifest: Manifest) -> list[tuple[str, str]]:
         ("began", _time(manifest.created)),
         ("training took", f"{manifest.seconds:,.1f} s in {manifest.epochs:,} epochs"),
         ("data", manifest.data_source),
+        *(("of the data", note) for note in manifest.data_notes[:_MOST_ROWS]),
         *_few((f"SHA-256 of {name}", digest) for name, digest in manifest.data_files.items()),
         ("SHA-256 of the split", manifest.split_sha256),
         ("SHA-256 of the weights", manifest.weights_sha256 or "no weights yet"),

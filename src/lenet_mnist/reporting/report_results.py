@@ -121,12 +121,13 @@ def results_of(run: RunDirectory) -> Results:
 def digits_of(evaluation: SavedEvaluation, examples: Examples, positions: Iterable[int]) -> tuple[Digit, ...]:
     """Return some of the pictures that an evaluation has kept."""
     names, digits = evaluation.class_names, []
+    paper, ink = (0, 255) if pixels.is_on_black(examples.images) else (255, 0)
     for position in positions:
         true, predicted = int(examples.labels[position]), int(examples.predictions[position])
         index, sure = int(examples.indices[position]), _sure(float(examples.confidences[position]))
         read_as = "read as that" if true == predicted else f"read as {names[predicted]}"
-        alt = f"{evaluation.split} image {index}: a {names[true]}, {read_as}, {sure} sure"
-        digits.append(Digit(pixels.ink(examples.images[position], 0, 255), alt, index, sure))
+        alt = f"{evaluation.split} image {index}: {names[true]}, {read_as}, {sure} sure"
+        digits.append(Digit(pixels.ink(examples.images[position], paper, ink), alt, index, sure))
     return tuple(digits)
 
 

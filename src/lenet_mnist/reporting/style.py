@@ -4,10 +4,13 @@ Colours are Okabe and Ito's, which people with any colour vision tell apart; lin
 """
 
 import io
+from collections.abc import Collection
+from functools import cache
 from pathlib import Path
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties, findfont, get_font
 from matplotlib.ticker import FuncFormatter
 
 from lenet_mnist.files.storage import write_bytes
@@ -44,9 +47,18 @@ def plain_numbers() -> FuncFormatter:
     return FuncFormatter(lambda value, _: f"{value:,g}" if value < 1e6 else f"{value:g}")
 
 
-def plain(name: str) -> str:
-    """Keep a name from being read as a formula."""
-    return name.replace("$", r"\$")
+def plain(name: str, most_letters: int = 64) -> str:
+    """Return a name as a picture can show it: no longer than that, no formula, no letter that the font lacks."""
+    known = _letters_of_the_font()
+    shown = "".join(letter if ord(letter) in known else letter.encode("unicode_escape").decode() for letter in name)
+    if len(shown) > most_letters:
+        shown = f"{shown[: most_letters - 1]}…"
+    return shown.replace("$", r"\$")
+
+
+@cache
+def _letters_of_the_font() -> Collection[int]:
+    return frozenset(get_font(findfont(FontProperties())).get_charmap())
 
 
 def bare(axes: Axes) -> None:

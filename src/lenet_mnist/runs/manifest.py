@@ -66,6 +66,8 @@ class Manifest(BaseModel):
     data_source: str
     data_files: dict[str, str]
     split_sha256: str
+    data_notes: tuple[str, ...] = ()
+    """What is odd about the data, a sentence each."""
     num_train: int = Field(ge=1)
     num_val: int = Field(ge=1)
     versions: dict[str, str]
@@ -91,7 +93,9 @@ class Manifest(BaseModel):
 
     def digest(self) -> str:
         """Return what `sha256` has to be."""
-        return hashlib.sha256(self.model_dump_json(exclude={"sha256"}).encode()).hexdigest()
+        # Runs of before there were such notes keep their digest.
+        left_out = {"sha256"} if self.data_notes else {"sha256", "data_notes"}
+        return hashlib.sha256(self.model_dump_json(exclude=left_out).encode()).hexdigest()
 
 
 def circumstances(
@@ -102,6 +106,7 @@ def circumstances(
         "data_source": data.fingerprint.source,
         "data_files": data.fingerprint.files,
         "split_sha256": data.fingerprint.split,
+        "data_notes": data.notes,
         "num_train": len(data.train),
         "num_val": len(data.val),
         "versions": provenance.versions(),

@@ -21,7 +21,8 @@ import torch
 
 from lenet_mnist.config import Config, Engine
 from lenet_mnist.data.fetch import Silence
-from lenet_mnist.data.mnist import DataAccess, load_train_val
+from lenet_mnist.data.mnist import DataAccess
+from lenet_mnist.data.sources import load_train_val
 from lenet_mnist.devices import choose_device, set_threads
 from lenet_mnist.errors import InstallationError
 from lenet_mnist.model.engines import resolve_engine

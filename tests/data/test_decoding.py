@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from lenet_mnist.data.decoding import picture_paths, read_picture
 from lenet_mnist.errors import DataError, LenetError
-from lenet_mnist.inference.decoding import picture_paths, read_picture
 
 WIDTH, HEIGHT = 90, 60
 

@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from lenet_mnist.data.scaling import Grey
 from lenet_mnist.errors import DataError
 from lenet_mnist.files.storage import read_bounded, storage_errors
-from lenet_mnist.inference.pictures import Grey
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp")
 _FORMATS = ("PNG", "JPEG", "BMP")
@@ -21,7 +21,7 @@ _MAX_SIDE = 20_000
 _MAX_PIXELS = 64_000_000
 _TOO_LARGE = f"is too large: at most {_MAX_SIDE:,} pixels a side and {_MAX_PIXELS:,} in all. Make it smaller first"
 _LEAST_SIDE = 8
-_WORKING_SIDE = 256  # pixels that the longer side is shrunk to: twelve times what is left in the end
+_WORKING_SIDE = 256  # pixels that the longer side is shrunk to: nine times what is left in the end, or more
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,7 +57,16 @@ def read_picture(path: Path) -> Picture:
 
     Raises: DataError if it is missing, not a PNG, JPEG or BMP picture, damaged, animated, too large or too small.
     """
-    content = read_bounded(path, max_bytes=_MAX_BYTES, error=DataError)
+    return decode_picture(read_picture_bytes(path), path)
+
+
+def read_picture_bytes(path: Path) -> bytes:
+    """Return the content of a picture's file. Raises: DataError if it is missing or larger than pictures are."""
+    return read_bounded(path, max_bytes=_MAX_BYTES, error=DataError)
+
+
+def decode_picture(content: bytes, path: Path) -> Picture:
+    """Return the picture in `content`, that of `path`. Raises: DataError as `read_picture`."""
     if not content:
         raise DataError(f"{path}: is empty")
     with _decoding_errors(path), Image.open(io.BytesIO(content), formats=_FORMATS) as image:
@@ -94,7 +103,7 @@ def _require_bearable(image: Image.Image, path: Path) -> None:
     if max(width, height) > _MAX_SIDE or width * height > _MAX_PIXELS:
         raise DataError(f"{path}: {width:,} x {height:,} pixels: {_TOO_LARGE}")
     if min(width, height) < max(_LEAST_SIDE, max(width, height) * _LEAST_SIDE / _WORKING_SIDE):
-        raise DataError(f"{path}: {width:,} x {height:,} pixels: too small, or too narrow, to hold a digit")
+        raise DataError(f"{path}: {width:,} x {height:,} pixels: too small, or too narrow, to be read")
     # A JPEG of several pictures is no animation: cameras add previews.
     if image.format == "PNG" and getattr(image, "is_animated", False):
         raise DataError(f"{path}: is animated: save the one picture that is meant")

@@ -1,0 +1,249 @@
+"""A folder of pictures for each class: what is read, and what is refused in one line."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from tests.data.own import chosen, write_pictures
+
+from lenet_mnist.data import picture_folders
+from lenet_mnist.data.picture_folders import load, read_class_names
+from lenet_mnist.data.sets import LoadedPart, Part, TrainVal
+from lenet_mnist.errors import DataError
+
+Array = np.ndarray
+NAMES = ("zeros", "<b>ones<b>", "twos & threes")  # sorted, the second comes first
+
+
+@pytest.fixture(scope="module")
+def digits(small: TrainVal) -> tuple[Array, Array]:
+    """Thirty digits, three classes."""
+    return chosen(small.val, 12, 10, 8)
+
+
+@pytest.fixture
+def directory(tmp_path: Path, digits: tuple[Array, Array]) -> Path:
+    return write_pictures(tmp_path / "own", *digits, NAMES)
+
+
+def loaded(directory: Path, part: Part = Part.TRAIN_VAL, resize: bool = False, skip: bool = False) -> LoadedPart:
+    return load(directory, part, resize, skip)
+
+
+def refusal_of(directory: Path, part: Part = Part.TRAIN_VAL, **settings: bool) -> str:
+    with pytest.raises(DataError) as caught:
+        loaded(directory, part, **settings)
+    return str(caught.value)
+
+
+def first_picture(directory: Path, part: Part = Part.TRAIN_VAL) -> Path:
+    """Return a picture of a part."""
+    listing, indices = picture_folders._part_of(directory, part)
+    return listing.paths[indices[0]]
+
+
+def test_classes_are_the_folders_by_name_and_a_fifth_is_cut_off(directory: Path, digits: tuple[Array, Array]) -> None:
+    rest, test = (loaded(directory, part) for part in Part)
+    assert rest.class_names == test.class_names == tuple(sorted(NAMES)) == read_class_names(directory)
+    assert (len(rest.labels), len(test.labels)) == (24, 6)
+    assert sorted([*rest.indices, *test.indices]) == list(range(30))
+    order = np.concatenate([np.flatnonzero(digits[1] == NAMES.index(name)) for name in sorted(NAMES)])
+    for part in (rest, test):
+        assert np.array_equal(part.images, digits[0][order[part.indices]])
+        assert [sorted(NAMES)[label] for label in part.labels] == [
+            NAMES[label] for label in digits[1][order[part.indices]]
+        ]
+        assert part.notes == ()
+
+
+@pytest.mark.parametrize("part", Part)
+def test_the_pictures_of_the_other_part_are_not_opened(directory: Path, part: Part) -> None:
+    other = next(each for each in Part if each is not part)
+    listing, indices = picture_folders._part_of(directory, other)
+    for k in indices:
+        listing.paths[k].write_bytes(b"no picture")
+    assert len(loaded(directory, part).labels) == 30 - len(indices)
+
+
+def test_test_is_a_folder_too_where_train_stands_beside_it(tmp_path: Path, digits: tuple[Array, Array]) -> None:
+    images, labels = digits
+    for first, second in (("train", "test"), ("Training", "Testing")):
+        directory = tmp_path / first
+        write_pictures(directory / first, images, labels, NAMES)
+        write_pictures(directory / second, images[::2], labels[::2], NAMES)
+        rest, test = (loaded(directory, part) for part in Part)
+        assert (len(rest.labels), len(test.labels)) == (30, 15)
+        assert rest.class_names == test.class_names == tuple(sorted(NAMES))
+    (directory / "val").mkdir()
+    assert f"{directory}/val: stands beside training and testing" in refusal_of(directory)
+
+
+def test_classes_may_be_called_train_and_test(tmp_path: Path, digits: tuple[Array, Array]) -> None:
+    directory = write_pictures(tmp_path, *digits, ("test", "train", "val"))
+    assert loaded(directory).class_names == ("test", "train", "val")
+
+
+def test_a_class_of_one_part_only_is_named(tmp_path: Path, digits: tuple[Array, Array]) -> None:
+    write_pictures(tmp_path / "train", *digits, NAMES)
+    write_pictures(tmp_path / "test", *digits, (*NAMES[:2], "fours"))
+    assert "the class fours is in one of train and test only" in refusal_of(tmp_path, Part.TEST)
+
+
+def test_grey_is_made_of_colours(tmp_path: Path) -> None:
+    for name, colour in (("red", (255, 0, 0)), ("blue", (0, 0, 255))):
+        (tmp_path / name).mkdir()
+        for k in range(5):
+            Image.new("RGB", (28, 28), colour).save(tmp_path / name / f"{k}.png")
+    images = loaded(tmp_path).images
+    assert sorted(np.unique(images).tolist()) == [29, 76]  # ITU-R 601: 0.299 R + 0.587 G + 0.114 B
+
+
+def test_hidden_and_other_files_are_passed_over(directory: Path) -> None:
+    before = loaded(directory)
+    (directory / ".git").mkdir()
+    (directory / "README.txt").write_text("about")
+    (directory / "zeros" / ".hidden.png").write_bytes(b"")
+    after = loaded(directory)
+    assert (after.files, after.notes) == (before.files, ())
+    (directory / "zeros" / "picture.gif").write_bytes(b"GIF89a")
+    assert loaded(directory).notes == ("passed over, being no PNG, JPEG or BMP: 1 in the folders of the classes",)
+
+
+# The digests.
+
+
+def test_a_changed_a_renamed_and_a_new_picture_are_noticed(directory: Path) -> None:
+    before = loaded(directory).files
+    assert sorted(before) == sorted(f"{name}/" for name in NAMES)
+    path = next(path for path in sorted((directory / "zeros").iterdir()) if path != first_picture(directory, Part.TEST))
+    read, _ = picture_folders._part_of(directory, Part.TRAIN_VAL)
+    content = path.read_bytes()
+
+    Image.new("L", (28, 28), 9).save(first_picture(directory))
+    changed = loaded(directory).files
+    assert sum(before[name] != changed[name] for name in before) == 1
+
+    path.rename(path.with_name("z.png"))
+    assert loaded(directory).files["zeros/"] not in (before["zeros/"], changed["zeros/"])
+
+    (directory / "zeros" / "zz.png").write_bytes(content)
+    assert len(loaded(directory).labels) + len(loaded(directory, Part.TEST).labels) == len(read.paths) + 1
+
+
+# Pictures that cannot be read.
+
+
+@pytest.mark.parametrize("content", [b"", b"no picture", b"\x89PNG\r\n\x1a\n" + bytes(50)])
+def test_an_unreadable_picture_is_named_and_left_out_only_if_that_is_wanted(directory: Path, content: bytes) -> None:
+    path = first_picture(directory)
+    path.write_bytes(content)
+    message = refusal_of(directory)
+    assert message.startswith(f"1 of 24 pictures cannot be read: {path}: ")
+    assert "data.skip_unreadable=true" in message
+    rest = loaded(directory, skip=True)
+    assert len(rest.labels) == 23
+    assert rest.notes[0].startswith(f"left out: 1 of 24 pictures cannot be read: {path}: ")
+
+
+def test_of_many_the_first_are_named(directory: Path) -> None:
+    for path in directory.rglob("*.png"):
+        path.write_bytes(b"no picture")
+    message = refusal_of(directory)
+    assert message.startswith("24 of 24 pictures cannot be read: ")
+    assert message.count("is no picture") == 10
+    assert "; and 14 more. " in message
+
+
+def test_leaving_out_a_picture_moves_no_other_from_part_to_part(directory: Path) -> None:
+    test = loaded(directory, Part.TEST)
+    first_picture(directory).write_bytes(b"no picture")
+    assert np.array_equal(loaded(directory, Part.TEST, skip=True).indices, test.indices)
+
+
+def test_a_bomb_is_refused_unread(directory: Path) -> None:
+    from tests.data.test_decoding import BAD
+
+    first_picture(directory).write_bytes(BAD["a bomb"][0]())
+    assert "is too large" in refusal_of(directory)
+
+
+# Other sizes.
+
+
+def test_other_sizes_are_counted_and_named_or_scaled(directory: Path) -> None:
+    path = first_picture(directory)
+    Image.open(path).resize((56, 56), Image.Resampling.NEAREST).save(path)
+    message = refusal_of(directory)
+    assert message.startswith(f"1 of 24 pictures are not 28 x 28 pixels: {path} (56 x 56). ")
+    assert "data.resize=true" in message
+    with pytest.raises(DataError):
+        loaded(directory, skip=True)  # it can be read
+    before = loaded(directory, resize=True)
+    assert len(before.labels) == 24
+
+
+def test_an_unreadable_picture_of_another_size_comes_first(directory: Path) -> None:
+    first, second = sorted((directory / "zeros").iterdir())[:2]
+    Image.new("L", (30, 30)).save(first)
+    second.write_bytes(b"")
+    messages = {refusal_of(directory, part) for part in Part}
+    assert any("cannot be read" in message or "are not 28 x 28" in message for message in messages)
+
+
+# Directories that are none.
+
+
+def emptied(directory: Path) -> None:
+    for path in (directory / "zeros").iterdir():
+        path.unlink()
+
+
+def alone(directory: Path) -> None:
+    for name in NAMES[1:]:
+        for path in (directory / name).iterdir():
+            path.unlink()
+        (directory / name).rmdir()
+
+
+def crowded(directory: Path) -> None:
+    for k in range(1000):
+        (directory / f"{k}").mkdir()
+
+
+BAD_DIRECTORIES: dict[str, tuple[Callable[[Path], object], str]] = {
+    "an empty class": (emptied, "zeros: is a class without a picture: nothing in it ends in .png"),
+    "one class": (alone, "holds 1 class, zeros: to choose, there must be two at least"),
+    "many classes": (crowded, "holds 1,003 classes, of at most 1,000"),
+    "a long name": (lambda d: (d / ("n" * 65)).mkdir(), "a name has 1 to 64 printable characters"),
+    "a name that moves the cursor": (lambda d: (d / "a\x1b[2Jb").mkdir(), "a name has 1 to 64 printable characters"),
+    "a linked class": (lambda d: (d / "link").symlink_to(d / "zeros"), "link: is a symbolic link"),
+    "a linked picture": (lambda d: (d / "zeros" / "l.png").symlink_to(d / "zeros" / "0000.png"), "is a symbolic link"),
+    "a link to nothing": (lambda d: (d / "zeros" / "l.png").symlink_to(d / "nothing"), "is a symbolic link"),
+}
+
+
+@pytest.mark.parametrize("kind", BAD_DIRECTORIES)
+def test_what_is_no_such_directory_is_said(directory: Path, kind: str) -> None:
+    make, said = BAD_DIRECTORIES[kind]
+    make(directory)
+    message = refusal_of(directory)
+    assert message.startswith(str(directory))
+    assert said in message
+    with pytest.raises(DataError) as caught:
+        read_class_names(directory)
+    assert str(caught.value) == message
+
+
+def test_a_pipe_is_no_picture_and_does_not_stop_anything(directory: Path) -> None:
+    os.mkfifo(directory / "zeros" / "pipe.png")
+    refusals = []
+    for part in Part:
+        try:
+            loaded(directory, part)
+        except DataError as error:
+            refusals.append(str(error))
+    assert len(refusals) == 1
+    assert "pipe.png: is not a regular file" in refusals[0]

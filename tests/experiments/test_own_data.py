@@ -1,0 +1,202 @@
+"""People's own data, from the command line: trained on, evaluated, verified, read, and noticed if they change."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from tests.data.own import chosen, write_idx, write_pictures
+
+from lenet_mnist.data.sets import TrainVal
+from lenet_mnist.files.tables import read_csv
+from lenet_mnist.runs.directory import RunDirectory
+
+Lenet = Callable[..., Any]
+NAMES = ("nought", "<script>alert(1)<", "$x^2$ & some more letters than fit")
+QUICK = ("--epochs", 2, "--batch-size", 16, "--threads", 1, "--set", "training.engine=torch")
+
+
+@pytest.fixture
+def shapes(small: TrainVal, tmp_path: Path) -> Path:
+    """A hundred digits in three folders, dark on light as people write."""
+    images, labels = chosen(small.val, 35, 35, 30)
+    return write_pictures(tmp_path / "shapes", 255 - images, labels, NAMES)
+
+
+def only_run(tmp_path: Path) -> RunDirectory:
+    (path,) = (tmp_path / "runs").iterdir()
+    return RunDirectory(path)
+
+
+@pytest.fixture
+def trained(lenet: Lenet, shapes: Path, tmp_path: Path) -> RunDirectory:
+    answer = lenet("train", "--set", "data.source=shapes", *QUICK)
+    assert answer.code == 0, answer.err
+    assert shapes.is_dir()
+    return only_run(tmp_path)
+
+
+def test_class_names_are_in_every_table_and_picture(lenet: Lenet, trained: RunDirectory) -> None:
+    seen = lenet("evaluate", "latest", "--json")
+    assert seen.code == 0, seen.err
+    metrics = json.loads(seen.out)
+    names = sorted(NAMES)
+    assert metrics["num_images"] == 20
+    assert [row["class"] for row in metrics["per_class"]] == names
+    directory = trained.evaluation_path("test")
+    assert [row["class"] for row in read_csv(directory / "per_class.csv")] == names
+    assert list(read_csv(directory / "confusion_matrix.csv")[0])[1:] == names
+    assert {row["label"] for row in read_csv(directory / "predictions.csv")} == set(names)
+    page = trained.report_path.read_text()
+    assert "&lt;script&gt;alert(1)&lt;" in page
+    assert "<script>alert" not in page
+    assert 'class="matrix named"' in page
+
+
+def test_the_network_has_an_output_for_each_class(lenet: Lenet, trained: RunDirectory) -> None:
+    assert lenet("describe", "--set", "data.source=shapes").out.count("84 -> 3") == 1
+    assert lenet("describe", "--set", "data.source=fashion-mnist").out.count("84 -> 10") == 1  # it need not be there
+    assert trained.read_manifest().data_source == "pictures"
+    assert set(trained.read_manifest().data_files) == {f"{name}/" for name in NAMES}
+
+
+def test_a_run_on_own_data_holds_what_it_says(lenet: Lenet, trained: RunDirectory) -> None:
+    lenet("evaluate", "latest")
+    verified = lenet("verify", "latest", "--retrain")
+    assert verified.code == 0, verified.out
+    assert lenet("evaluate", trained.path, "--split", "val").code == 0
+
+
+def test_changed_data_are_noticed_by_whatever_reads_them(lenet: Lenet, trained: RunDirectory, shapes: Path) -> None:
+    Image.fromarray(np.zeros((28, 28), np.uint8)).save(shapes / "nought" / "zzz.png")
+    for split in ("test", "val"):
+        refused = lenet("evaluate", "latest", "--split", split)
+        assert refused.code == 3
+        assert "was trained on other data than shapes holds now: nought/" in refused.err
+    assert not (trained.evaluation_path("test") / "looks.csv").exists()
+    assert "does not hold: data and split" in lenet("verify", "latest").err
+    refused = lenet("train", "--resume", "latest")
+    assert refused.code == 2
+    assert "the data are others: nought/" in refused.err
+    (shapes / "nought" / "zzz.png").unlink()
+    assert lenet("evaluate", "latest").code == 0
+
+
+def test_data_that_moved_are_found_by_their_name(lenet: Lenet, trained: RunDirectory, shapes: Path) -> None:
+    elsewhere = shapes.parent / "elsewhere"
+    elsewhere.mkdir()
+    shapes.rename(elsewhere / "shapes")
+    refused = lenet("evaluate", trained.path)
+    assert refused.code == 2
+    assert "shapes: no such source, and no such directory" in refused.err
+    assert lenet("evaluate", trained.path, "--data-dir", elsewhere).code == 0
+
+
+def test_two_runs_on_own_data_are_compared(lenet: Lenet, trained: RunDirectory, tmp_path: Path) -> None:
+    lenet("train", "--set", "data.source=./shapes", *QUICK, "--seed", 1)
+    runs = sorted((tmp_path / "runs").iterdir())
+    compared = lenet("compare", *runs, "--output", tmp_path / "compared", "--json")
+    assert compared.code == 0, compared.err
+    assert (tmp_path / "compared" / "fixed.png").exists()
+    assert trained.path in runs
+
+
+def test_what_is_odd_is_noted_on_stderr_in_the_manifest_and_in_the_report(
+    lenet: Lenet, shapes: Path, tmp_path: Path
+) -> None:
+    for path in sorted((shapes / "nought").iterdir())[:25]:
+        path.unlink()
+    first, *rest = sorted((shapes / NAMES[1]).iterdir())
+    for path in rest[:20]:
+        path.write_bytes(first.read_bytes())
+    checked = lenet("data", "check", "--source", "shapes")
+    assert "warning: the classes are unequal: 35 images of <script>alert(1)<, 10 of nought" in checked.out
+    assert "across parts 0" not in checked.out
+    answer = lenet("train", "--set", "data.source=shapes", *QUICK)
+    assert "data: the classes are unequal: " in answer.err
+    assert "validation images are in an earlier part too, pixel by pixel" in answer.err
+    notes = only_run(tmp_path).read_manifest().data_notes
+    assert len(notes) == 2
+    lenet("report", "latest")
+    assert all(note[:20] in only_run(tmp_path).report_path.read_text() for note in notes if "<" not in note)
+
+
+def test_pictures_are_read_as_those_of_the_training_were(lenet: Lenet, trained: RunDirectory, shapes: Path) -> None:
+    picture = next((shapes / "nought").iterdir())
+    answer = lenet("predict", picture, "--json", "--show")
+    (row,) = json.loads(answer.out)["pictures"]
+    assert set(row["probabilities"]) == set(NAMES)
+    assert (row["is_dark_on_light"], row["looks_like_mnist"]) == (None, None)
+    assert "no steps to draw" in answer.err
+    assert "taken as it is, 28 x 28 pixels" in lenet("predict", picture).out
+    Image.open(picture).resize((40, 40)).save(shapes.parent / "large.png")
+    refused = lenet("predict", "large.png")
+    assert refused.code == 3
+    assert "large.png (40 x 40): the network was trained on pictures of 28 x 28 pixels" in refused.err
+    drawing = lenet("export", trained.path, "--format", "html")
+    assert drawing.code == 2
+    assert "was not trained on MNIST, but on pictures" in drawing.err
+
+
+def test_a_network_of_scaled_pictures_scales_what_it_reads(lenet: Lenet, shapes: Path) -> None:
+    for path in (shapes / "nought").iterdir():
+        Image.open(path).resize((56, 40)).save(path)
+    refused = lenet("train", "--set", "data.source=shapes", *QUICK)
+    assert refused.code == 3
+    assert "data.resize=true" in refused.err
+    assert lenet("train", "--set", "data.source=shapes", "--set", "data.resize=true", *QUICK).code == 0
+    assert "taken as it is, 56 x 40 pixels" in lenet("predict", next((shapes / "nought").iterdir())).out
+
+
+def test_idx_files_and_digits_are_trained_on(lenet: Lenet, small: TrainVal, tmp_path: Path) -> None:
+    write_idx(tmp_path / "own", "train", *chosen(small.val, 30, 30, 0, 30))
+    for source, num_test in (("own", 18), ("digits", 359)):
+        assert lenet("train", "--set", f"data.source={source}", *QUICK, "--name", f"of-{source}").code == 0
+        seen = lenet("evaluate", f"of-{source}", "--json")
+        assert json.loads(seen.out)["num_images"] == num_test
+        assert lenet("evaluate", f"of-{source}", "--split", "val").code == 0
+
+
+def test_a_sweep_knows_its_data(lenet: Lenet, shapes: Path) -> None:
+    options = ("--lrs", "0.01,0.05", "--seeds", 0, "--epochs", 1, "--batch-size", 16, "--threads", 1)
+    swept = lenet("lr-sweep", "--set", "data.source=shapes", *options)
+    assert swept.code == 0, swept.err
+    Image.fromarray(np.zeros((28, 28), np.uint8)).save(shapes / "nought" / "zzz.png")
+    refused = lenet("lr-sweep", "--resume", "latest")
+    assert refused.code == 3
+    assert "the sweep was begun on other data: the data are others: nought/" in refused.err
+
+
+BAD_INPUT = [
+    (("train", "--set", "data.source=fashon-mnist"), 2, "did you mean fashion-mnist?"),
+    (("train", "--set", "data.source="), 2, "data.source"),
+    (("train", "--set", "data.source='a\\tb'"), 2, "data.source"),
+    (("train", "--set", "data.source=./nowhere"), 3, "nowhere: data.source: no such directory"),
+    (("train", "--set", "data.source=."), 3, "holds neither IDX files"),
+    (("train", "--set", "data.source=digits", "--set", "data.train_size=5000"), 2, "but the data have 1,438"),
+    (("data", "check", "--source", "nowhere"), 2, "expected one of mnist, fashion-mnist, kmnist, digits"),
+    (("data", "fetch", "--source", "digits"), 2, "part of scikit-learn"),
+    (("data", "fetch", "--source", "kmnist", "--offline", "--data-dir", "nowhere"), 3, "--offline forbids"),
+    (("data", "where", "--source", "fashon"), 2, "did you mean fashion-mnist?"),
+    (("describe", "--set", "data.source=digit"), 2, "did you mean digits?"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "code", "complaint"), BAD_INPUT, ids=lambda value: str(value)[:60])
+def test_bad_sources_get_one_line_and_the_right_exit_code(
+    lenet: Lenet, tmp_path: Path, arguments: tuple[object, ...], code: int, complaint: str
+) -> None:
+    answer = lenet(*arguments)
+    assert answer.code == code
+    assert complaint in answer.err
+    assert answer.err.count("\n") == 1
+    assert list(tmp_path.glob("runs/*")) == []
+
+
+def test_where_each_source_lies(lenet: Lenet, shapes: Path) -> None:
+    assert lenet("data", "where", "--source", "shapes").out.splitlines()[1] == f"  shapes: {shapes.name}"
+    assert "scikit-learn: " in lenet("data", "where", "--source", "digits").out
+    assert lenet("data", "where", "--source", "kmnist", "--data-dir", "nowhere").out.count("missing") == 4
