@@ -39,7 +39,9 @@ app = typer.Typer()
 
 @app.command()
 def evaluate(
-    run: RunName,
+    runs: Annotated[
+        list[str], typer.Argument(metavar="RUN...", help="A run's path, id or name, or `latest`; several.")
+    ],
     split: Annotated[str, typer.Option("--split", help="test or val.")] = "test",
     batch_size: Annotated[
         int | None, typer.Option("--batch-size", min=1, max=1_000_000, help="Changes no figure.")
@@ -53,8 +55,9 @@ def evaluate(
     offline: Offline = False,
     as_json: AsJson = False,
 ) -> None:
-    """Measure a run on the test set (or again on the validation set): figures, tables, pictures."""
-    from lenet_mnist.experiments import evaluation
+    """Measure a run on the test set (or the validation set): figures, tables, pictures. Of several, also together."""
+    from lenet_mnist.experiments.ensemble import EvaluatedEnsemble, evaluate_ensemble
+    from lenet_mnist.experiments.evaluation import EvaluatedRun, evaluate_run, require_accuracy
     from lenet_mnist.experiments.following import is_led
     from lenet_mnist.ranks import joined_ranks
     from lenet_mnist.reporting import plots, summaries
@@ -65,12 +68,21 @@ def evaluate(
     with joined_ranks() as ranks:
         if is_led(ranks, access):
             return
-        directory = find_run(run, runs_dir)
-        seen = evaluation.evaluate_run(directory, split, access, device, batch_size, ranks)
-    plots.draw_evaluated_run(seen)
-    write_report(directory)
-    say(summaries.evaluation_json(seen) if as_json else summaries.evaluation_text(seen))
-    evaluation.require_accuracy(seen, min_accuracy)
+        directories = [find_run(run, runs_dir) for run in runs]
+        common = (access, device, batch_size, ranks)
+        if len(directories) == 1:
+            seen: EvaluatedRun | EvaluatedEnsemble = evaluate_run(directories[0], split, *common)
+        else:
+            seen = evaluate_ensemble(directories, split, runs_dir, *common)
+    for member in seen.members:
+        plots.draw_evaluated_run(member)
+        write_report(member.run)
+    if isinstance(seen, EvaluatedEnsemble):
+        plots.draw_evaluated_ensemble(seen)
+        say(summaries.ensemble_json(seen) if as_json else summaries.ensemble_text(seen))
+    else:
+        say(summaries.evaluation_json(seen) if as_json else summaries.evaluation_text(seen))
+    require_accuracy(seen.evaluation, min_accuracy)
 
 
 @app.command()

@@ -1,6 +1,5 @@
 """What a comparison writes: a directory of its own, comparison.json in it, and differing.csv for two runs."""
 
-import secrets
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from lenet_mnist.errors import ConfigError
 from lenet_mnist.experiments.comparison import ComparedRun, Comparison, Contrast, Group, Pair
 from lenet_mnist.files.storage import storage_errors
 from lenet_mnist.files.tables import write_csv, write_json
+from lenet_mnist.runs.directory import create_beside_runs
 
 
 def require_free(output: Path | None) -> None:
@@ -29,9 +29,9 @@ def write_comparison(compared: Comparison, runs_dir: Path, output: Path | None, 
 
     Raises: StorageError.
     """
-    directory = output or runs_dir / f"compare-{now:%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
+    directory = output or create_beside_runs(runs_dir, "compare", now)
     with storage_errors(directory, "make this directory"):
-        directory.mkdir(parents=True, exist_ok=output is not None)
+        directory.mkdir(parents=True, exist_ok=True)
     write_json(directory / "comparison.json", as_values(compared))
     if compared.pair is not None:
         _write_differing(compared.pair, directory / "differing.csv")

@@ -69,6 +69,11 @@ class EvaluatedRun:
     probe: list[ProbeRow]
 
     @property
+    def members(self) -> tuple["EvaluatedRun"]:
+        """This run alone; an ensemble has several."""
+        return (self,)
+
+    @property
     def directory(self) -> Path:
         """Where the files of this look are."""
         return self.run.evaluation_path(self.split.value)
@@ -106,7 +111,7 @@ def evaluate_run(
     }
     seen = EvaluatedRun(run, config, split, answers.images, answers.evaluation, metrics, history, probe)
     make_directory(seen.directory)
-    _write_tables(seen.directory, seen.evaluation, metrics)
+    write_tables(seen.directory, seen.evaluation, metrics)
     write_examples(seen.directory, seen.evaluation, seen.images.images, metrics["weights_sha256"])
     return seen
 
@@ -204,10 +209,10 @@ def read_best_network(run: RunDirectory, manifest: Manifest) -> TrainedNetwork:
     return trained
 
 
-def require_accuracy(seen: EvaluatedRun, min_accuracy: float | None) -> None:
+def require_accuracy(evaluation: Evaluation, min_accuracy: float | None) -> None:
     """Raise CheckFailedError if the accuracy is below `min_accuracy`, a fraction."""
-    if min_accuracy is not None and seen.evaluation.accuracy < min_accuracy:
-        raise CheckFailedError(f"accuracy {seen.evaluation.accuracy:.4f} is below the {min_accuracy:.4f} asked for")
+    if min_accuracy is not None and evaluation.accuracy < min_accuracy:
+        raise CheckFailedError(f"accuracy {evaluation.accuracy:.4f} is below the {min_accuracy:.4f} asked for")
 
 
 def _device_of_evaluation(
@@ -256,7 +261,7 @@ def _digest_of(images: ImageSet) -> dict[str, str]:
     return {"the SHA-256 of the images": hashlib.sha256(content).hexdigest()}
 
 
-def _write_tables(directory: Path, evaluation: Evaluation, metrics: dict[str, Any]) -> None:
+def write_tables(directory: Path, evaluation: Evaluation, metrics: dict[str, Any]) -> None:
     """Write metrics.json, per_class.csv, confusion_matrix.csv and predictions.csv."""
     names = evaluation.class_names
     write_json(directory / "metrics.json", metrics)

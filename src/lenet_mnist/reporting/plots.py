@@ -13,6 +13,7 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from lenet_mnist.analysis.evaluate import Counts, Evaluation
 from lenet_mnist.config import Schedule
+from lenet_mnist.experiments.ensemble import EvaluatedEnsemble
 from lenet_mnist.experiments.evaluation import EvaluatedRun
 from lenet_mnist.files.storage import make_directory
 from lenet_mnist.reporting.gallery import mistake_tile, tiles_figure
@@ -60,6 +61,20 @@ def draw_evaluated_run(seen: EvaluatedRun) -> None:
     for directory, figures in ((seen.directory, in_split), (seen.run.plots_path, of_training)):
         for name, figure in figures.items():
             save_figure(figure, directory / f"{name}.png")
+
+
+def draw_evaluated_ensemble(seen: EvaluatedEnsemble) -> None:
+    """Draw what can be drawn of several runs' mean prediction. Raises: StorageError."""
+    evaluation, split = seen.evaluation, seen.split.value
+    of_split = f"{len(seen.members)} networks together, {split} set, {evaluation.accuracy:.2%} of {len(evaluation):,}"
+    mistakes = f"{split} set: {len(evaluation.mistakes)} mistakes, the most confident first"
+    images = seen.members[0].images.images.numpy()
+    for name, figure in {
+        "confusion_matrix": confusion_figure(evaluation, of_split),
+        "misclassified": gallery_figure(evaluation, images, mistakes),
+        "calibration": calibration_figure(evaluation, of_split),
+    }.items():
+        save_figure(figure, seen.directory / f"{name}.png")
 
 
 def loss_figure(

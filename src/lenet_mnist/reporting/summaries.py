@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from lenet_mnist.errors import LenetError
 from lenet_mnist.experiments.diagnosis import diagnose_training
+from lenet_mnist.experiments.ensemble import EvaluatedEnsemble
 from lenet_mnist.experiments.evaluation import EvaluatedRun
 from lenet_mnist.experiments.training import TrainedRun
 from lenet_mnist.files.locks import is_locked
@@ -94,6 +95,37 @@ def evaluation_text(seen: EvaluatedRun) -> str:
 def evaluation_json(seen: EvaluatedRun) -> str:
     """Return the same as JSON: metrics.json, and the directory of the files."""
     return to_json({**seen.metrics, "directory": str(seen.directory)})
+
+
+def ensemble_text(seen: EvaluatedEnsemble) -> str:
+    """Say what several runs found each, and together."""
+    evaluation, split = seen.evaluation, seen.split.value
+    low, high = evaluation.accuracy_interval
+    rows = [
+        (member.run.id, f"{member.evaluation.accuracy:.2%}", f"{member.evaluation.mean_loss:.4f}")
+        for member in seen.members
+    ]
+    rows.append(("together", f"{evaluation.accuracy:.2%}", f"{evaluation.mean_loss:.4f}"))
+    lines = [
+        aligned(("run", f"{split} accuracy", f"{split} loss"), rows, right=(1, 2)),
+        f"together: {evaluation.num_correct:,} of {len(evaluation):,} right; 95 % interval {low:.2%} to {high:.2%}",
+        "written to",
+        *(f"  {path}" for path in sorted(seen.directory.iterdir())),
+    ]
+    if seen.note is not None:
+        lines.append(f"note: {seen.note}")
+    looks = [looks for member in seen.members if (looks := member.metrics["num_test_looks"]) is not None]
+    if looks and max(looks) > 1:
+        lines.append(
+            f"note: the test set has been looked at up to {max(looks)} times through these runs. Choices that follow "
+            "from the earlier looks make these figures too good; choose on the validation set (--split val)."
+        )
+    return "\n".join(lines)
+
+
+def ensemble_json(seen: EvaluatedEnsemble) -> str:
+    """Return the same as JSON: metrics.json of the ensemble, and where it lies."""
+    return to_json({**seen.metrics, "directory": str(seen.directory), "note": seen.note})
 
 
 def layers_text(rows: Sequence[LayerRow]) -> str:

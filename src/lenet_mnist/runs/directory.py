@@ -207,6 +207,14 @@ def create_run(runs_dir: Path, config: Config, now: datetime, kind: Kind = "trai
     return run
 
 
+def create_beside_runs(runs_dir: Path, word: str, now: datetime) -> Path:
+    """Make a new directory for what is said of several runs; it is no run. Raises: StorageError."""
+    directory = runs_dir / f"{word}-{now:%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
+    with storage_errors(directory, "make this directory"):
+        directory.mkdir(parents=True)
+    return directory
+
+
 def begin_run(
     runs_dir: Path,
     config: Config,

@@ -1,0 +1,87 @@
+"""Several runs evaluated one by one, and together: from run directories to a directory of the ensemble's own."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from lenet_mnist.analysis.ensemble import mean_prediction
+from lenet_mnist.analysis.evaluate import Evaluation
+from lenet_mnist.config import Split
+from lenet_mnist.data.mnist import DataAccess
+from lenet_mnist.errors import ConfigError
+from lenet_mnist.experiments.evaluation import EvaluatedRun, evaluate_run, member_of, read_best_network, write_tables
+from lenet_mnist.ranks import ALONE, Ranks
+from lenet_mnist.runs.directory import RunDirectory, create_beside_runs
+
+
+@dataclass(frozen=True)
+class EvaluatedEnsemble:
+    """What several runs answer, each and together. `note` says what the user should know of them, if anything."""
+
+    directory: Path
+    members: tuple[EvaluatedRun, ...]
+    evaluation: Evaluation
+    metrics: dict[str, Any]
+    note: str | None
+
+    @property
+    def split(self) -> Split:
+        """What they answered for."""
+        return self.members[0].split
+
+
+def evaluate_ensemble(
+    runs: Sequence[RunDirectory],
+    split_name: str,
+    runs_dir: Path,
+    access: DataAccess,
+    device_name: str | None,
+    batch_size: int | None,
+    ranks: Ranks = ALONE,
+) -> EvaluatedEnsemble:
+    """Evaluate each run, into its own directory, and their mean prediction, into a new one in `runs_dir`.
+
+    Of the test set this is a look in each run.
+
+    Raises: ConfigError if a run is there twice, the runs know other classes or data, or for `val` were not validated on
+    the same images; otherwise as `evaluate_run`. All of that before the first look.
+    """
+    split = member_of(Split, split_name, "--split")
+    note = _require_alike(runs, split)
+    members = tuple(evaluate_run(run, split_name, access, device_name, batch_size, ranks) for run in runs)
+    evaluation = mean_prediction([member.evaluation for member in members])
+    metrics = {
+        "runs": [{key: member.metrics[key] for key in ("run", "weights_sha256", "accuracy")} for member in members],
+        "split": split.value,
+        **evaluation.metrics(),
+    }
+    directory = create_beside_runs(runs_dir, "ensemble", datetime.now(UTC))
+    write_tables(directory, evaluation, metrics)
+    return EvaluatedEnsemble(directory, members, evaluation, metrics, note)
+
+
+def _require_alike(runs: Sequence[RunDirectory], split: Split) -> str | None:
+    """Raise ConfigError if the runs cannot answer together; return what is to be said if they can."""
+    paths = [run.path.resolve() for run in runs]
+    for run, path in zip(runs, paths, strict=True):
+        if paths.count(path) > 1:
+            raise ConfigError(f"{run.path}: is named twice: an ensemble is of different runs")
+    manifests = [run.read_manifest() for run in runs]
+    for run, manifest in zip(runs, manifests, strict=True):
+        if manifest.kind != "train":
+            raise ConfigError(f"{run.path}: is a {manifest.kind}, not a training: it has no network to evaluate")
+    networks = [read_best_network(run, manifest) for run, manifest in zip(runs, manifests, strict=True)]
+    for run, manifest, network in zip(runs[1:], manifests[1:], networks[1:], strict=True):
+        if network.class_names != networks[0].class_names or manifest.data_files != manifests[0].data_files:
+            raise ConfigError(f"{run.path}: was trained on other data than {runs[0].path}: they cannot answer together")
+    splits = {manifest.split_sha256 for manifest in manifests}
+    if len(splits) == 1:
+        return None
+    if split is Split.VAL:
+        raise ConfigError(
+            "the runs were trained on different splits: what validates for one may have trained another. "
+            "Together they can be evaluated on the test set only"
+        )
+    return "the runs were trained on different splits of the data; the test set is the same for all"
