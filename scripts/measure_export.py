@@ -136,12 +136,11 @@ def random_network(activation: Activation, factor: float, normalization: Normali
     return TrainedNetwork(network, normalization, tuple("0123456789"), epoch=1)
 
 
-@torch.inference_mode()
-def exact(trained: TrainedNetwork, images: Pixels) -> np.ndarray:
-    """Return the logits in float64."""
-    network = trained.network.double()
-    parts = [network(trained.normalization.apply(part).double()) for part in torch.from_numpy(images).split(1000)]
-    network.float()
+@torch.no_grad()
+def torchs_logits(trained: TrainedNetwork, images: Pixels, dtype: torch.dtype) -> np.ndarray:
+    network = trained.network.to(dtype)
+    parts = [network(trained.normalization.apply(part).to(dtype)) for part in torch.from_numpy(images).split(1000)]
+    trained.network.float()
     return torch.cat(parts).numpy()
 
 
@@ -156,23 +155,17 @@ def rounding() -> None:
                 trained = random_network(activation, factor, normalization, seed)
                 runtime = opened(trained)
                 found = compare(trained, runtime, images)
-                precise = exact(trained, images)
-                torchs = torch.cat(
-                    [
-                        trained.network(normalization.apply(part)).detach()
-                        for part in torch.from_numpy(images).split(1000)
-                    ]
-                ).numpy()
-                differences = found.largest_logit_difference, float(np.abs(torchs - precise).max())
-                shares.append((found.largest_logit, *differences))
-            logits, between, from_exact = np.transpose(shares)
+                single, double = (torchs_logits(trained, images, kind) for kind in (torch.float32, torch.float64))
+                error = float(np.abs(single - double).max())
+                shares.append((found.largest_logit, found.largest_logit_difference, error))
+            logits, between, errors = np.transpose(shares)
             rows.append(
                 [
                     activation.value,
                     f"{logits.min():.3g} to {logits.max():.3g}",
                     f"{between.max():.1e}",
                     f"{(between / logits).max():.1e}",
-                    f"{(from_exact / logits).max():.1e}",
+                    f"{(errors / logits).max():.1e}",
                 ]
             )
     header = ["activation", "largest logit", "ONNX Runtime from torch", "of the largest logit", "torch from float64"]
