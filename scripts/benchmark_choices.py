@@ -1,6 +1,6 @@
 """The measurements behind small choices in the code, each named where the choice was made.
 
-    python scripts/benchmark_choices.py [chunks] [layout] [optimizers] [recording] [probe] [workers]
+    python scripts/benchmark_choices.py [chunks] [layout] [optimizers] [recording] [probe] [workers] [augment]
 
 - chunks: how many images at once evaluate fastest (data/batches.py, EVALUATION_CHUNK)
 - layout: torch's convolutions with channels first and last (model/engines.py)
@@ -8,6 +8,7 @@
 - recording: what histories, checkpoints and progress cost beside training itself (experiments/training.py)
 - probe: what a look into the network costs beside the epoch that it follows (training/probe.py)
 - workers: trainings side by side, a thread each, against one after the other with all threads (tuning/workers.py)
+- augment: what it costs to distort the training images, beside forward and backward (data/augment.py)
 
 All variants in turn within one process; medians, range, and ratio to the best or first.
 """
@@ -18,7 +19,7 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
-from itertools import product
+from itertools import cycle, product
 from pathlib import Path
 from statistics import median
 
@@ -28,6 +29,7 @@ from rich.console import Console
 
 from common import data_access
 from lenet_mnist.config import Activation, Config, Engine
+from lenet_mnist.data.augment import Augmentation, draw
 from lenet_mnist.data.batches import evaluation_batches
 from lenet_mnist.data.sets import TrainVal
 from lenet_mnist.data.sources import load_train_val
@@ -36,6 +38,8 @@ from lenet_mnist.experiments.training import train_run
 from lenet_mnist.metrics import count
 from lenet_mnist.model.engines import resolve_engine, torch_network
 from lenet_mnist.provenance import machine
+from lenet_mnist.randomness import Purpose, random_order
+from lenet_mnist.reporting.contact_sheet import EXAMPLE
 from lenet_mnist.reporting.progress import TrainingProgress
 from lenet_mnist.training.loop import start_training, train
 from lenet_mnist.training.optimizer import FlatOptimizer
@@ -167,9 +171,34 @@ def compare_workers(data: TrainVal, engine: Engine) -> None:
     set_threads(None)
 
 
+def compare_augmentation(data: TrainVal, threads: int) -> None:
+    """A batch of 64, of which 860 make an epoch: taken as it is, and distorted; beside it what an epoch costs once."""
+    set_threads(threads)
+    native = resolve_engine(Engine.NATIVE, CPU, data.train.image_size).network
+    network = start_training(Config(), data, CPU, native).network
+    order = torch.from_numpy(random_order(0, Purpose.ORDER, len(data.train)))
+    labels, normalized = data.train.labels[:64], data.normalization.apply(data.train.images)
+    taken = {"as it is": partial(normalized.index_select, 0)}
+    for name, engine in {"distorted, native": native, "distorted, torch": torch_network}.items():
+        augmentation = Augmentation(EXAMPLE, data.train, data.normalization, 0, CPU, engine)
+        taken[name] = augmentation.of_epoch(1)
+    batches = cycle(torch.split(order, 64)[:-1])
+    variants = {name: lambda take=take: take(next(batches)) for name, take in taken.items()}
+
+    def both_ways() -> None:
+        loss = F.cross_entropy(network(normalized[:64]), labels)
+        torch.autograd.grad(loss, network.parameters_in_order)
+
+    variants["forward and backward, native"] = both_ways
+    compare(f"a batch of 64, {threads} threads", variants, rounds=501)
+    indices = data.train.indices.numpy()
+    compare("an epoch's draws", {"55,000 images": lambda: draw(EXAMPLE, 28, 0, 1, indices)}, rounds=31)
+    set_threads(None)
+
+
 def main() -> None:
     print(f"{machine()}, {set_threads(None)} threads, torch {torch.__version__}")
-    wanted = sys.argv[1:] or ["chunks", "layout", "optimizers", "recording", "probe", "workers"]
+    wanted = sys.argv[1:] or ["chunks", "layout", "optimizers", "recording", "probe", "workers", "augment"]
     data = load_train_val(Config().data, data_access())
     for name in wanted:
         match name:
@@ -189,6 +218,9 @@ def main() -> None:
             case "workers":
                 compare_workers(data, Engine.NATIVE)
                 compare_workers(data, Engine.TORCH)
+            case "augment":
+                compare_augmentation(data, 1)
+                compare_augmentation(data, 2)
             case _:
                 sys.exit(__doc__)
 

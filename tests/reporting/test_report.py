@@ -20,7 +20,7 @@ from lenet_mnist.experiments import evaluation
 from lenet_mnist.files.locks import exclusive_lock
 from lenet_mnist.files.tables import header_line
 from lenet_mnist.reporting.report import write_report
-from lenet_mnist.runs.directory import RunDirectory
+from lenet_mnist.runs.directory import RunDirectory, sha256_of
 from lenet_mnist.training.loop import EpochRow
 from lenet_mnist.training.probe import ProbeRow
 from lenet_mnist.training.updates import StepRow
@@ -84,6 +84,17 @@ def test_changes_from_the_defaults_come_first(evaluated: RunDirectory) -> None:
     text = page_of(evaluated).text
     changed, unchanged = text.index("Changed from the defaults"), text.index("Values that are the default")
     assert changed < text.index("training.batch_size 32 64") < unchanged < text.index("training.momentum 0.9")
+
+
+def test_distorted_training_images_explain_the_gap_between_the_losses(run: RunDirectory) -> None:
+    explanation = "The training images were distorted anew in every epoch"
+    assert explanation not in page_of(run).text
+    text = run.config_path.read_text()
+    run.config_path.write_text(text.replace("rotation: 0.0", "rotation: 10.0"))
+    signed(run, config_sha256=sha256_of(run.config_path))
+    page = page_of(run)
+    assert explanation in page.text
+    assert "augmentation.rotation 10 0" in page.text
 
 
 def test_the_page_trusts_its_own_style_and_script_alone(evaluated: RunDirectory) -> None:

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lenet_mnist.config import Activation, Config, ModelConfig, Optimizer, Schedule, TrainingConfig
+from lenet_mnist.config import Activation, AugmentationConfig, Config, ModelConfig, Optimizer, Schedule, TrainingConfig
 from lenet_mnist.data.batches import TrainBatch, TrainBatches, evaluation_batches
 from lenet_mnist.data.sets import Normalization, TrainSet, TrainVal, ValSet
 from lenet_mnist.metrics import Tally, count
@@ -21,6 +21,7 @@ from lenet_mnist.model.lenet import LeNet
 from lenet_mnist.training import updates
 from lenet_mnist.training.checkpoint import parse_state, state_bytes, weights_digest
 from lenet_mnist.training.loop import EpochRow, StopReason, TrainResult, start_training, train
+from lenet_mnist.training.probe import Probe
 from lenet_mnist.training.state import TrainState
 from lenet_mnist.training.updates import StepRow, train_step
 
@@ -156,6 +157,18 @@ def test_a_seed_decides_the_weights_to_start_from(tiny: TrainVal) -> None:
 def test_a_seed_decides_the_order_of_the_images_too(tiny: TrainVal) -> None:
     first, other = (run(config_of(seed), tiny, start_training(config_of(1), tiny, CPU)) for seed in (1, 2))
     assert first.digest != other.digest
+
+
+def test_distortions_reach_the_training_images_and_no_others(tiny: TrainVal) -> None:
+    plain, distorted = (
+        config_of(max_epochs=1),
+        config_of(max_epochs=1).model_copy(update={"augmentation": AugmentationConfig(rotation=20, elastic=1)}),
+    )
+    first, other = run(plain, tiny), run(distorted, tiny)
+    assert first.steps[0].gradient_norm != other.steps[0].gradient_norm
+    assert other.epochs[0].val_loss == val_tally(other.state.network, tiny).mean_loss
+    start = start_training(distorted, tiny, CPU)
+    assert Probe.of(tiny, 0, CPU).look(start) == Probe.of(tiny, 0, CPU).look(start_training(plain, tiny, CPU))
 
 
 def test_callbacks_cannot_change_the_weights(tiny: TrainVal) -> None:

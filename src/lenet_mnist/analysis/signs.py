@@ -121,7 +121,8 @@ def over_fitting(record: TrainingRecord) -> Finding | None:
             f"{last.val_loss:.3g} while the training loss fell (expected: less than {turn:.3g} times the lowest)"
         )
     is_limited = record.config.data.limit_train is not None
-    remedy = f"take more images than {record.num_train:,}, more weight decay, or fewer epochs"
+    distort = "" if record.config.augmentation.is_on else "distort them (docs/augmentation.md), "
+    remedy = f"take more images than {record.num_train:,}, {distort}more weight decay, or fewer epochs"
     options = "--set data.limit_train=null" if is_limited else None
     return Finding(Cause.OVER_FITTING, "the network over-fits", tuple(evidence), remedy, options)
 

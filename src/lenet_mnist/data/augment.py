@@ -3,8 +3,8 @@
 What an epoch sees of an image is a pure function of (seed, epoch, place of the image in its source), to the last bit:
 batches, threads, processors and the form that computes it, torch or C (model/native/augment.c), make no difference.
 For all numbers but the very last are whole multiples of a power of two, and so small that float32 holds them exactly;
-then the order of a sum, in which batches and processors differ, does not matter. To that end draws and weights are
-rounded once, to 2^-17 pixel and to about 1 % of a weight, and places to 1/256 pixel.
+then the order of a sum, in which batches and processors differ, does not matter. To that end maps are rounded when they
+are drawn, to 2^-17 pixel, the weights of the displacement so that it is right to about 0.01, and places to 1/256.
 
 Source: Simard, Steinkraus and Platt, "Best practices for convolutional neural networks applied to visual document
 analysis", ICDAR 2003, section 2.
