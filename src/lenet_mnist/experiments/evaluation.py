@@ -19,7 +19,7 @@ from lenet_mnist.data.mnist import DataAccess
 from lenet_mnist.data.sets import ImageSet
 from lenet_mnist.data.sources import is_verified, load_test, load_train_val
 from lenet_mnist.devices import choose_device, set_threads
-from lenet_mnist.errors import CheckFailedError, ConfigError, DataError
+from lenet_mnist.errors import CheckFailedError, ConfigError, DataError, one_line
 from lenet_mnist.experiments.resuming import differences_of_files
 from lenet_mnist.files.storage import make_directory, refuse_links
 from lenet_mnist.files.tables import write_csv, write_json
@@ -93,7 +93,7 @@ def evaluate_run(
     }
     seen = EvaluatedRun(run, config, split, answers.images, answers.evaluation, metrics, history, probe)
     make_directory(seen.directory)
-    _write_tables(seen.directory, seen.evaluation, metrics)
+    _write_tables(seen.directory, seen.evaluation, metrics, seen.images.names)
     write_examples(seen.directory, seen.evaluation, seen.images.images, metrics["weights_sha256"])
     return seen
 
@@ -202,8 +202,8 @@ def _images_of_split(
     return data.val if split is Split.VAL else load_test(config.data, access)
 
 
-def _write_tables(directory: Path, evaluation: Evaluation, metrics: dict[str, Any]) -> None:
-    """Write metrics.json, per_class.csv, confusion_matrix.csv and predictions.csv."""
+def _write_tables(directory: Path, evaluation: Evaluation, metrics: dict[str, Any], image_names: Sequence[str]) -> None:
+    """Write metrics.json, per_class.csv, confusion_matrix.csv and predictions.csv, with the images' files if known."""
     names = evaluation.class_names
     write_json(directory / "metrics.json", metrics)
     header = list(metrics["per_class"][0])
@@ -215,13 +215,14 @@ def _write_tables(directory: Path, evaluation: Evaluation, metrics: dict[str, An
     )
     write_csv(
         directory / "predictions.csv",
-        ["index", "label", "prediction", "probability"],
+        ["index", "label", "prediction", "probability", *(["file"] if image_names else [])],
         list(
             zip(
                 evaluation.indices.tolist(),
                 [names[label] for label in evaluation.labels],
                 [names[label] for label in evaluation.predictions],
                 evaluation.confidences.tolist(),
+                *([list(map(one_line, image_names))] if image_names else []),
                 strict=True,
             )
         ),

@@ -14,6 +14,7 @@ from lenet_mnist.training.early_stopping import label_entropy
 
 Status = Literal["running", "finished", "interrupted", "diverged", "failed"]
 Kind = Literal["train", "sweep"]
+_ADDED_LATER = ("data_notes",)  # no part of the digest while they say nothing: older runs keep theirs
 COMMANDS: dict[Kind, str] = {"train": "train", "sweep": "lr-sweep"}  # that make runs of each kind
 
 
@@ -73,9 +74,9 @@ class Manifest(BaseModel):
 
     def digest(self) -> str:
         """Return what `sha256` has to be."""
-        # Runs of before there were such notes keep their digest.
-        left_out = {"sha256"} if self.data_notes else {"sha256", "data_notes"}
-        return hashlib.sha256(self.model_dump_json(exclude=left_out).encode()).hexdigest()
+        fields = type(self).model_fields
+        as_before = {name for name in _ADDED_LATER if getattr(self, name) == fields[name].default}
+        return hashlib.sha256(self.model_dump_json(exclude={"sha256", *as_before}).encode()).hexdigest()
 
 
 def circumstances(data: TrainVal, device: torch.device, threads: int, engine: ResolvedEngine) -> dict[str, Any]:
