@@ -56,9 +56,15 @@ ENLARGEMENTS = {
 }
 RECIPES: list[dict[str, Any]] = [
     {"max_epochs": epochs, "batch_size": batch_size, "learning_rate": rate, "weight_decay": decay}
-    for epochs, batch_size in ((20, 16), (20, 32), (40, 32))
-    for rate in (0.02, 0.04, 0.08)
-    for decay in (1e-3, 5e-3)
+    for epochs, batch_size, rate, decay in (
+        (20, 16, 0.02, 1e-3),
+        (20, 16, 0.02, 5e-3),
+        (20, 16, 0.01, 5e-3),
+        (20, 32, 0.02, 5e-3),
+        (20, 32, 0.04, 5e-3),
+        (40, 32, 0.02, 5e-3),
+        (40, 32, 0.03, 1e-2),
+    )
 ]
 
 

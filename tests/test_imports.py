@@ -80,6 +80,11 @@ def test_what_trains_cannot_load_the_test_images(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(SOURCE)))
+def test_only_the_data_room_knows_how_a_part_is_read(path: Path) -> None:
+    assert room_of(path) == "data" or "lenet_mnist.data.sets.Part" not in imported_names(path)
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(SOURCE)))
 def test_pickle_is_named_in_one_module_only(path: Path) -> None:
     dangerous = {"pickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}
     imports = {name.split(".")[0] for name in imported_names(path)}

@@ -57,9 +57,9 @@ def test_what_is_twice_is_counted_where_it_is() -> None:
     assert survey.counts == {"training": [2, 2, 1], "validation": [3, 0, 0], "test": [1, 1, 1]}
     assert survey.num_repeated == {"training": 2, "validation": 1, "test": 0}
     assert survey.leaks == (
-        Leak("validation", 201, "training", 100),
-        Leak("test", 2, "training", 103),
-        Leak("test", 0, "validation", 200),
+        Leak("validation", "201", "training", "100"),
+        Leak("test", "2", "training", "103"),
+        Leak("test", "0", "validation", "200"),
     )
     assert survey.num_contradicted == 2  # training image 102 is a dog, test image 2 an eel
     notes = "\n".join(survey.notes)

@@ -157,6 +157,8 @@ def test_a_name_wins_over_a_directory_and_a_point_over_the_name(
         ("/nowhere/mnist", DataError, "/nowhere/mnist: data.source: no such directory"),
         ("n" * 300, DataError, "cannot be looked at: File name too long"),
         ("file", DataError, "file: data.source: is a file"),
+        ("~nobody-of-that-name/x", DataError, "~nobody-of-that-name/x: data.source: "),
+        ("nowhere/..", DataError, "nowhere/..: data.source: no such directory"),
         (".", DataError, "holds neither IDX files"),
     ],
 )
@@ -185,7 +187,7 @@ def test_images_in_two_parts_are_noticed(digits: tuple[Array, Array], tmp_path: 
     assert any("validation images are in an earlier part too" in note for note in data.notes)
     seen = survey(DataConfig(source=str(tmp_path)), mine)
     assert {leak.part for leak in seen.leaks} == {"validation", "test"}
-    assert {leak.earlier_index for leak in seen.leaks} == {min(set(range(30)) & set(data.train.indices.tolist()))}
+    assert {leak.earlier_image for leak in seen.leaks} == {str(min(set(range(30)) & set(data.train.indices.tolist())))}
 
 
 def test_left_out_pictures_are_noted_for_each_part(digits: tuple[Array, Array], tmp_path: Path) -> None:
@@ -199,6 +201,7 @@ def test_left_out_pictures_are_noted_for_each_part(digits: tuple[Array, Array], 
     assert len(data.train) + len(data.val) + len(test) == 99
     said = [*data.notes, *listener.notes]
     assert sum("left out: 1 of " in note for note in said) == 1
+    assert sum("left out: 1 of " in note for note in survey(config, mine).notes) == 1
 
 
 # Published sets of other names, with small files in the place of theirs.

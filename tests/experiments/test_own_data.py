@@ -39,7 +39,7 @@ def trained(lenet: Lenet, shapes: Path, tmp_path: Path) -> RunDirectory:
     return only_run(tmp_path)
 
 
-def test_class_names_are_in_every_table_and_picture(lenet: Lenet, trained: RunDirectory) -> None:
+def test_class_names_are_in_every_table_and_picture(lenet: Lenet, trained: RunDirectory, shapes: Path) -> None:
     seen = lenet("evaluate", "latest", "--json")
     assert seen.code == 0, seen.err
     metrics = json.loads(seen.out)
@@ -49,7 +49,9 @@ def test_class_names_are_in_every_table_and_picture(lenet: Lenet, trained: RunDi
     directory = trained.evaluation_path("test")
     assert [row["class"] for row in read_csv(directory / "per_class.csv")] == names
     assert list(read_csv(directory / "confusion_matrix.csv")[0])[1:] == names
-    assert {row["label"] for row in read_csv(directory / "predictions.csv")} == set(names)
+    predictions = read_csv(directory / "predictions.csv")
+    assert {row["label"] for row in predictions} == set(names)
+    assert all((shapes / row["file"]).is_file() and row["file"].startswith(f"{row['label']}/") for row in predictions)
     page = trained.report_path.read_text()
     assert "&lt;script&gt;alert(1)&lt;" in page
     assert "<script>alert" not in page

@@ -1,3 +1,4 @@
+import hashlib
 import os
 import shutil
 import tempfile
@@ -208,3 +209,10 @@ def test_a_damaged_history_is_named(tmp_path: Path, text: str) -> None:
 def test_looks_at_the_test_set_are_counted(tmp_path: Path) -> None:
     run = make_run(tmp_path)
     assert [run.add_test_look(NOW) for _ in range(3)] == [1, 2, 3]
+
+
+def test_a_manifest_of_before_there_were_notes_keeps_its_digest() -> None:
+    known = manifest()
+    before = known.model_dump_json(exclude={"sha256", "data_notes"})
+    assert known.digest() == hashlib.sha256(before.encode()).hexdigest()
+    assert known.model_copy(update={"data_notes": ("odd",)}).digest() != known.digest()

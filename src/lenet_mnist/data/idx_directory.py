@@ -77,7 +77,7 @@ def _find(directory: Path) -> Files:
     """Return where the images and labels of each part are; raw files win over compressed ones."""
     found: dict[tuple[Part, str], Path] = {}
     with storage_errors(directory, "list"):
-        paths = sorted(directory.iterdir())  # so that the raw file comes before the compressed one
+        paths = sorted(directory.iterdir(), key=lambda path: path.name)  # the raw file before the compressed one
     for path in paths:
         if match := _FILE.fullmatch(path.name):
             key = Part.TRAIN_VAL if match[2].lower() == "train" else Part.TEST, match[3].lower()

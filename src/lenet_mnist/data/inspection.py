@@ -2,8 +2,8 @@
 
 import math
 import zlib
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -15,12 +15,12 @@ _UNEQUAL = 1.5  # times the images of the smallest class
 
 @dataclass(frozen=True)
 class Leak:
-    """An image of one part that is, in every pixel, an image of an earlier part too; their places in their sources."""
+    """An image of one part that is, in every pixel, an image of an earlier part too, and what they are called."""
 
     part: str
-    index: int
+    image: str
     earlier_part: str
-    earlier_index: int
+    earlier_image: str
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,8 @@ class Survey:
     """What the parts of a source hold.
 
     `counts` are the images of each class, by part; `num_repeated` how many of a part stand in it before, too;
-    `num_contradicted` how many have another label than the first image that equals them.
+    `num_contradicted` how many have another label than the first image that equals them; `notes` are what makes figures
+    other than they look, a sentence each.
     """
 
     class_names: tuple[str, ...]
@@ -36,44 +37,42 @@ class Survey:
     num_repeated: dict[str, int]
     leaks: tuple[Leak, ...]
     num_contradicted: int
+    notes: tuple[str, ...] = ()
 
     def num_leaks(self, part: str) -> int:
         """Return how many images of a part are in an earlier one too."""
         return sum(leak.part == part for leak in self.leaks)
 
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """What makes figures other than they look, a sentence each: images in two parts, labels at odds, rare classes.
 
-        Not what stands twice in one part: that does little harm.
-        """
-        return tuple(_notes(self))
+def survey_of(class_names: tuple[str, ...], parts: Mapping[str, ImageSet], known: Sequence[str] = ()) -> Survey:
+    """Count classes and equal images in the parts of a source, which come in the order in which they are used.
 
-
-def survey_of(class_names: tuple[str, ...], parts: Mapping[str, ImageSet]) -> Survey:
-    """Count classes and equal images in the parts of a source, which come in the order in which they are used."""
+    `known` are notes that were made while the parts were read.
+    """
     images = np.concatenate([part.images.numpy() for part in parts.values()])
     labels = np.concatenate([part.labels.numpy() for part in parts.values()])
-    places = [(name, index) for name, part in parts.items() for index in part.indices.tolist()]
+    places = [(name, k) for name, part in parts.items() for k in range(len(part))]
     num_repeated, num_contradicted = dict.fromkeys(parts, 0), 0
     leaks = []
     for first, *others in equal_images(images):
-        seen = {places[first][0]}
+        first_name, first_place = places[first]
+        seen = {first_name}
         for k in others:
-            name, index = places[k]
+            name, place = places[k]
             if name in seen:
                 num_repeated[name] += 1
-            if name != places[first][0]:
-                leaks.append(Leak(name, index, *places[first]))
+            if name != first_name:
+                leaks.append(Leak(name, parts[name].name_of(place), first_name, parts[first_name].name_of(first_place)))
             seen.add(name)
             num_contradicted += int(labels[k] != labels[first])
-    return Survey(
+    survey = Survey(
         class_names=class_names,
         counts={name: part.labels.bincount(minlength=len(class_names)).tolist() for name, part in parts.items()},
         num_repeated=num_repeated,
         leaks=tuple(leaks),
         num_contradicted=num_contradicted,
     )
+    return replace(survey, notes=tuple(dict.fromkeys([*known, *_notes(survey)])))
 
 
 def equal_images(images: npt.NDArray[np.uint8]) -> list[list[int]]:
@@ -88,6 +87,7 @@ def equal_images(images: npt.NDArray[np.uint8]) -> list[list[int]]:
 
 
 def _notes(survey: Survey) -> Iterator[str]:
+    """Say what is in two parts, has two labels, or is rare; not what is twice in one part, which does little harm."""
     names = survey.class_names
     for part, counts in survey.counts.items():
         if num_leaks := survey.num_leaks(part):

@@ -5,6 +5,7 @@ second is the test part. Of the pictures of the other part not even the files ar
 """
 
 import hashlib
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,7 +39,7 @@ class _Listing:
         """Return one digest a folder: of the names of all its pictures, and of the contents of those that were read."""
         hashers = [hashlib.sha256() for _ in self.class_names]
         for k, (path, label) in enumerate(zip(self.paths, self.labels, strict=True)):
-            hashers[label].update(f"{path.name}\0{contents.get(k, '')}\n".encode(errors="surrogateescape"))
+            hashers[label].update(repr((path.name, contents.get(k))).encode())
         return {f"{name}/": hasher.hexdigest() for name, hasher in zip(self.class_names, hashers, strict=True)}
 
 
@@ -65,18 +66,18 @@ def load(directory: Path, part: Part, is_resized: bool, is_unreadable_skipped: b
             contents[k] = hashlib.sha256(content).hexdigest()
             images[k] = pixels_of(decode_picture(content, path), is_resized)
         except OtherSizeError as error:
-            others.append(str(error))
+            others.append(_without(directory, error))
         except DataError as error:
-            unreadable.append(str(error))
+            unreadable.append(_without(directory, error))
     if unreadable and not is_unreadable_skipped:
         raise DataError(
-            f"{_some(unreadable, len(indices), 'cannot be read')}. Repair or remove them, or leave them out with "
-            "--set data.skip_unreadable=true"
+            f"{directory}: {_some(unreadable, len(indices), 'cannot be read')}. Repair or remove them, or leave them "
+            "out with --set data.skip_unreadable=true"
         )
     if others:
         raise DataError(
-            f"{_some(others, len(indices), 'are not 28 x 28 pixels')}. Scale them, or let lenet do it with "
-            "--set data.resize=true"
+            f"{directory}: {_some(others, len(indices), 'are not 28 x 28 pixels')}. Scale them, or let lenet do it "
+            "with --set data.resize=true"
         )
     notes = [f"left out: {_some(unreadable, len(indices), 'cannot be read')}"] if unreadable else []
     if listing.num_others:
@@ -88,6 +89,7 @@ def load(directory: Path, part: Part, is_resized: bool, is_unreadable_skipped: b
         indices=np.array(list(images), dtype=np.int64),
         class_names=listing.class_names,
         files=listing.digests(contents),
+        names=tuple(f"{listing.paths[k].parent.name}/{listing.paths[k].name}" for k in images),
         notes=tuple(notes),
     )
 
@@ -141,7 +143,7 @@ def _list(directory: Path) -> _Listing:
     num_others = 0
     for folder in folders:
         files = [path for path in _visible(folder) if not path.is_dir()]
-        pictures = [path for path in files if path.suffix.lower() in SUFFIXES]
+        pictures = [_no_link(path) for path in files if path.suffix.lower() in SUFFIXES]
         if not pictures:
             raise DataError(
                 f"{folder}: is a class without a picture: nothing in it ends in {', '.join(SUFFIXES)}. Remove the "
@@ -157,20 +159,26 @@ def _list(directory: Path) -> _Listing:
 
 
 def _folders(directory: Path) -> list[Path]:
-    return [path for path in _visible(directory) if path.is_dir()]
+    return [_no_link(path) for path in _visible(directory) if path.is_dir()]
 
 
 def _visible(directory: Path) -> list[Path]:
-    """Return what lies in a directory, in the order of names, without what is hidden.
-
-    Raises: DataError if something is a symbolic link: it could bring in pictures from anywhere, for a report to show.
-    """
+    """Return what lies in a directory, in the order of names, without what is hidden."""
     with storage_errors(directory, "list"):
-        paths = sorted(path for path in directory.iterdir() if not path.name.startswith("."))
-        for path in paths:
-            if path.is_symlink():
-                raise DataError(f"{path}: is a symbolic link: put what it points to in its place")
-    return paths
+        paths = [path for path in directory.iterdir() if not path.name.startswith(".")]
+    return sorted(paths, key=lambda path: path.name)
+
+
+def _no_link(path: Path) -> Path:
+    """Raise DataError for a symbolic link: it could bring in pictures from anywhere, for a report to show."""
+    if path.is_symlink():
+        raise DataError(f"{path}: is a symbolic link: put what it points to in its place")
+    return path
+
+
+def _without(directory: Path, error: DataError) -> str:
+    """Return a message about a picture that names it within the directory: no run says where its data lay."""
+    return str(error).replace(f"{directory}{os.sep}", "")
 
 
 def _some(lines: Sequence[str], num_in_all: int, what: str) -> str:

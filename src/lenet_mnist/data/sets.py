@@ -31,7 +31,8 @@ class LoadedPart:
     """One part of a source, as it came out of its files.
 
     Shapes: images N H W uint8; labels N int64, each in 0 .. K-1; indices N int64, the places in the source.
-    `files` are the SHA-256 of what was read, by name; `notes` what the user should know of it.
+    `files` are the SHA-256 of what was read, by name; `notes` what the user should know of it; `names` are the files of
+    the images, where each has its own.
     """
 
     source: str
@@ -41,6 +42,7 @@ class LoadedPart:
     class_names: tuple[str, ...]
     files: dict[str, str]
     notes: tuple[str, ...] = ()
+    names: tuple[str, ...] = ()
 
 
 def require_class_names(names: Sequence[str], where: str) -> None:
@@ -67,21 +69,28 @@ class ImageSet:
     """Labelled grey images.
 
     Shapes: images N H W uint8; labels N int64, each in 0 .. K-1; indices N int64, the place of each image in its
-    source, so that a prediction can always be traced back to its picture.
+    source, so that a prediction can always be traced back to its picture. `names` are the images' files, where each has
+    its own.
     """
 
     images: Tensor
     labels: Tensor
     indices: Tensor
+    names: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         num_images = len(self.images)
         assert self.images.dtype == torch.uint8
         assert self.images.shape[1] == self.images.shape[2]
         assert self.labels.shape == self.indices.shape == (num_images,)
+        assert len(self.names) in (0, num_images)
 
     def __len__(self) -> int:
         return len(self.images)
+
+    def name_of(self, position: int) -> str:
+        """Return what an image is called: its file, or else its place in the source."""
+        return self.names[position] if self.names else str(int(self.indices[position]))
 
     @property
     def image_size(self) -> int:
@@ -100,7 +109,9 @@ class ImageSet:
 
     def part(self, chosen: Tensor | slice) -> Self:
         """Return the chosen ones, as images of the same kind. Shapes: chosen N int64, positions in this set."""
-        return type(self)(self.images[chosen], self.labels[chosen], self.indices[chosen])
+        positions = range(len(self))[chosen] if isinstance(chosen, slice) else chosen.tolist()
+        names = tuple(self.names[position] for position in positions) if self.names else ()
+        return type(self)(self.images[chosen], self.labels[chosen], self.indices[chosen], names)
 
 
 class TrainSet(ImageSet):

@@ -37,10 +37,14 @@ def load_train_val(config: DataConfig, access: DataAccess) -> TrainVal:
     Raises: DataError if data are damaged, or missing and not to be had; ConfigError if there is no such source, or the
     split does not fit.
     """
-    loaded = _load(config, Part.TRAIN_VAL, access)
+    return _divided(config, _load(config, Part.TRAIN_VAL, access))
+
+
+def _divided(config: DataConfig, loaded: LoadedPart) -> TrainVal:
+    """Return the training and the validation part of what is not the test part."""
     train_part, val_part = split_train_val(loaded.labels, config.train_size, config.val_size, config.split_seed)
     train_part = limit(train_part, loaded.labels, config.limit_train, config.split_seed)
-    train, val = TrainSet(*_tensors(loaded, train_part)), ValSet(*_tensors(loaded, val_part))
+    train, val = TrainSet(*_chosen(loaded, train_part)), ValSet(*_chosen(loaded, val_part))
     return TrainVal(
         train=train,
         val=val,
@@ -51,7 +55,7 @@ def load_train_val(config: DataConfig, access: DataAccess) -> TrainVal:
             files=loaded.files,
             split=digest_of_split(loaded.indices[train_part], loaded.indices[val_part]),
         ),
-        notes=(*loaded.notes, *survey_of(loaded.class_names, {"training": train, "validation": val}).notes),
+        notes=survey_of(loaded.class_names, {"training": train, "validation": val}, loaded.notes).notes,
     )
 
 
@@ -63,17 +67,23 @@ def load_test(config: DataConfig, access: DataAccess) -> TestSet:
     loaded = _load(config, Part.TEST, access)
     for note in loaded.notes:
         access.listener.note(f"data: {note}")
-    return TestSet(*_tensors(loaded, np.arange(len(loaded.labels))))
+    return _undivided(loaded)
+
+
+def _undivided(loaded: LoadedPart) -> TestSet:
+    """Return the test part, which is not divided."""
+    return TestSet(*_chosen(loaded, np.arange(len(loaded.labels))))
 
 
 def survey(config: DataConfig, access: DataAccess) -> Survey:
     """Count classes and equal images in all three parts. No image is handed out.
 
-    Raises: as `load_train_val` and `load_test`; nothing is fetched.
+    Raises: as `load_train_val` and `load_test`.
     """
-    data = load_train_val(config, access)
-    parts = {"training": data.train, "validation": data.val, "test": load_test(config, access)}
-    return survey_of(data.class_names, parts)
+    rest, test = _load(config, Part.TRAIN_VAL, access), _load(config, Part.TEST, access)
+    data = _divided(config, rest)
+    parts = {"training": data.train, "validation": data.val, "test": _undivided(test)}
+    return survey_of(rest.class_names, parts, [*rest.notes, *test.notes])
 
 
 def verified_files(config: DataConfig, directory: Path) -> list[VerifiedFile]:
@@ -132,12 +142,15 @@ def find_directory(source: str, access: DataAccess) -> Path:
 
     Raises: ConfigError for a name that is neither that of a source nor of a directory; DataError for a path to nothing.
     """
-    path = Path(source).expanduser()
+    try:
+        path = Path(source).expanduser()
+    except RuntimeError as error:  # there is no such user
+        raise DataError(f"{source}: data.source: {error}") from error
+    beside = access.directory / path.name
     try:
         if path.is_dir():
             return path
-        beside = access.directory / path.name
-        if source.lower() not in NAMES and path.name and beside.is_dir():
+        if source.lower() not in NAMES and path.name not in ("", "..") and beside.is_dir():
             return beside
         if path.exists():
             raise DataError(f"{path}: data.source: is a file; a directory is expected, or one of {', '.join(NAMES)}")
@@ -175,10 +188,11 @@ def _holds_idx(directory: Path) -> bool:
     )
 
 
-def _tensors(loaded: LoadedPart, positions: Indices) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Return copies of the chosen images, their labels and their places in the source, as an ImageSet wants them."""
+def _chosen(loaded: LoadedPart, positions: Indices) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, tuple[str, ...]]:
+    """Return copies of the chosen images, their labels, places in the source and names, as an ImageSet wants them."""
     return (
         torch.from_numpy(loaded.images[positions]),
         torch.from_numpy(loaded.labels[positions]),
         torch.from_numpy(loaded.indices[positions]),
+        tuple(loaded.names[k] for k in positions) if loaded.names else (),
     )

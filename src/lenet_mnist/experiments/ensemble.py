@@ -58,7 +58,7 @@ def evaluate_ensemble(
         **evaluation.metrics(),
     }
     directory = create_beside_runs(runs_dir, "ensemble", datetime.now(UTC))
-    write_tables(directory, evaluation, metrics)
+    write_tables(directory, evaluation, metrics, members[0].images.names)
     return EvaluatedEnsemble(directory, members, evaluation, metrics, note)
 
 

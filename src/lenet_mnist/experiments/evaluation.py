@@ -20,7 +20,7 @@ from lenet_mnist.data.mnist import DataAccess
 from lenet_mnist.data.sets import ImageSet
 from lenet_mnist.data.sources import is_verified, load_test, load_train_val
 from lenet_mnist.devices import choose_device, set_threads
-from lenet_mnist.errors import CheckFailedError, ConfigError, DataError
+from lenet_mnist.errors import CheckFailedError, ConfigError, DataError, one_line
 from lenet_mnist.experiments.resuming import differences_of_files
 from lenet_mnist.files.storage import make_directory, refuse_links
 from lenet_mnist.files.tables import write_csv, write_json
@@ -111,7 +111,7 @@ def evaluate_run(
     }
     seen = EvaluatedRun(run, config, split, answers.images, answers.evaluation, metrics, history, probe)
     make_directory(seen.directory)
-    write_tables(seen.directory, seen.evaluation, metrics)
+    write_tables(seen.directory, seen.evaluation, metrics, seen.images.names)
     write_examples(seen.directory, seen.evaluation, seen.images.images, metrics["weights_sha256"])
     return seen
 
@@ -261,8 +261,8 @@ def _digest_of(images: ImageSet) -> dict[str, str]:
     return {"the SHA-256 of the images": hashlib.sha256(content).hexdigest()}
 
 
-def write_tables(directory: Path, evaluation: Evaluation, metrics: dict[str, Any]) -> None:
-    """Write metrics.json, per_class.csv, confusion_matrix.csv and predictions.csv."""
+def write_tables(directory: Path, evaluation: Evaluation, metrics: dict[str, Any], image_names: Sequence[str]) -> None:
+    """Write metrics.json, per_class.csv, confusion_matrix.csv and predictions.csv, with the images' files if known."""
     names = evaluation.class_names
     write_json(directory / "metrics.json", metrics)
     header = list(metrics["per_class"][0])
@@ -274,13 +274,14 @@ def write_tables(directory: Path, evaluation: Evaluation, metrics: dict[str, Any
     )
     write_csv(
         directory / "predictions.csv",
-        ["index", "label", "prediction", "probability"],
+        ["index", "label", "prediction", "probability", *(["file"] if image_names else [])],
         list(
             zip(
                 evaluation.indices.tolist(),
                 [names[label] for label in evaluation.labels],
                 [names[label] for label in evaluation.predictions],
                 evaluation.confidences.tolist(),
+                *([list(map(one_line, image_names))] if image_names else []),
                 strict=True,
             )
         ),

@@ -25,7 +25,8 @@ def survey_text(files: Sequence[VerifiedFile], survey: Survey) -> str:
         f"images that equal one before them: within {repeated}; across parts {len(survey.leaks):,}",
     ]
     for leak in survey.leaks[:_MOST_LEAKS]:
-        lines.append(f"  {leak.part} image {leak.index} is {leak.earlier_part} image {leak.earlier_index}")
+        earlier = f"{leak.earlier_part} image {leak.earlier_image}"
+        lines.append(one_line(f"  {leak.part} image {leak.image} is {earlier}"))
     if len(survey.leaks) > _MOST_LEAKS:
         lines.append(f"  and {len(survey.leaks) - _MOST_LEAKS:,} more; --json names them all")
     return "\n".join([*lines, *(f"warning: {one_line(note)}" for note in survey.notes)])
@@ -34,4 +35,4 @@ def survey_text(files: Sequence[VerifiedFile], survey: Survey) -> str:
 def survey_json(files: Sequence[VerifiedFile], survey: Survey) -> str:
     """Return the same as JSON."""
     verified = [{"path": str(file.path), "shape": file.shape, "sha256": file.sha256} for file in files]
-    return to_json({"files": verified, **asdict(survey), "notes": survey.notes})
+    return to_json({"files": verified, **asdict(survey)})

@@ -15,6 +15,8 @@ from lenet_mnist.training.early_stopping import label_entropy
 
 Status = Literal["running", "finished", "interrupted", "diverged", "failed"]
 Kind = Literal["train", "sweep", "cross-validation"]
+# No part of the digest while they say nothing: older runs keep theirs.
+_ADDED_LATER = ("data_notes", "num_ranks", "job", "teachers")
 COMMANDS: dict[Kind, str] = {
     "train": "train",
     "sweep": "lr-sweep",
@@ -93,9 +95,9 @@ class Manifest(BaseModel):
 
     def digest(self) -> str:
         """Return what `sha256` has to be."""
-        # Runs of before there were such notes keep their digest.
-        left_out = {"sha256"} if self.data_notes else {"sha256", "data_notes"}
-        return hashlib.sha256(self.model_dump_json(exclude=left_out).encode()).hexdigest()
+        fields = type(self).model_fields
+        as_before = {name for name in _ADDED_LATER if getattr(self, name) == fields[name].default}
+        return hashlib.sha256(self.model_dump_json(exclude={"sha256", *as_before}).encode()).hexdigest()
 
 
 def circumstances(

@@ -17,7 +17,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from lenet_mnist.config import Activation
-from lenet_mnist.data.sets import Normalization
+from lenet_mnist.data.sets import LONGEST_CLASS_NAME, Normalization, is_class_name
 from lenet_mnist.errors import DataError
 from lenet_mnist.files.growing_file import FileMark
 from lenet_mnist.files.storage import read_bounded, write_bytes
@@ -29,7 +29,6 @@ from lenet_mnist.training.state import TrainState
 
 MAX_BYTES = 64 * 1024 * 1024  # 60 times a training state of the largest kind
 _MAX_HEADER_BYTES = 1024 * 1024
-_LONGEST_CLASS_NAME = 64
 HEADER_KEY = "lenet_mnist"
 
 
@@ -63,8 +62,8 @@ class _NetworkHeader(BaseModel):
     @field_validator("class_names")
     @classmethod
     def _names_can_be_shown(cls, names: tuple[str, ...]) -> tuple[str, ...]:
-        if not all(name.isprintable() and 1 <= len(name) <= _LONGEST_CLASS_NAME for name in names):
-            raise ValueError(f"the name of a class has 1 to {_LONGEST_CLASS_NAME} printable characters")
+        if not all(is_class_name(name) for name in names):
+            raise ValueError(f"the name of a class has 1 to {LONGEST_CLASS_NAME} printable characters")
         return names
 
     def digest(self, tensors: Mapping[str, Tensor]) -> str:
