@@ -195,7 +195,7 @@ def test_an_output_that_is_a_file_is_refused(lenet: Lenet, run: RunDirectory) ->
     Path("logs").write_text("mine")
     said = lenet("export", run.path, "--format", "tensorboard", "--output", "logs")
     assert said.code == 2
-    assert "--output logs: is a file; name a directory" in said.err
+    assert "logs: is a file, a directory was expected" in said.err
     assert Path("logs").read_text() == "mine"
 
 

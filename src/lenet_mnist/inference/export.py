@@ -32,7 +32,7 @@ class ExportFormat(StrEnum):
     TENSORBOARD = "tensorboard"
 
 
-_PACKAGES = {ExportFormat.ONNX: ("onnx", "onnxruntime"), ExportFormat.TENSORBOARD: ("tensorboard",)}  # of extras
+_PACKAGES = {ExportFormat.ONNX: ("onnx", "onnxruntime"), ExportFormat.TENSORBOARD: ("tensorboard",)}  # by their extras
 
 
 @dataclass(frozen=True)
@@ -143,7 +143,7 @@ def _export_events(run: RunDirectory, output: Path | None) -> Path:
     directory = output or run.export_path / "tensorboard"
     with storage_errors(directory, "look into it"):
         if directory.exists() and not directory.is_dir():
-            raise ConfigError(f"--output {directory}: is a file; name a directory")
+            raise ConfigError(f"{directory}: is a file, a directory was expected: name one with --output")
         others = sorted(path.name for path in directory.glob("*tfevents*") if path.name != name)
     if others:
         raise ConfigError(
