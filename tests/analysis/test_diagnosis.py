@@ -248,6 +248,8 @@ def test_a_validation_loss_that_has_turned() -> None:
     finding = only(record(**turned, data={"limit_train": 6400}))
     assert (finding.cause, finding.options) == (Cause.OVER_FITTING, "--set data.limit_train=null")
     assert "lowest after epoch 4, at 0.1" in finding.evidence[1]
+    assert "distort them" in finding.remedy
+    assert "distort them" not in only(record(**turned, augmentation={"rotation": 10.0})).remedy
     assert causes(record(**turned, num_val=4)) == []  # may be chance
 
 

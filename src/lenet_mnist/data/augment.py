@@ -167,7 +167,7 @@ def resample(images: Tensor, chosen: Tensor, distortions: Distortions, black: fl
 
 def resampling_of(engine: NetworkFunction) -> Resampling:
     """Return the form that belongs to the engine: its own, if it has one that does what `resample` does."""
-    native: Resampling | None = getattr(engine, "resample", None)
+    native: Resampling | None = getattr(engine, "resample", None)  # by name: model/native/ may not be there
     return native if native is not None and _agrees(native) else resample
 
 
@@ -195,7 +195,7 @@ def _padded(size: int) -> int:
 def _unit(size: int) -> float:
     """Return what all coordinates are multiples of, in 1/256 pixel: up to four times the padded image they are exact.
 
-    Beyond it nothing comes back into the image: for images of 28 no part of a sum is so large in the ranges of
-    `AugmentationConfig`, but perhaps the whole, which is then far outside.
+    In the ranges of `AugmentationConfig` a sum can exceed that for images of 28 only where it is then far outside the
+    image, and stays there: tests/data/test_augment.py adds up the largest terms.
     """
     return 4 * _padded(size) * _PLACES / 2**24

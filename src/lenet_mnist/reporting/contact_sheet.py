@@ -4,6 +4,7 @@ from itertools import chain
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from lenet_mnist.config import AugmentationConfig
@@ -61,7 +62,7 @@ def classes_in_turn(train: TrainSet, seed: int, epoch: int, num: int) -> TrainSe
     return TrainSet(train.images[places], train.labels[places], train.indices[places])
 
 
-def _views(images: TrainSet, augmentation: AugmentationConfig, seed: int, epoch: int) -> np.ndarray:
+def _views(images: TrainSet, augmentation: AugmentationConfig, seed: int, epoch: int) -> npt.NDArray[np.uint8]:
     """Return what `epoch` sees of `images`. Shapes: result N H W uint8."""
     cpu = torch.device("cpu")
     images_of = Augmentation(augmentation, images, _AS_THEY_ARE, seed, cpu, torch_network).of_epoch(epoch)
