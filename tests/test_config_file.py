@@ -740,10 +740,13 @@ def configs(draw: st.DrawFn) -> Config:
         "model": st.fixed_dictionaries({"activation": st.sampled_from(["sigmoid", "tanh", "relu"])}),
         "data": st.fixed_dictionaries(
             {
+                "source": st.sampled_from(["mnist", "digits", "./shapes", "~/a b", "1e3", "null", "a: b", "é"]),
                 "train_size": parts,
                 "val_size": parts,
                 "split_seed": seeds,
                 "limit_train": st.none() | st.integers(1),
+                "resize": st.booleans(),
+                "skip_unreadable": st.booleans(),
             }
         ),
         "training": st.fixed_dictionaries(

@@ -127,7 +127,7 @@ def test_a_changed_a_renamed_and_a_new_picture_are_noticed(directory: Path) -> N
     changed = loaded(directory).files
     assert sum(before[name] != changed[name] for name in before) == 1
 
-    path.rename(path.with_name("z.png"))
+    path.rename(path.with_name(f"{path.stem}a.png"))  # which stays in its place
     assert loaded(directory).files["zeros/"] not in (before["zeros/"], changed["zeros/"])
 
     (directory / "zeros" / "zz.png").write_bytes(content)

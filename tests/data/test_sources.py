@@ -282,6 +282,14 @@ def test_a_file_of_another_set_is_told_by_its_name(
     assert file.complaint(encode_idx(labels)) == "this is t10k-labels-idx1-ubyte of mnist"
 
 
+def test_what_is_verified_compressed_is_not_looked_for_in_another_form(mine: DataAccess) -> None:
+    file = mnist.PUBLISHED[Source.KMNIST].test_files[1]
+    path = raw_directory(mine.directory, Source.KMNIST) / file.name
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"uncompressed")
+    assert find(file, mine.directory) is None
+
+
 def test_fashion_mnist_is_found_where_debian_puts_it(
     tmp_path: Path, mine: DataAccess, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -198,6 +198,19 @@ def test_bad_sources_get_one_line_and_the_right_exit_code(
     assert list(tmp_path.glob("runs/*")) == []
 
 
+def test_a_diagnosis_of_other_data_says_that_its_thresholds_are_mnists(
+    lenet: Lenet, shapes: Path, tmp_path: Path
+) -> None:
+    assert shapes.is_dir()
+    hint = "the thresholds were measured on MNIST: of other data, take this for a hint"
+    answer = lenet("train", "--set", "data.source=shapes", *QUICK, "--lr", 1e-7)
+    assert answer.out.splitlines()[-1] == hint
+    assert hint in lenet("diagnose", "latest").out
+    assert json.loads(lenet("diagnose", "latest", "--json").out)["caveat"] == hint
+    lenet("report", "latest")
+    assert hint in only_run(tmp_path).report_path.read_text()
+
+
 def test_where_each_source_lies(lenet: Lenet, shapes: Path) -> None:
     assert lenet("data", "where", "--source", "shapes").out.splitlines()[1] == f"  shapes: {shapes.name}"
     assert "scikit-learn: " in lenet("data", "where", "--source", "digits").out

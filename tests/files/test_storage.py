@@ -376,3 +376,13 @@ def test_a_file_that_may_not_be_read_is_named(shared_dir: Path) -> None:
     (shared_dir / "old").chmod(0o000)
     with without_privileges(), pytest.raises(DataError, match=f"^{shared_dir}/old: cannot be read: Permission denied"):
         read_bounded(shared_dir / "old", max_bytes=10, error=DataError)
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="a file that is longer than it says")
+def test_a_file_that_has_grown_since_it_was_looked_at_is_read_whole_or_refused() -> None:
+    path = Path("/proc/self/status")  # of length 0, until it is read
+    content = read_bounded(path, max_bytes=100_000, error=DataError)
+    assert content.startswith(b"Name:")
+    assert content.endswith(b"\n")
+    with pytest.raises(DataError, match="larger than the 10 bytes"):
+        read_bounded(path, max_bytes=10, error=DataError)

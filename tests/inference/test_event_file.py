@@ -111,7 +111,7 @@ def test_the_configuration_is_the_hyperparameters(lenet: Lenet, run: RunDirector
     config = run.read_config()
     expected = {
         f"{section}.{key}": value
-        for section in ("model", "data", "training")
+        for section in ("model", "data", "augmentation", "training")
         for key, value in getattr(config, section).model_dump(mode="json").items()
         if value is not None
     }

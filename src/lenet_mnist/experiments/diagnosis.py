@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from lenet_mnist.analysis.diagnosis import diagnose
 from lenet_mnist.analysis.findings import Finding, TrainingRecord
-from lenet_mnist.config import Activation
+from lenet_mnist.config import Activation, Source
 from lenet_mnist.errors import ConfigError, DataError
 from lenet_mnist.experiments.sweep_journal import SweepJournal
 from lenet_mnist.runs.directory import RunDirectory
@@ -21,6 +21,14 @@ class Diagnosis:
     lr: float
     findings: tuple[Finding, ...]
     advice: Advice
+    data_source: str = Source.MNIST.value
+
+    @property
+    def caveat(self) -> str | None:
+        """Say how far the findings may be trusted, where the data are others than those of docs/diagnosis.md."""
+        if not self.findings or self.data_source == Source.MNIST:
+            return None
+        return "the thresholds were measured on MNIST: of other data, take this for a hint"
 
     def next_command(self, finding: Finding) -> str | None:
         """Return the command that tries the finding's remedy, if options can."""
@@ -41,11 +49,12 @@ class TrialAdvice:
 
 def diagnose_training(run: RunDirectory) -> Diagnosis:
     """Return what is found in a training. Raises: ConfigError if `run` is none; DataError."""
-    kind = run.read_manifest().kind
-    if kind != "train":
-        raise ConfigError(f"{run.path}: is a {kind}: trainings and sweeps are diagnosed")
+    manifest = run.read_manifest()
+    if manifest.kind != "train":
+        raise ConfigError(f"{run.path}: is a {manifest.kind}: trainings and sweeps are diagnosed")
     record = read_record(run)
-    return Diagnosis(run, record.curve.peak_lr, tuple(diagnose(record)), advise(record.curve))
+    findings = tuple(diagnose(record))
+    return Diagnosis(run, record.curve.peak_lr, findings, advise(record.curve), manifest.data_source)
 
 
 def advise_sweep(run: RunDirectory) -> list[TrialAdvice]:

@@ -12,7 +12,7 @@ from lenet_mnist.tuning.advice import Direction
 
 def diagnosis_text(diagnosis: Diagnosis) -> str:
     """Say what is wrong with a training, why, and what to do; or that nothing was found."""
-    lines = [line for finding in diagnosis.findings for line in finding_lines(diagnosis, finding)]
+    lines = findings_lines(diagnosis)
     if not diagnosis.findings:
         advice = diagnosis.advice
         lines = ["nothing wrong found", *(f"  {each}" for each in advice.evidence)]
@@ -22,7 +22,13 @@ def diagnosis_text(diagnosis: Diagnosis) -> str:
     return "\n".join(lines)
 
 
-def finding_lines(diagnosis: Diagnosis, finding: Finding) -> list[str]:
+def findings_lines(diagnosis: Diagnosis) -> list[str]:
+    """Return all findings, line by line."""
+    lines = [line for finding in diagnosis.findings for line in _finding_lines(diagnosis, finding)]
+    return lines if diagnosis.caveat is None else [*lines, diagnosis.caveat]
+
+
+def _finding_lines(diagnosis: Diagnosis, finding: Finding) -> list[str]:
     """Return one finding, line by line."""
     lines = [f"{finding.cause}: {finding.headline}", *(f"  because {each}" for each in finding.evidence)]
     lines.append(f"  what to do: {finding.remedy}")
@@ -38,7 +44,7 @@ def diagnosis_json(diagnosis: Diagnosis) -> str:
 def diagnosis_dict(diagnosis: Diagnosis) -> dict[str, Any]:
     """Return the same as plain values."""
     findings = [asdict(each) | {"next_command": diagnosis.next_command(each)} for each in diagnosis.findings]
-    return {"findings": findings, "advice": asdict(diagnosis.advice)}
+    return {"findings": findings, "caveat": diagnosis.caveat, "advice": asdict(diagnosis.advice)}
 
 
 def sweep_text(advised: Sequence[TrialAdvice]) -> str:

@@ -14,7 +14,7 @@ from lenet_mnist.experiments.training import TrainedRun
 from lenet_mnist.files.locks import is_locked
 from lenet_mnist.files.tables import read_json
 from lenet_mnist.model.layer_table import LayerRow
-from lenet_mnist.reporting.diagnosis_summary import diagnosis_dict, finding_lines
+from lenet_mnist.reporting.diagnosis_summary import diagnosis_dict, findings_lines
 from lenet_mnist.reporting.text import aligned, to_json
 from lenet_mnist.runs.directory import RunDirectory
 from lenet_mnist.runs.manifest import Manifest
@@ -49,8 +49,7 @@ def training_text(runs: Sequence[TrainedRun]) -> str:
     if manifest.status == "interrupted":
         lines.append(f"go on       lenet train --resume {path}")
     if manifest.status in ("finished", "diverged"):
-        diagnosis = diagnose_training(runs[0].directory)
-        lines += [line for finding in diagnosis.findings for line in finding_lines(diagnosis, finding)]
+        lines += findings_lines(diagnose_training(runs[0].directory))
     return "\n".join(lines)
 
 
