@@ -7,7 +7,11 @@ BIN    := $(VENV)/bin
 # The browser that tests of pages drive, if there is one (tests/browser.py looks for the same names).
 BROWSER := $(firstword $(foreach name,chromium chromium-browser google-chrome google-chrome-stable,$(shell command -v $(name))))
 
-.PHONY: help train test lint smoke kills lecture browser clean
+# Debian's package with the four files of Fashion-MNIST, which a test reads if it is there.
+FASHION := $(wildcard /usr/share/datasets/fashion-mnist)
+TESTED := $(if $(BROWSER),,not browser)$(if $(BROWSER)$(FASHION),, and )$(if $(FASHION),,not fashion)
+
+.PHONY: help train test lint smoke kills lecture browser fashion clean
 
 help:
 	@echo "make train   train configs/relu.yaml on MNIST and evaluate it on the test set"
@@ -17,6 +21,7 @@ help:
 	@echo "make kills   kill twenty trainings, and see each go on to the same result"
 	@echo "make lecture type every command of docs/lecture.md, on a subset of MNIST"
 	@echo "make browser install Debian's Chromium, which tests of pages need, where there is none"
+	@echo "make fashion install Debian's Fashion-MNIST, which a test needs, where it is not there"
 	@echo "make clean   remove the virtual environment and the caches; runs/ stays"
 
 train: $(VENV)/.installed
@@ -26,7 +31,8 @@ train: $(VENV)/.installed
 # Processes beside each other: waiting threads must not keep the cores busy. Tests of pages need a browser; CI has one.
 test: $(VENV)/.installed-dev
 	$(if $(BROWSER),,@echo "no Chromium on PATH: the tests of pages are left out; make browser installs it")
-	OMP_WAIT_POLICY=passive $(BIN)/python -m pytest --numprocesses=auto $(if $(BROWSER),,-m "not browser")
+	$(if $(FASHION),,@echo "no Fashion-MNIST: the test of its files is left out; make fashion installs it")
+	OMP_WAIT_POLICY=passive $(BIN)/python -m pytest --numprocesses=auto -m "$(TESTED)"
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
@@ -44,16 +50,20 @@ kills: $(VENV)/.installed-dev
 lecture: $(VENV)/.installed-dev
 	$(BIN)/python scripts/run_lecture.py
 
-# As root or through sudo; where Chromium is there already, neither is needed.
-browser:
-	@if [ -n "$(BROWSER)" ]; then echo "there is $(BROWSER)"; exit 0; fi; \
+# As root or through sudo; where the package is there already, neither is needed.
+browser: PACKAGE := chromium
+browser: PRESENT := $(BROWSER)
+fashion: PACKAGE := dataset-fashion-mnist
+fashion: PRESENT := $(FASHION)
+browser fashion:
+	@if [ -n "$(PRESENT)" ]; then echo "there is $(PRESENT)"; exit 0; fi; \
 	if ! command -v apt-get >/dev/null; then \
-	  echo "no Chromium on PATH, and no apt-get to install it with: install Chromium or Chrome yourself" >&2; exit 1; \
+	  echo "no $(PACKAGE) here, and no apt-get to install it with" >&2; exit 1; \
 	fi; \
 	if [ "$$(id -u)" = 0 ]; then sudo=; elif command -v sudo >/dev/null; then sudo=sudo; else \
-	  echo "no Chromium on PATH, and neither root nor sudo to install it: apt-get install chromium, as root" >&2; exit 1; \
+	  echo "no $(PACKAGE), and neither root nor sudo to install it: apt-get install $(PACKAGE), as root" >&2; exit 1; \
 	fi; \
-	$$sudo apt-get update && $$sudo apt-get install --yes --no-install-recommends chromium
+	$$sudo apt-get update && $$sudo apt-get install --yes --no-install-recommends $(PACKAGE)
 
 clean:
 	rm -rf $(VENV) build .pytest_cache .hypothesis .mypy_cache .ruff_cache

@@ -316,10 +316,9 @@ def test_the_digests_are_well_formed_and_all_different(source: Source) -> None:
     assert [file.shape for file in mnist.PUBLISHED[source].files] == [file.shape for file in mnist.ALL_FILES]
 
 
-def test_real_fashion_mnist_where_it_is_installed(access: DataAccess) -> None:
+@pytest.mark.fashion
+def test_real_fashion_mnist(access: DataAccess) -> None:
     config = DataConfig(source="fashion-mnist")
-    if any(path is None for _, path in whereabouts(config, access)):
-        pytest.skip("neither fetched nor installed as Debian's package dataset-fashion-mnist")
     data, test = load_train_val(config, access), load_test(config, access)
     assert (len(data.train), len(data.val), len(test)) == (55_000, 5_000, 10_000)
     assert data.train.labels.bincount().tolist() == [5_500] * 10

@@ -113,7 +113,7 @@ def test_the_configuration_is_the_hyperparameters(lenet: Lenet, run: RunDirector
         f"{section}.{key}": value
         for section in ("model", "data", "augmentation", "training")
         for key, value in getattr(config, section).model_dump(mode="json").items()
-        if value is not None
+        if value is not None and value != []
     }
     assert values == {"seed": 0, **expected}  # the name is null
     assert values["model.activation"] == "relu"

@@ -147,7 +147,7 @@ def _layout() -> Summary.Value:
 
 
 def _session_start(config: Config, beginning: float) -> Summary.Value:
-    """Return the configuration as TensorBoard's hyperparameters; what is null is left out."""
+    """Return the configuration as TensorBoard's hyperparameters; what is null or empty is left out."""
     info = SessionStartInfo(start_time_secs=beginning)
     for section, values in config.model_dump(mode="json").items():
         named = {f"{section}.{key}": value for key, value in values.items()} if isinstance(values, dict) else None
@@ -159,6 +159,8 @@ def _session_start(config: Config, beginning: float) -> Summary.Value:
                     info.hparams[name].number_value = value
                 case str():
                     info.hparams[name].string_value = value
+                case [_, *_]:
+                    info.hparams[name].string_value = ", ".join(map(str, value))
     return _hparams_value(hparams.SESSION_START_INFO_TAG, HParamsPluginData(session_start_info=info))
 
 
