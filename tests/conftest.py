@@ -10,14 +10,16 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 import torch
+from tests.once import draw_once, read_and_parse_once
 
 from lenet_mnist.cli import main as command_line
 from lenet_mnist.cli.options import DEFAULT_DATA_DIR
-from lenet_mnist.config import Config, DataConfig
+from lenet_mnist.config import Config, DataConfig, Engine
 from lenet_mnist.data.mnist import DataAccess, fetch_missing
 from lenet_mnist.data.sets import TrainVal
 from lenet_mnist.data.sources import load_train_val
 from lenet_mnist.experiments.training import train_seeds
+from lenet_mnist.model.engines import NetworkFunction, resolve_engine
 from lenet_mnist.runs.directory import RunDirectory
 from lenet_mnist.training.loop import EpochRow
 from lenet_mnist.training.updates import StepRow
@@ -73,6 +75,21 @@ def _one_thread() -> None:
     torch.set_num_threads(1)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _no_wait_for_the_disk() -> Iterator[None]:
+    """fsync waits for the disk, for power cuts that no test can make; that it is called is what tests look at.
+
+    Processes that tests start have the real one.
+    """
+
+    def fsync(handle: int) -> None:
+        os.fstat(handle)  # what is not open is refused as ever
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", fsync)
+        yield
+
+
 @pytest.fixture(scope="session")
 def mnist_dir() -> Path:
     """The directory that holds real MNIST."""
@@ -91,6 +108,12 @@ def access(mnist_dir: Path) -> DataAccess:
 def small(access: DataAccess) -> TrainVal:
     """2,000 real training images and 500 for validation."""
     return load_train_val(DataConfig(limit_train=2000, val_size=500), access)
+
+
+@pytest.fixture(scope="session")
+def engine() -> NetworkFunction:
+    """The faster engine, if it is there: for trainings of which the outcome counts, and not what computed it."""
+    return resolve_engine(Engine.AUTO, torch.device("cpu"), 28).network
 
 
 @pytest.fixture(scope="session")
@@ -122,10 +145,18 @@ def outside(tmp_path: Path) -> Iterator[Path]:
 
 
 @pytest.fixture
+def drawn_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A picture that an earlier test has drawn is not drawn again: that takes most of the time of an evaluation."""
+    draw_once(monkeypatch)
+
+
+@pytest.fixture
 def lenet(
     mnist_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Callable[..., Answer]:
     """Run the command line in this process, in an empty directory, and return what it left behind."""
+    draw_once(monkeypatch)
+    read_and_parse_once(monkeypatch)
     monkeypatch.setenv("LENET_DATA_DIR", str(mnist_dir))
     monkeypatch.delenv("LENET_RUNS_DIR", raising=False)
     monkeypatch.setattr(command_line, "raise_on_signals", lambda: None)

@@ -1,6 +1,7 @@
 """A disk that refuses, or a process that dies, at any chosen operation: for tests of what is then left."""
 
 import os
+import resource
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -55,9 +56,24 @@ def faulty_disk(
 
 def _watched(name: str, operation: Callable[..., Any], disk: Disk) -> Callable[..., Any]:
     def watched(*arguments: Any, **options: Any) -> Any:
-        is_reading = name == "open" and not arguments[1] & (os.O_WRONLY | os.O_RDWR)
-        if not is_reading:
+        if name != "open" or _is_to_change(*arguments):
             disk.before(name)
         return operation(*arguments, **options)
 
     return watched
+
+
+def _is_to_change(path: Any, flags: int, *_: Any) -> bool:
+    """Whether what is opened could be changed. (Where a process is begun, Python opens /dev/null to write into it.)"""
+    return bool(flags & (os.O_WRONLY | os.O_RDWR)) and path != os.devnull
+
+
+@contextmanager
+def full_disk(num_bytes: int) -> Iterator[None]:
+    """Let the operating system refuse files of more than `num_bytes`."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (num_bytes, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import resource
 import shutil
 import signal
 import subprocess
@@ -14,6 +13,7 @@ from typing import Any
 
 import pytest
 import typer
+from tests.faults import full_disk
 
 from lenet_mnist.cli.main import app
 from lenet_mnist.files.tables import read_csv
@@ -417,21 +417,36 @@ def test_describe_prints_the_lectures_numbers(lenet: Lenet) -> None:
     assert json.loads(lenet("describe", "--json").out)["num_parameters"] == 61_706
 
 
+def test_a_full_disk_while_evaluating_is_named_and_loses_nothing(lenet: Lenet, run: RunDirectory) -> None:
+    lenet("evaluate", "latest", "--split", "val")
+    before = {path: path.read_bytes() for path in run.path.rglob("*") if path.is_file()}
+    with full_disk(20_000):
+        answer = lenet("evaluate", "latest", "--split", "val")
+    assert answer.code == 6, answer.err
+    assert "examples.safetensors: cannot write" in answer.err
+    assert "Traceback" not in answer.err
+    after = {path: path.read_bytes() for path in run.path.rglob("*") if path.is_file()}
+    assert after.keys() == before.keys()
+    assert all(after[path] == before[path] for path in before if path.suffix in (".png", ".safetensors", ".html"))
+
+
+def test_a_full_disk_while_training_is_named_and_marks_the_run(lenet: Lenet, tmp_path: Path) -> None:
+    with full_disk(20_000):
+        answer = lenet("train", *QUICK)
+    assert answer.code == 6, answer.err
+    assert re.search(r"checkpoints/step-\S+\.safetensors: cannot write: File too large", answer.err)
+    assert only_run(tmp_path / "runs").read_manifest().status == "failed"
+    assert len(answer.err.strip().splitlines()) == 1
+
+
 # What needs a process of its own.
 
 
-def process(*arguments: object, mnist_dir: Path, cwd: Path, **options: Any) -> "subprocess.Popen[str]":
+def process(*arguments: object, mnist_dir: Path, cwd: Path, stderr: int = subprocess.PIPE) -> "subprocess.Popen[str]":
     environment = {**os.environ, "LENET_DATA_DIR": str(mnist_dir)}
     environment.pop("LENET_RUNS_DIR", None)
     command = [sys.executable, "-m", "lenet_mnist", *map(str, arguments)]
-    return subprocess.Popen(
-        command, cwd=cwd, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options
-    )
-
-
-def small_files_only() -> None:
-    """From here on, the operating system refuses to let a file of this process grow beyond 20 kB."""
-    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+    return subprocess.Popen(command, cwd=cwd, env=environment, text=True, stdout=subprocess.PIPE, stderr=stderr)
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
@@ -453,7 +468,7 @@ def test_a_signal_saves_and_exits_with_its_code(tmp_path: Path, mnist_dir: Path,
 
 
 def test_a_reader_that_goes_away_is_no_failure(tmp_path: Path, mnist_dir: Path) -> None:
-    running = process("describe", mnist_dir=mnist_dir, cwd=tmp_path)
+    running = process("config", "show", mnist_dir=mnist_dir, cwd=tmp_path)
     assert running.stdout is not None
     running.stdout.close()
     assert running.stderr is not None
@@ -462,52 +477,17 @@ def test_a_reader_that_goes_away_is_no_failure(tmp_path: Path, mnist_dir: Path) 
     assert running.wait(60) == 0
 
 
-@pytest.mark.parametrize("stream", ["closed", "full"])
-def test_a_training_outlives_whoever_watches_it(tmp_path: Path, mnist_dir: Path, stream: str) -> None:
+def test_two_trainings_that_start_together_get_a_run_each_whoever_watches_them(tmp_path: Path, mnist_dir: Path) -> None:
     """`lenet train 2>&1 | head -1` and `2>/dev/full`: the progress is lost, the training is not."""
-    command = [sys.executable, "-m", "lenet_mnist", "train", *map(str, QUICK), "--epochs", "4"]
-    if stream == "closed":
-        reader, writer = os.pipe()
-        os.close(reader)
-    else:
-        writer = os.open("/dev/full", os.O_WRONLY)
-    environment = {**os.environ, "LENET_DATA_DIR": str(mnist_dir)}
-    finished = subprocess.run(command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=writer)
-    os.close(writer)
-    assert finished.returncode == 0
-    assert only_run(tmp_path / "runs").read_manifest().epochs == 4
-
-
-def test_a_full_disk_while_evaluating_is_named_and_loses_nothing(
-    lenet: Lenet, run: RunDirectory, tmp_path: Path, mnist_dir: Path
-) -> None:
-    lenet("evaluate", "latest", "--split", "val")
-    before = {path: path.read_bytes() for path in run.path.rglob("*") if path.is_file()}
-
-    running = process(
-        "evaluate", "latest", "--split", "val", mnist_dir=mnist_dir, cwd=tmp_path, preexec_fn=small_files_only
-    )
-    _, err = running.communicate(timeout=120)
-    assert running.returncode == 6, err
-    assert "examples.safetensors: cannot write" in err
-    assert "Traceback" not in err
-    after = {path: path.read_bytes() for path in run.path.rglob("*") if path.is_file()}
-    assert after.keys() == before.keys()
-    assert all(after[path] == before[path] for path in before if path.suffix in (".png", ".safetensors", ".html"))
-
-
-def test_a_full_disk_while_training_is_named_and_marks_the_run(tmp_path: Path, mnist_dir: Path) -> None:
-    running = process("train", *QUICK, mnist_dir=mnist_dir, cwd=tmp_path, preexec_fn=small_files_only)
-    _, err = running.communicate(timeout=120)
-    assert running.returncode == 6, err
-    assert re.search(r"checkpoints/step-\S+\.safetensors: cannot write: File too large", err)
-    assert only_run(tmp_path / "runs").read_manifest().status == "failed"
-    assert len(err.strip().splitlines()) == 1
-
-
-def test_two_trainings_that_start_together_get_a_run_each(tmp_path: Path, mnist_dir: Path) -> None:
-    both = [process("train", *QUICK, mnist_dir=mnist_dir, cwd=tmp_path) for _ in range(2)]
-    for running in both:
+    reader, closed = os.pipe()
+    os.close(reader)
+    streams = {"closed": closed, "full": os.open("/dev/full", os.O_WRONLY)}
+    both = {
+        name: process("train", *QUICK, "--epochs", 4, mnist_dir=mnist_dir, cwd=tmp_path, stderr=stream)
+        for name, stream in streams.items()
+    }
+    for name, running in both.items():
         running.communicate(timeout=120)
-        assert running.returncode == 0
-    assert len(list((tmp_path / "runs").iterdir())) == 2
+        os.close(streams[name])
+        assert running.returncode == 0, name
+    assert [RunDirectory(path).read_manifest().epochs for path in (tmp_path / "runs").iterdir()] == [4, 4]

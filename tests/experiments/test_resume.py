@@ -1,6 +1,7 @@
 """A training that is interrupted, killed, refused by the disk or damaged goes on to the very same result."""
 
 import errno
+import hashlib
 import json
 import os
 import random
@@ -31,7 +32,7 @@ from lenet_mnist.training.updates import StepRow
 
 SETTINGS: dict[str, Any] = {
     "training.max_epochs": 3,
-    "training.batch_size": 32,
+    "training.batch_size": 16,
     "training.threads": 1,
     "training.engine": "torch",
     "training.checkpoint_every_steps": 2,
@@ -96,10 +97,10 @@ class Notes(Nobody):
 
 @pytest.fixture(scope="module")
 def tiny(small: TrainVal) -> TrainVal:
-    """208 training images and 50 for validation: 7 updates an epoch, the last one of 16 images."""
+    """104 training images and 50 for validation: 7 updates an epoch, the last one of 8 images."""
     train_set, val_set = small.train, small.val
     return TrainVal(
-        TrainSet(train_set.images[:208], train_set.labels[:208], train_set.indices[:208]),
+        TrainSet(train_set.images[:104], train_set.labels[:104], train_set.indices[:104]),
         ValSet(val_set.images[:50], val_set.labels[:50], val_set.indices[:50]),
         small.class_names,
         small.normalization,
@@ -116,7 +117,7 @@ Train = Callable[..., RunDirectory]
 
 
 @pytest.fixture
-def train(tmp_path: Path, access: DataAccess) -> Train:
+def train_anew(tmp_path: Path, access: DataAccess) -> Train:
     """Train with other settings, to the end or until the spectator ends it."""
 
     def training(spectator: Nobody | None = None, **changes: Any) -> RunDirectory:
@@ -124,6 +125,35 @@ def train(tmp_path: Path, access: DataAccess) -> Train:
         with suppress(Killed):
             train_seeds(config_of(**changes), None, runs_dir, access, spectator or Nobody())
         return RunDirectory(next(runs_dir.iterdir(), runs_dir) if runs_dir.exists() else runs_dir)
+
+    return training
+
+
+@pytest.fixture(scope="module")
+def shelf(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where runs stand that several tests begin from."""
+    return tmp_path_factory.mktemp("shelf")
+
+
+@pytest.fixture
+def copy_of(shelf: Path, tmp_path: Path) -> Callable[[str, Train], RunDirectory]:
+    """Return a run of one's own that was made in a certain way: made once, and copied."""
+
+    def copy(how: str, make: Callable[[], RunDirectory]) -> RunDirectory:
+        original = shelf / hashlib.sha256(how.encode()).hexdigest()[:16]
+        if not original.exists():
+            shutil.copytree(make().path, original)
+        return RunDirectory(Path(shutil.copytree(original, tmp_path / str(len(list(tmp_path.iterdir()))))))
+
+    return copy
+
+
+@pytest.fixture
+def train(train_anew: Train, copy_of: Callable[..., RunDirectory]) -> Train:
+    """A run that came to its end undisturbed."""
+
+    def training(**changes: Any) -> RunDirectory:
+        return copy_of(f"whole {changes}", lambda: train_anew(**changes))
 
     return training
 
@@ -140,12 +170,17 @@ def go_on(access: DataAccess) -> Callable[..., RunDirectory]:
 
 
 @pytest.fixture
-def killed(train: Train, monkeypatch: pytest.MonkeyPatch) -> Callable[..., RunDirectory]:
+def killed(
+    train_anew: Train, copy_of: Callable[..., RunDirectory], monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., RunDirectory]:
     """A run that was killed after an update."""
 
     def training(at_step: int, **changes: Any) -> RunDirectory:
-        with faulty_disk(monkeypatch) as disk:
-            return train(Killer(disk, at_step), **changes)
+        def make() -> RunDirectory:
+            with faulty_disk(monkeypatch) as disk:
+                return train_anew(Killer(disk, at_step), **changes)
+
+        return copy_of(f"killed after {at_step} {changes}", make)
 
     return training
 
@@ -162,12 +197,20 @@ KINDS: dict[str, dict[str, Any]] = {
         "model.activation": "sigmoid",
         "training.schedule": "plateau",
         "training.plateau_patience": 0,
-        "training.learning_rate": 0.5,
+        "training.learning_rate": 2.0,
     },
     "patience 1": {"training.patience": 1, "training.learning_rate": 0.3, "training.max_epochs": 8},
     "only epochs": {"training.checkpoint_every_steps": None},
     "augmented": {"augmentation.rotation": 10.0, "augmentation.shift": 1.0, "augmentation.elastic": 0.85},
 }
+
+
+def test_the_kinds_are_what_they_are_there_for(train: Train) -> None:
+    rates = [row.lr for row in train(**KINDS["plateau, sigmoid"]).read_history()]
+    assert rates == [2.0, 2.0, 1.0]
+    stopped = train(**KINDS["patience 1"]).read_manifest()
+    assert stopped.stop_reason == "no-improvement"
+    assert stopped.best_epoch < stopped.epochs < KINDS["patience 1"]["training.max_epochs"]
 
 
 @pytest.mark.parametrize("at_step", [1, 2, 3, 6, 7, 8, 13, 14, 15, 20, 21])
@@ -207,21 +250,22 @@ def test_from_every_kept_checkpoint_the_result_is_the_same(train: Train, go_on: 
         assert result_of(go_on(copy)) == result_of(whole)
 
 
-EPOCHS_ONLY = {"training.max_epochs": 2, "training.checkpoint_every_steps": None}
+# Two updates an epoch: what counts is every file operation.
+EPOCHS_ONLY = {"training.max_epochs": 2, "training.batch_size": 52, "training.checkpoint_every_steps": None}
 
 
 def test_a_training_that_is_killed_at_any_file_operation_goes_on_to_the_same_result(
-    train: Train, go_on: Train, monkeypatch: pytest.MonkeyPatch
+    train_anew: Train, go_on: Train, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Every operation of a run of two epochs, from its directory to its end: the saves of both epochs among them."""
     with faulty_disk(monkeypatch) as disk:
-        whole = train(**EPOCHS_ONLY)
+        whole = train_anew(**EPOCHS_ONLY)
     operations = list(disk.log)
     assert {"open", "write", "fsync", "replace"} <= set(operations)
     num_resumed = 0
     for number in range(1, len(operations) + 1):
         with faulty_disk(monkeypatch, kill_at=number) as disk:
-            run = train(**EPOCHS_ONLY)
+            run = train_anew(**EPOCHS_ONLY)
         assert disk.is_dead
         if run.manifest_path.exists():  # else the run had not begun: nothing is listed, and nothing was trained
             assert result_of(go_on(run)) == result_of(whole), f"operation {number}, {operations[number - 1]}"
@@ -232,7 +276,7 @@ def test_a_training_that_is_killed_at_any_file_operation_goes_on_to_the_same_res
 
 @pytest.mark.parametrize(("name", "number"), [("write", errno.ENOSPC), ("fsync", errno.EIO), ("replace", errno.EIO)])
 def test_whatever_the_disk_refuses_is_reported_and_the_training_goes_on_later(
-    train: Train,
+    train_anew: Train,
     go_on: Train,
     access: DataAccess,
     monkeypatch: pytest.MonkeyPatch,
@@ -241,7 +285,7 @@ def test_whatever_the_disk_refuses_is_reported_and_the_training_goes_on_later(
     number: int,
 ) -> None:
     with faulty_disk(monkeypatch) as disk:
-        whole = train(**EPOCHS_ONLY)
+        whole = train_anew(**EPOCHS_ONLY)
     for k in range(1, disk.log.count(name) + 1):
         runs_dir = tmp_path / f"refused{k}"
 
@@ -441,7 +485,7 @@ def test_what_would_change_the_result_is_refused_with_the_reason(
 
 @pytest.mark.parametrize("key", ["model.activation", "training.optimizer", "training.batch_size"])
 def test_what_a_state_is_made_for_cannot_be_changed(train: Train, go_on: Train, key: str) -> None:
-    value = {"model.activation": "tanh", "training.optimizer": "adam", "training.batch_size": 16}[key]
+    value = {"model.activation": "tanh", "training.optimizer": "adam", "training.batch_size": 32}[key]
     with pytest.raises(ConfigError, match="begin a new one"):
         go_on(train(), accept=True, **{key: value})
 

@@ -1,7 +1,6 @@
 """Files written whole or not at all, and read only up to a limit."""
 
 import os
-import resource
 import shutil
 import stat
 import tempfile
@@ -11,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from tests.faults import full_disk
 
 from lenet_mnist.errors import ConfigError, DataError, LenetError, StorageError
 from lenet_mnist.files.storage import (
@@ -41,17 +41,6 @@ def without_privileges() -> Iterator[None]:
         yield
     finally:
         os.seteuid(0)
-
-
-@contextmanager
-def full_disk(num_bytes: int) -> Iterator[None]:
-    """Let the operating system refuse files of more than `num_bytes`."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (num_bytes, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 @pytest.fixture

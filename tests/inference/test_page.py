@@ -1,7 +1,7 @@
 """The page to draw on, in a real Chromium: the same preparation and forward pass as Python's, and fit for people."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from playwright.sync_api import Browser, Page, expect
-from tests.browser import OpenPage, overflow, visited
+from tests.browser import A_MOMENT, OpenPage, Watch, overflow, visited, window
 
 from lenet_mnist.config import Activation
 from lenet_mnist.data.sets import TrainVal
@@ -62,9 +62,14 @@ def drawn(page: Page, points: list[tuple[int, int]] = THREE) -> None:
     page.mouse.move(*places[0])
     page.mouse.down()
     for place in places[1:]:
-        page.mouse.move(*place, steps=4)
+        page.mouse.move(*place)
     page.mouse.up()
     expect(page.locator(".answer").first).to_contain_text("%")
+
+
+def answers_of(page: Page, function: str, values: Any) -> Any:
+    """Return what a function of the page makes of `values`. As one text each way: Playwright wraps every number."""
+    return json.loads(page.evaluate(f"text => JSON.stringify(({function})(JSON.parse(text)))", json.dumps(values)))
 
 
 @pytest.mark.parametrize("activation", Activation)
@@ -74,7 +79,8 @@ def test_the_forward_pass_is_torchs_to_1e_4(
     trained = network_of(activation, small)
     page = open_page(written(tmp_path / "page.html", ("a run", trained)))
     images = small.val.images[:200]
-    found = page.evaluate(
+    found = answers_of(
+        page,
         """images => images.map(values => {
             const layers = forward(networks[0], {values: Float64Array.from(values)});
             return {logits: [...layers.logits], softmax: [...softmax(layers.logits)],
@@ -118,7 +124,8 @@ def greys(small: TrainVal) -> list[np.ndarray]:
 def test_the_preparation_is_pythons_step_by_step(open_page: OpenPage, tmp_path: Path, small: TrainVal) -> None:
     page = open_page(written(tmp_path / "page.html", ("a run", network_of(Activation.RELU, small))))
     pictures = greys(small)
-    found = page.evaluate(
+    found = answers_of(
+        page,
         """pictures => pictures.map(({height, width, values}) => {
             const steps = prepare({height, width, values: Float64Array.from(values)});
             if (steps === null) return null;
@@ -257,19 +264,31 @@ def test_headings_and_names_are_there_for_who_cannot_see(open_page: OpenPage, tm
     assert len(identifiers) == len(set(identifiers))
 
 
+@pytest.fixture(scope="module")
+def opened(browser: Browser) -> Iterator[tuple[Page, Watch]]:
+    """One window for page after page."""
+    with window(browser) as opened:
+        yield opened
+
+
 @pytest.mark.parametrize("payload", INJECTIONS)
 def test_names_of_runs_and_classes_are_only_text(
-    open_page: OpenPage, tmp_path: Path, small: TrainVal, payload: str
+    opened: tuple[Page, Watch], tmp_path: Path, small: TrainVal, payload: str
 ) -> None:
     trained = network_of(Activation.RELU, small)
     names = (payload, *trained.class_names[1:])
     hostile = TrainedNetwork(trained.network, trained.normalization, names, epoch=1)
-    page = open_page(written(tmp_path / "page.html", (payload, hostile)))
-    drawn(page)
+    page, watch = opened
+    watch.begin(written(tmp_path / "page.html", (payload, hostile)))
+    page.goto((tmp_path / "page.html").resolve().as_uri())
+    page.click("#paper")  # a dot
+    expect(page.locator(".answer")).to_contain_text("%")
     assert page.text_content(".network h2") == payload
     assert page.locator(".bars .class").first.text_content() == payload
     assert page.locator("script").count() == 2
     assert page.locator("img, svg, b").count() == 0
+    page.evaluate(A_MOMENT)
+    watch.end()
 
 
 def test_no_other_script_than_its_own_may_run(browser: Browser, tmp_path: Path, small: TrainVal) -> None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from lenet_mnist.config import Activation, Config
 from lenet_mnist.data.sets import TrainVal
-from lenet_mnist.model.engines import torch_network
+from lenet_mnist.model.engines import NetworkFunction
 from lenet_mnist.training.loop import EpochRow
 from lenet_mnist.training.updates import StepRow
 from lenet_mnist.tuning.advice import Advice, Direction, LossCurve, Verdict, _largest_rise, _Part, advise
@@ -165,11 +165,9 @@ def test_a_few_updates_do_not_tell() -> None:
     ],
 )
 def test_real_trainings_get_the_advice_that_leads_to_a_better_rate(
-    small: TrainVal, activation: Activation, lr: float, expected: Direction
+    small: TrainVal, engine: NetworkFunction, activation: Activation, lr: float, expected: Direction
 ) -> None:
-    bench = Workbench(
-        Config.model_validate({"training": {"batch_size": 20}}), small, torch.device("cpu"), torch_network
-    )
+    bench = Workbench(Config.model_validate({"training": {"batch_size": 20}}), small, torch.device("cpu"), engine)
     result = train_trial(bench, Trial(activation, lr, seed=0, epochs=5))
     assert advise(curve_of(result, LN10)).direction is expected
 

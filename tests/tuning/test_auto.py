@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from lenet_mnist.config import Config
 from lenet_mnist.data.sets import TrainVal
 from lenet_mnist.errors import ConfigError
-from lenet_mnist.model.engines import torch_network
+from lenet_mnist.model.engines import NetworkFunction
 from lenet_mnist.tuning import auto
 from lenet_mnist.tuning.auto import Search, decide_rate, rounds_of
 from lenet_mnist.tuning.horizon import exponent_of, rate_for
@@ -24,8 +24,8 @@ CONFIG = Config.model_validate({"training": {"learning_rate": "auto", "max_epoch
 
 
 @pytest.fixture
-def bench(small: TrainVal) -> Workbench:
-    return Workbench(CONFIG, small, torch.device("cpu"), torch_network)
+def bench(small: TrainVal, engine: NetworkFunction) -> Workbench:
+    return Workbench(CONFIG, small, torch.device("cpu"), engine)
 
 
 EXPONENT = exponent_of(CONFIG, CONFIG.model.activation)
@@ -184,8 +184,8 @@ def test_without_a_budget_of_its_own_every_training_can_be_searched_for(num_imag
     assert search.shortest <= max_epochs
 
 
-def test_a_real_search_finds_a_rate_that_trains(small: TrainVal) -> None:
+def test_a_real_search_finds_a_rate_that_trains(small: TrainVal, engine: NetworkFunction) -> None:
     training = {"learning_rate": "auto", "max_epochs": 4, "batch_size": 20}
-    bench = Workbench(Config.model_validate({"training": training}), small, torch.device("cpu"), torch_network)
+    bench = Workbench(Config.model_validate({"training": training}), small, torch.device("cpu"), engine)
     decision = decide_rate(bench, lambda trials: [train_trial(bench, trial) for trial in trials])
     assert 0.001 < decision.lr < 0.3

@@ -91,14 +91,6 @@ def test_threads_are_shared_out(threads: int, num_items: int, expected: Staff) -
     assert Staff.of(threads, num_items, 1000, CPU) == Staff(1, threads)
 
 
-def test_a_worker_trains_as_this_process_does(bench: Workbench, access: DataAccess) -> None:
-    trials = [Trial(Activation.RELU, lr, seed=0, epochs=0.5) for lr in (0.02, 0.05, 1e6)]
-    with Crew(bench, Engine.TORCH, access.directory, Staff(2, 1)) as crew:
-        there = {result.trial: result for result in crew.run(train_trial, trials)}
-    here = {trial: train_trial(bench, trial) for trial in trials}
-    assert {t: without_times(r) for t, r in there.items()} == {t: without_times(r) for t, r in here.items()}
-
-
 def test_trials_and_their_workers_distort_the_images_as_the_configuration_says(
     small: TrainVal, access: DataAccess
 ) -> None:
@@ -122,18 +114,21 @@ def sleep(_bench: Workbench, seconds: float) -> int:
     return os.getpid()
 
 
+def test_workers_train_as_this_process_does_and_none_is_left(bench: Workbench, access: DataAccess) -> None:
+    trials = [Trial(Activation.RELU, lr, seed=0, epochs=0.5) for lr in (0.02, 0.05, 1e6)]
+    others = set(multiprocessing.active_children())
+    with Crew(bench, Engine.TORCH, access.directory, Staff(2, 1)) as crew:
+        there = {result.trial: result for result in crew.run(train_trial, trials)}
+        worker = next(crew.run(sleep, [0.0, 600.0, 600.0]))
+        assert {child.pid for child in set(multiprocessing.active_children()) - others} >= {worker}
+    assert not set(multiprocessing.active_children()) - others
+    here = {trial: train_trial(bench, trial) for trial in trials}
+    assert {t: without_times(r) for t, r in there.items()} == {t: without_times(r) for t, r in here.items()}
+
+
 def test_a_worker_that_dies_is_said_and_not_waited_for(bench: Workbench, access: DataAccess) -> None:
     with (
         Crew(bench, Engine.TORCH, access.directory, Staff(2, 1)) as crew,
         pytest.raises(InstallationError, match="a worker process has died"),
     ):
         list(crew.run(kill_itself, [1, 2]))
-
-
-def test_no_worker_is_left_when_the_sweep_is_left(bench: Workbench, access: DataAccess) -> None:
-    others = set(multiprocessing.active_children())
-    with Crew(bench, Engine.TORCH, access.directory, Staff(2, 1)) as crew:
-        results = crew.run(sleep, [0.0, 600.0, 600.0])
-        worker = next(results)
-        assert {child.pid for child in set(multiprocessing.active_children()) - others} >= {worker}
-    assert not set(multiprocessing.active_children()) - others

@@ -8,6 +8,7 @@ import base64
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from importlib import resources
 from pathlib import Path
 from typing import Any, TypeVar
@@ -124,7 +125,19 @@ def to_html(report: Report) -> str:
     Every text of a run is escaped by the template, and made printable; the Content-Security-Policy names the SHA-256
     of the one style sheet and the one script, so that even a text that got through could do nothing.
     """
-    environment = Environment(
+    style, script = (_packaged(name) for name in ("report.css", "report.js"))
+    policy = (
+        f"default-src 'none'; img-src data:; style-src {_source(style)}; script-src {_source(script)}; "
+        "base-uri 'none'; form-action 'none'"
+    )
+    template = _environment().get_template("report.html.jinja")
+    return template.render(report=report, policy=policy, style=Markup(style), script=Markup(script))
+
+
+@cache
+def _environment() -> Environment:
+    """Return what renders the templates. One for all reports of a process: it compiles each template once."""
+    return Environment(
         loader=PackageLoader("lenet_mnist.reporting"),
         autoescape=True,
         undefined=StrictUndefined,
@@ -132,13 +145,6 @@ def to_html(report: Report) -> str:
         lstrip_blocks=True,
         finalize=_inert,
     )
-    style, script = (_packaged(name) for name in ("report.css", "report.js"))
-    policy = (
-        f"default-src 'none'; img-src data:; style-src {_source(style)}; script-src {_source(script)}; "
-        "base-uri 'none'; form-action 'none'"
-    )
-    template = environment.get_template("report.html.jinja")
-    return template.render(report=report, policy=policy, style=Markup(style), script=Markup(script))
 
 
 def _inert(value: Any) -> Any:
