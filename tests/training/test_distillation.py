@@ -293,6 +293,16 @@ def test_unfinished_damaged_or_changed_teachers_are_refused(
     assert lenet("train", "--resume", student.path).code == 3  # not the configuration of this run
 
 
+def test_a_teacher_that_lies_elsewhere_is_found_again(
+    lenet: Callable[..., Any], teachers: list[str], tmp_path: Path
+) -> None:
+    options = [*QUICK, "--teacher", Path("runs") / teachers[0], "--runs-dir", "others"]
+    assert lenet("train", *options, "--name", "student").code == 0
+    (student,) = list_runs(tmp_path / "others")
+    assert student.read_config().training.teachers == (f"runs/{teachers[0]}",)
+    assert lenet("verify", student.path, "--retrain").code == 0
+
+
 def test_activations_may_differ(lenet: Callable[..., Any], teachers: list[str], tmp_path: Path) -> None:
     answer = lenet("train", *QUICK, "--teacher", teachers[0], "--activation", "tanh", "--name", "student")
     assert answer.code == 0, answer.err

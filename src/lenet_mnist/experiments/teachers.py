@@ -22,9 +22,10 @@ _KEY = "training.teachers"
 
 @dataclass(frozen=True, eq=False)
 class TaughtBy:
-    """The networks that a training learns from, and what its manifest says of them."""
+    """The networks that a training learns from, by which names they are found again, and what its manifest says."""
 
     networks: tuple[TrainedNetwork, ...]
+    names: tuple[str, ...]
     records: tuple[TeacherRecord, ...]
 
     @property
@@ -33,7 +34,7 @@ class TaughtBy:
         return sum(record.seconds for record in self.records)
 
 
-NOBODY = TaughtBy((), ())
+NOBODY = TaughtBy((), (), ())
 
 
 def find_teachers(config: Config, runs_dir: Path, data: TrainVal) -> TaughtBy:
@@ -52,7 +53,11 @@ def find_teachers(config: Config, runs_dir: Path, data: TrainVal) -> TaughtBy:
         if paths.count(path) > 1:
             raise ConfigError(f"{run.path}: teaches twice", key=_KEY)
     read = [_read_teacher(run, data) for run in runs]
-    return TaughtBy(tuple(network for network, _ in read), tuple(record for _, record in read))
+    names = [
+        run.id if (runs_dir / run.id).resolve() == path else str(run.path)
+        for run, path in zip(runs, paths, strict=True)
+    ]
+    return TaughtBy(tuple(network for network, _ in read), tuple(names), tuple(record for _, record in read))
 
 
 def find_teachers_again(config: Config, run: RunDirectory, manifest: Manifest, data: TrainVal) -> TaughtBy:
@@ -68,8 +73,7 @@ def find_teachers_again(config: Config, run: RunDirectory, manifest: Manifest, d
 
 def with_found_names(config: Config, taught_by: TaughtBy) -> Config:
     """Return `config` with the teachers' full names: `latest` would be another one tomorrow."""
-    names = tuple(record.run for record in taught_by.records)
-    return config.model_copy(update={"training": config.training.model_copy(update={"teachers": names})})
+    return config.model_copy(update={"training": config.training.model_copy(update={"teachers": taught_by.names})})
 
 
 def teachers_of(

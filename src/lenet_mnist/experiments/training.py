@@ -6,7 +6,7 @@ Under torchrun this is what rank 0 does; the others follow it (experiments/follo
 """
 
 from collections.abc import Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Protocol
@@ -20,7 +20,7 @@ from lenet_mnist.data.mnist import DataAccess
 from lenet_mnist.data.sets import TrainVal
 from lenet_mnist.data.sources import load_train_val
 from lenet_mnist.devices import choose_device, set_threads
-from lenet_mnist.errors import ConfigError, DivergedError, InterruptedBySignal
+from lenet_mnist.errors import ConfigError, DataError, DivergedError, InterruptedBySignal
 from lenet_mnist.experiments.following import begin_together, weights_of
 from lenet_mnist.experiments.resuming import (
     differences_of_data,
@@ -107,7 +107,10 @@ def train_seeds(
         spectator.note(f"teachers: {len(taught_by.networks)}, whose trainings took {taught_by.seconds:,.0f} s together")
     before = _runs_of_job(ranks, runs_dir)
     decision = None
-    if config.training.learning_rate == AUTO and not before:
+    if before:  # whatever was left open has been decided then
+        training = next(iter(before.values())).read_config().training
+        config = config.model_copy(update={"training": training})
+    elif config.training.learning_rate == AUTO:
         bench = Workbench(config.model_copy(update={"seed": drawn[0]}), data, device, engine.network)
         decision = search_rate(bench, engine.name, access, spectator, ranks)
         training = config.training.model_copy(update={"learning_rate": float(f"{decision.lr:.3g}")})
@@ -128,8 +131,12 @@ def _runs_of_job(ranks: Ranks, runs_dir: Path) -> dict[int, RunDirectory]:
     """Return, by seed, what these ranks have trained before torchrun started them again."""
     if ranks.restarts == 0:
         return {}
-    found = [run for run in list_runs(runs_dir) if run.read_manifest().job == ranks.job]
-    return {run.read_config().seed: run for run in found}
+    found: dict[int, RunDirectory] = {}
+    for run in list_runs(runs_dir):
+        with suppress(DataError):  # a damaged run, of whomever, is none of these
+            if run.read_manifest().job == ranks.job:
+                found[run.read_config().seed] = run
+    return found
 
 
 def _again(run: RunDirectory, access: DataAccess, spectator: Spectator, ranks: Ranks) -> TrainedRun:
