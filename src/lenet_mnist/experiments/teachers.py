@@ -53,10 +53,7 @@ def find_teachers(config: Config, runs_dir: Path, data: TrainVal) -> TaughtBy:
         if paths.count(path) > 1:
             raise ConfigError(f"{run.path}: teaches twice", key=_KEY)
     read = [_read_teacher(run, data) for run in runs]
-    names = [
-        run.id if (runs_dir / run.id).resolve() == path else str(run.path)
-        for run, path in zip(runs, paths, strict=True)
-    ]
+    names = (run.id if run.path.parent.resolve() == runs_dir.resolve() else str(run.path) for run in runs)
     return TaughtBy(tuple(network for network, _ in read), tuple(names), tuple(record for _, record in read))
 
 
