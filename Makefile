@@ -32,7 +32,7 @@ train: $(VENV)/.installed
 test: $(VENV)/.installed-dev
 	$(if $(BROWSER),,@echo "no Chromium on PATH: the tests of pages are left out; make browser installs it")
 	$(if $(FASHION),,@echo "no Fashion-MNIST: the test of its files is left out; make fashion installs it")
-	OMP_WAIT_POLICY=passive $(BIN)/python -m pytest --numprocesses=auto -m "$(TESTED)"
+	OMP_WAIT_POLICY=passive $(BIN)/python -m pytest --numprocesses=auto --dist=worksteal -m "$(TESTED)"
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
