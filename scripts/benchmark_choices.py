@@ -1,6 +1,7 @@
 """The measurements behind small choices in the code, each named where the choice was made.
 
     python scripts/benchmark_choices.py [chunks] [layout] [optimizers] [recording] [probe] [workers] [augment]
+        [saturation]
 
 - chunks: how many images at once evaluate fastest (data/batches.py, EVALUATION_CHUNK)
 - layout: torch's convolutions with channels first and last (model/engines.py)
@@ -9,6 +10,7 @@
 - probe: what a look into the network costs beside the epoch that it follows (training/probe.py)
 - workers: trainings side by side, a thread each, against one after the other with all threads (tuning/workers.py)
 - augment: what it costs to distort the training images, beside forward and backward (data/augment.py)
+- saturation: forward and backward of a saturated sigmoid network, full of subnormal numbers (model/native/lenet.h)
 
 All variants in turn within one process; medians, range, and ratio to the best or first.
 """
@@ -28,7 +30,7 @@ import torch.nn.functional as F
 from rich.console import Console
 
 from common import data_access
-from lenet_mnist.config import Activation, Config, Engine
+from lenet_mnist.config import Activation, Config, Engine, ModelConfig
 from lenet_mnist.data.augment import Augmentation, draw
 from lenet_mnist.data.batches import evaluation_batches
 from lenet_mnist.data.sets import TrainVal
@@ -181,7 +183,7 @@ def compare_augmentation(data: TrainVal, threads: int) -> None:
     taken = {"as it is": partial(normalized.index_select, 0)}
     for name, engine in {"distorted, native": native, "distorted, torch": torch_network}.items():
         augmentation = Augmentation(EXAMPLE, data.train, data.normalization, 0, CPU, engine)
-        taken[name] = augmentation.of_epoch(1)
+        taken[name] = augmentation.images_in(1)
     batches = cycle(torch.split(order, 64)[:-1])
     variants = {name: lambda take=take: take(next(batches)) for name, take in taken.items()}
 
@@ -196,9 +198,26 @@ def compare_augmentation(data: TrainVal, threads: int) -> None:
     set_threads(None)
 
 
+def compare_saturation(data: TrainVal, engine: Engine) -> None:
+    """A batch of 64 through sigmoid networks whose weights are as they begin, and a hundred times that."""
+    set_threads(1)
+    network = resolve_engine(engine, CPU, 28).network
+    config = Config(model=ModelConfig(activation=Activation.SIGMOID))
+    start = start_training(config, data, CPU).network.parameters_in_order
+    images = data.normalization.apply(data.train.images[:64])
+
+    def both_ways(scale: float) -> None:
+        parameters = [(scale * parameter.detach()).requires_grad_() for parameter in start]
+        torch.autograd.grad(network(images, parameters, Activation.SIGMOID).sum(), parameters)
+
+    variants = {"as it begins": lambda: both_ways(1), "saturated": lambda: both_ways(100)}
+    compare(f"a batch of 64, {engine.value} engine, one thread", variants, rounds=101)
+    set_threads(None)
+
+
 def main() -> None:
     print(f"{machine()}, {set_threads(None)} threads, torch {torch.__version__}")
-    wanted = sys.argv[1:] or ["chunks", "layout", "optimizers", "recording", "probe", "workers", "augment"]
+    wanted = sys.argv[1:] or ["chunks", "layout", "optimizers", "recording", "probe", "workers", "augment", "saturation"]
     data = load_train_val(Config().data, data_access())
     for name in wanted:
         match name:
@@ -221,6 +240,9 @@ def main() -> None:
             case "augment":
                 compare_augmentation(data, 1)
                 compare_augmentation(data, 2)
+            case "saturation":
+                compare_saturation(data, Engine.TORCH)
+                compare_saturation(data, Engine.NATIVE)
             case _:
                 sys.exit(__doc__)
 

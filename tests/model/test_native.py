@@ -209,6 +209,19 @@ def test_the_same_threads_give_the_same_bits(native: NativeNetwork, threads: int
         torch.set_num_threads(before)
 
 
+def test_subnormal_numbers_count_as_zero_inside_and_outside_as_before(native: NativeNetwork) -> None:
+    """A saturated network's gradients are full of them, and each costs some processors a hundred cycles."""
+    images, parameters, weights = problem(num_images=70)
+    saturated = [50 * parameter for parameter in parameters]
+    torch.set_num_threads(2)
+    _, *gradients = solve(native, images, saturated, 1e-36 * weights, Activation.SIGMOID)
+    values = torch.cat([gradient.flatten() for gradient in gradients]).abs()
+    assert values.max() > 1e-36
+    assert values[values > 0].min() >= torch.finfo(torch.float32).tiny
+    small = torch.full((100_000,), 1e-20)  # for both threads
+    assert (small * small).min() > 0
+
+
 def test_no_images_give_no_logits(native: NativeNetwork) -> None:
     images, parameters, weights = problem(0)
     logits, *gradients = solve(native, images, parameters, weights, Activation.RELU)

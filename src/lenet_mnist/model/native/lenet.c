@@ -27,6 +27,7 @@ void lenet_forward(int n, int classes, Activation activation, const float *image
     for (int t = 0; t < threads; t++) classifier_deal_out(t, threads, parameters, classes, weights);
 #pragma omp parallel for schedule(static) num_threads(threads)
     for (int t = 0; t < threads; t++) {
+        uint64_t mode = without_subnormals();
         int last = share(n, t + 1, threads);
         for (int from = share(n, t, threads); from < last; from += BLOCK) {
             int count = smaller(BLOCK, last - from);
@@ -34,6 +35,7 @@ void lenet_forward(int n, int classes, Activation activation, const float *image
                 features_forward(&images[(size_t)i * SIDE * SIDE], weights, activation, &kept[i]);
             classifier_forward(count, classes, weights, activation, &kept[from], &logits[(size_t)from * classes]);
         }
+        restore(mode);
     }
 }
 
@@ -45,6 +47,7 @@ void lenet_backward(int n, int classes, Activation activation, const float *imag
     features_deal_out_kernels(parameters[W3], kernels);
 #pragma omp parallel for schedule(static) num_threads(threads)
     for (int t = 0; t < threads; t++) {
+        uint64_t mode = without_subnormals();
         memset(&sums[t], 0, sizeof(Sums));
         int last = share(n, t + 1, threads);
         for (int from = share(n, t, threads); from < last; from += BLOCK) {
@@ -55,9 +58,15 @@ void lenet_backward(int n, int classes, Activation activation, const float *imag
                 features_backward(&images[(size_t)i * SIDE * SIDE], kernels, activation, &kept[i], &errors[i],
                                   &sums[t]);
         }
+        restore(mode);
     }
 #pragma omp parallel for schedule(static) num_threads(threads)
-    for (int t = 0; t < threads; t++)
+    for (int t = 0; t < threads; t++) {
+        uint64_t mode = without_subnormals();
         classifier_gradients(t, threads, n, classes, kept, g_logits, errors, gradients);
+        restore(mode);
+    }
+    uint64_t mode = without_subnormals();
     features_gradients(threads, sums, gradients);
+    restore(mode);
 }
