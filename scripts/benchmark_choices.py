@@ -50,6 +50,7 @@ from lenet_mnist.tuning.trial import Trial, Workbench, train_trial
 from lenet_mnist.tuning.workers import Crew, Staff
 
 CPU = torch.device("cpu")
+ALL = ("chunks", "layout", "optimizers", "recording", "probe", "workers", "augment", "saturation")
 CHUNKS = (50, 100, 250, 500, 1000, 2500)
 
 
@@ -183,7 +184,7 @@ def compare_augmentation(data: TrainVal, threads: int) -> None:
     taken = {"as it is": partial(normalized.index_select, 0)}
     for name, engine in {"distorted, native": native, "distorted, torch": torch_network}.items():
         augmentation = Augmentation(EXAMPLE, data.train, data.normalization, 0, CPU, engine)
-        taken[name] = augmentation.images_in(1)
+        taken[name] = augmentation.view(1).images_of
     batches = cycle(torch.split(order, 64)[:-1])
     variants = {name: lambda take=take: take(next(batches)) for name, take in taken.items()}
 
@@ -217,7 +218,7 @@ def compare_saturation(data: TrainVal, engine: Engine) -> None:
 
 def main() -> None:
     print(f"{machine()}, {set_threads(None)} threads, torch {torch.__version__}")
-    wanted = sys.argv[1:] or ["chunks", "layout", "optimizers", "recording", "probe", "workers", "augment", "saturation"]
+    wanted = sys.argv[1:] or ALL
     data = load_train_val(Config().data, data_access())
     for name in wanted:
         match name:

@@ -11,6 +11,8 @@ from lenet_mnist.cli.options import DEFAULT_DATA_DIR
 from lenet_mnist.data.mnist import DataAccess
 from lenet_mnist.reporting.progress import FetchProgress
 
+ROOT = Path(__file__).parent.parent
+
 
 def data_access() -> DataAccess:
     """Return where the commands look for MNIST too."""

@@ -20,7 +20,7 @@ from statistics import mean
 import torch
 from pydantic import TypeAdapter
 
-from common import Journal, data_access
+from common import ROOT, Journal, data_access
 from lenet_mnist.config import Activation, Config, Engine, Optimizer
 from lenet_mnist.config_file import load_config
 from lenet_mnist.data.sources import load_train_val
@@ -30,7 +30,6 @@ from lenet_mnist.tuning.advice import Direction, advise
 from lenet_mnist.tuning.trial import Trial, TrialResult, Workbench, curve_of, train_trial
 from lenet_mnist.tuning.workers import Crew, Staff
 
-ROOT = Path(__file__).parent.parent
 EPOCHS = 5
 RATES = {
     Optimizer.SGD: [10 ** (k / 2) for k in range(-10, 3)],

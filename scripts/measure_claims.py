@@ -32,7 +32,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from common import Journal, data_access
+from common import ROOT, Journal, data_access
 from lenet_mnist.analysis.intervals import mean_interval
 from lenet_mnist.analysis.speed import speed_ratio, steps_to_level
 from lenet_mnist.config import Activation, Config, Schedule
@@ -48,7 +48,6 @@ from lenet_mnist.training.updates import StepRow
 from measure_learning_rate import CELLS, TRUTH_SEEDS, Cell
 from measure_learning_rate import EPOCHS as TRUTH_EPOCHS
 
-ROOT = Path(__file__).parent.parent
 CPU = torch.device("cpu")
 EPOCHS = 4
 SEEDS = range(10)

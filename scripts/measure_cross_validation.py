@@ -22,7 +22,7 @@ import numpy as np
 import torch
 
 sys.path.insert(0, str(Path(__file__).parent))
-from common import Journal, data_access
+from common import ROOT, Journal, data_access
 from lenet_mnist.analysis.cross_validation import Fold, Folds, fold_of
 from lenet_mnist.analysis.evaluate import evaluate
 from lenet_mnist.analysis.intervals import resampled_interval
@@ -36,7 +36,6 @@ from lenet_mnist.training.loop import start_training, train
 from lenet_mnist.tuning.trial import Workbench
 from lenet_mnist.tuning.workers import Crew, Staff
 
-ROOT = Path(__file__).parent.parent
 JOURNAL = ROOT / "docs" / "cross-validation.jsonl"
 SIZES = (200, 500, 1000, 2000, 5000, 10_000)
 DRAWS = range(20)

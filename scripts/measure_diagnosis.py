@@ -24,7 +24,7 @@ import torch
 import torch.nn.functional as F
 from pydantic import TypeAdapter
 
-from common import Journal, data_access
+from common import ROOT, Journal, data_access
 from lenet_mnist.analysis.diagnosis import diagnose
 from lenet_mnist.analysis.findings import Cause, Finding, TrainingRecord
 from lenet_mnist.config import Activation, Config, Optimizer
@@ -40,7 +40,6 @@ from lenet_mnist.training.probe import Probe, ProbeRow
 from lenet_mnist.training.state import TrainState
 from lenet_mnist.training.updates import StepRow
 
-ROOT = Path(__file__).parent.parent
 SEEDS = range(6)
 RECORD = TypeAdapter(TrainingRecord)
 CPU = torch.device("cpu")

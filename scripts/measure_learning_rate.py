@@ -34,7 +34,7 @@ import numpy.typing as npt
 import torch
 
 import peers_learning_rate
-from common import Journal, data_access
+from common import ROOT, Journal, data_access
 from lenet_mnist.config import Activation, Config, Engine, Optimizer
 from lenet_mnist.config_file import load_config
 from lenet_mnist.data.sources import load_train_val
@@ -46,7 +46,6 @@ from lenet_mnist.tuning.choice import choose
 from lenet_mnist.tuning.trial import Trial, TrialResult, Workbench, train_trial
 from lenet_mnist.tuning.workers import Crew, Staff
 
-ROOT = Path(__file__).parent.parent
 EPOCHS = 8
 NUM_RATES = 16
 TRUTH_SEEDS = range(5)

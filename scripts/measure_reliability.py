@@ -36,7 +36,7 @@ import torch
 import typer
 from hypothesis import strategies as st
 
-from common import data_access
+from common import ROOT, data_access
 from lenet_mnist.cli.main import app
 from lenet_mnist.cli.main import main as lenet
 from lenet_mnist.cli.options import DEFAULT_DATA_DIR
@@ -50,7 +50,6 @@ from lenet_mnist.runs.directory import RunDirectory, create_run
 from lenet_mnist.runs.listing import find_run
 from lenet_mnist.training.checkpoint import read_network
 
-ROOT = Path(__file__).parent.parent
 QUICK = [
     "--limit-train=640",
     "--batch-size=32",

@@ -161,7 +161,7 @@ class DataConfig(Section):
 
 
 class AugmentationConfig(Section):
-    """How the training images are distorted, each anew in every epoch; all 0: not at all. See docs/augmentation.md."""
+    """How the training images are distorted, each anew in every epoch; all 0: not at all. docs/augmentation.md."""
 
     rotation: float = Field(default=0.0, ge=0, le=180)
     """Degrees: each image is turned by an angle drawn evenly between -rotation and rotation."""
@@ -175,6 +175,8 @@ class AugmentationConfig(Section):
     """Pixels: root mean square of the smooth random displacement of each pixel, across and down alike."""
     elastic_sigma: float = Field(default=5.0, ge=2, le=100)
     """Pixels: standard deviation of the Gaussian that smooths `elastic`; the larger, the more it moves as a whole."""
+    views: int | None = Field(default=None, ge=1, le=100_000)
+    """Epochs after which the same views of the images come again; null distorts them anew in every epoch."""
 
     @property
     def is_on(self) -> bool:

@@ -335,13 +335,26 @@ def test_each_image_is_distorted_by_its_place_in_the_source_alone(small: TrainVa
     places = torch.tensor([1500, 3, 77, 3])
     part = TrainSet(train.images[places], train.labels[places], train.indices[places])
     of_all, of_part = (
-        Augmentation(USUAL, images, small.normalization, 0, CPU, torch_network).of_epoch(4) for images in (train, part)
+        Augmentation(USUAL, images, small.normalization, 0, CPU, torch_network).view(4).images_of
+        for images in (train, part)
     )
     expected = of_all(places)
     assert torch.equal(of_part(torch.arange(4)), expected)
     assert torch.equal(of_all(places.flip(0)), expected.flip(0))
     assert torch.equal(of_all(torch.cat([places, places])[::2]), torch.cat([expected, expected])[::2])
     assert torch.equal(expected[1], expected[3])
+
+
+def test_views_come_again_after_as_many_epochs_as_they_are(small: TrainVal) -> None:
+    given = (small.train, small.normalization, 64, 0, CPU)
+    few = TrainBatches(*given, augmentation=USUAL.model_copy(update={"views": 2}))
+    endless = TrainBatches(*given, augmentation=USUAL)
+    places = torch.arange(20)
+    first, second, third = (few.view(epoch).images_of(places) for epoch in (1, 2, 3))
+    assert torch.equal(first, third)
+    assert torch.equal(first, endless.view(1).images_of(places))
+    assert torch.equal(second, endless.view(2).images_of(places))
+    assert not torch.equal(first, endless.view(3).images_of(places))
 
 
 def test_an_epoch_can_be_entered_in_the_middle(small: TrainVal) -> None:

@@ -18,6 +18,7 @@ from lenet_mnist.data.sets import TrainVal
 from lenet_mnist.metrics import count
 from lenet_mnist.runs.directory import RunDirectory
 from lenet_mnist.runs.listing import list_runs
+from lenet_mnist.training import distillation
 from lenet_mnist.training.checkpoint import weights_digest
 from lenet_mnist.training.distillation import Teachers, distilled_loss
 from lenet_mnist.training.loop import start_training, train
@@ -129,40 +130,71 @@ def test_the_loss_that_is_recorded_is_that_of_the_labels(tiny: TrainVal) -> None
     assert taught[1].train_loss != alone[1].train_loss
 
 
-def test_remembered_answers_are_those_to_the_images_of_the_batch(tiny: TrainVal) -> None:
-    config = config_of()
-    teachers = teachers_for(tiny, config)
-    batches = TrainBatches(tiny.train, tiny.normalization, 50, 0, CPU)
-    asked = [batch.lesson for batch in teachers.teach(batches.of_epoch(2))]
-    teachers.remember(evaluation_batches(tiny.train, tiny.normalization, CPU))
-    remembered = [batch.lesson for batch in teachers.teach(batches.of_epoch(2))]
-    assert len(asked) == 7
-    for one, other in zip(asked, remembered, strict=True):
-        assert one is not None
-        assert other is not None
-        torch.testing.assert_close(one.logits, other.logits, rtol=1e-5, atol=1e-5)
-        assert one[1:] == other[1:] == (2.0, 1.0)
+DISTORTED = AugmentationConfig(rotation=30, shift=3)
 
 
-def test_teachers_see_the_distorted_images(tiny: TrainVal) -> None:
-    config = config_of().model_copy(update={"augmentation": AugmentationConfig(rotation=30, shift=3)})
-    teachers = teachers_for(tiny, config_of())
+def batches_of(data: TrainVal, augmentation: AugmentationConfig) -> TrainBatches:
+    return TrainBatches(data.train, data.normalization, 50, 0, CPU, augmentation=augmentation)
+
+
+def watched(teachers: Teachers) -> list[torch.Tensor]:
+    """Return where all images will be that `teachers` are asked about."""
     seen: list[torch.Tensor] = []
     logits = teachers.logits
 
-    def watched(images: torch.Tensor) -> torch.Tensor:
+    def watch(images: torch.Tensor) -> torch.Tensor:
         seen.append(images)
         return logits(images)
 
-    teachers.logits = watched  # type: ignore[method-assign]
-    run(config, tiny, teachers)
-    assert len(seen) == 2 * 7
-    first, again = (
-        TrainBatches(tiny.train, tiny.normalization, 50, 0, CPU, augmentation=augmentation).of_epoch(1)
-        for augmentation in (config.augmentation, AugmentationConfig())
-    )
-    assert torch.equal(seen[0], next(iter(first)).images)
-    assert not torch.equal(seen[0], next(iter(again)).images)
+    teachers.logits = watch  # type: ignore[method-assign]
+    return seen
+
+
+@pytest.mark.parametrize("augmentation", [AugmentationConfig(), DISTORTED])
+def test_answers_are_those_to_the_images_of_the_batch(tiny: TrainVal, augmentation: AugmentationConfig) -> None:
+    config = config_of()
+    teachers = teachers_for(tiny, config)
+    batches = batches_of(tiny, augmentation)
+    taught = list(teachers.teach(batches.of_epoch(2), batches.view(2)))
+    assert len(taught) == 7
+    for batch in taught:
+        assert batch.lesson is not None
+        torch.testing.assert_close(batch.lesson.logits, teachers.logits(batch.images), rtol=1e-5, atol=1e-5)
+        assert batch.lesson[1:] == (2.0, 1.0)
+    again = teachers.teach(batches.of_epoch(2, start=4), batches.view(2))
+    for batch, before in zip(again, taught[4:], strict=True):
+        assert batch.lesson is not None
+        assert before.lesson is not None
+        assert torch.equal(batch.lesson.logits, before.lesson.logits)
+
+
+@pytest.mark.parametrize(
+    ("augmentation", "remembered", "asked"),
+    [
+        (AugmentationConfig(), 9, 1),
+        (DISTORTED, 9, 5),
+        (DISTORTED.model_copy(update={"views": 2}), 9, 2),
+        (DISTORTED.model_copy(update={"views": 2}), 1, 3),  # the first is remembered, the second asked for twice
+        (DISTORTED.model_copy(update={"views": 1}), 0, 5),
+    ],
+)
+def test_views_that_come_again_are_asked_about_once_if_there_is_memory(
+    tiny: TrainVal, monkeypatch: pytest.MonkeyPatch, augmentation: AugmentationConfig, remembered: int, asked: int
+) -> None:
+    monkeypatch.setattr(distillation, "_MAX_REMEMBERED_BYTES", remembered * 330 * 10 * 4)
+    teachers = teachers_for(tiny, config_of())
+    seen = watched(teachers)
+    run(config_of(max_epochs=5).model_copy(update={"augmentation": augmentation}), tiny, teachers)
+    assert sum(len(images) for images in seen) == asked * 330
+
+
+def test_teachers_see_the_distorted_images(tiny: TrainVal) -> None:
+    teachers = teachers_for(tiny, config_of())
+    seen = watched(teachers)
+    run(config_of(max_epochs=2).model_copy(update={"augmentation": DISTORTED}), tiny, teachers)
+    places = torch.arange(330)
+    assert torch.equal(seen[1], batches_of(tiny, DISTORTED).view(2).images_of(places))
+    assert not torch.equal(seen[1], seen[0])
 
 
 # The command

@@ -1,6 +1,6 @@
 """Training images, distorted anew in every epoch: turned, magnified, slanted, moved and bent, in one resampling.
 
-What an epoch sees of an image is a pure function of (seed, epoch, place of the image in its source), to the last bit:
+What an epoch sees of an image is a pure function of (seed, view, place of the image in its source), to the last bit:
 batches, threads, processors and the form that computes it, torch or C (model/native/augment.c), make no difference.
 For all numbers but the very last are whole multiples of a power of two, and so small that float32 holds them exactly;
 then the order of a sum, in which batches and processors differ, does not matter. To that end maps are rounded when they
@@ -53,6 +53,18 @@ class Distortions(NamedTuple):
 Resampling = Callable[[Tensor, Tensor, Distortions, float, float], Tensor]
 
 
+class View(NamedTuple):
+    """All training images as an epoch sees them. Views with the same number are the same pixels.
+
+    `images_of` gives those at chosen places. Shapes: chosen N int64; result N 1 H W float32, normalised.
+    """
+
+    number: int
+    comes_again: bool
+    num_images: int
+    images_of: Callable[[Tensor], Tensor]
+
+
 class Augmentation:
     """The training part as an epoch sees it. Mean and deviation of the pixels stay those of the images as they are."""
 
@@ -71,13 +83,18 @@ class Augmentation:
         self._images = train.images.to(device)
         self._scale = (255 * normalization.mean, 1 / (255 * normalization.std))
         self._resampling = resampling_of(engine)
+        self._last: View | None = None
 
-    def of_epoch(self, epoch: int) -> Callable[[Tensor], Tensor]:
-        """Return what gives the images at chosen places of the training part as the network sees them in `epoch`.
+    def view(self, epoch: int) -> View:
+        """Return what `epoch` (counted from 1) sees: a new view, until they come again."""
+        views = self._config.views
+        number = epoch if views is None else (epoch - 1) % views + 1
+        if self._last is None or self._last.number != number:
+            self._last = View(number, views is not None, len(self._indices), self._draw(number))
+        return self._last
 
-        Shapes: chosen N int64; result N 1 H W float32, normalised.
-        """
-        drawn = draw(self._config, self._images.shape[1], self._seed, epoch, self._indices)
+    def _draw(self, view: int) -> Callable[[Tensor], Tensor]:
+        drawn = draw(self._config, self._images.shape[1], self._seed, view, self._indices)
         distortions = Distortions(*(values.to(self._images.device) for values in drawn))
 
         def images_of(chosen: Tensor) -> Tensor:
@@ -86,23 +103,23 @@ class Augmentation:
         return images_of
 
 
-def draw(config: AugmentationConfig, size: int, seed: int, epoch: int, indices: npt.NDArray[np.int64]) -> Distortions:
+def draw(config: AugmentationConfig, size: int, seed: int, view: int, indices: npt.NDArray[np.int64]) -> Distortions:
     """Draw the distortions of the images that lie at `indices` in their source, `size` pixels wide and high."""
-    keys = np.ascontiguousarray(_keys(seed, Purpose.AFFINE, epoch, 5, indices).T)
+    keys = np.ascontiguousarray(_keys(seed, Purpose.AFFINE, view, 5, indices).T)
     maps = _maps(config, size, (keys >> np.uint64(11)) * 2.0**-52 - 1)
     across, down = _weights(config, size)
     knots = len(across)
-    keys = _keys(seed, Purpose.ELASTIC, epoch, -(-(knots**2) // 8), indices)
+    keys = _keys(seed, Purpose.ELASTIC, view, -(-(knots**2) // 8), indices)
     noise = np.ascontiguousarray(keys.astype("<u8").view(np.uint8)[:, : knots**2]).reshape(len(indices), knots, knots)
     return Distortions(torch.from_numpy(maps), torch.from_numpy(noise), across, down)
 
 
 def _keys(
-    seed: int, purpose: Purpose, epoch: int, num_keys: int, indices: npt.NDArray[np.int64]
+    seed: int, purpose: Purpose, view: int, num_keys: int, indices: npt.NDArray[np.int64]
 ) -> npt.NDArray[np.uint64]:
     """Return the random keys of the images at `indices`, which depend on no other image. Shapes: result N num_keys."""
     num_images = int(indices.max()) + 1
-    return random_keys(seed, purpose, num_images * num_keys, position=epoch).reshape(num_images, num_keys)[indices]
+    return random_keys(seed, purpose, num_images * num_keys, position=view).reshape(num_images, num_keys)[indices]
 
 
 def _maps(config: AugmentationConfig, size: int, evenly: npt.NDArray[np.floating]) -> npt.NDArray[np.float32]:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from lenet_mnist.config import AugmentationConfig
-from lenet_mnist.data.augment import Augmentation
+from lenet_mnist.data.augment import Augmentation, View
 from lenet_mnist.data.sets import ImageSet, Normalization, TrainSet
 from lenet_mnist.model.engines import NetworkFunction, torch_network
 from lenet_mnist.randomness import Purpose, random_order
@@ -56,6 +56,8 @@ class TrainBatches:
     The order, and what is done to an image (data/augment.py), are pure functions of (seed, epoch, image index), so that
     a resumed run continues inside an epoch with the batches that it would have had. The engine chooses who computes
     the distortions, and changes nothing about them. Several ranks divide each batch among them.
+
+    `view` gives all images as an epoch sees them.
     """
 
     def __init__(
@@ -69,12 +71,13 @@ class TrainBatches:
         augmentation: AugmentationConfig = NO_AUGMENTATION,
         engine: NetworkFunction = torch_network,
     ) -> None:
-        self._images_in: Callable[[int], Callable[[Tensor], Tensor]]
+        self.view: Callable[[int], View]
         if augmentation.is_on:
-            self._images_in = Augmentation(augmentation, train, normalization, seed, device, engine).of_epoch
+            self.view = Augmentation(augmentation, train, normalization, seed, device, engine).view
         else:
             images = normalization.apply(train.images).to(device)
-            self._images_in = lambda _epoch: partial(images.index_select, 0)
+            as_they_are = View(1, True, len(train), partial(images.index_select, 0))
+            self.view = lambda _epoch: as_they_are
         self._labels = train.labels.to(device)
         self._batch_size = batch_size
         self._seed = seed
@@ -88,7 +91,7 @@ class TrainBatches:
         """Yield the batches of `epoch` (counted from 1), from batch `start` (counted from 0) on."""
         order = random_order(self._seed, Purpose.ORDER, len(self._labels), position=epoch)
         indices = torch.from_numpy(order).to(self._labels.device)
-        images_of = self._images_in(epoch)
+        images_of = self.view(epoch).images_of
         for number, batch in enumerate(torch.split(indices, self._batch_size)[start:], start=start + 1):
             mine = batch[self._ranks.share_of(len(batch))]
             labels = self._labels.index_select(0, mine)

@@ -65,7 +65,7 @@ def classes_in_turn(train: TrainSet, seed: int, epoch: int, num: int) -> TrainSe
 def _views(images: TrainSet, augmentation: AugmentationConfig, seed: int, epoch: int) -> npt.NDArray[np.uint8]:
     """Return what `epoch` sees of `images`. Shapes: result N H W uint8."""
     cpu = torch.device("cpu")
-    images_of = Augmentation(augmentation, images, _AS_THEY_ARE, seed, cpu, torch_network).of_epoch(epoch)
+    images_of = Augmentation(augmentation, images, _AS_THEY_ARE, seed, cpu, torch_network).view(epoch).images_of
     return images_of(torch.arange(len(images))).mul(255).round().byte().squeeze(1).numpy()
 
 

@@ -3,15 +3,19 @@
 Source: Hinton, Vinyals and Dean, "Distilling the knowledge in a neural network", 2015, section 2.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from lenet_mnist.config import TrainingConfig
-from lenet_mnist.data.batches import Batch, Lesson, TrainBatch
+from lenet_mnist.data.augment import View
+from lenet_mnist.data.batches import EVALUATION_CHUNK, Lesson, TrainBatch
 from lenet_mnist.model.lenet import LeNet
+from lenet_mnist.ranks import ALONE, Ranks
+
+_MAX_REMEMBERED_BYTES = 2**30
 
 
 class Teachers:
@@ -21,7 +25,7 @@ class Teachers:
         self._networks = networks
         self._temperature = training.distillation_temperature
         self._weight = training.distillation_weight
-        self._remembered: Tensor | None = None
+        self._answers: dict[int, Tensor] = {}
 
     @torch.no_grad()
     def logits(self, images: Tensor) -> Tensor:
@@ -31,16 +35,30 @@ class Teachers:
             total = total + network(images)
         return total / len(self._networks)
 
-    def remember(self, batches: Iterable[Batch]) -> None:
-        """Ask once about all training images, in their order, which stay as they are."""
-        self._remembered = torch.cat([self.logits(batch.images) for batch in batches])
+    def teach(self, batches: Iterator[TrainBatch], view: View, ranks: Ranks = ALONE) -> Iterator[TrainBatch]:
+        """Yield the `batches` that are taken from `view`, each with what the networks say of its images.
 
-    def teach(self, batches: Iterable[TrainBatch]) -> Iterator[TrainBatch]:
-        """Yield `batches`, each with what the networks say of its images."""
+        They are asked about all images of a view at once: faster than batch by batch, and for the same answers to the
+        last bit wherever in an epoch a resumed run begins. If the view will come again, the answers are remembered.
+        """
+        answers = self._answers.get(view.number)
+        if answers is None:
+            answers = self._ask(view, ranks)
+            if view.comes_again and (len(self._answers) + 1) * answers.nbytes <= _MAX_REMEMBERED_BYTES:
+                self._answers[view.number] = answers
         for batch in batches:
-            known = self._remembered
-            logits = self.logits(batch.images) if known is None else known.index_select(0, batch.positions)
+            logits = answers.index_select(0, batch.positions)
             yield batch._replace(lesson=Lesson(logits, self._temperature, self._weight))
+
+    def _ask(self, view: View, ranks: Ranks) -> Tensor:
+        """Return the answers to all images, of which each rank asks about its share. Shapes: result N K."""
+        places = torch.arange(view.num_images, device=self._networks[0].output.weight.device)
+        share = ranks.share_of(view.num_images)
+        chunks = torch.split(places[share], EVALUATION_CHUNK)
+        mine = torch.cat([self.logits(view.images_of(chosen)) for chosen in chunks])
+        answers = mine.new_zeros(view.num_images, mine.shape[1])
+        answers[share] = mine
+        return ranks.add_up(answers)
 
 
 def distilled_loss(labels_loss: Tensor, logits: Tensor, lesson: Lesson, num_images: int) -> Tensor:

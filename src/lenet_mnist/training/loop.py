@@ -113,8 +113,6 @@ def train(
     )
     val_batches = evaluation_batches(data.val.part(ranks.share_of(len(data.val))), data.normalization, device)
     num_steps = training.max_epochs * len(train_batches)
-    if teachers is not None and not config.augmentation.is_on:
-        teachers.remember(evaluation_batches(data.train, data.normalization, device))
 
     while state.epoch <= training.max_epochs and not state.stopping.should_stop:
         started = time.perf_counter() - state.seconds
@@ -122,7 +120,7 @@ def train(
         # Show every training image once, and correct the weights after each batch.
         batches = train_batches.of_epoch(state.epoch, start=state.batches_done)
         if teachers is not None:
-            batches = teachers.teach(batches)
+            batches = teachers.teach(batches, train_batches.view(state.epoch), ranks)
         for step_rows in updates(state, batches, training, num_steps, ranks):
             state.seconds = time.perf_counter() - started
             wishes = [on_step(row) for row in step_rows if row.is_finite]

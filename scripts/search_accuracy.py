@@ -1,0 +1,171 @@
+"""Choose the recipes of configs/accurate.yaml and configs/record.yaml on the validation set: docs/accuracy.md.
+
+    python scripts/search_accuracy.py alone sigmoid taught show
+
+- alone: ReLU on distorted images, without teachers
+- sigmoid: the lecture's first activation, the same way
+- taught: with the teachers that `scripts/record.py teachers` has trained
+- show: the table, best arm first
+
+Each arm is trained with seeds that no published figure uses (1000, 1001, ...), a thread to a training and a training to
+a core. Finished trainings are kept in the journal: start again to go on. The test files are never opened.
+"""
+
+import argparse
+import multiprocessing
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from functools import cache
+from pathlib import Path
+from statistics import mean
+from typing import Any, NamedTuple
+
+import torch
+
+from common import ROOT, Journal, data_access
+from lenet_mnist.config import Config
+from lenet_mnist.config_file import flat_values
+from lenet_mnist.data.sets import TrainVal
+from lenet_mnist.data.sources import load_train_val
+from lenet_mnist.devices import set_threads
+from lenet_mnist.experiments.teachers import find_teachers, teachers_of
+from lenet_mnist.model.engines import resolve_engine
+from lenet_mnist.reporting.text import aligned
+from lenet_mnist.training.loop import EpochRow, start_training, train
+
+FIRST_SEED = 1000
+LABORATORY = {"rotation": 10.0, "scale": 0.1, "shear": 0.1, "shift": 1.0, "elastic": 0.85, "elastic_sigma": 5.0}
+
+
+class Arm(NamedTuple):
+    """What is tried: the values that an arm sets, and with how many seeds."""
+
+    part: str
+    augmentation: dict[str, Any]
+    training: dict[str, Any]
+    activation: str = "relu"
+    num_seeds: int = 2
+
+    @property
+    def configs(self) -> list[Config]:
+        values = {
+            "model": {"activation": self.activation},
+            "augmentation": LABORATORY | self.augmentation,
+            "training": {"patience": None, "max_epochs": 60, "learning_rate": 0.02, **self.training},
+        }
+        return [Config.model_validate({"seed": FIRST_SEED + n, **values}) for n in range(self.num_seeds)]
+
+
+def alone(*, num_seeds: int = 2, **training: Any) -> Arm:
+    """Return an arm of ReLU: `augmentation` apart, what it sets in the training."""
+    return Arm("alone", training.pop("augmentation", {}), training, num_seeds=num_seeds)
+
+
+def sigmoid(**training: Any) -> Arm:
+    """Return an arm of sigmoid, which takes no weight decay without being asked."""
+    distorted = training.pop("augmentation", {})
+    return Arm("sigmoid", distorted, {"weight_decay": 0.0, **training}, activation="sigmoid")
+
+
+ARMS = [
+    alone(weight_decay=0.0),
+    alone(weight_decay=5e-4),
+    alone(weight_decay=1e-3),
+    alone(weight_decay=5e-4, learning_rate=0.04),
+    alone(weight_decay=5e-4, learning_rate=0.04, batch_size=128),
+    alone(weight_decay=5e-4, learning_rate=0.01),
+    alone(weight_decay=5e-4, augmentation={"views": 20}),
+    alone(weight_decay=5e-4, augmentation={"elastic": 0.6}),
+    alone(weight_decay=5e-4, augmentation={"rotation": 15.0, "shift": 2.0}),
+    alone(weight_decay=5e-4, schedule="cosine"),
+    alone(weight_decay=5e-4, max_epochs=40),
+    sigmoid(learning_rate=0.2),
+    sigmoid(learning_rate=0.4),
+    sigmoid(optimizer="adam", learning_rate=0.005, batch_size=128),
+    sigmoid(optimizer="adam", learning_rate=0.005, batch_size=128, max_epochs=100),
+]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("parts", nargs="+", choices=["alone", "sigmoid", "taught", "show"])
+    parser.add_argument("--journal", type=Path, default=ROOT / "docs" / "accuracy.jsonl")
+    parser.add_argument("--runs-dir", type=Path, default=ROOT / "runs", help="where the teachers are")
+    arguments = parser.parse_args()
+    journal = Journal(arguments.journal)
+    arms = [arm for arm in ARMS if arm.part in arguments.parts]
+    missing = [config for arm in arms for config in arm.configs if journal.get(key_of(config)) is None]
+    for config, result in train_all(missing, arguments.runs_dir):
+        journal.add(key_of(config), result)
+        print(f"{what_differs(config)}, seed {config.seed}: {result}", flush=True)
+    if "show" in arguments.parts:
+        show(journal)
+
+
+def key_of(config: Config) -> dict[str, Any]:
+    return config.model_dump(mode="json")
+
+
+def train_all(configs: list[Config], runs_dir: Path) -> Iterator[tuple[Config, dict[str, Any]]]:
+    """Yield what each training comes to, as it is finished."""
+    workers = set_threads(None)
+    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
+        futures = {pool.submit(run, config, runs_dir): config for config in configs}
+        for future in as_completed(futures):
+            yield futures[future], future.result()
+
+
+@cache
+def data_of(config: Config) -> TrainVal:
+    set_threads(1)
+    return load_train_val(config.data, data_access())
+
+
+def run(config: Config, runs_dir: Path) -> dict[str, Any]:
+    """Train one network; what counts is its best validation loss, as in `lenet train`."""
+    data, cpu = data_of(Config(data=config.data)), torch.device("cpu")
+    rows: list[EpochRow] = []
+    engine = resolve_engine(config.training.engine, cpu, data.train.image_size).network
+    teachers = teachers_of(find_teachers(config, runs_dir, data).networks, config, cpu, engine)
+    state = start_training(config, data, cpu, engine)
+    result = train(config, data, state, lambda _: False, rows.append, teachers=teachers)
+    best = min(rows, key=lambda row: row.val_loss)
+    return {
+        "stop_reason": result.stop_reason.value,
+        "val_loss": best.val_loss,
+        "val_accuracy": best.val_accuracy,
+        "epoch": best.epoch,
+        "last_loss": rows[-1].val_loss,
+        "last_accuracy": rows[-1].val_accuracy,
+        "train_loss": rows[-1].train_loss,
+        "seconds": sum(row.seconds for row in rows),
+    }
+
+
+def what_differs(config: Config) -> str:
+    """Name what an arm sets, beside what all set."""
+    usual = flat_values(ARMS[0].configs[0]) | {"seed": config.seed}
+    changes = {key: value for key, value in flat_values(config).items() if value != usual[key]}
+    if "training.teachers" in changes:
+        changes["training.teachers"] = len(config.training.teachers)
+    return ", ".join(f"{key.split('.')[-1]} {value}" for key, value in changes.items()) or "the first arm"
+
+
+def show(journal: Journal) -> None:
+    """Print the arms of which all seeds are there, those of the lowest mean validation loss first."""
+    rows = []
+    for arm in ARMS:
+        results = [journal.get(key_of(config)) for config in arm.configs]
+        found = [result for result in results if result is not None]
+        if len(found) == len(results):
+            loss = mean(result["val_loss"] for result in found)
+            accuracy = mean(result["val_accuracy"] for result in found)
+            seconds = mean(result["seconds"] for result in found)
+            losses = ", ".join(f"{result['val_loss']:.4f}" for result in found)
+            rows.append((what_differs(arm.configs[0]), f"{loss:.4f}", losses, f"{accuracy:.3%}", f"{seconds:.0f}"))
+    columns = ("arm", "validation loss", "of each seed", "validation accuracy", "seconds, one thread")
+    print(aligned(columns, sorted(rows, key=lambda row: row[1])))
+
+
+if __name__ == "__main__":
+    main()
