@@ -1,23 +1,38 @@
 """What the scripts share."""
 
 import json
+import multiprocessing
 import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from rich.console import Console
 
 from lenet_mnist.cli.options import DEFAULT_DATA_DIR
 from lenet_mnist.data.mnist import DataAccess
+from lenet_mnist.devices import set_threads
 from lenet_mnist.reporting.progress import FetchProgress
 
 ROOT = Path(__file__).parent.parent
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 def data_access() -> DataAccess:
     """Return where the commands look for MNIST too."""
     directory = Path(os.environ.get("LENET_DATA_DIR", DEFAULT_DATA_DIR))
     return DataAccess(directory, offline=False, listener=FetchProgress(Console(stderr=True)))
+
+
+def in_workers(function: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[tuple[Item, Result]]:
+    """Yield each item with what `function` makes of it, as it is finished: a process a core, of one thread each."""
+    with ProcessPoolExecutor(set_threads(None), multiprocessing.get_context("spawn"), set_threads, (1,)) as pool:
+        futures = {pool.submit(function, item): item for item in items}
+        for future in as_completed(futures):
+            yield futures[future], future.result()
 
 
 class Journal:

@@ -12,22 +12,18 @@ a core. Finished trainings are kept in the journal: start again to go on. The te
 """
 
 import argparse
-import multiprocessing
-from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from statistics import mean
 from typing import Any, NamedTuple
 
 import torch
 
-from common import ROOT, Journal, data_access
-from lenet_mnist.config import Config
+from common import ROOT, Journal, data_access, in_workers
+from lenet_mnist.config import Config, DataConfig
 from lenet_mnist.config_file import flat_values
 from lenet_mnist.data.sets import TrainVal
 from lenet_mnist.data.sources import load_train_val
-from lenet_mnist.devices import set_threads
 from lenet_mnist.experiments.teachers import find_teachers, teachers_of
 from lenet_mnist.model.engines import resolve_engine
 from lenet_mnist.reporting.text import aligned
@@ -95,7 +91,7 @@ def main() -> None:
     journal = Journal(arguments.journal)
     arms = [arm for arm in ARMS if arm.part in arguments.parts]
     missing = [config for arm in arms for config in arm.configs if journal.get(key_of(config)) is None]
-    for config, result in train_all(missing, arguments.runs_dir):
+    for config, result in in_workers(partial(run, runs_dir=arguments.runs_dir), missing):
         journal.add(key_of(config), result)
         print(f"{what_differs(config)}, seed {config.seed}: {result}", flush=True)
     if "show" in arguments.parts:
@@ -106,24 +102,14 @@ def key_of(config: Config) -> dict[str, Any]:
     return config.model_dump(mode="json")
 
 
-def train_all(configs: list[Config], runs_dir: Path) -> Iterator[tuple[Config, dict[str, Any]]]:
-    """Yield what each training comes to, as it is finished."""
-    workers = set_threads(None)
-    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
-        futures = {pool.submit(run, config, runs_dir): config for config in configs}
-        for future in as_completed(futures):
-            yield futures[future], future.result()
-
-
 @cache
-def data_of(config: Config) -> TrainVal:
-    set_threads(1)
-    return load_train_val(config.data, data_access())
+def data_of(config: DataConfig) -> TrainVal:
+    return load_train_val(config, data_access())
 
 
 def run(config: Config, runs_dir: Path) -> dict[str, Any]:
     """Train one network; what counts is its best validation loss, as in `lenet train`."""
-    data, cpu = data_of(Config(data=config.data)), torch.device("cpu")
+    data, cpu = data_of(config.data), torch.device("cpu")
     rows: list[EpochRow] = []
     engine = resolve_engine(config.training.engine, cpu, data.train.image_size).network
     teachers = teachers_of(find_teachers(config, runs_dir, data).networks, config, cpu, engine)

@@ -1,0 +1,154 @@
+"""Train the most accurate LeNets, twenty of each kind, and look at the test set once: docs/accuracy.md.
+
+    python scripts/record.py teachers students sigmoid show
+
+- teachers: configs/accurate.yaml, the seeds 0 to 19, as runs named teacher-0 to teacher-19
+- students: configs/record.yaml, which learns from those teachers that it names, the seeds 20 to 39
+- sigmoid: configs/accurate-sigmoid.yaml, the seeds 0 to 19
+- show: the table
+
+Runs lie in --runs-dir like all others. Interrupted, the script goes on where it was when it is started again: finished
+runs stay, the last one is resumed. When all twenty of a kind are there, they are evaluated on the test images, one by
+one and ten together, once: the figures are kept in docs/record.jsonl.
+"""
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any
+
+from rich.console import Console
+
+from common import ROOT, Journal, data_access
+from lenet_mnist import provenance
+from lenet_mnist.analysis.evaluate import Evaluation
+from lenet_mnist.analysis.intervals import mean_interval
+from lenet_mnist.config import Config
+from lenet_mnist.config_file import ResolvedConfig, load_config
+from lenet_mnist.data.mnist import DataAccess
+from lenet_mnist.experiments.ensemble import evaluate_ensemble
+from lenet_mnist.experiments.training import require_all_finished, resume_run, train_seeds
+from lenet_mnist.reporting.progress import TrainingProgress
+from lenet_mnist.reporting.text import aligned
+from lenet_mnist.runs.directory import RunDirectory
+from lenet_mnist.runs.listing import list_runs
+
+TOGETHER = 10
+COLUMNS = (
+    "networks",
+    "test accuracy: mean",
+    "95 % interval",
+    "sd",
+    "lowest",
+    "highest",
+    "ten together",
+    "validation: loss",
+    "accuracy",
+    "seconds a network",
+)
+
+
+@dataclass(frozen=True)
+class Kind:
+    """Networks of one configuration."""
+
+    name: str
+    file: str
+    seeds: range
+
+    @property
+    def config(self) -> Config:
+        return load_config(ROOT / "configs" / self.file).config
+
+    def config_of(self, seed: int) -> Config:
+        return self.config.model_copy(update={"seed": seed, "name": f"{self.name}-{seed}"})
+
+
+KINDS = {
+    "teachers": Kind("teacher", "accurate.yaml", range(20)),
+    "students": Kind("student", "record.yaml", range(20, 40)),
+    "sigmoid": Kind("sigmoid", "accurate-sigmoid.yaml", range(20)),
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("parts", nargs="+", choices=[*KINDS, "show"])
+    parser.add_argument("--runs-dir", type=Path, default=ROOT / "runs")
+    parser.add_argument("--journal", type=Path, default=ROOT / "docs" / "record.jsonl")
+    arguments = parser.parse_args()
+    journal, access = Journal(arguments.journal), data_access()
+    for name, kind in KINDS.items():
+        if name in arguments.parts and journal.get(key_of(kind)) is None:
+            runs = [trained(kind.config_of(seed), arguments.runs_dir, access) for seed in kind.seeds]
+            journal.add(key_of(kind), evaluated(runs, arguments.runs_dir, access))
+    if "show" in arguments.parts:
+        found = {kind: journal.get(key_of(kind)) for kind in KINDS.values()}
+        print(aligned(COLUMNS, [row_of(kind, figures) for kind, figures in found.items() if figures is not None]))
+
+
+def key_of(kind: Kind) -> dict[str, Any]:
+    return {"config": kind.config.model_dump(mode="json"), "seeds": list(kind.seeds)}
+
+
+def trained(config: Config, runs_dir: Path, access: DataAccess) -> RunDirectory:
+    """Return the finished run of that name: found, gone on with, or trained now."""
+    spectator = TrainingProgress(Console(stderr=True))
+    run = next((run for run in list_runs(runs_dir) if run.name == config.name), None)
+    if run is None:
+        runs = train_seeds(config, None, runs_dir, access, spectator)
+    elif run.read_manifest().status != "finished":
+        runs = [resume_run(run, ResolvedConfig(run.read_config(), {}), False, access, spectator)]
+    else:
+        return run
+    require_all_finished(runs)
+    return runs[0].directory
+
+
+def evaluated(runs: Sequence[RunDirectory], runs_dir: Path, access: DataAccess) -> dict[str, Any]:
+    """Look at the test images once, through each network alone, and through ten together."""
+    tens = [runs[first : first + TOGETHER] for first in range(0, len(runs), TOGETHER)]
+    ensembles = [evaluate_ensemble(ten, "test", runs_dir, access, None, None) for ten in tens]
+    members = [member for ensemble in ensembles for member in ensemble.members]
+    manifests = [run.read_manifest() for run in runs]
+    return {
+        "test_accuracy": [member.evaluation.accuracy for member in members],
+        "test_looks": [member.metrics["num_test_looks"] for member in members],
+        "together": [ensemble.evaluation.accuracy for ensemble in ensembles],
+        "mistakes": [mistakes_of(member.evaluation) for member in members],
+        "val_loss": [manifest.best_val_loss for manifest in manifests],
+        "val_accuracy": [manifest.best_val_accuracy for manifest in manifests],
+        "seconds": [manifest.seconds for manifest in manifests],
+        "weights_sha256": [manifest.weights_sha256 for manifest in manifests],
+        "machine": provenance.machine(),
+        "versions": provenance.versions(),
+    }
+
+
+def mistakes_of(evaluation: Evaluation) -> list[tuple[int, int]]:
+    """Return where the images lie that were read wrongly, and as what they were read."""
+    wrong = evaluation.predictions != evaluation.labels
+    return list(zip(evaluation.indices[wrong].tolist(), evaluation.predictions[wrong].tolist(), strict=True))
+
+
+def row_of(kind: Kind, figures: dict[str, Any]) -> tuple[str, ...]:
+    test = figures["test_accuracy"]
+    interval = mean_interval(test)
+    return (
+        f"{len(test)} of configs/{kind.file}",
+        f"{mean(test):.3%}",
+        f"{interval.low:.3%} to {interval.high:.3%}",
+        f"{stdev(test):.3%}",
+        f"{min(test):.2%}",
+        f"{max(test):.2%}",
+        ", ".join(f"{accuracy:.2%}" for accuracy in figures["together"]),
+        f"{mean(figures['val_loss']):.4f}",
+        f"{mean(figures['val_accuracy']):.3%}",
+        f"{mean(figures['seconds']):.0f}",
+    )
+
+
+if __name__ == "__main__":
+    main()
