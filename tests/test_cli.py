@@ -344,6 +344,7 @@ def test_the_home_directory_is_meant_by_a_tilde(lenet: Lenet, tmp_path: Path, mo
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     assert lenet("data", "where", "--data-dir=~/mnist").out.splitlines()[0] == str(tmp_path / "home" / "mnist")
     assert lenet("data", "where", "--data-dir", "").code == 2
+    assert lenet("data", "where", "--data-dir", ".").out.splitlines()[0] == "."
 
 
 def test_seed_and_seeds_exclude_each_other(lenet: Lenet) -> None:

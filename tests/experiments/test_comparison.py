@@ -168,6 +168,23 @@ def test_a_run_that_diverged_is_shown(lenet: Lenet, runs: dict[str, RunDirectory
     assert "1 of 1 of B never reached it" in answer.out
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "note"),
+    [
+        ("batch_size: 32", "batch_size: 16", "note: the batch sizes differ"),
+        ("rotation: 0.0", "rotation: 10.0", "note: not all see their training images distorted in the same way"),
+    ],
+)
+def test_steps_that_do_not_show_the_same_are_noted(
+    lenet: Lenet, runs: dict[str, RunDirectory], old: str, new: str, note: str
+) -> None:
+    changed(runs["relu1"], old, new)
+    both = [runs[name].path for name in ("relu0", "relu1")]
+    assert note in lenet("compare", *both, "--speed-ratio", "loss=1").out
+    assert note not in lenet("compare", *both).out
+    assert "note" not in lenet("compare", runs["relu0"].path, runs["tanh0"].path, "--speed-ratio", "loss=1").out
+
+
 def test_a_run_that_is_not_over_is_shown(lenet: Lenet, runs: dict[str, RunDirectory]) -> None:
     run = runs["relu1"]
     manifest = run.read_manifest()

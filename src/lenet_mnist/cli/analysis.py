@@ -30,7 +30,7 @@ from lenet_mnist.cli.options import (
     data_access,
     load_config,
     number,
-    optional_directory,
+    parse_path,
     say,
 )
 
@@ -130,7 +130,8 @@ def compare(
         typer.Option("--speed-ratio", metavar="loss=NUMBER", help="Compare steps to that training loss; repeatable."),
     ] = None,
     output: Annotated[
-        Path | None, typer.Option("--output", callback=optional_directory, help="A new directory for what is written.")
+        Path | None,
+        typer.Option("--output", parser=parse_path, metavar="<path>", help="A new directory for what is written."),
     ] = None,
     device: DeviceName = None,
     data_dir: DataDir = DEFAULT_DATA_DIR,

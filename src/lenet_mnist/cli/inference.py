@@ -15,7 +15,7 @@ from lenet_mnist.cli.options import (
     RunsDir,
     console,
     data_access,
-    optional_directory,
+    parse_path,
     say,
 )
 
@@ -65,7 +65,8 @@ def export(
         Path | None,
         typer.Option(
             "--output",
-            callback=optional_directory,
+            parser=parse_path,
+            metavar="<path>",
             help="File to write, or tensorboard's directory; the default is in the run's export/.",
         ),
     ] = None,

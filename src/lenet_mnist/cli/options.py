@@ -21,16 +21,11 @@ if TYPE_CHECKING:
     from lenet_mnist.data.mnist import DataAccess
 
 
-def _directory(path: Path) -> Path:
-    """Let ~ mean the home directory in `--data-dir=~/mnist` too, where no shell expands it."""
-    if not path.name and not path.is_absolute():
-        raise typer.BadParameter("the name of a directory is expected, not nothing")
-    return path.expanduser()
-
-
-def optional_directory(path: Path | None) -> Path | None:
-    """Do the same where the option may be left out."""
-    return None if path is None else _directory(path)
+def parse_path(text: str) -> Path:
+    """Let ~ mean the home directory in `--data-dir=~/mnist` too, where no shell expands it; nothing is no directory."""
+    if text == "":
+        raise typer.BadParameter("the name of a file or directory is expected, not nothing")
+    return Path(text).expanduser()
 
 
 ConfigPath = Annotated[Path | None, typer.Option("--config", "-c", help="Configuration file; the default is relu's.")]
@@ -49,7 +44,8 @@ DataDir = Annotated[
     Path,
     typer.Option(
         "--data-dir",
-        callback=_directory,
+        parser=parse_path,
+        metavar="<path>",
         envvar="LENET_DATA_DIR",
         show_default="the user's cache",
         help="Where the data lie.",
@@ -59,7 +55,10 @@ SourceName = Annotated[
     str | None, typer.Option("--source", help="mnist, fashion-mnist, kmnist, digits or a directory.")
 ]
 RunsDir = Annotated[
-    Path, typer.Option("--runs-dir", callback=_directory, envvar="LENET_RUNS_DIR", help="Where runs are kept.")
+    Path,
+    typer.Option(
+        "--runs-dir", parser=parse_path, metavar="<path>", envvar="LENET_RUNS_DIR", help="Where runs are kept."
+    ),
 ]
 Offline = Annotated[bool, typer.Option("--offline", help="Never touch the network.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]

@@ -177,6 +177,11 @@ def _notes(compared: Comparison) -> Iterator[str]:
         )
     if len({run.config.training.batch_size for run in compared.runs}) > 1 and compared.levels:
         yield "note: the batch sizes differ, so the steps do not show the same number of images."
+    if len({run.config.augmentation for run in compared.runs}) > 1 and compared.levels:
+        yield (
+            "note: not all see their training images distorted in the same way: the training losses are of different "
+            "images, and the steps to a level of them compare two different things."
+        )
     if len({(run.manifest.machine, run.manifest.device, run.manifest.threads) for run in compared.runs}) > 1:
         yield "note: not all were trained on the same machine, device and threads: seconds do not compare the settings."
 
