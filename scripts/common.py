@@ -31,8 +31,12 @@ def in_workers(function: Callable[[Item], Result], items: Sequence[Item]) -> Ite
     """Yield each item with what `function` makes of it, as it is finished: a process a core, of one thread each."""
     with ProcessPoolExecutor(set_threads(None), multiprocessing.get_context("spawn"), set_threads, (1,)) as pool:
         futures = {pool.submit(function, item): item for item in items}
-        for future in as_completed(futures):
-            yield futures[future], future.result()
+        try:
+            for future in as_completed(futures):
+                yield futures[future], future.result()
+        except BaseException:  # what has begun is still waited for, what has not is left
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
 
 
 class Journal:

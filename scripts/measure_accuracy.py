@@ -93,7 +93,8 @@ def peeking(journal: Journal) -> None:
     for name, each in configs.items():
         histories = [journal.get(key_of(config)) for config in each]
         chosen, last, luckiest = [], [], []
-        for history in filter(None, histories):
+        for history in histories:
+            assert history is not None, "all were trained above"
             test = [right / 10_000 for right in history["test_correct"]]
             chosen.append(test[min(range(len(test)), key=history["val_loss"].__getitem__)])
             last.append(test[-1])

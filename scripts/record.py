@@ -13,6 +13,7 @@ one and ten together, once: the figures are kept in docs/record.jsonl.
 """
 
 import argparse
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,14 +27,14 @@ from lenet_mnist import provenance
 from lenet_mnist.analysis.evaluate import Evaluation
 from lenet_mnist.analysis.intervals import mean_interval
 from lenet_mnist.config import Config
-from lenet_mnist.config_file import ResolvedConfig, load_config
+from lenet_mnist.config_file import ResolvedConfig, load_config, with_values
 from lenet_mnist.data.mnist import DataAccess
 from lenet_mnist.experiments.ensemble import evaluate_ensemble
 from lenet_mnist.experiments.training import require_all_finished, resume_run, train_seeds
 from lenet_mnist.reporting.progress import TrainingProgress
 from lenet_mnist.reporting.text import aligned
 from lenet_mnist.runs.directory import RunDirectory
-from lenet_mnist.runs.listing import list_runs
+from lenet_mnist.runs.listing import find_run, list_runs
 
 TOGETHER = 10
 COLUMNS = (
@@ -87,6 +88,9 @@ def main() -> None:
     if "show" in arguments.parts:
         found = {kind: journal.get(key_of(kind)) for kind in KINDS.values()}
         print(aligned(COLUMNS, [row_of(kind, figures) for kind, figures in found.items() if figures is not None]))
+        for kind, figures in found.items():
+            if figures is not None and max(figures["test_looks"]) > 1:
+                print(f"some {kind.name} was looked at more than once on the test set: {figures['test_looks']}")
 
 
 def key_of(kind: Kind) -> dict[str, Any]:
@@ -99,12 +103,15 @@ def trained(config: Config, runs_dir: Path, access: DataAccess) -> RunDirectory:
     run = next((run for run in list_runs(runs_dir) if run.name == config.name), None)
     if run is None:
         runs = train_seeds(config, None, runs_dir, access, spectator)
-    elif run.read_manifest().status != "finished":
-        runs = [resume_run(run, ResolvedConfig(run.read_config(), {}), False, access, spectator)]
-    else:
-        return run
-    require_all_finished(runs)
-    return runs[0].directory
+        require_all_finished(runs)
+        return runs[0].directory
+    named = [find_run(name, runs_dir) for name in config.training.teachers]
+    wanted = with_values(config, {"training.teachers": [teacher.id for teacher in named]})
+    if run.read_config() != wanted:
+        sys.exit(f"{run.path}: is another training of the same name: move it away")
+    if run.read_manifest().status != "finished":
+        require_all_finished([resume_run(run, ResolvedConfig(wanted, {}), False, access, spectator)])
+    return run
 
 
 def evaluated(runs: Sequence[RunDirectory], runs_dir: Path, access: DataAccess) -> dict[str, Any]:
@@ -122,6 +129,7 @@ def evaluated(runs: Sequence[RunDirectory], runs_dir: Path, access: DataAccess) 
         "val_accuracy": [manifest.best_val_accuracy for manifest in manifests],
         "seconds": [manifest.seconds for manifest in manifests],
         "weights_sha256": [manifest.weights_sha256 for manifest in manifests],
+        "teachers_sha256": [record.weights_sha256 for record in manifests[0].teachers],
         "machine": provenance.machine(),
         "versions": provenance.versions(),
     }

@@ -115,6 +115,8 @@ def run(config: Config, runs_dir: Path) -> dict[str, Any]:
     teachers = teachers_of(find_teachers(config, runs_dir, data).networks, config, cpu, engine)
     state = start_training(config, data, cpu, engine)
     result = train(config, data, state, lambda _: False, rows.append, teachers=teachers)
+    if not rows:
+        return {"stop_reason": result.stop_reason.value, "val_loss": None}
     best = min(rows, key=lambda row: row.val_loss)
     return {
         "stop_reason": result.stop_reason.value,
@@ -138,19 +140,20 @@ def what_differs(config: Config) -> str:
 
 
 def show(journal: Journal) -> None:
-    """Print the arms of which all seeds are there, those of the lowest mean validation loss first."""
-    rows = []
+    """Print the arms of which all seeds are there and none diverged, those of the lowest mean loss first."""
+    rows: list[tuple[float, tuple[str, ...]]] = []
     for arm in ARMS:
         results = [journal.get(key_of(config)) for config in arm.configs]
-        found = [result for result in results if result is not None]
+        found = [result for result in results if result is not None and result["val_loss"] is not None]
         if len(found) == len(results):
             loss = mean(result["val_loss"] for result in found)
             accuracy = mean(result["val_accuracy"] for result in found)
             seconds = mean(result["seconds"] for result in found)
             losses = ", ".join(f"{result['val_loss']:.4f}" for result in found)
-            rows.append((what_differs(arm.configs[0]), f"{loss:.4f}", losses, f"{accuracy:.3%}", f"{seconds:.0f}"))
+            row = (what_differs(arm.configs[0]), f"{loss:.4f}", losses, f"{accuracy:.3%}", f"{seconds:.0f}")
+            rows.append((loss, row))
     columns = ("arm", "validation loss", "of each seed", "validation accuracy", "seconds, one thread")
-    print(aligned(columns, sorted(rows, key=lambda row: row[1])))
+    print(aligned(columns, [row for _, row in sorted(rows)]))
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from lenet_mnist.analysis.evaluate import evaluate
-from lenet_mnist.config import Activation, Config, DataConfig, ModelConfig, TrainingConfig
+from lenet_mnist.config import Activation, AugmentationConfig, Config, DataConfig, ModelConfig, TrainingConfig
 from lenet_mnist.data.batches import TrainBatches
 from lenet_mnist.data.fetch import Silence
 from lenet_mnist.data.mnist import DataAccess
@@ -18,6 +18,7 @@ from lenet_mnist.errors import ConfigError
 from lenet_mnist.model.engines import layer_outputs
 from lenet_mnist.ranks import ALONE, Ranks, joined_ranks
 from lenet_mnist.training.checkpoint import TrainedNetwork, weights_digest
+from lenet_mnist.training.distillation import Teachers
 from lenet_mnist.training.loop import start_training, train
 from lenet_mnist.training.optimizer import FlatOptimizer
 from lenet_mnist.training.state import TrainState, flatten
@@ -65,6 +66,29 @@ def steps_of(
     return rows, state
 
 
+def taught(config: Config, data: TrainVal, ranks: Ranks) -> tuple[Tensor, list[float]]:
+    """Return what teachers say of a view that the ranks share out, and the losses of a training that they teach."""
+    config = config.model_copy(update={"augmentation": AugmentationConfig(rotation=20, shift=2, views=1)})
+    training = config.training.model_copy(update={"max_epochs": 2})
+    networks = [start_training(config.model_copy(update={"seed": seed}), data, CPU).network for seed in (7, 8)]
+    for network in networks:
+        torch.nn.init.normal_(network.output.weight, generator=torch.Generator().manual_seed(9))
+    teachers = Teachers(networks, training)
+    state = start_training(config, data, CPU)
+    rows: list[StepRow] = []
+    batches = TrainBatches(data.train, data.normalization, 64, 0, CPU, ranks, config.augmentation)
+    first = next(teachers.teach(batches.of_epoch(1), batches.view(1), ranks))
+    assert first.lesson is not None
+    error = (first.lesson.logits - teachers.logits(first.images)).abs().max()
+
+    def on_step(row: StepRow) -> bool:
+        rows.append(row)
+        return False
+
+    train(config, data, state, on_step, lambda _row: None, ranks, teachers)
+    return error, [row.train_loss for row in rows]
+
+
 def counts(data: TrainVal, ranks: Ranks) -> list[float]:
     network = start_training(config_of(Activation.SIGMOID), data, CPU).network
     trained = TrainedNetwork(network, data.normalization, data.class_names, 1)
@@ -103,6 +127,9 @@ def main(data_dir: Path) -> None:
         found["largest loss difference"] = max(
             abs(one.train_loss - other.train_loss) for one, other in zip(rows, alone_rows, strict=True)
         )
+        (error, losses), (_, alone_losses) = (taught(config, data, each) for each in (ranks, ALONE))
+        found["largest error of a lesson"] = max(ranks.gather(float(error)))
+        found["largest taught difference"] = max(abs(a - b) for a, b in zip(losses, alone_losses, strict=True))
         found["stopped"] = ranks.gather(len(steps_of(config, data, ranks, stop_on=ranks.num_ranks - 1)[0]))
         found["counts"] = counts(data, ALONE) == counts(data, ranks)
         found["disagreement"] = disagreement(ranks)

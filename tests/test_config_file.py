@@ -104,6 +104,7 @@ def test_the_defaults() -> None:
         "augmentation.shift": 0.0,
         "augmentation.elastic": 0.0,
         "augmentation.elastic_sigma": 5.0,
+        "augmentation.views": None,
         "training.max_epochs": 8,
         "training.batch_size": 64,
         "training.optimizer": "sgd",
@@ -749,8 +750,18 @@ def configs(draw: st.DrawFn) -> Config:
                 "skip_unreadable": st.booleans(),
             }
         ),
+        "augmentation": st.fixed_dictionaries(
+            {
+                "rotation": st.floats(0, 180),
+                "elastic_sigma": st.floats(2, 100),
+                "views": st.none() | st.integers(1, 100_000),
+            }
+        ),
         "training": st.fixed_dictionaries(
             {
+                "teachers": st.lists(st.sampled_from(["teacher-0", "runs/a: b", "1e3", "null", "é, [b]", "# c"])),
+                "distillation_temperature": st.floats(0.1, 100),
+                "distillation_weight": st.floats(0, 1),
                 "max_epochs": st.integers(1, 100_000),
                 "batch_size": st.integers(1, 1_000_000),
                 "optimizer": st.just(optimizer),

@@ -111,6 +111,14 @@ def test_a_whole_training_goes_the_same_way_on_all_ranks(
 
 
 @pytest.mark.parametrize("num_ranks", [2, 3])
+def test_teachers_say_the_same_to_all_ranks(child: Callable[[int], dict[str, Any]], num_ranks: int) -> None:
+    """Each rank asks about its share of the distorted images, and needs the answers to any of them."""
+    found = child(num_ranks)
+    assert found["largest error of a lesson"] < 1e-4
+    assert 0 <= found["largest taught difference"] < 1e-4
+
+
+@pytest.mark.parametrize("num_ranks", [2, 3])
 def test_the_counts_of_an_evaluation_are_those_of_one_process(
     child: Callable[[int], dict[str, Any]], num_ranks: int
 ) -> None:

@@ -10,6 +10,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 MAX_SEED = 2**63 - 1
 MAX_TEACHERS = 100
+_MAX_TEACHERS_LETTERS = 30_000  # of their names together: a run's configuration must stay one that is read
 AUTO = "auto"
 
 
@@ -49,7 +50,7 @@ class Device(StrEnum):
 
 
 class Engine(StrEnum):
-    """What computes the convolutional block; see model/features.py."""
+    """What computes the network; see model/engines.py."""
 
     AUTO = "auto"
     TORCH = "torch"
@@ -112,8 +113,10 @@ def _runs(value: Any) -> Any:
     """Accept a list of names or paths of runs."""
     if not isinstance(value, list | tuple) or not all(isinstance(name, str) and name for name in value):
         raise ValueError("must be a list of runs, as in [runs/a, runs/b]")
-    if len(value) > MAX_TEACHERS:
-        raise ValueError(f"must be at most {MAX_TEACHERS} runs")
+    if not all(name.isprintable() for name in value):
+        raise ValueError("must be names or paths without control characters")
+    if len(value) > MAX_TEACHERS or sum(map(len, value)) > _MAX_TEACHERS_LETTERS:
+        raise ValueError(f"must be at most {MAX_TEACHERS} runs, with {_MAX_TEACHERS_LETTERS:,} letters together")
     return tuple(value)
 
 
@@ -215,7 +218,7 @@ class TrainingConfig(Section):
     """Epochs without improvement of the validation loss after which training stops; null never stops early."""
     teachers: Annotated[tuple[str, ...], BeforeValidator(_runs)] = ()
     """Finished runs to learn from too: their mean logits on the same images as the network sees them."""
-    distillation_temperature: float = Field(default=2.0, gt=0, le=100)
+    distillation_temperature: float = Field(default=2.0, ge=0.1, le=100)
     """With teachers: what their logits and the network's are divided by before they are compared."""
     distillation_weight: float = Field(default=1.0, ge=0, le=1)
     """With teachers: the share of their answers in the loss; the rest is the labels'."""

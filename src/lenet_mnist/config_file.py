@@ -4,6 +4,7 @@ Later layers win over earlier ones: defaults, the file, `--set key=value`, flags
 """
 
 import difflib
+import math
 import re
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -121,7 +122,8 @@ def annotated_yaml(resolved: ResolvedConfig) -> str:
         if outer != section:
             lines.append(f"{outer}:")
             section = outer
-        written = _dump(getattr(value, "value", value)).removesuffix("...\n").strip()
+        plain = list(value) if isinstance(value, tuple) else getattr(value, "value", value)
+        written = _dump(plain, in_one_line=True).removesuffix("...\n").strip()
         lines.append(f"{'  ' if outer else ''}{name}: {written}".ljust(36) + f"  # {one_line(resolved.origin_of(key))}")
     return "\n".join(lines) + "\n"
 
@@ -209,8 +211,15 @@ class _StrictDumper(yaml.SafeDumper):
     yaml_implicit_resolvers = _StrictLoader.yaml_implicit_resolvers
 
 
-def _dump(value: Any) -> str:
-    text: str = yaml.dump(value, Dumper=_StrictDumper, sort_keys=False, allow_unicode=True)
+def _dump(value: Any, in_one_line: bool = False) -> str:
+    text: str = yaml.dump(
+        value,
+        Dumper=_StrictDumper,
+        sort_keys=False,
+        allow_unicode=True,
+        default_flow_style=in_one_line,
+        width=math.inf if in_one_line else None,
+    )
     return text
 
 

@@ -53,9 +53,9 @@ class TrainBatch(NamedTuple):
 class TrainBatches:
     """The training images in a new order every epoch, the last, smaller batch included.
 
-    The order, and what is done to an image (data/augment.py), are pure functions of (seed, epoch, image index), so that
-    a resumed run continues inside an epoch with the batches that it would have had. The engine chooses who computes
-    the distortions, and changes nothing about them. Several ranks divide each batch among them.
+    The order is a pure function of (seed, epoch), and what is done to an image (data/augment.py) one of (seed, view,
+    image index), so that a resumed run continues inside an epoch with the batches that it would have had. The engine
+    chooses who computes the distortions, and changes nothing about them. Several ranks divide each batch among them.
 
     `view` gives all images as an epoch sees them.
     """

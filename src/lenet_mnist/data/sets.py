@@ -97,6 +97,10 @@ class ImageSet:
         """Height, which is also the width, in pixels."""
         return self.images.shape[1]
 
+    def is_same_as(self, other: "ImageSet") -> bool:
+        """Whether the other set holds the same images with the same labels, in the same order."""
+        return torch.equal(self.images, other.images) and torch.equal(self.labels, other.labels)
+
     def require_labels_below(self, num_classes: int) -> None:
         """Raise DataError if a label names no class."""
         outside = (self.labels < 0) | (self.labels >= num_classes)

@@ -11,7 +11,7 @@ from lenet_mnist.analysis.evaluate import Evaluation
 from lenet_mnist.config import Split
 from lenet_mnist.data.mnist import DataAccess
 from lenet_mnist.errors import ConfigError
-from lenet_mnist.experiments.evaluation import EvaluatedRun, evaluate_run, member_of, read_best_network, write_tables
+from lenet_mnist.experiments.evaluation import EvaluatedRun, evaluate_runs, member_of, write_tables
 from lenet_mnist.ranks import ALONE, Ranks
 from lenet_mnist.runs.directory import RunDirectory, create_beside_runs
 
@@ -45,39 +45,41 @@ def evaluate_ensemble(
 
     Of the test set this is a look in each run.
 
-    Raises: ConfigError if a run is there twice, the runs know other classes or data, or for `val` were not validated on
-    the same images; otherwise as `evaluate_run`. All of that before the first look.
+    Raises: ConfigError if a network is there twice, the runs know other data, or for `val` were not validated on the
+    same images; otherwise as `evaluate_runs`. All of that before the first look.
     """
     split = member_of(Split, split_name, "--split")
     note = _require_alike(runs, split)
-    members = tuple(evaluate_run(run, split_name, access, device_name, batch_size, ranks) for run in runs)
+    directory = create_beside_runs(runs_dir, "ensemble", datetime.now(UTC))
+    try:
+        members = evaluate_runs(runs, split_name, access, device_name, batch_size, ranks)
+    except BaseException:
+        directory.rmdir()
+        raise
     evaluation = mean_prediction([member.evaluation for member in members])
+    kept = ("run", "weights_sha256", "accuracy", "num_test_looks")
     metrics = {
-        "runs": [{key: member.metrics[key] for key in ("run", "weights_sha256", "accuracy")} for member in members],
+        "runs": [{key: member.metrics[key] for key in kept} for member in members],
         "split": split.value,
+        "note": note,
         **evaluation.metrics(),
     }
-    directory = create_beside_runs(runs_dir, "ensemble", datetime.now(UTC))
     write_tables(directory, evaluation, metrics, members[0].images.names)
     return EvaluatedEnsemble(directory, members, evaluation, metrics, note)
 
 
 def _require_alike(runs: Sequence[RunDirectory], split: Split) -> str | None:
     """Raise ConfigError if the runs cannot answer together; return what is to be said if they can."""
-    paths = [run.path.resolve() for run in runs]
-    for run, path in zip(runs, paths, strict=True):
-        if paths.count(path) > 1:
-            raise ConfigError(f"{run.path}: is named twice: an ensemble is of different runs")
     manifests = [run.read_manifest() for run in runs]
+    weights = [manifest.weights_sha256 for manifest in manifests]
     for run, manifest in zip(runs, manifests, strict=True):
         if manifest.kind != "train":
             raise ConfigError(f"{run.path}: is a {manifest.kind}, not a training: it has no network to evaluate")
-    networks = [read_best_network(run, manifest) for run, manifest in zip(runs, manifests, strict=True)]
-    for run, manifest, network in zip(runs[1:], manifests[1:], networks[1:], strict=True):
-        if network.class_names != networks[0].class_names or manifest.data_files != manifests[0].data_files:
+        if manifest.weights_sha256 is not None and weights.count(manifest.weights_sha256) > 1:
+            raise ConfigError(f"{run.path}: is named twice: an ensemble is of different networks")
+        if manifest.data_files != manifests[0].data_files:
             raise ConfigError(f"{run.path}: was trained on other data than {runs[0].path}: they cannot answer together")
-    splits = {manifest.split_sha256 for manifest in manifests}
-    if len(splits) == 1:
+    if len({manifest.split_sha256 for manifest in manifests}) == 1 and not any(m.splits_before for m in manifests):
         return None
     if split is Split.VAL:
         raise ConfigError(

@@ -87,33 +87,52 @@ def evaluate_run(
     batch_size: int | None,
     ranks: Ranks = ALONE,
 ) -> EvaluatedRun:
-    """Look at one split through the best weights of `run`, and write what is seen into the run.
+    """Look at one split through the best weights of `run`; see `evaluate_runs`."""
+    (seen,) = evaluate_runs([run], split_name, access, device_name, batch_size, ranks)
+    return seen
 
-    The device is that of the run's configuration unless `device_name` says otherwise.
 
-    Raises: ConfigError for a split or device that does not exist; DataError if the weights or the data are missing
-    or damaged, or the split is not the one of the training; StorageError if a file cannot be written.
+def evaluate_runs(
+    runs: Sequence[RunDirectory],
+    split_name: str,
+    access: DataAccess,
+    device_name: str | None,
+    batch_size: int | None,
+    ranks: Ranks = ALONE,
+) -> tuple[EvaluatedRun, ...]:
+    """Look at one split through the best weights of each run, and write what is seen into the runs.
+
+    The device is that of a run's configuration unless `device_name` says otherwise.
+
+    Raises: ConfigError for a split or device that does not exist, or runs that do not answer for the same images;
+    DataError if weights or data are missing or damaged, or the split is not the one of the training: all of that
+    before the first look. StorageError if a file cannot be written.
     """
     split = member_of(Split, split_name, "--split")
-    refuse_links(run.path)
-    config, manifest = run.read_config(), run.read_manifest()
-    if manifest.kind != "train":
-        raise ConfigError(f"{run.path}: is a {manifest.kind}, not a training: it has no network to evaluate")
-    history, probe = run.read_history(), run.read_probe()
-    (answers,) = answers_of([run], split, access, device_name, batch_size or EVALUATION_CHUNK, ranks)
-    metrics = {
-        "run": run.id,
-        "split": split.value,
-        "num_test_looks": answers.num_test_looks,
-        "best_epoch": answers.trained.epoch,
-        "weights_sha256": weights_digest(answers.trained.network.state_dict()),
-        **answers.evaluation.metrics(),
-    }
-    seen = EvaluatedRun(run, config, split, answers.images, answers.evaluation, metrics, history, probe)
-    make_directory(seen.directory)
-    write_tables(seen.directory, seen.evaluation, metrics, seen.images.names)
-    write_examples(seen.directory, seen.evaluation, seen.images.images, metrics["weights_sha256"])
-    return seen
+    read = []
+    for run in runs:
+        refuse_links(run.path)
+        manifest = run.read_manifest()
+        if manifest.kind != "train":
+            raise ConfigError(f"{run.path}: is a {manifest.kind}, not a training: it has no network to evaluate")
+        read.append((run, run.read_config(), run.read_history(), run.read_probe()))
+    all_answers = answers_of(runs, split, access, device_name, batch_size or EVALUATION_CHUNK, ranks)
+    seen = []
+    for (run, config, history, probe), answers in zip(read, all_answers, strict=True):
+        metrics = {
+            "run": run.id,
+            "split": split.value,
+            "num_test_looks": answers.num_test_looks,
+            "best_epoch": answers.trained.epoch,
+            "weights_sha256": weights_digest(answers.trained.network.state_dict()),
+            **answers.evaluation.metrics(),
+        }
+        seen.append(EvaluatedRun(run, config, split, answers.images, answers.evaluation, metrics, history, probe))
+        directory = seen[-1].directory
+        make_directory(directory)
+        write_tables(directory, answers.evaluation, metrics, answers.images.names)
+        write_examples(directory, answers.evaluation, answers.images.images, metrics["weights_sha256"])
+    return tuple(seen)
 
 
 def answers_of(
@@ -128,7 +147,7 @@ def answers_of(
 
     Several ranks divide the images.
 
-    Raises: as `evaluate_run`, and before the first look is noted.
+    Raises: as `evaluate_runs`, before the first look is noted.
     """
     images_by_data: dict[Hashable, ImageSet] = {}
     ready = []
@@ -142,6 +161,10 @@ def answers_of(
         if split is Split.TEST:
             refuse_links(run.path)
         ready.append((run, config, trained, images_by_data[data], device))
+    for run, _, trained, images, _ in ready[1:]:
+        first, _, other, others, _ = ready[0]
+        if trained.class_names != other.class_names or not images.is_same_as(others):
+            raise ConfigError(f"{run.path}: does not answer for the same classes and images as {first.path}")
     answers = []
     for run, config, trained, images, device in ready:
         threads = set_threads(config.training.threads, ranks)

@@ -4,6 +4,7 @@
 - `training.patience` may be raised: what has been counted so far does not depend on it.
 - `training.max_epochs` may be raised where no learning rate depends on it: with schedule constant or plateau, and no
   warm-up, which is a share of all updates.
+- `training.teachers` may name the same networks in another way (experiments/teachers.py compares them).
 
 Everything else is a difference: another configuration, other data, another torch.
 """
@@ -20,6 +21,7 @@ from lenet_mnist.ranks import Ranks
 from lenet_mnist.runs.manifest import Manifest
 
 _EPOCHS, _PATIENCE, _INTERVAL = "training.max_epochs", "training.patience", "training.checkpoint_every_steps"
+_TEACHERS = "training.teachers"
 _FIXED = ("model.activation", "training.optimizer", "training.batch_size")  # a state fits one of them only
 
 
@@ -97,7 +99,7 @@ def differences_of_versions(manifest: Manifest) -> list[str]:
 def _objection(config: Config, key: str, value: Any) -> str | None:
     """Return why the result would be another one, as the end of a sentence, or None if it would not."""
     training = config.training
-    if key == _INTERVAL:
+    if key in (_INTERVAL, _TEACHERS):
         return None
     if key == _PATIENCE:
         was = training.patience

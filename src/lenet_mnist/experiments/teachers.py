@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 
 from lenet_mnist.config import Config
+from lenet_mnist.config_file import with_values
 from lenet_mnist.data.sets import TrainVal
 from lenet_mnist.errors import ConfigError, DataError
 from lenet_mnist.experiments.evaluation import read_best_network
@@ -38,39 +39,47 @@ NOBODY = TaughtBy((), (), ())
 
 
 def find_teachers(config: Config, runs_dir: Path, data: TrainVal) -> TaughtBy:
-    """Return the runs that `config` names, known to have been trained on the same part of the same data.
+    """Return the runs that `config` names, known to have been trained on this part of these data, and on nothing else.
 
     So no teacher has seen an image that validates here, let alone one that tests.
 
-    Raises: ConfigError if one is not there, not finished, or was trained on another split or other classes; DataError
-    if one is damaged.
+    Raises: ConfigError if one is not there, not finished, there twice, or was trained on another split or other
+    classes; DataError if one is damaged.
     """
-    if not config.training.teachers:
-        return NOBODY
     runs = [find_run(name, runs_dir) for name in config.training.teachers]
-    paths = [run.path.resolve() for run in runs]
-    for run, path in zip(runs, paths, strict=True):
-        if paths.count(path) > 1:
-            raise ConfigError(f"{run.path}: teaches twice", key=_KEY)
     read = [_read_teacher(run, data) for run in runs]
-    names = (run.id if run.path.parent.resolve() == runs_dir.resolve() else str(run.path) for run in runs)
-    return TaughtBy(tuple(network for network, _ in read), tuple(names), tuple(record for _, record in read))
+    digests = [record.weights_sha256 for _, record in read]
+    for run, digest in zip(runs, digests, strict=True):
+        if digests.count(digest) > 1:
+            raise ConfigError(f"{run.path}: teaches twice", key=_KEY)
+    names = tuple(_found_again_by(run.path.resolve(), runs_dir.resolve()) for run in runs)
+    return TaughtBy(tuple(network for network, _ in read), names, tuple(record for _, record in read))
 
 
 def find_teachers_again(config: Config, run: RunDirectory, manifest: Manifest, data: TrainVal) -> TaughtBy:
-    """Return the same, for a run that they have taught before. Raises: DataError if one is no longer what it was."""
-    if run.path.resolve() in [find_run(name, run.path.parent).path.resolve() for name in config.training.teachers]:
-        raise ConfigError(f"{run.path}: cannot teach itself", key=_KEY)
-    found = find_teachers(config, run.path.parent, data)
+    """Return the same, for a run that they have taught before; they may lie elsewhere by now.
+
+    Raises: ConfigError if one is not to be found, or no longer what it was; DataError if one is damaged.
+    """
+    path = run.path.resolve()
+    try:
+        found = find_teachers(config, path.parent, data)
+    except ConfigError as error:
+        raise ConfigError(f"{run.path}: one of its teachers is not as it was: {error}") from None
     was, now = ([record.weights_sha256 for record in records] for records in (manifest.teachers, found.records))
     if was != now:
-        raise DataError(f"{run.path}: its teachers are no longer the networks that manifest.json records")
+        raise ConfigError(f"{run.path}: its teachers are no longer the networks that manifest.json records", key=_KEY)
     return found
 
 
 def with_found_names(config: Config, taught_by: TaughtBy) -> Config:
-    """Return `config` with the teachers' full names: `latest` would be another one tomorrow."""
-    return config.model_copy(update={"training": config.training.model_copy(update={"teachers": taught_by.names})})
+    """Return `config` with the names by which its teachers are found again: `latest` would be another one tomorrow."""
+    return with_values(config, {_KEY: taught_by.names})
+
+
+def _found_again_by(path: Path, runs_dir: Path) -> str:
+    """Return the id of a run that lies with the others, so that they can be moved together, else its whole path."""
+    return path.name if path.parent == runs_dir else str(path)
 
 
 def teachers_of(
@@ -91,10 +100,12 @@ def _read_teacher(run: RunDirectory, data: TrainVal) -> tuple[TrainedNetwork, Te
         raise ConfigError(f"{run.path}: is a {manifest.kind}: only trainings can teach", key=_KEY)
     if manifest.status != "finished":
         raise ConfigError(f"{run.path}: is {manifest.status}: only finished trainings can teach", key=_KEY)
-    if (manifest.data_files, manifest.split_sha256) != (data.fingerprint.files, data.fingerprint.split):
+    if manifest.data_files != data.fingerprint.files:
+        raise ConfigError(f"{run.path}: was trained on other data", key=_KEY)
+    if manifest.split_sha256 != data.fingerprint.split or manifest.splits_before:
         raise ConfigError(
             f"{run.path}: was trained on another split, and may have seen images that validate here: teachers need "
-            "the same data, data.train_size, data.val_size, data.split_seed and data.limit_train",
+            "the same data.train_size, data.val_size, data.split_seed and data.limit_train",
             key=_KEY,
         )
     trained = read_best_network(run, manifest)

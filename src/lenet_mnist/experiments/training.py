@@ -99,18 +99,18 @@ def train_seeds(
     engine = resolve_engine(config.training.engine, device, data.train.image_size)
     if engine.name is Engine.TORCH and config.training.engine is Engine.AUTO:
         spectator.note(f"training with the torch engine, the slower one: {engine.reason}")
+    before = _runs_of_job(ranks, runs_dir)
+    if before:  # whatever was left open has been decided then
+        training = next(iter(before.values())).read_config().training
+        config = config.model_copy(update={"training": training})
     taught_by = find_teachers(config, runs_dir, data)
     if taught_by.networks:
         if config.training.learning_rate == AUTO:
             raise ConfigError("a search trains without teachers: find the rate first", key="training.learning_rate")
         config = with_found_names(config, taught_by)
         spectator.note(f"teachers: {len(taught_by.networks)}, whose trainings took {taught_by.seconds:,.0f} s together")
-    before = _runs_of_job(ranks, runs_dir)
     decision = None
-    if before:  # whatever was left open has been decided then
-        training = next(iter(before.values())).read_config().training
-        config = config.model_copy(update={"training": training})
-    elif config.training.learning_rate == AUTO:
+    if config.training.learning_rate == AUTO:
         bench = Workbench(config.model_copy(update={"seed": drawn[0]}), data, device, engine.network)
         decision = search_rate(bench, engine.name, access, spectator, ranks)
         training = config.training.model_copy(update={"learning_rate": float(f"{decision.lr:.3g}")})
@@ -230,12 +230,12 @@ def resume_run(
     """
     refuse_links(run.path)
     with deferred_signals(is_second_ignored=not ranks.is_alone) as pending, exclusive_lock(run.path):
-        manifest, config = run.read_manifest(), run.read_config()
+        manifest = run.read_manifest()
         if manifest.kind != "train":
             raise ConfigError(
                 f"{run.path}: is a {manifest.kind}: `lenet {COMMANDS[manifest.kind]} --resume` goes on with it"
             )
-        how = resumption(config, manifest, wanted)
+        how = resumption(run.read_config(), manifest, wanted)
         data = load_train_val(how.config.data, access)
         differences = (
             *how.differences,
@@ -252,19 +252,23 @@ def resume_run(
         engine = resolve_engine(how.engine, device, data.train.image_size)
         set_threads(how.threads)
         taught_by = find_teachers_again(how.config, run, manifest, data)
-        state = start_training(how.config, data, device, engine.network)
+        config = with_found_names(how.config, taught_by)
+        state = start_training(config, data, device, engine.network)
         marks, passed_over = restore_newest(run.checkpoints_path, run.history_headers, state)
         for line in passed_over:
             spectator.note(f"passed over: {line}")
-        if state.epoch > how.config.training.max_epochs or state.stopping.should_stop:
+        if state.epoch > config.training.max_epochs or state.stopping.should_stop:
             spectator.note(f"{run.path}: has come to its end already: nothing is left to be trained")
         else:
             spectator.note(f"going on with {run.path} after step {state.step}, in epoch {state.epoch}")
         if differences:
-            manifest = manifest.model_copy(update=circumstances(data, device, how.threads, engine, ranks))
+            now = circumstances(data, device, how.threads, engine, ranks)
+            if now["split_sha256"] != manifest.split_sha256:
+                now["splits_before"] = (*manifest.splits_before, manifest.split_sha256)
+            manifest = manifest.model_copy(update=now)
         recorder = Recorder(run, manifest, state, data, marks)
-        recorder.go_on(how.config, differences)
-        return _train_and_record(how.config, recorder, spectator, pending, ranks, taught_by)
+        recorder.go_on(config, differences)
+        return _train_and_record(config, recorder, spectator, pending, ranks, taught_by)
 
 
 def _train_and_record(

@@ -189,11 +189,7 @@ def _retraining_checks(
     teachers = teachers_of(networks, config, next(state.network.parameters()).device, state.network.engine)
     train(config, data, state, on_step, on_epoch, teachers=teachers)
     for what, was, now in (
-        (
-            "history.csv",
-            [replace(row, seconds=0.0) for row in run.read_history()],
-            [replace(row, seconds=0.0) for row in rows],
-        ),
+        ("history.csv", _without_times(run.read_history()), _without_times(rows)),
         ("steps.csv", run.read_steps(), steps),
         ("probe.csv", run.read_probe(), looks),
     ):

@@ -34,7 +34,10 @@ def row_line(row: Any) -> str:
 
 def read_rows(path: Path, kind: type[_Row]) -> list[_Row]:
     """Return the rows of a CSV file as dataclasses of `kind`. Raises: DataError."""
-    rows = read_csv(path)
+    header, rows = _parsed_csv(path, _with_header)
+    missing = [name for name in header_line(kind).strip().split(",") if name not in header]
+    if header and missing:
+        raise DataError(f"{path}: not the rows of {kind.__name__}: there is no column {missing[0]}")
     try:
         return TypeAdapter(list[kind]).validate_python(rows)  # type: ignore[valid-type]
     except ValidationError as error:
@@ -45,7 +48,13 @@ def read_rows(path: Path, kind: type[_Row]) -> list[_Row]:
 
 def read_csv(path: Path) -> list[dict[str, str]]:
     """Return the rows of a CSV file with a header. Raises: DataError."""
-    return _parsed_csv(path, lambda text: list(csv.DictReader(text)))
+    return _parsed_csv(path, _with_header)[1]
+
+
+def _with_header(text: TextIO) -> tuple[Sequence[str], list[dict[str, str]]]:
+    reader = csv.DictReader(text)
+    rows = list(reader)
+    return reader.fieldnames or (), rows
 
 
 def read_cells(path: Path) -> list[list[str]]:

@@ -10,7 +10,7 @@ from lenet_mnist.config_file import flat_values
 from lenet_mnist.experiments.diagnosis import Diagnosis, diagnose_training
 from lenet_mnist.files.locks import is_locked
 from lenet_mnist.runs.directory import RunDirectory
-from lenet_mnist.runs.manifest import Manifest
+from lenet_mnist.runs.manifest import Manifest, TeacherRecord
 
 _MOST_ROWS = 40  # of a table whose length a file decides
 _REASONS = {"max-epochs": "All epochs are done.", "no-improvement": "The validation loss improved no more."}
@@ -95,6 +95,7 @@ def environment_of(manifest: Manifest) -> list[tuple[str, str]]:
         ("training took", f"{manifest.seconds:,.1f} s in {manifest.epochs:,} epochs"),
         ("data", manifest.data_source),
         *(("of the data", note) for note in manifest.data_notes[:_MOST_ROWS]),
+        *_few((f"teacher {place + 1}", _teacher(record)) for place, record in enumerate(manifest.teachers)),
         *_few((f"SHA-256 of {name}", digest) for name, digest in manifest.data_files.items()),
         ("SHA-256 of the split", manifest.split_sha256),
         ("SHA-256 of the weights", manifest.weights_sha256 or "no weights yet"),
@@ -103,6 +104,10 @@ def environment_of(manifest: Manifest) -> list[tuple[str, str]]:
         accepted = "; ".join(resume.differences) or "everything as before"
         rows.append(("gone on with", f"{_time(resume.time)}, after update {resume.step:,}: {accepted}"))
     return rows
+
+
+def _teacher(record: TeacherRecord) -> str:
+    return f"{record.run}, trained in {record.seconds:,.1f} s; weights {record.weights_sha256[:12]}..."
 
 
 def commands_of(run: RunDirectory, manifest: Manifest) -> list[Command]:

@@ -124,7 +124,7 @@ def ensemble_text(seen: EvaluatedEnsemble) -> str:
 
 def ensemble_json(seen: EvaluatedEnsemble) -> str:
     """Return the same as JSON: metrics.json of the ensemble, and where it lies."""
-    return to_json({**seen.metrics, "directory": str(seen.directory), "note": seen.note})
+    return to_json({**seen.metrics, "directory": str(seen.directory)})
 
 
 def layers_text(rows: Sequence[LayerRow]) -> str:

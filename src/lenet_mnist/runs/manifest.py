@@ -16,7 +16,7 @@ from lenet_mnist.training.early_stopping import label_entropy
 Status = Literal["running", "finished", "interrupted", "diverged", "failed"]
 Kind = Literal["train", "sweep", "cross-validation"]
 # No part of the digest while they say nothing: older runs keep theirs.
-_ADDED_LATER = ("data_notes", "num_ranks", "job", "teachers")
+_ADDED_LATER = ("data_notes", "num_ranks", "job", "teachers", "splits_before")
 COMMANDS: dict[Kind, str] = {
     "train": "train",
     "sweep": "lr-sweep",
@@ -68,6 +68,8 @@ class Manifest(BaseModel):
     data_source: str
     data_files: dict[str, str]
     split_sha256: str
+    splits_before: tuple[str, ...] = ()
+    """Other splits that it was trained on before it went on, as the user has accepted, with `split_sha256`."""
     data_notes: tuple[str, ...] = ()
     """What is odd about the data, a sentence each."""
     num_train: int = Field(ge=1)

@@ -19,7 +19,10 @@ _MAX_REMEMBERED_BYTES = 2**30
 
 
 class Teachers:
-    """Networks whose mean logits are learnt from. They are on the device of the training, and do not change."""
+    """Networks whose mean logits are learnt from, in one training: its seed and data decide what a view shows.
+
+    They are on the device of the training, and do not change.
+    """
 
     def __init__(self, networks: Sequence[LeNet], training: TrainingConfig) -> None:
         self._networks = networks
@@ -67,6 +70,8 @@ def distilled_loss(labels_loss: Tensor, logits: Tensor, lesson: Lesson, num_imag
     The teachers' part is the Kullback-Leibler divergence of the softened probabilities, times the squared temperature,
     which keeps its gradient as large as that of the labels. Shapes: logits N K; `num_images` of all ranks.
     """
+    if lesson.weight == 0:
+        return labels_loss
     log_probabilities, wanted = (F.log_softmax(each / lesson.temperature, dim=1) for each in (logits, lesson.logits))
     divergence = F.kl_div(log_probabilities, wanted, log_target=True, reduction="sum") / num_images
     return (1 - lesson.weight) * labels_loss + lesson.weight * lesson.temperature**2 * divergence
