@@ -7,22 +7,24 @@
 - sigmoid: configs/accurate-sigmoid.yaml, the seeds 0 to 19
 - show: the table
 
-Runs lie in --runs-dir like all others. Interrupted, the script goes on where it was when it is started again: finished
-runs stay, the last one is resumed. When all twenty of a kind are there, they are evaluated on the test images, one by
-one and ten together, once: the figures are kept in docs/record.jsonl.
+Runs lie in --runs-dir like all others: a training to a core, with a thread each. Interrupted, the script goes on where
+it was when it is started again: finished runs stay, those that were under way are resumed. When all twenty of a kind
+are there, they are evaluated on the test images, one by one and ten together, once: the figures are kept in
+docs/record.jsonl.
 """
 
 import argparse
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
 from rich.console import Console
 
-from common import ROOT, Journal, data_access
+from common import ROOT, Journal, data_access, in_workers
 from lenet_mnist import provenance
 from lenet_mnist.analysis.evaluate import Evaluation
 from lenet_mnist.analysis.intervals import mean_interval
@@ -35,6 +37,7 @@ from lenet_mnist.reporting.progress import TrainingProgress
 from lenet_mnist.reporting.text import aligned
 from lenet_mnist.runs.directory import RunDirectory
 from lenet_mnist.runs.listing import find_run, list_runs
+from lenet_mnist.training.loop import EpochRow
 
 TOGETHER = 10
 COLUMNS = (
@@ -64,7 +67,8 @@ class Kind:
         return load_config(ROOT / "configs" / self.file).config
 
     def config_of(self, seed: int) -> Config:
-        return self.config.model_copy(update={"seed": seed, "name": f"{self.name}-{seed}"})
+        values = {"seed": seed, "name": f"{self.name}-{seed}", "training.threads": 1}
+        return with_values(self.config, values)
 
 
 KINDS = {
@@ -83,8 +87,7 @@ def main() -> None:
     journal, access = Journal(arguments.journal), data_access()
     for name, kind in KINDS.items():
         if name in arguments.parts and journal.get(key_of(kind)) is None:
-            runs = [trained(kind.config_of(seed), arguments.runs_dir, access) for seed in kind.seeds]
-            journal.add(key_of(kind), evaluated(runs, arguments.runs_dir, access))
+            journal.add(key_of(kind), evaluated(train_all(kind, arguments.runs_dir), arguments.runs_dir, access))
     if "show" in arguments.parts:
         found = {kind: journal.get(key_of(kind)) for kind in KINDS.values()}
         print(aligned(COLUMNS, [row_of(kind, figures) for kind, figures in found.items() if figures is not None]))
@@ -97,9 +100,19 @@ def key_of(kind: Kind) -> dict[str, Any]:
     return {"config": kind.config.model_dump(mode="json"), "seeds": list(kind.seeds)}
 
 
-def trained(config: Config, runs_dir: Path, access: DataAccess) -> RunDirectory:
+def train_all(kind: Kind, runs_dir: Path) -> list[RunDirectory]:
+    """Return the finished runs of a kind, in the order of their seeds."""
+    configs = [kind.config_of(seed) for seed in kind.seeds]
+    try:
+        runs = {config.seed: run for config, run in in_workers(partial(trained, runs_dir=runs_dir), configs)}
+    except KeyboardInterrupt:
+        sys.exit("interrupted: start again to go on")
+    return [runs[seed] for seed in kind.seeds]
+
+
+def trained(config: Config, runs_dir: Path) -> RunDirectory:
     """Return the finished run of that name: found, gone on with, or trained now."""
-    spectator = TrainingProgress(Console(stderr=True))
+    access, spectator = data_access(), Lines(str(config.name))
     run = next((run for run in list_runs(runs_dir) if run.name == config.name), None)
     if run is None:
         runs = train_seeds(config, None, runs_dir, access, spectator)
@@ -112,6 +125,25 @@ def trained(config: Config, runs_dir: Path, access: DataAccess) -> RunDirectory:
     if run.read_manifest().status != "finished":
         require_all_finished([resume_run(run, ResolvedConfig(wanted, {}), False, access, spectator)])
     return run
+
+
+class Lines(TrainingProgress):
+    """Says now and then how far a training is: others go on beside it."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(Console(stderr=True))
+        self._name = name
+
+    def note(self, text: str) -> None:
+        super().note(f"{self._name}: {text}")
+
+    def begin(self, max_epochs: int, steps_per_epoch: int) -> None:
+        """Put up no bar: two would write over each other."""
+
+    def add_epoch(self, row: EpochRow, is_best: bool) -> None:
+        if row.epoch % 20 == 0:
+            best = ", the best so far" if is_best else ""
+            self.note(f"epoch {row.epoch}, validation loss {row.val_loss:.4f}, {row.val_accuracy:.2%}{best}")
 
 
 def evaluated(runs: Sequence[RunDirectory], runs_dir: Path, access: DataAccess) -> dict[str, Any]:

@@ -33,7 +33,7 @@ class StderrConsole(Console):
 
 
 class TrainingProgress:
-    """Shows one training after another; see experiment.Spectator."""
+    """Shows one training after another; see experiments/training.py."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
