@@ -22,7 +22,7 @@ from lenet_mnist.model.engines import resolve_engine
 from lenet_mnist.provenance import machine
 from lenet_mnist.training.loop import EpochRow, start_training, train
 
-COUNTS = ("default", "1000", "5000", "15000", "50000")
+COUNTS = ("default", "100", "1000", "3000", "10000", "15000", "30000", "100000")
 ROUNDS = 3
 BUSY = "while True: pass"
 

@@ -63,6 +63,13 @@ def sigmoid(**training: Any) -> Arm:
     return Arm("sigmoid", distorted, {"weight_decay": 0.0, **training}, activation="sigmoid")
 
 
+def taught(**training: Any) -> Arm:
+    """Return an arm of ReLU with ten teachers, who are asked about twenty views of each image."""
+    distorted = {"views": 20} | training.pop("augmentation", {})
+    names = [f"teacher-{n}" for n in range(10)]
+    return Arm("taught", distorted, {"teachers": names, "max_epochs": 100, "weight_decay": 5e-4, **training})
+
+
 ARMS = [
     alone(weight_decay=0.0),
     alone(weight_decay=5e-4),
@@ -75,6 +82,12 @@ ARMS = [
     alone(weight_decay=5e-4, augmentation={"rotation": 15.0, "shift": 2.0}),
     alone(weight_decay=5e-4, schedule="cosine"),
     alone(weight_decay=5e-4, max_epochs=40),
+    taught(),
+    taught(weight_decay=0.0),
+    taught(augmentation={"rotation": 15.0, "shift": 2.0}),
+    taught(augmentation={"views": 50}),
+    taught(distillation_temperature=4.0),
+    taught(max_epochs=200),
     sigmoid(learning_rate=0.2),
     sigmoid(learning_rate=0.4),
     sigmoid(optimizer="adam", learning_rate=0.005, batch_size=128),
