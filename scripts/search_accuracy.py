@@ -67,21 +67,23 @@ def taught(**training: Any) -> Arm:
     """Return an arm of ReLU with ten teachers, who are asked about twenty views of each image."""
     distorted = {"views": 20} | training.pop("augmentation", {})
     names = [f"teacher-{n}" for n in range(10)]
-    return Arm("taught", distorted, {"teachers": names, "max_epochs": 100, "weight_decay": 5e-4, **training})
+    return Arm("taught", distorted, {**CHOSEN, "teachers": names, "max_epochs": 100, **training})
 
 
+# What the first five arms gave: as good as batches of 64, and faster.
+CHOSEN = {"weight_decay": 5e-4, "learning_rate": 0.04, "batch_size": 128}
 ARMS = [
     alone(weight_decay=0.0),
     alone(weight_decay=5e-4),
     alone(weight_decay=1e-3),
     alone(weight_decay=5e-4, learning_rate=0.04),
-    alone(weight_decay=5e-4, learning_rate=0.04, batch_size=128),
-    alone(weight_decay=5e-4, augmentation={"views": 20}),
-    alone(weight_decay=5e-4, max_epochs=40),
-    alone(weight_decay=5e-4, learning_rate=0.01),
-    alone(weight_decay=5e-4, augmentation={"elastic": 0.6}),
-    alone(weight_decay=5e-4, augmentation={"rotation": 15.0, "shift": 2.0}),
-    alone(weight_decay=5e-4, schedule="cosine"),
+    alone(**CHOSEN),
+    alone(**CHOSEN, augmentation={"views": 20}),
+    alone(**CHOSEN, max_epochs=40),
+    alone(**CHOSEN | {"batch_size": 256, "learning_rate": 0.08}),
+    alone(**CHOSEN, augmentation={"rotation": 15.0, "shift": 2.0}),
+    alone(**CHOSEN, augmentation={"elastic": 0.6}),
+    alone(**CHOSEN, schedule="cosine"),
     taught(),
     taught(weight_decay=0.0),
     taught(augmentation={"rotation": 15.0, "shift": 2.0}),
