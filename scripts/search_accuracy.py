@@ -146,12 +146,12 @@ def run(config: Config, runs_dir: Path) -> dict[str, Any]:
 
 
 def what_differs(config: Config) -> str:
-    """Name what an arm sets, beside what all set."""
-    usual = flat_values(ARMS[0].configs[0]) | {"seed": config.seed}
+    """Name what an arm sets, beside what most set."""
+    usual = flat_values(ARMS[0].configs[0]) | {"seed": config.seed, "training.weight_decay": None}
     changes = {key: value for key, value in flat_values(config).items() if value != usual[key]}
     if "training.teachers" in changes:
         changes["training.teachers"] = len(config.training.teachers)
-    return ", ".join(f"{key.split('.')[-1]} {value}" for key, value in changes.items()) or "the first arm"
+    return ", ".join(f"{key.split('.')[-1]} {value}" for key, value in changes.items())
 
 
 def show(journal: Journal) -> None:
