@@ -4,8 +4,8 @@
 
 - peeking: networks of configs/relu.yaml and configs/accurate.yaml, ten seeds each, are counted on the test images after
   every epoch. How much better would they look if the epoch were chosen there, instead of on the validation images?
-- mistakes: the test images that most of the twenty students of scripts/record.py get wrong, drawn into
-  docs/mistakes.png, and which of them have a label that people found wrong
+- mistakes: the test images that most of the twenty networks of configs/accurate.yaml (scripts/record.py) get wrong,
+  drawn into docs/mistakes.png, and which of them have a label that people found wrong
 
 Finished trainings are kept in docs/accuracy.jsonl: start again to go on.
 """
@@ -140,30 +140,35 @@ def watched(config: Config) -> dict[str, list[float]]:
 
 
 def mistakes(journal: Journal) -> None:
-    """Draw the test images that more than half of the students get wrong, and say which labels are at fault."""
-    students = journal.get(record.key_of(record.KINDS["students"]))
-    assert students is not None, "python scripts/record.py students comes first"
+    """Draw the test images that more than half of the networks get wrong, and say which labels are at fault."""
+    networks = journal.get(record.key_of(record.KINDS["teachers"]))
+    assert networks is not None, "python scripts/record.py teachers comes first"
     test = load_test(Config().data, data_access())
     for index, votes in LABEL_ERRORS.items():
         assert test.labels[index] == votes.label, "the votes are for these images in this order"
     read_as: dict[int, Counter[int]] = {}
-    for network in students["mistakes"]:
+    for network in networks["mistakes"]:
         for index, prediction in network:
             read_as.setdefault(index, Counter())[prediction] += 1
-    num_networks = len(students["mistakes"])
+    num_networks = len(networks["mistakes"])
     missed = sorted((index for index, answers in read_as.items() if answers.total() > num_networks / 2))
     missed.sort(key=lambda index: -read_as[index].total())
     tiles = []
     for index in missed:
         (answer, _), wrong = read_as[index].most_common(1)[0], read_as[index].total()
-        fault = f"\n{LABEL_ERRORS[index].for_label} of 5 people agree" if index in LABEL_ERRORS else ""
+        fault = f"\n{LABEL_ERRORS[index].for_label} of 5 agree" if index in LABEL_ERRORS else ""
         caption = f"{test.labels[index]} read as {answer}\nby {wrong} of {num_networks}{fault}"
         tiles.append(Tile(test.images[index].numpy(), caption, f"#{index}"))
     title = f"Test images that more than half of {num_networks} networks get wrong"
     save_figure(tiles_figure(tiles, title, if_none="there is none"), ROOT / "docs" / "mistakes.png")
     found = sorted(set(missed) & LABEL_ERRORS.keys())
-    print(f"{len(missed)} of 10,000 images are missed by more than half, {len(read_as)} by some network")
+    by_all = sum(answers.total() == num_networks for answers in read_as.values())
+    print(
+        f"{len(missed)} of 10,000 images are missed by more than half, {len(read_as)} by some network, {by_all} by all"
+    )
     print(f"{len(found)} of the {len(LABEL_ERRORS)} known label errors are among them: {found}")
+    cost = sum(read_as[index].total() for index in LABEL_ERRORS if index in read_as) / num_networks / len(test)
+    print(f"all of the known errors together cost a network {100 * cost:.2f} points")
     print(f"not among them: {sorted(LABEL_ERRORS.keys() - set(found))}")
 
 
