@@ -3,8 +3,8 @@
     python scripts/benchmark_commands.py
 
 Prints the median of several runs of `lenet --help`, of loading and verifying MNIST's four files inside a process, and
-of `lenet train --config configs/relu.yaml` followed by `lenet evaluate latest`, which is `make train`; and of
-`lenet lr-sweep`.
+of `lenet train --config configs/relu.yaml` followed by `lenet evaluate latest`, which is `make train`; of
+`lenet lr-sweep`; and of a training of configs/accurate.yaml.
 """
 
 import subprocess
@@ -12,15 +12,13 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from pathlib import Path
 from statistics import median
 
-from common import data_access
+from common import ROOT, data_access
 from lenet_mnist.data.mnist import ALL_FILES, read_verified
 from lenet_mnist.provenance import machine, versions
 
 LENET = [sys.executable, "-m", "lenet_mnist"]
-RELU = Path(__file__).parent.parent / "configs" / "relu.yaml"
 
 
 def seconds(action: Callable[[], object], runs: int) -> str:
@@ -38,8 +36,13 @@ def command(*arguments: str) -> None:
 
 def train_and_evaluate(engine: str) -> None:
     with tempfile.TemporaryDirectory() as directory:
-        command("train", "--config", str(RELU), "--runs-dir", directory, "--engine", engine)
+        command("train", "--config", str(ROOT / "configs" / "relu.yaml"), "--runs-dir", directory, "--engine", engine)
         command("evaluate", "latest", "--runs-dir", directory)
+
+
+def train_accurately() -> None:
+    with tempfile.TemporaryDirectory() as directory:
+        command("train", "--config", str(ROOT / "configs" / "accurate.yaml"), "--runs-dir", directory)
 
 
 def sweep(engine: str) -> None:
@@ -53,6 +56,7 @@ def main() -> None:
     print("lenet --help:", seconds(lambda: command("--help"), 11))
     print("load and verify the four files:", seconds(lambda: [read_verified(f, directory) for f in ALL_FILES], 11))
     print("lenet describe (start-up with torch):", seconds(lambda: command("describe"), 5))
+    print("lenet train --config configs/accurate.yaml:", seconds(train_accurately, 3))
     for engine in ("native", "torch"):
         print(f"make train, installed, {engine} engine:", seconds(lambda: train_and_evaluate(engine), 3))  # noqa: B023
         print(f"lenet lr-sweep, {engine} engine:", seconds(lambda: sweep(engine), 3))  # noqa: B023
