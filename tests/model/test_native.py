@@ -210,7 +210,7 @@ def test_the_same_threads_give_the_same_bits(native: NativeNetwork, threads: int
 
 
 def test_subnormal_numbers_count_as_zero_inside_and_outside_as_before(native: NativeNetwork) -> None:
-    """A saturated network's gradients are full of them, and each costs some processors a hundred cycles."""
+    """A saturated network's gradients are full of them, and many processors are far slower with them."""
     images, parameters, weights = problem(num_images=70)
     saturated = [50 * parameter for parameter in parameters]
     torch.set_num_threads(2)

@@ -191,6 +191,8 @@ def test_views_that_come_again_are_asked_about_once_if_there_is_memory(
     seen = watched(teachers)
     run(config_of(max_epochs=5).model_copy(update={"augmentation": augmentation}), tiny, teachers)
     assert sum(len(images) for images in seen) == asked * 330
+    comes_again = augmentation.views is not None or not augmentation.is_on
+    assert len(teachers._answers) == (min(remembered, augmentation.views or 1) if comes_again else 0)
 
 
 def test_teachers_see_the_distorted_images(tiny: TrainVal) -> None:

@@ -106,8 +106,8 @@ typedef uint8_t unaligned_byte __attribute__((vector_size(LANES), aligned(1), ma
 #define UNROLL _Pragma("GCC unroll 32")
 #endif
 
-/* From here to `restore`, numbers below 1.2e-38 are 0 on this thread. Many processors need a hundred cycles for each sum
- * or product of such numbers, and a saturated network's gradients are full of them. */
+/* From here to `restore`, numbers below 1.2e-38 are 0 on this thread. Many processors are far slower with such numbers,
+ * and a saturated network's gradients are full of them (scripts/benchmark_choices.py saturation). */
 INLINE uint64_t without_subnormals(void) {
     uint64_t before = 0;
 #if defined __x86_64__
