@@ -29,7 +29,8 @@ from lenet_mnist.config_file import load_config
 from lenet_mnist.data.decoding import read_picture
 from lenet_mnist.data.sources import load_test, load_train_val
 from lenet_mnist.errors import DataError
-from lenet_mnist.experiments.training import require_all_finished, train_seeds
+from lenet_mnist.experiments.training import require_all_finished
+from lenet_mnist.experiments.training_series import train_seeds
 from lenet_mnist.inference.likeness import Looks, doubts, looks_of
 from lenet_mnist.inference.pictures import Steps, prepare
 from lenet_mnist.inference.predict import digit_network

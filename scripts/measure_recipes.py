@@ -20,7 +20,8 @@ from lenet_mnist.config import Config
 from lenet_mnist.config_file import load_config, parse_seeds
 from lenet_mnist.data.mnist import DataAccess
 from lenet_mnist.experiments.evaluation import evaluate_run
-from lenet_mnist.experiments.training import require_all_finished, train_seeds
+from lenet_mnist.experiments.training import require_all_finished
+from lenet_mnist.experiments.training_series import train_seeds
 from lenet_mnist.reporting.progress import TrainingProgress
 from lenet_mnist.reporting.summaries import aligned
 

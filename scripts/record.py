@@ -32,7 +32,8 @@ from lenet_mnist.config import Config
 from lenet_mnist.config_file import ResolvedConfig, load_config, with_values
 from lenet_mnist.data.mnist import DataAccess
 from lenet_mnist.experiments.ensemble import evaluate_ensemble
-from lenet_mnist.experiments.training import require_all_finished, resume_run, train_seeds
+from lenet_mnist.experiments.training import require_all_finished, resume_run
+from lenet_mnist.experiments.training_series import train_seeds
 from lenet_mnist.reporting.progress import TrainingProgress
 from lenet_mnist.reporting.text import aligned
 from lenet_mnist.runs.directory import RunDirectory

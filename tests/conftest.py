@@ -18,7 +18,7 @@ from lenet_mnist.config import Config, DataConfig, Engine
 from lenet_mnist.data.mnist import DataAccess, fetch_missing
 from lenet_mnist.data.sets import TrainVal
 from lenet_mnist.data.sources import load_train_val
-from lenet_mnist.experiments.training import train_seeds
+from lenet_mnist.experiments.training_series import train_seeds
 from lenet_mnist.model.engines import NetworkFunction, resolve_engine
 from lenet_mnist.runs.directory import RunDirectory
 from lenet_mnist.training.loop import EpochRow

@@ -12,7 +12,7 @@ from tests.conftest import Nobody
 from lenet_mnist.config import Config
 from lenet_mnist.data.mnist import DataAccess
 from lenet_mnist.experiments.comparison import Comparison, compare_runs
-from lenet_mnist.experiments.training import train_seeds
+from lenet_mnist.experiments.training_series import train_seeds
 from lenet_mnist.files.tables import header_line, read_csv
 from lenet_mnist.runs.directory import RunDirectory, sha256_of
 from lenet_mnist.training.loop import EpochRow

@@ -16,8 +16,9 @@ from lenet_mnist.config import Activation, Config
 from lenet_mnist.config_file import load_config, resolve
 from lenet_mnist.data.mnist import DataAccess
 from lenet_mnist.errors import ConfigError, InterruptedBySignal, StorageError
-from lenet_mnist.experiments import lr_sweep
-from lenet_mnist.experiments.lr_sweep import SweptRun, new_sweep, resumed_sweep
+from lenet_mnist.experiments import sweep_course
+from lenet_mnist.experiments.lr_sweep import new_sweep, resumed_sweep
+from lenet_mnist.experiments.sweep_course import SweptRun
 from lenet_mnist.experiments.sweep_journal import SweepJournal
 from lenet_mnist.files.locks import exclusive_lock
 from lenet_mnist.files.tables import read_csv
@@ -75,7 +76,7 @@ def rows_of(swept: SweptRun) -> tuple[list[dict[str, str]], list[dict[str, str]]
 def _one_range_test() -> Iterator[None]:
     """One range test instead of three, for the time that it takes."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(lr_sweep, "RANGE_SEEDS", (0,))
+        patch.setattr(sweep_course, "RANGE_SEEDS", (0,))
         yield
 
 
@@ -137,7 +138,7 @@ def test_an_interrupted_sweep_goes_on_to_the_same_answer(
 def test_a_sweep_that_is_interrupted_while_it_looks_beyond_the_edge_comes_to_the_same_answer(
     tmp_path: Path, access: DataAccess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lr_sweep, "find_bracket", lambda *_: Bracket(0.002, 0.01, 0.005, has_learned=True))
+    monkeypatch.setattr(sweep_course, "find_bracket", lambda *_: Bracket(0.002, 0.01, 0.005, has_learned=True))
     request = SweepRequest(num_rates=2, seeds=(0,), epochs=1.0)
     whole = new_sweep(CONFIG, request, tmp_path / "whole", access, Watcher())
     lrs = [result.trial.lr for result in whole.answers[Activation.RELU].results]
@@ -260,8 +261,8 @@ def test_ctrl_c_keeps_what_is_finished(mnist_dir: Path, tmp_path: Path) -> None:
         *("--epochs", "4", "--lrs", "0.01,0.02,0.04", "--seeds", "0-9"),
     )
     program = (
-        "from lenet_mnist.cli.main import main; from lenet_mnist.experiments import lr_sweep; "
-        "from lenet_mnist.tuning import workers; lr_sweep.RANGE_SEEDS = (0,); workers._WORTH_WORKERS = 0; main()"
+        "from lenet_mnist.cli.main import main; from lenet_mnist.experiments import sweep_course; "
+        "from lenet_mnist.tuning import workers; sweep_course.RANGE_SEEDS = (0,); workers._WORTH_WORKERS = 0; main()"
     )
     command = [sys.executable, "-c", program, "lr-sweep", *options, "--runs-dir", str(tmp_path)]
     environment = os.environ | {"LENET_DATA_DIR": str(mnist_dir)}

@@ -21,8 +21,9 @@ from lenet_mnist.config_file import Layer, resolve
 from lenet_mnist.data.mnist import DataAccess
 from lenet_mnist.data.sets import TrainSet, TrainVal, ValSet
 from lenet_mnist.errors import ConfigError, DataError, StorageError
-from lenet_mnist.experiments import training
-from lenet_mnist.experiments.training import resume_run, train_seeds
+from lenet_mnist.experiments import training, training_series
+from lenet_mnist.experiments.training import resume_run
+from lenet_mnist.experiments.training_series import train_seeds
 from lenet_mnist.files.locks import exclusive_lock
 from lenet_mnist.runs.checkpoints import list_checkpoints
 from lenet_mnist.runs.directory import RunDirectory
@@ -110,7 +111,8 @@ def tiny(small: TrainVal) -> TrainVal:
 
 @pytest.fixture(autouse=True)
 def _tiny_data(monkeypatch: pytest.MonkeyPatch, tiny: TrainVal) -> None:
-    monkeypatch.setattr(training, "load_train_val", lambda _config, _access: tiny)
+    for module in (training, training_series):
+        monkeypatch.setattr(module, "load_train_val", lambda _config, _access: tiny)
 
 
 Train = Callable[..., RunDirectory]

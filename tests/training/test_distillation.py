@@ -18,7 +18,7 @@ from lenet_mnist.config_file import with_values
 from lenet_mnist.data.batches import Lesson, TrainBatches, evaluation_batches
 from lenet_mnist.data.mnist import DataAccess
 from lenet_mnist.data.sets import Normalization, TrainVal
-from lenet_mnist.experiments.training import train_seeds
+from lenet_mnist.experiments.training_series import train_seeds
 from lenet_mnist.metrics import count
 from lenet_mnist.ranks import Ranks
 from lenet_mnist.runs.directory import RunDirectory

@@ -38,7 +38,7 @@ def _start_up(data_dir: Path) -> dict[str, float]:
     from lenet_mnist.data.fetch import Silence
     from lenet_mnist.data.mnist import DataAccess
     from lenet_mnist.data.sources import load_train_val
-    from lenet_mnist.experiments import training  # noqa: F401  # what `lenet train` imports
+    from lenet_mnist.experiments import training_series  # noqa: F401  # what `lenet train` imports
     from lenet_mnist.model.engines import resolve_engine
     from lenet_mnist.training.loop import start_training
     from lenet_mnist.training.updates import train_step

@@ -87,7 +87,7 @@ def train(
     }
     resolved = load_config(config, assignments, flags)
 
-    from lenet_mnist.experiments import training
+    from lenet_mnist.experiments import training, training_series
     from lenet_mnist.experiments.following import is_led
     from lenet_mnist.ranks import joined_ranks
     from lenet_mnist.reporting import summaries
@@ -99,7 +99,7 @@ def train(
         if is_led(ranks, access, resolved.config):
             return
         if resume is None:
-            runs = training.train_seeds(resolved.config, seeds, runs_dir, access, progress, ranks)
+            runs = training_series.train_seeds(resolved.config, seeds, runs_dir, access, progress, ranks)
         else:
             run = find_run(resume, runs_dir)
             runs = [training.resume_run(run, resolved, accept_differences, access, progress, ranks)]

@@ -5,22 +5,22 @@ configuration -> load_train_val -> train -> rows and weights in runs/<id>
 Under torchrun this is what rank 0 does; the others follow it (experiments/following.py).
 """
 
-from collections.abc import Iterator, Sequence
-from contextlib import closing, suppress
+from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Protocol
 
 import torch
 
-from lenet_mnist.config import AUTO, Config, Engine
-from lenet_mnist.config_file import ResolvedConfig, parse_seeds
+from lenet_mnist.config import Config
+from lenet_mnist.config_file import ResolvedConfig
 from lenet_mnist.data.batches import num_batches
 from lenet_mnist.data.mnist import DataAccess
 from lenet_mnist.data.sets import TrainVal
 from lenet_mnist.data.sources import load_train_val
 from lenet_mnist.devices import choose_device, set_threads
-from lenet_mnist.errors import ConfigError, DataError, DivergedError, InterruptedBySignal
+from lenet_mnist.errors import ConfigError, DivergedError, InterruptedBySignal
 from lenet_mnist.experiments.following import begin_together, weights_of
 from lenet_mnist.experiments.resuming import (
     differences_of_data,
@@ -31,7 +31,6 @@ from lenet_mnist.experiments.resuming import (
 from lenet_mnist.experiments.teachers import (
     NOBODY,
     TaughtBy,
-    find_teachers,
     find_teachers_again,
     teachers_of,
     with_found_names,
@@ -42,17 +41,13 @@ from lenet_mnist.model.engines import ResolvedEngine, resolve_engine
 from lenet_mnist.ranks import ALONE, Ranks
 from lenet_mnist.runs.checkpoints import restore_newest
 from lenet_mnist.runs.directory import RunDirectory, begin_run
-from lenet_mnist.runs.listing import list_runs
 from lenet_mnist.runs.manifest import COMMANDS, Manifest, circumstances
 from lenet_mnist.runs.recording import Recorder
 from lenet_mnist.signals import PendingSignal, deferred_signals
 from lenet_mnist.training.loop import EpochRow, start_training, train
 from lenet_mnist.training.probe import Probe
 from lenet_mnist.training.updates import StepRow
-from lenet_mnist.tuning.auto import Decision, Search, decide_rate
-from lenet_mnist.tuning.plan import epochs_text
-from lenet_mnist.tuning.trial import Trial, TrialResult, Workbench, train_trial
-from lenet_mnist.tuning.workers import Crew, Staff
+from lenet_mnist.tuning.auto import Decision
 
 
 class Spectator(Protocol):
@@ -81,95 +76,6 @@ class TrainedRun:
     directory: RunDirectory
     manifest: Manifest
     signal_number: int | None
-
-
-def train_seeds(
-    config: Config, seeds: str | None, runs_dir: Path, access: DataAccess, spectator: Spectator, ranks: Ranks = ALONE
-) -> list[TrainedRun]:
-    """Train one run for each of `seeds` ("0-4", "0,7"), or one with the configuration's own seed.
-
-    A run that diverges is a result like others; an interruption ends the series. Where torchrun has started the ranks
-    again, what they trained before is found, and gone on with.
-    """
-    drawn = parse_seeds(seeds) if seeds is not None else [config.seed]
-    data = load_train_val(config.data, access)
-    for note in data.notes:
-        spectator.note(f"data: {note}")
-    device = choose_device(config.training.device, ranks)
-    engine = resolve_engine(config.training.engine, device, data.train.image_size)
-    if engine.name is Engine.TORCH and config.training.engine is Engine.AUTO:
-        spectator.note(f"training with the torch engine, the slower one: {engine.reason}")
-    before = _runs_of_job(ranks, runs_dir)
-    if before:  # whatever was left open has been decided then
-        training = next(iter(before.values())).read_config().training
-        config = config.model_copy(update={"training": training})
-    taught_by = find_teachers(config, runs_dir, data)
-    if taught_by.networks:
-        if config.training.learning_rate == AUTO:
-            raise ConfigError("a search trains without teachers: find the rate first", key="training.learning_rate")
-        config = with_found_names(config, taught_by)
-        spectator.note(f"teachers: {len(taught_by.networks)}, whose trainings took {taught_by.seconds:,.0f} s together")
-    decision = None
-    if config.training.learning_rate == AUTO:
-        bench = Workbench(config.model_copy(update={"seed": drawn[0]}), data, device, engine.network)
-        decision = search_rate(bench, engine.name, access, spectator, ranks)
-        training = config.training.model_copy(update={"learning_rate": float(f"{decision.lr:.3g}")})
-        config = config.model_copy(update={"training": training})
-    runs: list[TrainedRun] = []
-    for seed in drawn:
-        if seed in before:
-            runs.append(_again(before[seed], access, spectator, ranks))
-        else:
-            seeded = config.model_copy(update={"seed": seed})
-            runs.append(train_run(seeded, data, runs_dir, device, engine, spectator, decision, ranks, taught_by))
-        if runs[-1].signal_number is not None:
-            break
-    return runs
-
-
-def _runs_of_job(ranks: Ranks, runs_dir: Path) -> dict[int, RunDirectory]:
-    """Return, by seed, what these ranks have trained before torchrun started them again."""
-    if ranks.restarts == 0:
-        return {}
-    found: dict[int, RunDirectory] = {}
-    for run in list_runs(runs_dir):
-        with suppress(DataError):  # a damaged run, of whomever, is none of these
-            if run.read_manifest().job == ranks.job:
-                found[run.read_config().seed] = run
-    return found
-
-
-def _again(run: RunDirectory, access: DataAccess, spectator: Spectator, ranks: Ranks) -> TrainedRun:
-    """Go on with a run of the same job, or take it as it is if it has come to an end."""
-    manifest = run.read_manifest()
-    if manifest.status in ("finished", "diverged"):
-        return TrainedRun(run, manifest, None)
-    return resume_run(run, ResolvedConfig(run.read_config(), {}), False, access, spectator, ranks)
-
-
-def search_rate(
-    bench: Workbench, engine: Engine, access: DataAccess, spectator: Spectator, ranks: Ranks = ALONE
-) -> Decision:
-    """Search for the learning rate of a configuration that leaves it open, and say what is found on the way."""
-    training, num_images = bench.config.training, len(bench.data.train)
-    budget = Search.of(training, num_images).budget
-    spectator.note(f"learning_rate auto: a search of at most {epochs_text(budget)}, by the validation loss")
-    staff = Staff.of(set_threads(training.threads, ranks), 3, budget * num_images, bench.device, ranks)
-    with Crew(bench, engine, access.directory, staff, ranks) as crew:
-
-        def run_trials(trials: Sequence[Trial]) -> Iterator[TrialResult]:
-            for result in crew.run(train_trial, trials):
-                ended = "diverged" if result.val_loss is None else f"val loss {result.val_loss:.4f}"
-                spectator.note(f"  lr {result.trial.lr:<8.3g}  {epochs_text(result.trial.epochs)}  {ended}")
-                yield result
-
-        decision = decide_rate(bench, run_trials)
-    sure = f"about 95 % sure: {decision.low:.2g} to {decision.high:.2g}" if decision.is_fitted else "not sure"
-    spectator.note(
-        f"learning_rate auto: {decision.lr:.3g} for {epochs_text(training.max_epochs)} ({sure}), found in "
-        f"{decision.cost_epochs:.1f}, and scaled to that length (docs/learning-rate.md)"
-    )
-    return decision
 
 
 def require_all_finished(runs: Sequence[TrainedRun]) -> None:

@@ -122,7 +122,7 @@ class _ManyProgress:
 
 
 class SweepProgress(_ManyProgress):
-    """Shows a sweep; see experiments.lr_sweep.SweepSpectator."""
+    """Shows a sweep; see experiments.sweep_course.SweepSpectator."""
 
     def add_trial(self, result: TrialResult) -> None:
         """Say how one training ended."""

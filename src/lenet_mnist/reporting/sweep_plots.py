@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
 from lenet_mnist.config import Activation
-from lenet_mnist.experiments.lr_sweep import SweptRun
+from lenet_mnist.experiments.sweep_course import SweptRun
 from lenet_mnist.files.storage import make_directory
 from lenet_mnist.reporting.style import BLUE, GREEN, GREY, ORANGE, bare, plain_log_axis, save_figure
 from lenet_mnist.tuning.range_test import RangePoint, smoothed

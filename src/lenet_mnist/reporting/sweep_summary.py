@@ -3,7 +3,7 @@
 from dataclasses import asdict
 
 from lenet_mnist.config import Activation
-from lenet_mnist.experiments.lr_sweep import SweptRun, best_name
+from lenet_mnist.experiments.sweep_course import SweptRun, best_name
 from lenet_mnist.reporting.text import aligned, to_json
 from lenet_mnist.tuning.horizon import exponent_of, rate_for
 from lenet_mnist.tuning.plan import epochs_text
