@@ -90,10 +90,13 @@ ARMS = [
     taught(augmentation={"views": 50}),
     taught(distillation_temperature=4.0),
     taught(max_epochs=200),
+    taught(max_epochs=200, distillation_temperature=4.0, augmentation={"rotation": 15.0, "shift": 2.0}),
     sigmoid(learning_rate=0.2),
     sigmoid(learning_rate=0.4),
     sigmoid(optimizer="adam", learning_rate=0.005, batch_size=128),
     sigmoid(optimizer="adam", learning_rate=0.005, batch_size=128, max_epochs=100),
+    sigmoid(learning_rate=0.4, max_epochs=100),
+    sigmoid(learning_rate=0.4, max_epochs=100, weight_decay=1e-4),
 ]
 
 
