@@ -3,8 +3,10 @@
 import json
 import multiprocessing
 import os
+import sys
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -13,6 +15,7 @@ from rich.console import Console
 from lenet_mnist.cli.options import DEFAULT_DATA_DIR
 from lenet_mnist.data.mnist import DataAccess
 from lenet_mnist.devices import set_threads
+from lenet_mnist.errors import InterruptedBySignal
 from lenet_mnist.reporting.progress import FetchProgress
 
 ROOT = Path(__file__).parent.parent
@@ -28,15 +31,22 @@ def data_access() -> DataAccess:
 
 
 def in_workers(function: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[tuple[Item, Result]]:
-    """Yield each item with what `function` makes of it, as it is finished: a process a core, of one thread each."""
-    with ProcessPoolExecutor(set_threads(None), multiprocessing.get_context("spawn"), set_threads, (1,)) as pool:
-        futures = {pool.submit(function, item): item for item in items}
+    """Yield each item with what `function` makes of it, as it is finished: a process a core, of one thread each.
+
+    Interrupted, it ends the script: those who use it keep what is finished.
+    """
+    workers, waiting = set_threads(None), iter(items)
+    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), set_threads, (1,)) as pool:
+        # No item lies ready for a worker before it is free: after Ctrl-C, which reaches all processes, none is begun.
+        begun = {pool.submit(function, item): item for item in islice(waiting, workers)}
         try:
-            for future in as_completed(futures):
-                yield futures[future], future.result()
-        except BaseException:  # what has begun is still waited for, what has not is left
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+            while begun:
+                for future in wait(begun, return_when=FIRST_COMPLETED).done:
+                    item, result = begun.pop(future), future.result()
+                    begun |= {pool.submit(function, following): following for following in islice(waiting, 1)}
+                    yield item, result
+        except (KeyboardInterrupt, InterruptedBySignal):
+            sys.exit("interrupted: start again to go on")
 
 
 class Journal:

@@ -104,10 +104,7 @@ def key_of(kind: Kind) -> dict[str, Any]:
 def train_all(kind: Kind, runs_dir: Path) -> list[RunDirectory]:
     """Return the finished runs of a kind, in the order of their seeds."""
     configs = [kind.config_of(seed) for seed in kind.seeds]
-    try:
-        runs = {config.seed: run for config, run in in_workers(partial(trained, runs_dir=runs_dir), configs)}
-    except KeyboardInterrupt:
-        sys.exit("interrupted: start again to go on")
+    runs = {config.seed: run for config, run in in_workers(partial(trained, runs_dir=runs_dir), configs)}
     return [runs[seed] for seed in kind.seeds]
 
 

@@ -1,6 +1,6 @@
 """What can go wrong, as the user sees it: one line that says what, where and what to do, and an exit code."""
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 
 class LenetError(Exception):
@@ -65,6 +65,10 @@ class InterruptedBySignal(BaseException):  # like KeyboardInterrupt, no error an
     def __init__(self, message: str, signal_number: int) -> None:
         super().__init__(message)
         self.exit_code = 128 + signal_number  # the shells' convention: 130 for Ctrl-C, 143 for a termination
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Return how it is made again: a worker process that was interrupted hands it to its parent."""
+        return type(self), (str(self), self.exit_code - 128)
 
 
 def one_line(text: str) -> str:
