@@ -240,8 +240,11 @@ def test_the_tables_agree_with_each_other_and_an_interrupted_one_comes_to_the_sa
         new_cross_validation(CONFIG, 3, 2, tmp_path / "stopped", access, Watcher(stop_after=2))
     (run,) = list_runs(tmp_path / "stopped")
     assert run.read_manifest().status == "interrupted"
+    for folds, repeats, complaint in ((10, None, "num_folds is 3 there, 10 now"), (3, 5, "num_repeats is 2 there, 5")):
+        with pytest.raises(ConfigError, match=complaint):
+            resumed_cross_validation(run, load_config(), folds, repeats, access, Watcher())
     watcher = Watcher()
-    resumed_cross_validation(run, load_config(), access, watcher)
+    resumed_cross_validation(run, load_config(), None, 2, access, watcher)
     assert len(watcher.results) == 4
     for name in TABLES:
         assert (run.path / name).read_bytes() == (path / name).read_bytes()

@@ -2,7 +2,9 @@
 
 import copy
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -118,3 +120,9 @@ def test_the_state_is_not_shared_between_arms(small: TrainVal) -> None:
     before = copy.deepcopy(second._state.network.state_dict())
     first.seconds_a_step()
     assert weights_digest(before) == weights_digest(second._state.network.state_dict())
+
+
+def test_batches_of_more_images_than_there_are_are_refused(lenet: Callable[..., Any]) -> None:
+    """They would be waited for forever."""
+    answer = lenet("bench", "--batch-size", 55_001)
+    assert (answer.code, answer.err) == (2, "error: --batch-size 55001: there are 55,000 training images\n")

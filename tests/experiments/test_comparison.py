@@ -15,6 +15,7 @@ from lenet_mnist.experiments.comparison import Comparison, compare_runs
 from lenet_mnist.experiments.training_series import train_seeds
 from lenet_mnist.files.tables import header_line, read_csv
 from lenet_mnist.runs.directory import RunDirectory, sha256_of
+from lenet_mnist.runs.manifest import Resume
 from lenet_mnist.training.loop import EpochRow
 from lenet_mnist.training.updates import StepRow
 
@@ -81,6 +82,18 @@ def test_seeds_are_grouped_and_groups_named_by_what_differs(runs: dict[str, RunD
     assert contrast.accuracy.method == "paired-t"
     assert contrast.ratios[2.0].value is not None
     assert found.pair is None
+
+
+def test_a_run_that_was_changed_on_the_way_is_no_further_seed_of_the_others(
+    runs: dict[str, RunDirectory], access: DataAccess
+) -> None:
+    manifest = runs["relu1"].read_manifest()
+    difference = "training.learning_rate was 0.1, and is now 0.04"
+    resume = Resume(time="", step=9, config_sha256="", differences=(difference,), versions={}, machine="")
+    runs["relu1"].write_manifest(manifest.model_copy(update={"resumes": (resume,)}))
+    found = compared([runs["relu0"], runs["relu1"]], access)
+    assert len(found.groups) == 2
+    assert difference in found.groups[1].name
 
 
 def test_two_runs_are_compared_image_by_image(lenet: Lenet, runs: dict[str, RunDirectory], tmp_path: Path) -> None:

@@ -222,6 +222,21 @@ def test_where_every_rate_diverges_the_exit_code_says_so(lenet: Callable[..., An
     assert not (only_run(tmp_path / "runs").path / "best.yaml").exists()
 
 
+def test_where_no_rate_learns_there_is_no_answer_and_the_exit_code_says_so(
+    lenet: Callable[..., Any], tmp_path: Path
+) -> None:
+    answer = lenet("lr-sweep", *OPTIONS, "--lrs", "1e-7,1e-6", "--seeds", "0")
+    assert (answer.code, "no more than to guess at any rate" in answer.err) == (2, True)
+    assert not (only_run(tmp_path / "runs").path / "best.yaml").exists()
+
+
+def test_a_schedule_that_does_not_fall_is_said_to_be_compared_as_another(lenet: Callable[..., Any]) -> None:
+    options = (*OPTIONS, "--lrs", "0.02,0.1", "--seeds", "0")
+    constant = lenet("lr-sweep", *options, "--set", "training.schedule=constant")
+    assert "compared with schedule linear, in best.yaml too: constant" in constant.err
+    assert "compared with" not in lenet("lr-sweep", *options, "--set", "training.schedule=cosine").err
+
+
 def test_a_budget_that_is_too_small_says_what_would_fit(lenet: Callable[..., Any]) -> None:
     answer = lenet("lr-sweep", *OPTIONS, "--budget", "0.001s")
     assert answer.code == 2

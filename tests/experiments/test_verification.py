@@ -54,6 +54,14 @@ def test_an_evaluation_that_was_changed_is_found_and_costs_no_look(lenet: Lenet,
     assert (run.evaluation_path("test") / "looks.csv").read_text().count("\n") == 2
 
 
+def test_a_run_that_diverged_in_its_first_epoch_holds(lenet: Lenet) -> None:
+    options = ("--epochs", 1, "--limit-train", 200, "--set", "data.val_size=50", "--threads", 1)
+    assert lenet("train", *options, "--lr", "1e6", "--name", "lost").code == 4
+    answer = lenet("verify", "lost", "--retrain")
+    assert answer.code == 0, answer
+    assert "best weights, trained again" in answer.out
+
+
 def test_a_copy_elsewhere_holds(lenet: Lenet, run: RunDirectory, tmp_path: Path) -> None:
     shutil.copytree(run.path, tmp_path / "copy")
     assert lenet("verify", "copy").code == 0

@@ -27,6 +27,13 @@ def test_a_line_without_its_end_is_cut_off_at_every_byte(tmp_path: Path) -> None
         assert Journal(path).documents == [*journal.documents[:-1], {"c": 3}]
 
 
+def test_who_only_reads_leaves_a_line_that_another_is_writing(tmp_path: Path) -> None:
+    path = tmp_path / "journal.jsonl"
+    path.write_bytes(b'{"a": 1}\n{"b": 2')
+    assert Journal(path).documents == [{"a": 1}]
+    assert path.read_bytes() == b'{"a": 1}\n{"b": 2'
+
+
 def test_a_damaged_line_in_the_middle_is_named(tmp_path: Path) -> None:
     path = tmp_path / "journal.jsonl"
     path.write_text('{"a": 1}\n{"a": \n{"b": 2}\n')

@@ -115,6 +115,17 @@ def test_a_run_is_found_by_its_name_the_newest_of_several(tmp_path: Path) -> Non
         find_run("twic", tmp_path)
 
 
+def test_of_runs_with_one_name_those_of_the_kind_that_is_meant_come_first(tmp_path: Path) -> None:
+    training = make_run(tmp_path, "one-name")
+    sweep = make_run(tmp_path, "one-name", NOW + timedelta(seconds=1))
+    sweep.write_manifest(sweep.read_manifest().model_copy(update={"kind": "sweep"}))
+    for argument in ("one-name", "latest"):
+        assert find_run(argument, tmp_path) == training
+        assert find_run(argument, tmp_path, ("sweep",)) == sweep
+        assert find_run(argument, tmp_path, ("train", "sweep")) == sweep
+    assert find_run("one-name", tmp_path, ("cross-validation",)) == sweep  # whoever opens it says what it is
+
+
 def test_a_run_is_found_by_path_by_id_and_as_the_latest(tmp_path: Path) -> None:
     older = make_run(tmp_path, now=NOW.replace(year=2025))
     newer = make_run(tmp_path)
@@ -153,6 +164,7 @@ def test_what_is_no_run_is_not_listed(tmp_path: Path) -> None:
     ("argument", "complaint"),
     [
         ("nope", "no such run"),
+        ("", "name is empty"),
         ("latest", "no such runs here yet"),
         ("../x", r"'\.\.' is not allowed"),
         ("a/../b", r"'\.\.' is not allowed"),

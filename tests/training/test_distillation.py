@@ -356,6 +356,9 @@ def test_who_has_seen_another_split_before_teaches_nobody(
     assert lenet("train", *QUICK, "--set", "data.split_seed=5", "--name", "fresh").code == 0
     together = lenet("evaluate", "student", "fresh", "--split", "val")
     assert (together.code, "different splits" in together.err) == (2, True)
+    alone = lenet("evaluate", "student", "--split", "val")
+    assert (alone.code, "its validation part may have trained it" in alone.err) == (2, True)
+    assert lenet("evaluate", "student").code == 0  # the official test set trains nobody
 
 
 @pytest.mark.parametrize(

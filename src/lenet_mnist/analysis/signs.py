@@ -144,8 +144,7 @@ def stopped_too_early(record: TrainingRecord) -> Finding | None:
         f"the validation loss had risen from {best.val_loss:.3g} to {last.val_loss:.3g}; on {num_val:,} images, "
         f"{chance:.0%} of it may be chance",
     )
-    patience, more_images = max(5, 2 * (training.patience or 0)), max(num_val, 5000)
-    options = f"--set training.patience={patience} --set data.val_size={more_images}"
+    options = f"--set training.patience={max(5, 2 * (training.patience or 0))}"
     remedy = "more patience, and enough validation images"
     return Finding(Cause.STOPPED_TOO_EARLY, "the training stopped too early", evidence, remedy, options)
 

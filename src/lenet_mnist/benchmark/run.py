@@ -17,6 +17,7 @@ from lenet_mnist.config import Config
 from lenet_mnist.data.mnist import DataAccess
 from lenet_mnist.data.sources import load_train_val
 from lenet_mnist.devices import choose_device, set_threads
+from lenet_mnist.errors import ConfigError
 from lenet_mnist.model.engines import resolve_engine
 
 
@@ -37,8 +38,10 @@ class Benchmark:
 
 
 def run_benchmark(config: Config, batch_sizes: Sequence[int], access: DataAccess) -> Benchmark:
-    """Measure the engines that there are, on real training images."""
+    """Measure the engines that there are, on real training images. Raises: ConfigError for batches of more images."""
     data = load_train_val(config.data, access)
+    if max(batch_sizes) > len(data.train):
+        raise ConfigError(f"--batch-size {max(batch_sizes)}: there are {len(data.train):,} training images")
     device = choose_device(config.training.device)
     threads = set_threads(config.training.threads)
     resolved = resolve_engine(config.training.engine, device, data.train.image_size)

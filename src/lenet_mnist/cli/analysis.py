@@ -21,7 +21,6 @@ from lenet_mnist.cli.options import (
     LimitTrain,
     Name,
     Offline,
-    Rate,
     RunName,
     RunsDir,
     Seed,
@@ -112,7 +111,7 @@ def diagnose(run: RunName, runs_dir: RunsDir = DEFAULT_RUNS_DIR, as_json: AsJson
     from lenet_mnist.reporting import diagnosis_summary as summary
     from lenet_mnist.runs.listing import find_run
 
-    directory = find_run(run, runs_dir)
+    directory = find_run(run, runs_dir, ("train", "sweep"))
     if directory.read_manifest().kind == "sweep":
         advised = diagnosis.advise_sweep(directory)
         say(summary.sweep_json(advised) if as_json else summary.sweep_text(advised))
@@ -158,9 +157,13 @@ def compare(
 def cross_validate(
     config: ConfigPath = None,
     assignments: Assignments = None,
-    folds: Annotated[int, typer.Option("--folds", min=2, max=1000, help="Parts, each tested on in turn.")] = 5,
-    repeats: Annotated[int, typer.Option("--repeats", min=1, max=1000, help="Divide anew so often.")] = 1,
-    lr: Rate = None,
+    folds: Annotated[
+        int | None, typer.Option("--folds", min=2, max=1000, help="Parts, each tested on in turn.  [default: 5]")
+    ] = None,
+    repeats: Annotated[
+        int | None, typer.Option("--repeats", min=1, max=1000, help="Divide anew so often.  [default: 1]")
+    ] = None,
+    lr: Annotated[str | None, typer.Option("--lr", help="Peak learning rate.")] = None,
     epochs: Epochs = None,
     batch_size: BatchSize = None,
     activation: ActivationName = None,
@@ -207,8 +210,10 @@ def cross_validate(
                 resolved.config, folds, repeats, runs_dir, access, progress, ranks
             )
         else:
-            run = find_run(resume, runs_dir, "cross-validation")
-            validated = cross_validation.resumed_cross_validation(run, resolved, access, progress, ranks)
+            run = find_run(resume, runs_dir, ("cross-validation",))
+            validated = cross_validation.resumed_cross_validation(
+                run, resolved, folds, repeats, access, progress, ranks
+            )
     cross_validation_plots.draw_cross_validated_run(validated)
     summary = cross_validation_summary
     say(summary.cross_validation_json(validated) if as_json else summary.cross_validation_text(validated))

@@ -17,6 +17,7 @@ from lenet_mnist.cli.options import (
     console,
     data_access,
     load_config,
+    parse_path,
     say,
 )
 
@@ -84,7 +85,9 @@ def data_show(
     seed: Seed = None,
     epoch: Annotated[int, typer.Option("--epoch", min=1, help="The (first) epoch whose images are shown.")] = 1,
     num: Annotated[int, typer.Option("--num", min=1, max=80, help="How many images.")] = 10,
-    output: Annotated[Path, typer.Option("--output", help="PNG file to write.")] = Path("training-images.png"),
+    output: Annotated[
+        Path, typer.Option("--output", parser=parse_path, metavar="<path>", help="PNG file to write.")
+    ] = Path("training-images.png"),
     data_dir: DataDir = DEFAULT_DATA_DIR,
     offline: Offline = False,
 ) -> None:

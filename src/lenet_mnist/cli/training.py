@@ -117,7 +117,10 @@ def lr_sweep(
     min_lr: Annotated[float | None, typer.Option("--min-lr", help="Smallest rate to try.")] = None,
     max_lr: Annotated[float | None, typer.Option("--max-lr", help="Largest rate to try.")] = None,
     num: Annotated[int | None, typer.Option("--num", help="How many rates.  [default: 8]")] = None,
-    seeds: Annotated[str | None, typer.Option("--seeds", help="Trainings at each rate.  [default: 0-1]")] = None,
+    seeds: Annotated[
+        str | None,
+        typer.Option("--seeds", help="Those of the trainings at each rate, as in 0-4.  [default: 0-1]"),
+    ] = None,
     epochs: Annotated[float | None, typer.Option("--epochs", help="Of each training.  [default: 0.5]")] = None,
     budget: Annotated[str | None, typer.Option("--budget", help="Time for all, as in 60s or 2m.")] = None,
     limit_train: LimitTrain = None,
@@ -161,7 +164,7 @@ def lr_sweep(
         if resume is None:
             swept = sweeping.new_sweep(resolved.config, request, runs_dir, access, progress, ranks)
         else:
-            run = find_run(resume, runs_dir, "sweep")
+            run = find_run(resume, runs_dir, ("sweep",))
             swept = sweeping.resumed_sweep(run, resolved, request, access, progress, ranks)
     sweep_plots.draw_swept_run(swept)
     say(sweep_summary.sweep_json(swept) if as_json else sweep_summary.sweep_text(swept))

@@ -54,6 +54,7 @@ class ComparedRun:
         manifest = self.manifest
         used = {"device": manifest.device, "engine": manifest.engine, "threads": manifest.threads}
         values = flat_values(self.config) | {f"training.{name}": value for name, value in used.items()}
+        values["on the way"] = "; ".join(manifest.accepted_differences) or "nothing changed"
         return {key: value for key, value in values.items() if key not in _NOT_OF_THE_RESULT}
 
 

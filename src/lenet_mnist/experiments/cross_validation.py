@@ -28,7 +28,7 @@ from lenet_mnist.data.mnist import DataAccess
 from lenet_mnist.data.sources import load_train_val
 from lenet_mnist.devices import choose_device, set_threads
 from lenet_mnist.errors import ConfigError, DataError, DivergedError, InterruptedBySignal, LenetError
-from lenet_mnist.experiments.resuming import differences_of_data
+from lenet_mnist.experiments.resuming import differences_of_data, require_same
 from lenet_mnist.files.journal import Journal
 from lenet_mnist.files.locks import exclusive_lock
 from lenet_mnist.files.storage import refuse_links
@@ -40,6 +40,7 @@ from lenet_mnist.runs.manifest import Manifest, Status
 from lenet_mnist.tuning.trial import Workbench
 from lenet_mnist.tuning.workers import Crew, Staff
 
+_NUM_FOLDS = 5
 _RESULT = TypeAdapter(FoldResult)
 _FOLDS = TypeAdapter(Folds)
 _FOLD_COLUMNS = ("repeat", "fold", "num_train", "num_images", "num_correct", "accuracy", "loss", "seconds")
@@ -73,20 +74,20 @@ class CrossValidatedRun:
 
 def new_cross_validation(
     config: Config,
-    num_folds: int,
-    num_repeats: int,
+    num_folds: int | None,
+    num_repeats: int | None,
     runs_dir: Path,
     access: DataAccess,
     spectator: FoldSpectator,
     ranks: Ranks = ALONE,
 ) -> CrossValidatedRun:
-    """Cross-validate into a new directory in `runs_dir`. The test images are not opened.
+    """Cross-validate into a new directory in `runs_dir`: 5 folds once, unless told otherwise. No test image is opened.
 
     Raises: ConfigError if there are fewer images than folds; DivergedError if a fold's training diverged;
     InterruptedBySignal, with what is finished kept.
     """
     require_foldable(config)
-    folds = Folds(num_folds, num_repeats, config.data.limit_train)
+    folds = Folds(num_folds or _NUM_FOLDS, num_repeats or 1, config.data.limit_train)
     bench = _workbench(config, config.training.device, config.training.engine, access, ranks)
     for note in bench.data.notes:
         spectator.note(f"data: {note}")
@@ -101,28 +102,35 @@ def new_cross_validation(
 
 
 def resumed_cross_validation(
-    run: RunDirectory, wanted: ResolvedConfig, access: DataAccess, spectator: FoldSpectator, ranks: Ranks = ALONE
+    run: RunDirectory,
+    wanted: ResolvedConfig,
+    num_folds: int | None,
+    num_repeats: int | None,
+    access: DataAccess,
+    spectator: FoldSpectator,
+    ranks: Ranks = ALONE,
 ) -> CrossValidatedRun:
-    """Go on with an interrupted cross-validation.
+    """Go on with an interrupted cross-validation; what is asked for now must not contradict what it was begun with.
 
-    Raises: ConfigError if it is none, or of another configuration; DataError if its files are damaged, or the data are
-    others; StorageError if another process is at work in it.
+    Raises: ConfigError if it is none, or of other settings; DataError if its files are damaged, or the data are others;
+    StorageError if another process is at work in it.
     """
     refuse_links(run.path)
-    config, manifest = run.read_config(), run.read_manifest()
-    if manifest.kind != "cross-validation":
-        raise ConfigError(f"{run.path}: is a {manifest.kind}: this goes on with cross-validations only")
-    there, asked = flat_values(config), flat_values(wanted.config)
-    differing = [f"{key} is {there[key]} there, {asked[key]} now" for key in wanted.origins if asked[key] != there[key]]
-    if differing:
-        raise ConfigError(f"{run.path}: was begun with other settings: {'; '.join(differing)}")
     with exclusive_lock(run.path):
+        config, manifest = run.read_config(), run.read_manifest()
+        if manifest.kind != "cross-validation":
+            raise ConfigError(f"{run.path}: is a {manifest.kind}: this goes on with cross-validations only")
+        require_same(run, flat_values(config), {key: flat_values(wanted.config)[key] for key in wanted.origins})
+        journal = Journal(run.journal_path)
+        folds, _ = _read_journal(run, journal)
+        asked = {"num_folds": num_folds, "num_repeats": num_repeats}
+        require_same(run, asdict(folds), {key: value for key, value in asked.items() if value is not None})
         bench = _workbench(config, Device(manifest.device.partition(":")[0]), Engine(manifest.engine), access, ranks)
         if differences := differences_of_data(manifest, bench.data.fingerprint):
             raise DataError(f"{run.path}: was begun on other data: {'; '.join(differences)}")
         manifest = manifest.model_copy(update={"status": "running", "message": None})
         run.write_manifest(manifest)
-        return _go(run, manifest, Journal(run.journal_path), bench, access, spectator, ranks)
+        return _go(run, manifest, journal, bench, access, spectator, ranks)
 
 
 def _workbench(config: Config, device: Device, engine: Engine, access: DataAccess, ranks: Ranks) -> Workbench:

@@ -258,15 +258,26 @@ def member_of(kind: type[_Choice], name: str, option: str) -> _Choice:
         raise ConfigError(f"{option} {name}: expected one of {', '.join(kind)}") from None
 
 
+_PARTS = {Split.VAL: "validation part", Split.TEST: "test part"}
+
+
 def _images_of_split(
     run: RunDirectory, manifest: Manifest, config: Config, split: Split, access: DataAccess
 ) -> ImageSet:
-    """Return the images of a split. Raises: DataError if the data or the split are not those of the training.
+    """Return the images of a split.
 
     A test part that is cut off depends on all of the data: if they have changed, images of the training may be in it.
+
+    Raises: DataError if the data or the split are not those of the training; ConfigError if they have not been so all
+    the time.
     """
     if split is Split.TEST and is_verified(config.data):
         return load_test(config.data, access)
+    if manifest.splits_before:
+        raise ConfigError(
+            f"{run.path}: was trained on other data, or another split of them, before it went on with these "
+            f"(--accept-differences): images of its {_PARTS[split]} may have trained it"
+        )
     data = load_train_val(config.data, access)
     if others := differences_of_files(manifest, data.fingerprint):
         raise DataError(f"{run.path}: was trained on other data than {config.data.source} holds now: {others}")

@@ -5,10 +5,8 @@ configuration -> range tests -> plan -> trials, each into journal.jsonl as it en
 """
 
 import time
-from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
 
 from lenet_mnist.config import Config, Device, Engine
 from lenet_mnist.config_file import ResolvedConfig, flat_values
@@ -16,7 +14,7 @@ from lenet_mnist.data.mnist import DataAccess
 from lenet_mnist.data.sources import load_train_val
 from lenet_mnist.devices import choose_device, set_threads
 from lenet_mnist.errors import ConfigError, DataError, DivergedError
-from lenet_mnist.experiments.resuming import differences_of_data
+from lenet_mnist.experiments.resuming import differences_of_data, require_same
 from lenet_mnist.experiments.sweep_course import SweepCourse, SweepSpectator, SweptRun
 from lenet_mnist.experiments.sweep_journal import SweepJournal
 from lenet_mnist.files.locks import exclusive_lock
@@ -25,7 +23,7 @@ from lenet_mnist.model.engines import resolve_engine
 from lenet_mnist.ranks import ALONE, Ranks
 from lenet_mnist.runs.directory import RunDirectory, begin_run
 from lenet_mnist.tuning.plan import SweepRequest
-from lenet_mnist.tuning.trial import Workbench
+from lenet_mnist.tuning.trial import Workbench, compared_schedule
 
 
 def new_sweep(
@@ -46,6 +44,12 @@ def new_sweep(
     data = load_train_val(config.data, access)
     for note in data.notes:
         spectator.note(f"data: {note}")
+    schedule = compared_schedule(config)
+    if schedule is not config.training.schedule:
+        spectator.note(
+            f"rates are compared with schedule {schedule}, in best.yaml too: {config.training.schedule} does not fall "
+            "by itself, and may want another rate"
+        )
     device = choose_device(config.training.device, ranks)
     engine = resolve_engine(config.training.engine, device, data.train.image_size)
     threads = set_threads(config.training.threads, ranks)
@@ -74,18 +78,18 @@ def resumed_sweep(
     """
     started = time.monotonic()
     refuse_links(run.path)
-    config, manifest = run.read_config(), run.read_manifest()
-    if manifest.kind != "sweep":
-        raise ConfigError(f"{run.path}: is no sweep, and `lenet lr-sweep` goes on with sweeps only")
-    _require_same(run, flat_values(config), {key: flat_values(wanted.config)[key] for key in wanted.origins})
-    data = load_train_val(config.data, access)
-    if differences := differences_of_data(manifest, data.fingerprint):
-        raise DataError(f"{run.path}: the sweep was begun on other data: {'; '.join(differences)}")
     with exclusive_lock(run.path):
+        config, manifest = run.read_config(), run.read_manifest()
+        if manifest.kind != "sweep":
+            raise ConfigError(f"{run.path}: is no sweep, and `lenet lr-sweep` goes on with sweeps only")
+        require_same(run, flat_values(config), {key: flat_values(wanted.config)[key] for key in wanted.origins})
         journal = SweepJournal(run.journal_path)
         if journal.request is None:
             raise DataError(f"{run.journal_path}: does not say what was asked for")
-        _require_same(run, asdict(journal.request), {k: v for k, v in asdict(request).items() if v is not None})
+        require_same(run, asdict(journal.request), {k: v for k, v in asdict(request).items() if v is not None})
+        data = load_train_val(config.data, access)
+        if differences := differences_of_data(manifest, data.fingerprint):
+            raise DataError(f"{run.path}: the sweep was begun on other data: {'; '.join(differences)}")
         device = choose_device(Device(manifest.device.partition(":")[0]), ranks)
         engine = resolve_engine(Engine(manifest.engine), device, data.train.image_size)
         set_threads(manifest.threads)
@@ -96,20 +100,10 @@ def resumed_sweep(
 
 
 def require_answers(swept: SweptRun) -> None:
-    """Raise DivergedError if at every rate of some activation a training diverged."""
+    """Raise DivergedError if some activation diverged at every rate, ConfigError if it learned nothing at any."""
     for activation, answer in swept.answers.items():
+        where = f"{swept.directory.path}: {activation}"
         if answer.ranking.best is None:
-            raise DivergedError(f"{swept.directory.path}: {activation}: no rate without a divergence: look lower")
-
-
-def _require_same(run: RunDirectory, there: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-    """Raise ConfigError, naming the keys, if what is asked for now is not what the sweep was begun with."""
-    different = [
-        f"{key} is {_shown(there[key])} there, {_shown(now[key])} now" for key in now if there[key] != now[key]
-    ]
-    if different:
-        raise ConfigError(f"{run.path}: the sweep was begun with other settings: {'; '.join(different)}")
-
-
-def _shown(value: Any) -> str:
-    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+            raise DivergedError(f"{where}: no rate without a divergence: look lower")
+        if answer.choice is None:
+            raise ConfigError(f"{where}: learned no more than to guess at any rate: give more --epochs, or look higher")

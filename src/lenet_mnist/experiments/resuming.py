@@ -9,6 +9,7 @@
 Everything else is a difference: another configuration, other data, another torch.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +19,7 @@ from lenet_mnist.config_file import ResolvedConfig, flat_values, with_values
 from lenet_mnist.data.sets import Fingerprint
 from lenet_mnist.errors import ConfigError
 from lenet_mnist.ranks import Ranks
+from lenet_mnist.runs.directory import RunDirectory
 from lenet_mnist.runs.manifest import Manifest
 
 _EPOCHS, _PATIENCE, _INTERVAL = "training.max_epochs", "training.patience", "training.checkpoint_every_steps"
@@ -96,6 +98,15 @@ def differences_of_versions(manifest: Manifest) -> list[str]:
     return [] if was == now else [f"torch was {was}, and is now {now}"]
 
 
+def require_same(run: RunDirectory, there: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """Raise ConfigError, naming the keys, if what is asked for now is not what `run` was begun with."""
+    different = [
+        f"{key} is {_shown(there[key])} there, {_shown(now[key])} now" for key in now if there[key] != now[key]
+    ]
+    if different:
+        raise ConfigError(f"{run.path}: was begun with other settings: {'; '.join(different)}")
+
+
 def _objection(config: Config, key: str, value: Any) -> str | None:
     """Return why the result would be another one, as the end of a sentence, or None if it would not."""
     training = config.training
@@ -116,4 +127,6 @@ def _objection(config: Config, key: str, value: Any) -> str | None:
 
 
 def _shown(value: Any) -> str:
+    if isinstance(value, tuple):
+        return ",".join(map(str, value))
     return "null" if value is None else str(value)

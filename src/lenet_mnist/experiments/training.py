@@ -82,7 +82,8 @@ def require_all_finished(runs: Sequence[TrainedRun]) -> None:
     """Raise InterruptedBySignal or DivergedError if a run did not come to its end."""
     for run in runs:
         if run.signal_number is not None:
-            raise InterruptedBySignal(f"interrupted; saved in {run.directory.path}", run.signal_number)
+            what = "interrupted when it had ended" if run.manifest.status == "finished" else "interrupted"
+            raise InterruptedBySignal(f"{what}; saved in {run.directory.path}", run.signal_number)
     diverged = [run for run in runs if run.manifest.status == "diverged"]
     if diverged:
         first = diverged[0]
@@ -169,7 +170,7 @@ def resume_run(
             spectator.note(f"going on with {run.path} after step {state.step}, in epoch {state.epoch}")
         if differences:
             now = circumstances(data, device, how.threads, engine, ranks)
-            if now["split_sha256"] != manifest.split_sha256:
+            if differences_of_data(manifest, data.fingerprint):
                 now["splits_before"] = (*manifest.splits_before, manifest.split_sha256)
             manifest = manifest.model_copy(update=now)
         recorder = Recorder(run, manifest, state, data, marks)

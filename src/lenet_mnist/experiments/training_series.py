@@ -21,7 +21,7 @@ from lenet_mnist.runs.directory import RunDirectory
 from lenet_mnist.runs.listing import list_runs
 from lenet_mnist.tuning.auto import Decision, Search, decide_rate
 from lenet_mnist.tuning.plan import epochs_text
-from lenet_mnist.tuning.trial import Trial, TrialResult, Workbench, train_trial
+from lenet_mnist.tuning.trial import Trial, TrialResult, Workbench, compared_schedule, train_trial
 from lenet_mnist.tuning.workers import Crew, Staff
 
 
@@ -107,6 +107,8 @@ def search_rate(
 
         decision = decide_rate(bench, run_trials)
     sure = f"about 95 % sure: {decision.low:.2g} to {decision.high:.2g}" if decision.is_fitted else "not sure"
+    if compared_schedule(bench.config) is not training.schedule:
+        sure = f"not sure: searched with schedule {compared_schedule(bench.config)}, not {training.schedule}"
     spectator.note(
         f"learning_rate auto: {decision.lr:.3g} for {epochs_text(training.max_epochs)} ({sure}), found in "
         f"{decision.cost_epochs:.1f}, and scaled to that length (docs/learning-rate.md)"

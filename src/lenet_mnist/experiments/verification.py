@@ -77,8 +77,9 @@ def verify_run(run: RunDirectory, is_retrained: bool, access: DataAccess, note: 
     checks = [Check("manifest.json", True, "its SHA-256"), Check("config.yaml", True, "its SHA-256")]
     checks.append(_data_check(manifest, data))
     state = start_training(config, data, device, engine.network)
-    checks += _checkpoint_checks(run, state)
-    checks += _weights_checks(run, manifest, data, state)
+    checks += _checkpoint_checks(run, manifest, state)
+    if manifest.best_epoch is not None:  # else it has kept no weights yet: it ended within its first epoch
+        checks += _weights_checks(run, manifest, data, state)
     checks += _evaluation_checks(run, access)
     if is_retrained:
         note(f"training again: {config.training.max_epochs} epochs at most")
@@ -98,10 +99,10 @@ def _data_check(manifest: Manifest, data: TrainVal) -> Check:
     return Check("data and split", not differences, "; ".join(differences) or "the SHA-256 of each")
 
 
-def _checkpoint_checks(run: RunDirectory, state: TrainState) -> Iterator[Check]:
+def _checkpoint_checks(run: RunDirectory, manifest: Manifest, state: TrainState) -> Iterator[Check]:
     """Look at every checkpoint, and at the rows of the histories that belong to it."""
     checkpoints = list_checkpoints(run.checkpoints_path)
-    if not checkpoints:
+    if not checkpoints and manifest.epochs > 0:
         yield Check("checkpoints", False, "there is none")
     for checkpoint in checkpoints:
         what = f"checkpoint of step {checkpoint.step}"
@@ -168,8 +169,7 @@ def _retraining_checks(
     """Train from the start, in memory, and compare every row and the best weights."""
     if manifest.status not in ("finished", "diverged"):
         raise ConfigError(f"{run.path}: has not come to its end yet: lenet train --resume {run.path}")
-    accepted = [line for resume in manifest.resumes for line in resume.differences]
-    if accepted:
+    if accepted := manifest.accepted_differences:
         raise ConfigError(f"{run.path}: cannot be trained again as it was: on the way {'; '.join(accepted)}")
     rows: list[EpochRow] = []
     steps: list[StepRow] = []

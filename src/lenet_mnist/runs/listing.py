@@ -1,5 +1,6 @@
 """Which runs there are, and which one a user means."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from lenet_mnist.errors import ConfigError, DataError, StorageError
@@ -10,19 +11,21 @@ from lenet_mnist.runs.manifest import COMMANDS, Kind
 LATEST = "latest"
 
 
-def find_run(argument: str, runs_dir: Path, kind: Kind = "train") -> RunDirectory:
+def find_run(argument: str, runs_dir: Path, kinds: Sequence[Kind] = ("train",)) -> RunDirectory:
     """Return the run that a user means by a path, an id or a name in `runs_dir`, or "latest".
 
-    Several runs may have one name, as that of `lenet train --name`: the newest of them is meant. "latest" is the newest
-    of that kind.
+    Several runs may have one name, as that of `lenet train --name`: the newest of them is meant, if one of `kinds` has
+    it, of those. "latest" is the newest of all of `kinds`.
 
     Raises: ConfigError if there is no such run.
     """
     if argument == LATEST:
-        newest = next((run for run in list_runs(runs_dir) if _may_be(run, kind)), None)
+        newest = next((run for run in list_runs(runs_dir) if _may_be(run, kinds)), None)
         if newest is None:
-            raise ConfigError(f"{runs_dir}: there are no such runs here yet. `lenet {COMMANDS[kind]}` makes one")
+            raise ConfigError(f"{runs_dir}: there are no such runs here yet. `lenet {COMMANDS[kinds[0]]}` makes one")
         return newest
+    if not argument:
+        raise ConfigError(f"a run's name is empty. `lenet runs` lists those in {runs_dir}")
     if ".." in Path(argument).parts:
         raise ConfigError(f"{argument}: '..' is not allowed in a run: give its id or its path without '..'")
     for path in (Path(argument), runs_dir / argument):
@@ -37,10 +40,10 @@ def find_run(argument: str, runs_dir: Path, kind: Kind = "train") -> RunDirector
             raise StorageError(f"{path}: cannot be looked at: {error.strerror}") from error
         except (OSError, ValueError):  # a name too long for the file system, or with a null character
             raise ConfigError(f"{argument[:80]!r}: cannot be the name of a run") from None
-    named = next((run for run in list_runs(runs_dir) if run.name == argument), None)
-    if named is None:
+    named = [run for run in list_runs(runs_dir) if run.name == argument]
+    if not named:
         raise ConfigError(f"{argument}: no such run. `lenet runs` lists those in {runs_dir}")
-    return named
+    return next((run for run in named if _may_be(run, kinds)), named[0])
 
 
 def list_runs(runs_dir: Path) -> list[RunDirectory]:
@@ -53,10 +56,10 @@ def list_runs(runs_dir: Path) -> list[RunDirectory]:
     return sorted(found, key=_time_of_creation, reverse=True)
 
 
-def _may_be(run: RunDirectory, kind: Kind) -> bool:
-    """Whether a run is of that kind, or damaged, so that whoever opens it says so."""
+def _may_be(run: RunDirectory, kinds: Sequence[Kind]) -> bool:
+    """Whether a run is of one of these kinds, or damaged, so that whoever opens it says so."""
     try:
-        return run.read_manifest().kind == kind
+        return run.read_manifest().kind in kinds
     except DataError:
         return True
 

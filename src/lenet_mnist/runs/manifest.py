@@ -69,7 +69,7 @@ class Manifest(BaseModel):
     data_files: dict[str, str]
     split_sha256: str
     splits_before: tuple[str, ...] = ()
-    """Other splits that it was trained on before it went on, as the user has accepted, with `split_sha256`."""
+    """Splits of which it was trained before it went on with another one, or with other data, as the user accepted."""
     data_notes: tuple[str, ...] = ()
     """What is odd about the data, a sentence each."""
     num_train: int = Field(ge=1)
@@ -94,6 +94,11 @@ class Manifest(BaseModel):
     """Of config.yaml when the run began."""
     resumes: tuple[Resume, ...] = ()
     sha256: str = ""
+
+    @property
+    def accepted_differences(self) -> tuple[str, ...]:
+        """What was another one when it was gone on with, a line each: it is no training of its configuration alone."""
+        return tuple(line for resume in self.resumes for line in resume.differences)
 
     def digest(self) -> str:
         """Return what `sha256` has to be."""

@@ -69,10 +69,14 @@ class TrialResult:
     seconds: float
 
 
+def compared_schedule(config: Config) -> Schedule:
+    """Return the schedule that rates are compared with: that of `config`, or linear if it does not end near zero."""
+    return config.training.schedule if config.training.schedule in _ANNEALED else Schedule.LINEAR
+
+
 def with_rate(config: Config, activation: Activation, lr: float) -> Config:
     """Return `config` with that activation and rate, and with a schedule that ends near zero: as rates are compared."""
-    schedule = config.training.schedule if config.training.schedule in _ANNEALED else Schedule.LINEAR
-    training = config.training.model_copy(update={"learning_rate": lr, "schedule": schedule})
+    training = config.training.model_copy(update={"learning_rate": lr, "schedule": compared_schedule(config)})
     model = config.model.model_copy(update={"activation": activation})
     return config.model_copy(update={"model": model, "training": training})
 
