@@ -80,6 +80,7 @@ ARMS = [
     alone(**CHOSEN),
     alone(**CHOSEN, augmentation={"views": 20}),
     alone(**CHOSEN, max_epochs=40),
+    alone(**CHOSEN, max_epochs=200),
     alone(**CHOSEN | {"batch_size": 256, "learning_rate": 0.08}),
     alone(**CHOSEN, augmentation={"rotation": 15.0, "shift": 2.0}),
     alone(**CHOSEN, augmentation={"elastic": 0.6}),
