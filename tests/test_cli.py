@@ -150,6 +150,13 @@ def test_lr_auto_searches_trains_and_tells_what_it_decided(lenet: Lenet, tmp_pat
     assert f"{rate:.3g} (auto, " in lenet("runs").out
 
 
+def test_a_search_for_a_schedule_that_does_not_fall_is_not_sure(lenet: Lenet) -> None:
+    schedule = ("--set", "training.schedule=constant")
+    answer = lenet("train", *QUICK, "--epochs", 4, "--batch-size", 20, "--lr", "auto", *schedule)
+    assert answer.code == 0, answer.err
+    assert "(not sure: searched with schedule linear, not constant)" in answer.err
+
+
 def test_a_rate_that_is_neither_number_nor_auto_is_refused(lenet: Lenet) -> None:
     for rate in ("fast", "nan", "0", "-1", "inf"):
         answer = lenet("train", "--lr", rate)

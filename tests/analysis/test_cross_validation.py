@@ -235,6 +235,10 @@ def test_the_tables_agree_with_each_other_and_an_interrupted_one_comes_to_the_sa
     assert sum(int(row[name]) for row in matrix for name in "0123456789") == 400
     assert len(read_csv(path / "fold_history.csv")) == 6 * 2
     assert whole.manifest.status == "finished"
+    assert (whole.manifest.num_train, whole.manifest.num_val) == (
+        int(folds[0]["num_train"]),
+        int(folds[0]["num_images"]),
+    )
 
     with pytest.raises(InterruptedBySignal, match=r"2 folds are kept.*cross-validate --resume"):
         new_cross_validation(CONFIG, 3, 2, tmp_path / "stopped", access, Watcher(stop_after=2))

@@ -1,6 +1,8 @@
 """One cross-validation on disk: from a configuration to a run directory with every fold's figures.
 
 configuration -> folds, each into journal.jsonl as it ends -> tables and metrics.json in runs/<id>
+
+What its manifest says of the split is that of the first fold.
 """
 
 from collections.abc import Iterable
@@ -91,10 +93,10 @@ def new_cross_validation(
     bench = _workbench(config, config.training.device, config.training.engine, access, ranks)
     for note in bench.data.notes:
         spectator.note(f"data: {note}")
-    fold_of(bench.data, Fold(folds, 1, 1), config.data.split_seed)  # before anything is written
+    first = fold_of(bench.data, Fold(folds, 1, 1), config.data.split_seed)  # before anything is written
     threads = set_threads(config.training.threads, ranks)
     engine = resolve_engine(config.training.engine, bench.device, bench.data.train.image_size)
-    run, manifest = begin_run(runs_dir, config, bench.data, bench.device, threads, engine, "cross-validation", ranks)
+    run, manifest = begin_run(runs_dir, config, first, bench.device, threads, engine, "cross-validation", ranks)
     with exclusive_lock(run.path):
         journal = Journal(run.journal_path)
         journal.add({"folds": asdict(folds)})
@@ -126,7 +128,8 @@ def resumed_cross_validation(
         asked = {"num_folds": num_folds, "num_repeats": num_repeats}
         require_same(run, asdict(folds), {key: value for key, value in asked.items() if value is not None})
         bench = _workbench(config, Device(manifest.device.partition(":")[0]), Engine(manifest.engine), access, ranks)
-        if differences := differences_of_data(manifest, bench.data.fingerprint):
+        first = fold_of(bench.data, Fold(folds, 1, 1), config.data.split_seed)
+        if differences := differences_of_data(manifest, first.fingerprint):
             raise DataError(f"{run.path}: was begun on other data: {'; '.join(differences)}")
         manifest = manifest.model_copy(update={"status": "running", "message": None})
         run.write_manifest(manifest)
