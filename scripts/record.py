@@ -1,10 +1,10 @@
 """Train the most accurate LeNets, twenty of each kind, and look at the test set once: docs/accuracy.md.
 
-    python scripts/record.py teachers students sigmoid show
+    python scripts/record.py teachers sigmoid students show
 
 - teachers: configs/accurate.yaml, the seeds 0 to 19, as runs named teacher-0 to teacher-19
-- students: configs/record.yaml, which learns from those teachers that it names, the seeds 20 to 39
-- sigmoid: configs/accurate-sigmoid.yaml, the seeds 0 to 19
+- sigmoid: configs/accurate-sigmoid.yaml, the seeds 0 to 19, as sigmoid-0 to sigmoid-19
+- students: configs/record.yaml, which learns from those of them that it names, the seeds 20 to 39
 - show: the table
 
 Runs lie in --runs-dir like all others: a training to a core, with a thread each. Interrupted, the script goes on where
@@ -74,8 +74,8 @@ class Kind:
 
 KINDS = {
     "teachers": Kind("teacher", "accurate.yaml", range(20)),
-    "students": Kind("student", "record.yaml", range(20, 40)),
     "sigmoid": Kind("sigmoid", "accurate-sigmoid.yaml", range(20)),
+    "students": Kind("student", "record.yaml", range(20, 40)),
 }
 
 

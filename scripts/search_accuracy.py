@@ -1,17 +1,19 @@
 """Choose the recipes of configs/accurate.yaml and configs/record.yaml on the validation set: docs/accuracy.md.
 
-    python scripts/search_accuracy.py alone sigmoid taught show
+    python scripts/search_accuracy.py alone sigmoid together taught show
 
 - alone: ReLU on distorted images, without teachers
 - sigmoid: the lecture's first activation, the same way
-- taught: with the teachers that `scripts/record.py teachers` has trained
-- show: the table, best arm first
+- together: who could teach: the mean predictions of networks that `scripts/record.py teachers sigmoid` has trained
+- taught: with them as teachers
+- show: the table of the arms, best one first
 
 Each arm is trained with seeds that no published figure uses (1000, 1001, ...), a thread to a training and a training to
 a core. Finished trainings are kept in the journal: start again to go on. The test files are never opened.
 """
 
 import argparse
+from collections import Counter
 from functools import cache, partial
 from pathlib import Path
 from statistics import mean
@@ -20,13 +22,16 @@ from typing import Any, NamedTuple
 import torch
 
 from common import ROOT, Journal, data_access, in_workers
-from lenet_mnist.config import Config, DataConfig
+from lenet_mnist.analysis.ensemble import mean_prediction
+from lenet_mnist.config import Config, DataConfig, Split
 from lenet_mnist.config_file import flat_values
 from lenet_mnist.data.sets import TrainVal
 from lenet_mnist.data.sources import load_train_val
+from lenet_mnist.experiments.evaluation import answers_of
 from lenet_mnist.experiments.teachers import find_teachers, teachers_of
 from lenet_mnist.model.engines import resolve_engine
 from lenet_mnist.reporting.text import aligned
+from lenet_mnist.runs.listing import find_run
 from lenet_mnist.training.loop import EpochRow, start_training, train
 
 FIRST_SEED = 1000
@@ -66,8 +71,12 @@ def sigmoid(**training: Any) -> Arm:
 def taught(**training: Any) -> Arm:
     """Return an arm of ReLU with ten teachers, who are asked about twenty views of each image."""
     distorted = {"views": 20} | training.pop("augmentation", {})
-    names = [f"teacher-{n}" for n in range(10)]
-    return Arm("taught", distorted, {**CHOSEN, "teachers": names, "max_epochs": 100, **training})
+    return Arm("taught", distorted, {**CHOSEN, "teachers": named(teacher=10), "max_epochs": 100, **training})
+
+
+def named(**counts: int) -> list[str]:
+    """Return the names of the first so many networks of each kind (scripts/record.py)."""
+    return [f"{kind}-{n}" for kind, count in counts.items() for n in range(count)]
 
 
 # What the first five arms gave: as good as batches of 64, and faster.
@@ -92,6 +101,7 @@ ARMS = [
     taught(distillation_temperature=4.0),
     taught(max_epochs=200),
     taught(max_epochs=200, distillation_temperature=4.0, augmentation={"rotation": 15.0, "shift": 2.0}),
+    taught(teachers=named(teacher=5, sigmoid=5)),
     sigmoid(learning_rate=0.2),
     sigmoid(learning_rate=0.4),
     sigmoid(optimizer="adam", learning_rate=0.005, batch_size=128),
@@ -100,10 +110,22 @@ ARMS = [
     sigmoid(learning_rate=0.4, max_epochs=100, weight_decay=1e-4),
 ]
 
+TOGETHER = {
+    "5 with ReLU": named(teacher=5),
+    "10 with ReLU": named(teacher=10),
+    "20 with ReLU": named(teacher=20),
+    "5 with sigmoid": named(sigmoid=5),
+    "10 with sigmoid": named(sigmoid=10),
+    "20 with sigmoid": named(sigmoid=20),
+    "5 of each": named(teacher=5, sigmoid=5),
+    "10 of each": named(teacher=10, sigmoid=10),
+    "20 of each": named(teacher=20, sigmoid=20),
+}
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("parts", nargs="+", choices=["alone", "sigmoid", "taught", "show"])
+    parser.add_argument("parts", nargs="+", choices=["alone", "sigmoid", "together", "taught", "show"])
     parser.add_argument("--journal", type=Path, default=ROOT / "docs" / "accuracy.jsonl")
     parser.add_argument("--runs-dir", type=Path, default=ROOT / "runs", help="where the teachers are")
     arguments = parser.parse_args()
@@ -113,6 +135,8 @@ def main() -> None:
     for config, result in in_workers(partial(run, runs_dir=arguments.runs_dir), missing):
         journal.add(key_of(config), result)
         print(f"{what_differs(config)}, seed {config.seed}: {result}", flush=True)
+    if "together" in arguments.parts:
+        show_together(arguments.runs_dir)
     if "show" in arguments.parts:
         show(journal)
 
@@ -154,8 +178,23 @@ def what_differs(config: Config) -> str:
     usual = flat_values(ARMS[0].configs[0]) | {"seed": config.seed, "training.weight_decay": None}
     changes = {key: value for key, value in flat_values(config).items() if value != usual[key]}
     if "training.teachers" in changes:
-        changes["training.teachers"] = len(config.training.teachers)
+        kinds = Counter(name.partition("-")[0] for name in config.training.teachers)
+        changes["training.teachers"] = " + ".join(f"{count} {kind}" for kind, count in kinds.items())
     return ", ".join(f"{key.split('.')[-1]} {value}" for key, value in changes.items())
+
+
+def show_together(runs_dir: Path) -> None:
+    """Print what networks answer together for the validation images."""
+    members = {name for names in TOGETHER.values() for name in names}
+    runs = {name: find_run(name, runs_dir) for name in sorted(members)}
+    answers = dict(zip(runs, answers_of(list(runs.values()), Split.VAL, data_access()), strict=True))
+    rows = []
+    for what, names in TOGETHER.items():
+        each = [answers[name].evaluation for name in names]
+        seen = mean_prediction(each)
+        alone = mean(evaluation.mean_loss for evaluation in each)
+        rows.append((what, f"{alone:.4f}", f"{seen.mean_loss:.4f}", f"{seen.accuracy:.2%}"))
+    print(aligned(("networks", "validation loss: mean of each", "together", "accuracy together"), rows))
 
 
 def show(journal: Journal) -> None:
