@@ -100,10 +100,11 @@ def resumed_sweep(
 
 
 def require_answers(swept: SweptRun) -> None:
-    """Raise DivergedError if some activation diverged at every rate, ConfigError if it learned nothing at any."""
+    """Raise DivergedError if some activation diverged at every rate, ConfigError if none learned anything at any."""
     for activation, answer in swept.answers.items():
-        where = f"{swept.directory.path}: {activation}"
         if answer.ranking.best is None:
-            raise DivergedError(f"{where}: no rate without a divergence: look lower")
-        if answer.choice is None:
-            raise ConfigError(f"{where}: learned no more than to guess at any rate: give more --epochs, or look higher")
+            raise DivergedError(f"{swept.directory.path}: {activation}: no rate without a divergence: look lower")
+    if all(answer.choice is None for answer in swept.answers.values()):
+        raise ConfigError(
+            f"{swept.directory.path}: nothing was learned at any rate: give more --epochs or look higher"
+        )
