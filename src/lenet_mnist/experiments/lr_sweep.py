@@ -105,6 +105,4 @@ def require_answers(swept: SweptRun) -> None:
         if answer.ranking.best is None:
             raise DivergedError(f"{swept.directory.path}: {activation}: no rate without a divergence: look lower")
     if all(answer.choice is None for answer in swept.answers.values()):
-        raise ConfigError(
-            f"{swept.directory.path}: nothing was learned at any rate: give more --epochs or look higher"
-        )
+        raise ConfigError(f"{swept.directory.path}: nothing was learned at any rate: give more --epochs or look higher")
