@@ -11,7 +11,8 @@ from lenet_mnist.analysis.evaluate import Evaluation
 from lenet_mnist.config import Split
 from lenet_mnist.data.mnist import DataAccess
 from lenet_mnist.errors import ConfigError
-from lenet_mnist.experiments.evaluation import EvaluatedRun, evaluate_runs, member_of, write_tables
+from lenet_mnist.experiments.evaluation import EvaluatedRun, evaluate_runs, member_of
+from lenet_mnist.experiments.evaluation_tables import write_tables
 from lenet_mnist.ranks import ALONE, Ranks
 from lenet_mnist.runs.directory import RunDirectory, create_beside_runs
 

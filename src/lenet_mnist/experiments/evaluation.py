@@ -20,10 +20,10 @@ from lenet_mnist.data.mnist import DataAccess
 from lenet_mnist.data.sets import ImageSet
 from lenet_mnist.data.sources import is_verified, load_test, load_train_val
 from lenet_mnist.devices import choose_device, set_threads
-from lenet_mnist.errors import CheckFailedError, ConfigError, DataError, one_line
+from lenet_mnist.errors import CheckFailedError, ConfigError, DataError
+from lenet_mnist.experiments.evaluation_tables import write_tables
 from lenet_mnist.experiments.resuming import differences_of_files
 from lenet_mnist.files.storage import make_directory, refuse_links
-from lenet_mnist.files.tables import write_csv, write_json
 from lenet_mnist.model.engines import resolve_engine
 from lenet_mnist.ranks import ALONE, Ranks
 from lenet_mnist.runs.directory import RunDirectory
@@ -40,6 +40,7 @@ from lenet_mnist.training.loop import EpochRow
 from lenet_mnist.training.probe import ProbeRow
 
 _Choice = TypeVar("_Choice", bound=StrEnum)
+_PARTS = {Split.VAL: "validation part", Split.TEST: "test part"}
 
 
 @dataclass(frozen=True)
@@ -258,9 +259,6 @@ def member_of(kind: type[_Choice], name: str, option: str) -> _Choice:
         raise ConfigError(f"{option} {name}: expected one of {', '.join(kind)}") from None
 
 
-_PARTS = {Split.VAL: "validation part", Split.TEST: "test part"}
-
-
 def _images_of_split(
     run: RunDirectory, manifest: Manifest, config: Config, split: Split, access: DataAccess
 ) -> ImageSet:
@@ -293,30 +291,3 @@ def _digest_of(images: ImageSet) -> dict[str, str]:
     """Return what tells whether two ranks see the same images, by a name for messages."""
     content = images.images.numpy().tobytes() + images.labels.numpy().tobytes()
     return {"the SHA-256 of the images": hashlib.sha256(content).hexdigest()}
-
-
-def write_tables(directory: Path, evaluation: Evaluation, metrics: dict[str, Any], image_names: Sequence[str]) -> None:
-    """Write metrics.json, per_class.csv, confusion_matrix.csv and predictions.csv, with the images' files if known."""
-    names = evaluation.class_names
-    write_json(directory / "metrics.json", metrics)
-    header = list(metrics["per_class"][0])
-    write_csv(directory / "per_class.csv", header, [list(row.values()) for row in metrics["per_class"]])
-    write_csv(
-        directory / "confusion_matrix.csv",
-        ["true \\ predicted", *names],
-        [[name, *row] for name, row in zip(names, evaluation.confusion_matrix.tolist(), strict=True)],
-    )
-    write_csv(
-        directory / "predictions.csv",
-        ["index", "label", "prediction", "probability", *(["file"] if image_names else [])],
-        list(
-            zip(
-                evaluation.indices.tolist(),
-                [names[label] for label in evaluation.labels],
-                [names[label] for label in evaluation.predictions],
-                evaluation.confidences.tolist(),
-                *([list(map(one_line, image_names))] if image_names else []),
-                strict=True,
-            )
-        ),
-    )
