@@ -39,6 +39,16 @@ def trained(lenet: Lenet, shapes: Path, tmp_path: Path) -> RunDirectory:
     return only_run(tmp_path)
 
 
+def test_a_test_part_that_was_cut_off_may_have_trained_a_run_whose_data_changed(
+    lenet: Lenet, trained: RunDirectory
+) -> None:
+    manifest = trained.read_manifest()
+    trained.write_manifest(manifest.model_copy(update={"splits_before": ("0" * 64,)}))
+    answer = lenet("evaluate", "latest", "--split", "test")
+    assert (answer.code, answer.err.count("\n")) == (2, 1)
+    assert "its test part may have trained it" in answer.err
+
+
 def test_class_names_are_in_every_table_and_picture(lenet: Lenet, trained: RunDirectory, shapes: Path) -> None:
     seen = lenet("evaluate", "latest", "--json")
     assert seen.code == 0, seen.err
