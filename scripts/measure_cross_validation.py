@@ -125,7 +125,7 @@ def trained(bench: Workbench, config: Config, part: TrainSet, val: ValSet, is_be
     data = replace(bench.data, train=part, val=val, normalization=Normalization.of(part))
     state = start_training(config, data, bench.device, bench.engine)
     train(config, data, state, lambda _row: False, lambda _row: None)
-    network = state.best_network() if is_best_taken else state.network
+    network = state.kept_network() if is_best_taken else state.network
     assert network is not None
     network.engine = bench.engine
     return TrainedNetwork(network, data.normalization, data.class_names, 1)

@@ -32,7 +32,7 @@ from lenet_mnist.data.sources import load_train_val
 from lenet_mnist.inference.agreement import Pixels, compare
 from lenet_mnist.inference.onnx_file import OPSET, onnx_content
 from lenet_mnist.inference.onnx_runtime import VERSION, OnnxNetwork
-from lenet_mnist.inference.predict import best_network
+from lenet_mnist.inference.predict import kept_network
 from lenet_mnist.model.lenet import LeNet
 from lenet_mnist.provenance import machine, versions
 from lenet_mnist.reporting.text import aligned
@@ -95,7 +95,7 @@ def agreement(runs: list[RunDirectory]) -> None:
     images, _ = training_images()
     rows = []
     for run in runs:
-        trained = best_network(run)
+        trained = kept_network(run)
         runtime = opened(trained)
         found = compare(trained, runtime, images)
 

@@ -343,7 +343,7 @@ def one_run(count: int, draw: random.Random, directory: Path) -> Found:
 
 
 def damage(count: int, draw: random.Random, directory: Path) -> Found:
-    """Flip a bit, or cut off the end, of a checkpoint or of the best weights; a sixth of them are cuts."""
+    """Flip a bit, or cut off the end, of a checkpoint or of the kept weights; a sixth of them are cuts."""
     whole_run(directory / "whole")
     run = run_of(directory / "whole")
     assert run is not None

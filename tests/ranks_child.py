@@ -119,7 +119,7 @@ def main(data_dir: Path) -> None:
             found[activation.value] = float((alone - together).abs().max())
         config = config_of(Activation.TANH)
         (alone_rows, _), (rows, state) = (steps_of(config, data, each) for each in (ALONE, ranks))
-        digests = ranks.gather(weights_digest(state.tensors() | state.best_weights))
+        digests = ranks.gather(weights_digest(state.tensors() | state.kept_weights))
         found["digests"] = len(set(digests))
         found["rows"] = [[row.step, row.epoch, row.lr] for row in rows] == [
             [row.step, row.epoch, row.lr] for row in alone_rows

@@ -118,6 +118,7 @@ def test_the_defaults() -> None:
         "training.plateau_factor": 0.5,
         "training.plateau_patience": 2,
         "training.patience": 5,
+        "training.keep": "best",
         "training.teachers": (),
         "training.distillation_temperature": 2.0,
         "training.distillation_weight": 1.0,

@@ -40,6 +40,13 @@ class Schedule(StrEnum):
     PLATEAU = "plateau"
 
 
+class Keep(StrEnum):
+    """Which epoch's weights a training keeps: that of the lowest validation loss, or the last one."""
+
+    BEST = "best"
+    LAST = "last"
+
+
 class Device(StrEnum):
     """Where the arithmetic happens. `auto` takes a GPU if there is one."""
 
@@ -216,6 +223,8 @@ class TrainingConfig(Section):
     """With schedule plateau: epochs without improvement that are borne before the rate is reduced."""
     patience: int | None = Field(default=5, ge=1)
     """Epochs without improvement of the validation loss after which training stops; null never stops early."""
+    keep: Annotated[Keep, Field(strict=False)] = Keep.BEST
+    """best (weights of the epoch of the lowest validation loss) or last (what a rate that falls to zero leads to)."""
     teachers: Annotated[tuple[str, ...], BeforeValidator(_runs)] = ()
     """Finished runs to learn from too: their mean logits on the same images as the network sees them."""
     distillation_temperature: float = Field(default=2.0, ge=0.1, le=100)

@@ -204,7 +204,9 @@ def test_a_run_that_is_not_over_is_shown(lenet: Lenet, runs: dict[str, RunDirect
     run.write_manifest(manifest.model_copy(update={"status": "running", "epochs": 1}))
     answer = lenet("compare", runs["relu0"].path, run.path)
     assert answer.code == 0
-    assert f"note: {run.id} was killed, after 1 epochs: its best epoch, {manifest.best_epoch}, counts." in answer.out
+    assert (
+        f"note: {run.id} was killed, after 1 epochs: epoch {manifest.best_epoch}, whose weights it kept, counts."
+    ) in answer.out
 
 
 def test_a_run_without_any_row_is_shown(lenet: Lenet, runs: dict[str, RunDirectory]) -> None:

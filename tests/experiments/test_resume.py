@@ -201,6 +201,7 @@ KINDS: dict[str, dict[str, Any]] = {
         "training.plateau_patience": 0,
         "training.learning_rate": 2.0,
     },
+    "the last weights": {"training.keep": "last", "training.learning_rate": 0.3, "training.schedule": "constant"},
     "patience 1": {"training.patience": 1, "training.learning_rate": 0.3, "training.max_epochs": 8},
     "only epochs": {"training.checkpoint_every_steps": None},
     "augmented": {"augmentation.rotation": 10.0, "augmentation.shift": 1.0, "augmentation.elastic": 0.85},
@@ -213,6 +214,9 @@ def test_the_kinds_are_what_they_are_there_for(train: Train) -> None:
     stopped = train(**KINDS["patience 1"]).read_manifest()
     assert stopped.stop_reason == "no-improvement"
     assert stopped.best_epoch < stopped.epochs < KINDS["patience 1"]["training.max_epochs"]
+    last = train(**KINDS["the last weights"])
+    losses = [row.val_loss for row in last.read_history()]
+    assert min(losses) < losses[-1] == last.read_manifest().best_val_loss
 
 
 @pytest.mark.parametrize("at_step", [1, 2, 3, 6, 7, 8, 13, 14, 15, 20, 21])
@@ -485,9 +489,14 @@ def test_what_would_change_the_result_is_refused_with_the_reason(
     assert {path: path.read_bytes() for path in before} == before
 
 
-@pytest.mark.parametrize("key", ["model.activation", "training.optimizer", "training.batch_size"])
+@pytest.mark.parametrize("key", ["model.activation", "training.optimizer", "training.batch_size", "training.keep"])
 def test_what_a_state_is_made_for_cannot_be_changed(train: Train, go_on: Train, key: str) -> None:
-    value = {"model.activation": "tanh", "training.optimizer": "adam", "training.batch_size": 32}[key]
+    value = {
+        "model.activation": "tanh",
+        "training.optimizer": "adam",
+        "training.batch_size": 32,
+        "training.keep": "last",
+    }[key]
     with pytest.raises(ConfigError, match="begin a new one"):
         go_on(train(), accept=True, **{key: value})
 

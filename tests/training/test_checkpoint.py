@@ -364,7 +364,7 @@ def test_a_state_before_the_first_epoch_has_no_best_network(tmp_path: Path, tiny
     write_state(tmp_path / "state", trained_state(config, tiny, 2))
     restored = start_training(config, tiny, CPU)
     read_state(tmp_path / "state", restored)
-    assert restored.best_network() is None
+    assert restored.kept_network() is None
 
 
 @pytest.mark.parametrize(
@@ -392,7 +392,7 @@ def refused_state(path: Path, tiny: TrainVal) -> None:
     assert str(path) in str(refusal.value)
 
 
-@pytest.mark.parametrize("part", ["network.c5.weight", "best.c5.weight", "optimizer.exp_avg"])
+@pytest.mark.parametrize("part", ["network.c5.weight", "kept.c5.weight", "optimizer.exp_avg"])
 @pytest.mark.parametrize(
     "damage",
     [

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from lenet_mnist.config import Keep
 from lenet_mnist.training.early_stopping import EarlyStopping, label_entropy
 
 every_time_the_same = settings(
@@ -16,8 +17,10 @@ LOSS = st.sampled_from([0.1, 0.2, 0.2001, 1.0, 2.0, 2.25, 2.26, LN10, 2.34, 2.36
 LOSSES = st.lists(LOSS, max_size=40)
 
 
-def after(losses: Sequence[float], patience: int | None = 3, min_delta: float = 0.0) -> EarlyStopping:
-    stopping = EarlyStopping(patience, min_delta, LN10)
+def after(
+    losses: Sequence[float], patience: int | None = 3, min_delta: float = 0.0, keep: Keep = Keep.BEST
+) -> EarlyStopping:
+    stopping = EarlyStopping(patience, min_delta, LN10, keep)
     for epoch, loss in enumerate(losses, start=1):
         stopping = stopping.after(epoch, loss)
     return stopping
@@ -50,6 +53,15 @@ def num_waiting(losses: Sequence[float], min_delta: float) -> int:
 def test_the_best_epoch_is_the_first_of_the_smallest_loss(losses: list[float], min_delta: float) -> None:
     known = after(losses, min_delta=min_delta)
     assert (known.best_epoch, known.best_loss) == best(losses)
+
+
+@every_time_the_same
+@given(LOSSES)
+def test_kept_is_the_best_epoch_or_the_last_of_which_the_loss_is_a_number(losses: list[float]) -> None:
+    assert after(losses).kept_epoch == best(losses)[0]
+    last = max((epoch for epoch, loss in enumerate(losses, start=1) if math.isfinite(loss)), default=0)
+    known = after(losses, keep=Keep.LAST)
+    assert (known.kept_epoch, known.best_epoch, known.num_waiting) == (last, best(losses)[0], after(losses).num_waiting)
 
 
 @every_time_the_same

@@ -182,7 +182,7 @@ def test_callbacks_cannot_change_the_weights(tiny: TrainVal) -> None:
         torch.rand(3)
         val_tally(state.network, tiny)
         state.network.zero_grad()
-        state.best_network()
+        state.kept_network()
         return False
 
     train(config, tiny, state, make_noise, make_noise)
@@ -311,7 +311,7 @@ def test_the_best_network_has_the_validation_loss_of_its_row(tiny: TrainVal) -> 
         assert (row.val_loss, row.val_accuracy) == (now.mean_loss, now.accuracy)
         if state.stopping.best_epoch == row.epoch:
             best_rows.append(row)
-        best = state.best_network()
+        best = state.kept_network()
         assert best is not None
         assert val_tally(best, tiny).mean_loss == best_rows[-1].val_loss == state.stopping.best_loss
 
@@ -391,11 +391,25 @@ def test_early_stopping_keeps_the_best_weights_and_not_the_last(small: TrainVal)
     assert done.result == TrainResult(StopReason.NO_IMPROVEMENT)
     assert len(losses) == best_epoch + 3 < 300
     assert done.state.stopping.best_epoch == best_epoch
-    best = done.state.best_network()
+    best = done.state.kept_network()
     assert best is not None
     assert val_tally(best, data).mean_loss == min(losses)
     assert weights_digest(best.state_dict()) != done.digest
     assert val_tally(done.state.network, data).mean_loss == losses[-1]
+
+
+def test_the_last_weights_are_kept_if_that_is_wished(small: TrainVal) -> None:
+    data = part_of(small, 64, 100)
+    config = config_of(
+        max_epochs=30, learning_rate=0.05, schedule="constant", weight_decay=0.0, patience=3, keep="last"
+    )
+    done = run(config, data)
+    losses = [row.val_loss for row in done.epochs]
+    kept = done.state.kept_network()
+    assert kept is not None
+    assert weights_digest(kept.state_dict()) == done.digest
+    assert done.state.stopping.best_epoch == losses.index(min(losses)) + 1 == len(losses) - 3
+    assert done.state.stopping.kept_epoch == len(losses)
 
 
 def test_without_patience_training_goes_on_to_the_last_epoch(small: TrainVal) -> None:
@@ -414,15 +428,15 @@ def test_the_loss_of_guessing_is_the_entropy_of_the_validation_labels(tiny: Trai
 
 def test_the_best_network_is_a_copy_of_its_own(tiny: TrainVal) -> None:
     state = start_training(config_of(), tiny, CPU)
-    assert state.best_network() is None
-    state.keep_weights_as_best()
+    assert state.kept_network() is None
+    state.keep_weights()
     kept = weights_digest(state.network.state_dict())
     with torch.no_grad():
         state.network.c1.bias.add_(1)
-    best = state.best_network()
+    best = state.kept_network()
     assert best is not None
     assert weights_digest(best.state_dict()) == kept
-    assert best is not state.best_network()
+    assert best is not state.kept_network()
 
 
 # A loss or gradient that is not finite
@@ -446,7 +460,7 @@ def test_a_poisoned_weight_stops_before_the_first_update(tiny: TrainVal) -> None
     assert_diverged(done, "training loss", 1, 1)
     assert str(done.result.divergence).endswith("at learning rate 0.03")
     assert (done.digest, done.steps, done.epochs) == (before, [], [])
-    assert (state.step, state.batches_done, state.tally, state.best_network()) == (0, 0, Tally(), None)
+    assert (state.step, state.batches_done, state.tally, state.kept_network()) == (0, 0, Tally(), None)
 
 
 def test_a_poisoned_input_stops_before_the_first_update(tiny: TrainVal) -> None:
@@ -505,7 +519,7 @@ def test_a_validation_loss_that_is_not_finite_ends_training_and_keeps_the_best(t
     assert_diverged(done, "validation loss", 2, 14)
     assert done.result.divergence.lr == done.steps[-1].lr
     assert [row.epoch for row in done.epochs] == [1]
-    best = state.best_network()
+    best = state.kept_network()
     assert best is not None
     assert val_tally(best, tiny).mean_loss == done.epochs[0].val_loss
 

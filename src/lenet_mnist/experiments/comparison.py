@@ -1,6 +1,6 @@
 """Several trainings on disk, side by side: from run directories to groups, their figures and what tells them apart.
 
-runs/<id>, ... -> same data? -> groups of seeds -> answers of the best weights -> estimates, differences, speed ratios
+runs/<id>, ... -> same data? -> groups of seeds -> answers of the kept weights -> estimates, differences, speed ratios
 """
 
 import math
@@ -62,7 +62,7 @@ class ComparedRun:
 class Group:
     """Trainings that differ only in their seed. `letter` stands for it in sentences, `name` says what is its own.
 
-    `accuracy` and `loss` are those of the best weights on the split, None if no training has kept any.
+    `accuracy` and `loss` are those of the kept weights on the split, None if no training has kept any.
     """
 
     letter: str
@@ -126,7 +126,7 @@ def compare_runs(
     access: DataAccess,
     device_name: str | None,
 ) -> Comparison:
-    """Compare trainings by their histories and by what their best weights answer for a split.
+    """Compare trainings by their histories and by what their kept weights answer for a split.
 
     Nothing is written, except that a look at the test set is noted in each run.
 

@@ -45,7 +45,7 @@ _PARTS = {Split.VAL: "validation part", Split.TEST: "test part"}
 
 @dataclass(frozen=True)
 class Answers:
-    """What the best weights of a run answer to every image of a split.
+    """What the kept weights of a run answer to every image of a split.
 
     `num_test_looks` is how often the test set has been looked at through this run by now, None for other splits.
     """
@@ -88,7 +88,7 @@ def evaluate_run(
     batch_size: int | None,
     ranks: Ranks = ALONE,
 ) -> EvaluatedRun:
-    """Look at one split through the best weights of `run`; see `evaluate_runs`."""
+    """Look at one split through the kept weights of `run`; see `evaluate_runs`."""
     (seen,) = evaluate_runs([run], split_name, access, device_name, batch_size, ranks)
     return seen
 
@@ -101,7 +101,7 @@ def evaluate_runs(
     batch_size: int | None,
     ranks: Ranks = ALONE,
 ) -> tuple[EvaluatedRun, ...]:
-    """Look at one split through the best weights of each run, and write what is seen into the runs.
+    """Look at one split through the kept weights of each run, and write what is seen into the runs.
 
     The device is that of a run's configuration unless `device_name` says otherwise.
 
@@ -144,7 +144,7 @@ def answers_of(
     batch_size: int = EVALUATION_CHUNK,
     ranks: Ranks = ALONE,
 ) -> list[Answers]:
-    """Let the best weights of each run answer for a split. Of the test set a look is noted in each run, and no more.
+    """Let the kept weights of each run answer for a split. Of the test set a look is noted in each run, and no more.
 
     Several ranks divide the images.
 
@@ -209,8 +209,8 @@ def count_again(run: RunDirectory, split: Split, access: DataAccess) -> dict[str
 
 
 def _trained_network(run: RunDirectory, manifest: Manifest, config: Config, device: torch.device) -> TrainedNetwork:
-    """Return the best weights of a run, with the engine to evaluate them on `device`. Raises: DataError."""
-    trained = read_best_network(run, manifest)
+    """Return the kept weights of a run, with the engine to evaluate them on `device`. Raises: DataError."""
+    trained = read_kept_network(run, manifest)
     _choose_engine(trained, config, device)
     return trained
 
@@ -221,8 +221,8 @@ def _choose_engine(trained: TrainedNetwork, config: Config, device: torch.device
     trained.network.engine = resolve_engine(engine, device, trained.network.image_size).network
 
 
-def read_best_network(run: RunDirectory, manifest: Manifest) -> TrainedNetwork:
-    """Return the best weights of a run, known to be those that its manifest records. Raises: DataError."""
+def read_kept_network(run: RunDirectory, manifest: Manifest) -> TrainedNetwork:
+    """Return the kept weights of a run, known to be those that its manifest records. Raises: DataError."""
     trained = read_network(run.model_path)
     digest = weights_digest(trained.network.state_dict())
     if digest != manifest.weights_sha256 and manifest.status != "running":  # a training writes them before it says so

@@ -10,7 +10,7 @@ from lenet_mnist.config import Config
 from lenet_mnist.config_file import with_values
 from lenet_mnist.data.sets import TrainVal
 from lenet_mnist.errors import ConfigError, DataError
-from lenet_mnist.experiments.evaluation import read_best_network
+from lenet_mnist.experiments.evaluation import read_kept_network
 from lenet_mnist.model.engines import NetworkFunction
 from lenet_mnist.runs.directory import RunDirectory
 from lenet_mnist.runs.listing import find_run
@@ -108,7 +108,7 @@ def _read_teacher(run: RunDirectory, data: TrainVal) -> tuple[TrainedNetwork, Te
             "the same data.train_size, data.val_size, data.split_seed and data.limit_train",
             key=_KEY,
         )
-    trained = read_best_network(run, manifest)
+    trained = read_kept_network(run, manifest)
     if (trained.class_names, trained.network.image_size) != (data.class_names, data.train.image_size):
         raise ConfigError(f"{run.path}: knows other classes, or other sizes of images", key=_KEY)
     if trained.normalization != data.normalization:

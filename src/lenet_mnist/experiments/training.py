@@ -87,7 +87,11 @@ def require_all_finished(runs: Sequence[TrainedRun]) -> None:
     diverged = [run for run in runs if run.manifest.status == "diverged"]
     if diverged:
         first = diverged[0]
-        kept = "the weights of the best epoch are kept" if first.manifest.best_epoch else "no epoch was completed"
+        kept = (
+            f"the weights of epoch {first.manifest.best_epoch} are kept"
+            if first.manifest.best_epoch
+            else "no epoch was completed"
+        )
         raise DivergedError(
             f"{first.directory.path}: {first.manifest.message}; {kept}. Lower the learning rate, as with --lr"
         )

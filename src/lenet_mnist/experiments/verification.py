@@ -117,7 +117,7 @@ def _checkpoint_checks(run: RunDirectory, manifest: Manifest, state: TrainState)
 
 
 def _weights_checks(run: RunDirectory, manifest: Manifest, data: TrainVal, state: TrainState) -> Iterator[Check]:
-    """Look at the best weights: their digests, and the validation loss that they were chosen by."""
+    """Look at the kept weights: their digests, and the validation loss that they were chosen by."""
     name = run.model_path.name
     try:
         trained, history = read_network(run.model_path), run.read_history()
@@ -166,7 +166,7 @@ def _same_figures(what: str, was: dict[str, Any], now: dict[str, Any]) -> Check:
 def _retraining_checks(
     run: RunDirectory, manifest: Manifest, config: Config, data: TrainVal, state: TrainState
 ) -> Iterator[Check]:
-    """Train from the start, in memory, and compare every row and the best weights."""
+    """Train from the start, in memory, and compare every row and the kept weights."""
     if manifest.status not in ("finished", "diverged"):
         raise ConfigError(f"{run.path}: has not come to its end yet: lenet train --resume {run.path}")
     if accepted := manifest.accepted_differences:
@@ -196,9 +196,9 @@ def _retraining_checks(
         first = next((k for k, (a, b) in enumerate(zip(was, now, strict=False), start=1) if a != b), None)
         seen = _SAME_TO_THE_BIT if was == now else f"row {first or min(len(was), len(now)) + 1} is another one"
         yield Check(f"{what}, trained again", was == now, seen)
-    digest = weights_digest(state.best_weights) if state.best_weights else None
+    digest = weights_digest(state.kept_weights) if state.kept_weights else None
     is_same = digest == manifest.weights_sha256
-    yield Check("best weights, trained again", is_same, _SAME_TO_THE_BIT if is_same else f"SHA-256 {digest}")
+    yield Check("kept weights, trained again", is_same, _SAME_TO_THE_BIT if is_same else f"SHA-256 {digest}")
 
 
 def _without_times(rows: list[EpochRow]) -> list[EpochRow]:

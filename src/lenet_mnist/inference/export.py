@@ -16,7 +16,7 @@ from lenet_mnist.files.storage import make_directory, refuse_links, storage_erro
 from lenet_mnist.files.tables import write_json
 from lenet_mnist.inference.agreement import BATCH_SIZES, Agreement, Pixels, compare
 from lenet_mnist.inference.page import drawing_page
-from lenet_mnist.inference.predict import best_network, digit_network
+from lenet_mnist.inference.predict import digit_network, kept_network
 from lenet_mnist.runs.directory import RunDirectory
 from lenet_mnist.training.checkpoint import weights_digest, write_network
 
@@ -71,7 +71,7 @@ def export_run(
         case ExportFormat.ONNX:
             return _export_onnx(run, output, access)
         case ExportFormat.SAFETENSORS:
-            trained = best_network(run)
+            trained = kept_network(run)
             path = _file(run, output, "lenet.safetensors")
             write_network(path, trained)
         case ExportFormat.TENSORBOARD:
@@ -94,7 +94,7 @@ def _export_onnx(run: RunDirectory, output: Path | None, access: DataAccess) -> 
     from lenet_mnist.inference.onnx_file import OPSET, onnx_content
     from lenet_mnist.inference.onnx_runtime import VERSION, OnnxNetwork
 
-    trained, images = best_network(run), _images_to_check_with(run, access)
+    trained, images = kept_network(run), _images_to_check_with(run, access)
     content = onnx_content(trained)
     path = _file(run, output, "lenet.onnx")
     found: list[Agreement] = []

@@ -13,7 +13,7 @@ from lenet_mnist.data.mnist import IMAGE_SIZE
 from lenet_mnist.data.picture_folders import OtherSizeError, pixels_of
 from lenet_mnist.data.scaling import Pixels
 from lenet_mnist.errors import ConfigError, DataError, StorageError
-from lenet_mnist.experiments.evaluation import read_best_network
+from lenet_mnist.experiments.evaluation import read_kept_network
 from lenet_mnist.inference.likeness import doubts, looks_of
 from lenet_mnist.inference.pictures import Steps, prepare
 from lenet_mnist.runs.directory import RunDirectory
@@ -66,14 +66,14 @@ class Reading:
 
 
 def read_pictures(run: RunDirectory, arguments: Sequence[Path]) -> Reading:
-    """Let the best weights of `run` read each picture, and each in a folder; a bad one does not keep others waiting.
+    """Let the kept weights of `run` read each picture, and each in a folder; a bad one does not keep others waiting.
 
     A network that was trained on MNIST sees them prepared as MNIST's were; any other as they are.
 
     Raises: ConfigError if the run holds no network; DataError if its network is damaged or takes pictures of another
     size.
     """
-    trained = best_network(run)
+    trained = kept_network(run)
     if run.read_manifest().data_source == Source.MNIST:
         answered = partial(answer, trained)
     else:
@@ -92,15 +92,15 @@ def digit_network(run: RunDirectory) -> TrainedNetwork:
             f"{run.path}: was not trained on MNIST, but on {source}; what is drawn is prepared as MNIST's digits were, "
             "so that its answers would mean nothing"
         )
-    return best_network(run)
+    return kept_network(run)
 
 
-def best_network(run: RunDirectory) -> TrainedNetwork:
+def kept_network(run: RunDirectory) -> TrainedNetwork:
     """Return the best network of a run. Raises: ConfigError if it is no training; DataError."""
     manifest = run.read_manifest()
     if manifest.kind != "train":
         raise ConfigError(f"{run.path}: is a {manifest.kind}, not a training: it has no network")
-    trained = read_best_network(run, manifest)
+    trained = read_kept_network(run, manifest)
     if trained.network.image_size != IMAGE_SIZE:
         size = trained.network.image_size
         raise DataError(f"{run.path}: its network takes {size} x {size} pixels; pictures are prepared for {IMAGE_SIZE}")

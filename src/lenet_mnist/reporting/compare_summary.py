@@ -189,7 +189,9 @@ def _notes(compared: Comparison) -> Iterator[str]:
 def _state(run: ComparedRun) -> str:
     """Say what hinders a training from being a whole one, or nothing."""
     manifest = run.manifest
-    kept = f"its best epoch, {manifest.best_epoch}, counts" if manifest.best_epoch else "it kept no weights"
+    kept = (
+        f"epoch {manifest.best_epoch}, whose weights it kept, counts" if manifest.best_epoch else "it kept no weights"
+    )
     match manifest.status:
         case "diverged":
             return f"diverged ({one_line(manifest.message or 'without a message')}): {kept}."

@@ -58,7 +58,11 @@ def standing_of(run: RunDirectory, manifest: Manifest) -> Standing:
             go_on = f"lenet train --resume {place}"
             return Standing("interrupted", f"This run was interrupted: {done}. It can go on: {go_on}", False)
         case "diverged":
-            kept = "the weights of the best epoch were kept" if manifest.best_epoch else "no epoch was completed"
+            kept = (
+                f"the weights of epoch {manifest.best_epoch} were kept"
+                if manifest.best_epoch
+                else "no epoch was completed"
+            )
             return Standing("diverged", f"Training diverged: {manifest.message or 'no more is known'}; {kept}.", True)
         case "failed":
             return Standing("failed", f"Training came to no end: {manifest.message or 'no more is known'}.", True)

@@ -38,7 +38,7 @@ class NetworkPictures:
 
 
 def network_pictures(run: RunDirectory, manifest: Manifest, results: Results | None) -> NetworkPictures:
-    """Return pictures of the best weights so far. Raises: DataError if there are none, or they are not the run's."""
+    """Return pictures of the kept weights so far. Raises: DataError if there are none, or they are not the run's."""
     if manifest.best_epoch is None and not run.model_path.exists():
         raise DataError("No epoch has been completed, so there are no weights to look at.")
     trained = read_network(run.model_path)

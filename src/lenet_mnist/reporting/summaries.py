@@ -42,7 +42,7 @@ def training_text(runs: Sequence[TrainedRun]) -> str:
     ]
     if manifest.best_epoch is not None:
         lines += [
-            f"best        epoch {manifest.best_epoch}: validation loss {manifest.best_val_loss:.4f}, "
+            f"kept        epoch {manifest.best_epoch}: validation loss {manifest.best_val_loss:.4f}, "
             f"validation accuracy {manifest.best_val_accuracy:.2%}",
             f"next        lenet evaluate {path}",
         ]
@@ -200,7 +200,7 @@ def _seeds_text(runs: Sequence[TrainedRun]) -> str:
         )
         for run in runs
     ]
-    columns = ("seed", "run", "status", "best epoch", "val loss", "val accuracy")
+    columns = ("seed", "run", "status", "kept epoch", "val loss", "val accuracy")
     table = [[_cell(value, column) for value, column in zip(row, columns, strict=True)] for row in rows]
     spread = _spread([run.manifest.best_val_accuracy for run in runs])
     lines = [aligned(columns, table, right=(0, 3, 4, 5))]

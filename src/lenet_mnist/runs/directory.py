@@ -4,7 +4,7 @@ runs/<YYYYMMDD-HHMMSS>-<name>-<4 hex>/      UTC; made exclusively, movable, no a
     config.yaml                             complete: `lenet train --config` with it does the run again
     manifest.json                           what happened, with what, and how it ended
     history.csv  steps.csv  probe.csv       one row an epoch; an update, later every 20th; an epoch and layer
-    checkpoints/model.safetensors           the best weights
+    checkpoints/model.safetensors           the kept weights
     checkpoints/step-<step>-<sha256>.safetensors    all that a resume needs; the newest two
     plots/  evaluation/<split>/  predictions/  export/  report.html
 """
@@ -91,12 +91,12 @@ class RunDirectory:
 
     @property
     def model_path(self) -> Path:
-        """The best weights."""
+        """The kept weights."""
         return self.checkpoints_path / "model.safetensors"
 
     @property
     def checkpoints_path(self) -> Path:
-        """The best weights, and the training states to go on from."""
+        """The kept weights, and the training states to go on from."""
         return self.path / "checkpoints"
 
     @property

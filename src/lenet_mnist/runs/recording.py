@@ -1,4 +1,4 @@
-"""What a training leaves behind while it goes on: histories, checkpoints, the best weights, the manifest."""
+"""What a training leaves behind while it goes on: histories, checkpoints, the kept weights, the manifest."""
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -34,7 +34,7 @@ class Recorder:
     """Writes a run. Whoever has it holds the run's lock.
 
     What is on the disk at any moment is enough to go on from: first the rows, then the state, which knows how many rows
-    belong to it; then the best weights, which name their own digest; last the manifest, which says what there is.
+    belong to it; then the kept weights, which name their own digest; last the manifest, which says what there is.
 
     Raises: StorageError if something cannot be written; DataError if the histories do not hold what `marks` say.
     """
@@ -69,13 +69,13 @@ class Recorder:
             self._probe.append(row_line(row))
 
     def add_epoch(self, row: EpochRow, look: Sequence[ProbeRow]) -> None:
-        """Keep one epoch: rows, state, weights if they are the best so far."""
+        """Keep one epoch: rows, state, weights if they are those to be kept."""
         self._history.append(row_line(row))
         self.add_look(look)
         self._save()
         changes: dict[str, Any] = {"epochs": row.epoch, "seconds": self.manifest.seconds + row.seconds}
-        if self.state.stopping.best_epoch == row.epoch:
-            changes |= {"best_val_loss": row.val_loss, "best_val_accuracy": row.val_accuracy, **self._write_best()}
+        if self.state.stopping.kept_epoch == row.epoch:
+            changes |= {"best_val_loss": row.val_loss, "best_val_accuracy": row.val_accuracy, **self._write_kept()}
         self._update(**changes)
 
     def go_on(self, config: Config, differences: tuple[str, ...]) -> None:
@@ -83,7 +83,7 @@ class Recorder:
         remove_unfinished(self.run.path)
         remove_unfinished(self.run.checkpoints_path)
         history, text = self.run.read_history(), to_yaml(config)
-        best = next((row for row in history if row.epoch == self.state.stopping.best_epoch), None)
+        kept = next((row for row in history if row.epoch == self.state.stopping.kept_epoch), None)
         is_changed = config != self.run.read_config()
         resume = Resume(
             time=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -99,10 +99,10 @@ class Recorder:
             message=None,
             epochs=len(history),
             seconds=sum(row.seconds for row in history),
-            best_val_loss=best.val_loss if best else None,
-            best_val_accuracy=best.val_accuracy if best else None,
+            best_val_loss=kept.val_loss if kept else None,
+            best_val_accuracy=kept.val_accuracy if kept else None,
             resumes=(*self.manifest.resumes, resume),
-            **(self._write_best() if best else {"best_epoch": None, "weights_sha256": None}),
+            **(self._write_kept() if kept else {"best_epoch": None, "weights_sha256": None}),
         )
         if is_changed:
             write_text(self.run.config_path, text)  # the manifest knows both by now
@@ -142,9 +142,9 @@ class Recorder:
             self.run.probe_path.name: self._probe.sync(),
         }
 
-    def _write_best(self) -> dict[str, Any]:
-        """Write the best weights so far, and return what the manifest says of them."""
-        network, epoch = self.state.best_network(), self.state.stopping.best_epoch
+    def _write_kept(self) -> dict[str, Any]:
+        """Write the weights to be kept so far, and return what the manifest says of them."""
+        network, epoch = self.state.kept_network(), self.state.stopping.kept_epoch
         assert network is not None  # an epoch has ended
         trained = TrainedNetwork(network, self.data.normalization, self.data.class_names, epoch)
         write_network(self.run.model_path, trained)

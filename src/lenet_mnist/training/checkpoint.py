@@ -124,7 +124,7 @@ class _StateHeader(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
-    schema_version: Literal[3]
+    schema_version: Literal[4]
     marks: dict[str, FileMark]
     optimizer: str
     epoch: int = Field(ge=1)
@@ -141,7 +141,7 @@ class _StateHeader(BaseModel):
 def state_bytes(state: TrainState, marks: Mapping[str, FileMark]) -> bytes:
     """Return a training state as the content of a file. `marks` are those of the histories, by their names."""
     scalars = {name: {"num_bytes": mark.num_bytes, "sha256": mark.sha256} for name, mark in marks.items()}
-    header = json.dumps({"schema_version": 3, "marks": scalars, **state.scalars()})
+    header = json.dumps({"schema_version": 4, "marks": scalars, **state.scalars()})
     return save(state.tensors(), metadata={HEADER_KEY: header})
 
 
@@ -167,7 +167,7 @@ def parse_state(content: bytes, path: Path, state: TrainState) -> SavedState:
         raise DataError(f"{path}: not a training state: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
     if header.optimizer != state.optimizer.name:
         raise DataError(f"{path}: the state of {header.optimizer}, but this training uses {state.optimizer.name}")
-    _require_alike(tensors, state.expected_tensors(has_best=header.stopping.best_epoch > 0), path)
+    _require_alike(tensors, state.expected_tensors(has_kept=header.stopping.kept_epoch > 0), path)
     return SavedState(tensors, dict(header), header.marks)
 
 

@@ -1,8 +1,10 @@
-"""When to stop, and which epoch was the best: decided on the validation loss alone (lecture point 9)."""
+"""When to stop, and which epoch's weights to keep: decided on the validation loss alone (lecture point 9)."""
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+
+from lenet_mnist.config import Keep
 
 # A mean loss this close to the labels' entropy, as a fraction of it, is that of a network that has learnt nothing yet.
 _GUESSING_TOLERANCE = 0.02
@@ -19,6 +21,7 @@ class EarlyStopping:
     """What is known of the validation losses so far. A value: `after` returns the next one.
 
     - The best epoch is that of the strictly smallest loss, the first one among equals.
+    - Kept is that one, or the last whose loss is a number.
     - `min_delta` counts for patience only: an epoch improves if it is lower than the last improvement by more than it.
     - A network may rest at guessing before it has learnt anything (a sigmoid network does, lecture point 5): epochs at
       the entropy of the labels do not use up patience, until the loss has once been below it.
@@ -29,17 +32,20 @@ class EarlyStopping:
     patience: int | None
     min_delta: float
     guessing_loss: float
+    keep: Keep = Keep.BEST
     best_epoch: int = 0
     best_loss: float = math.inf
     last_improvement: float = math.inf
     num_waiting: int = 0
     has_left_guessing: bool = False
+    last_epoch: int = 0
 
     def after(self, epoch: int, val_loss: float) -> "EarlyStopping":
         """Return what is known after `epoch`, counted from 1. A loss that is not a number never becomes the best."""
         is_guessing = abs(val_loss - self.guessing_loss) <= _GUESSING_TOLERANCE * self.guessing_loss
         left_guessing = self.has_left_guessing or val_loss < self.guessing_loss * (1 - _GUESSING_TOLERANCE)
-        known = replace(self, has_left_guessing=left_guessing)
+        last_epoch = epoch if math.isfinite(val_loss) else self.last_epoch
+        known = replace(self, has_left_guessing=left_guessing, last_epoch=last_epoch)
         if val_loss < known.best_loss:
             known = replace(known, best_epoch=epoch, best_loss=val_loss)
         if val_loss < known.last_improvement - known.min_delta:
@@ -47,6 +53,11 @@ class EarlyStopping:
         if is_guessing and not left_guessing:
             return known
         return replace(known, num_waiting=known.num_waiting + 1)
+
+    @property
+    def kept_epoch(self) -> int:
+        """The epoch whose weights are kept, 0 before the first one."""
+        return self.last_epoch if self.keep is Keep.LAST else self.best_epoch
 
     @property
     def should_stop(self) -> bool:

@@ -129,14 +129,14 @@ def train(
             if ranks.any_of(any(wishes)):
                 return TrainResult(StopReason.INTERRUPTED)
 
-        # Measure on images that no weight was fitted to; that loss alone decides what is best and when to stop.
+        # Measure on images that no weight was fitted to; that loss alone decides what is kept and when to stop.
         val = count(state.network, val_batches, ranks)
         if not math.isfinite(val.mean_loss):
             return TrainResult(StopReason.DIVERGED, Divergence("validation loss", state.epoch, state.step, state.lr))
         state.stopping = state.stopping.after(state.epoch, val.mean_loss)
         state.plateau = state.plateau.after(val.mean_loss)
-        if state.stopping.best_epoch == state.epoch:
-            state.keep_weights_as_best()
+        if state.stopping.kept_epoch == state.epoch:
+            state.keep_weights()
         row = epoch_row(state, val, time.perf_counter() - started)
         state.begin_next_epoch()
         on_epoch(row)

@@ -27,7 +27,7 @@ class TrainState:
     `epoch` is the one under way, counted from 1; `batches_done` those of it that have been trained on, in `seconds`;
     `step` all updates so far; `lr` the learning rate of the last one; `update_ratios` by how much of itself the last
     update of an epoch changed the weights of each layer (0 before there was one); `tally` what the epoch's batches have
-    given until now; `best_weights` those of `stopping.best_epoch`, empty before the first epoch has ended.
+    given until now; `kept_weights` those of `stopping.kept_epoch`, empty before the first epoch has ended.
     """
 
     network: LeNet
@@ -41,7 +41,7 @@ class TrainState:
     seconds: float = 0.0
     update_ratios: tuple[float, ...] = (0.0,) * NUM_LAYERS
     tally: Tally = field(default_factory=Tally)
-    best_weights: dict[str, Tensor] = field(default_factory=dict)
+    kept_weights: dict[str, Tensor] = field(default_factory=dict)
 
     @classmethod
     def start(
@@ -61,7 +61,7 @@ class TrainState:
         return cls(
             network=network,
             optimizer=FlatOptimizer(flatten(network), training),
-            stopping=EarlyStopping(training.patience, training.min_delta, guessing_loss),
+            stopping=EarlyStopping(training.patience, training.min_delta, guessing_loss, training.keep),
             plateau=Plateau.of(training),
         )
 
@@ -72,22 +72,22 @@ class TrainState:
         self.seconds = 0.0
         self.tally = Tally()
 
-    def keep_weights_as_best(self) -> None:
+    def keep_weights(self) -> None:
         """Remember the weights as they are now."""
-        self.best_weights = {name: value.detach().clone() for name, value in self.network.state_dict().items()}
+        self.kept_weights = {name: value.detach().clone() for name, value in self.network.state_dict().items()}
 
-    def best_network(self) -> LeNet | None:
-        """Return a new network with the best weights, on the CPU, or None before the first epoch has ended."""
-        if not self.best_weights:
+    def kept_network(self) -> LeNet | None:
+        """Return a new network with the kept weights, on the CPU, or None before the first epoch has ended."""
+        if not self.kept_weights:
             return None
         network = LeNet(self.network.activation, self.network.num_classes, self.network.image_size)
-        network.load_state_dict(self.best_weights)
+        network.load_state_dict(self.kept_weights)
         return network
 
     def tensors(self) -> dict[str, Tensor]:
         """Return every tensor of the state by a name of its own; with `scalars` this is the whole state."""
         named = {f"network.{name}": value for name, value in self.network.state_dict().items()}
-        named |= {f"best.{name}": value for name, value in self.best_weights.items()}
+        named |= {f"kept.{name}": value for name, value in self.kept_weights.items()}
         named |= {f"optimizer.{name}": value for name, value in self.optimizer.memory.items()}
         return {name: value.detach().cpu().contiguous() for name, value in named.items()}
 
@@ -106,11 +106,11 @@ class TrainState:
             "plateau": asdict(self.plateau),
         }
 
-    def expected_tensors(self, has_best: bool) -> dict[str, Tensor]:
+    def expected_tensors(self, has_kept: bool) -> dict[str, Tensor]:
         """Return, by name, a tensor of the shape and type of each one that such a state has."""
-        expected = {name: value for name, value in self.tensors().items() if not name.startswith("best.")}
-        if has_best:
-            expected |= {f"best.{name}": value for name, value in self.network.state_dict().items()}
+        expected = {name: value for name, value in self.tensors().items() if not name.startswith("kept.")}
+        if has_kept:
+            expected |= {f"kept.{name}": value for name, value in self.network.state_dict().items()}
         return expected
 
     def restore(self, tensors: Mapping[str, Tensor], scalars: Mapping[str, Any]) -> None:
@@ -118,13 +118,13 @@ class TrainState:
 
         What the configuration decides stays as it is here: a patience that was raised counts.
         """
-        parts: dict[str, dict[str, Tensor]] = {"network": {}, "best": {}, "optimizer": {}}
+        parts: dict[str, dict[str, Tensor]] = {"network": {}, "kept": {}, "optimizer": {}}
         for name, value in tensors.items():
             part, rest = name.split(".", 1)
             parts[part][rest] = value
         device = next(self.network.parameters()).device
         self.network.load_state_dict(parts["network"])
-        self.best_weights = {name: value.to(device) for name, value in parts["best"].items()}
+        self.kept_weights = {name: value.to(device) for name, value in parts["kept"].items()}
         for name, value in parts["optimizer"].items():
             self.optimizer.memory[name].copy_(value)
         for name in ("epoch", "batches_done", "step", "lr", "seconds", "update_ratios", "tally"):
