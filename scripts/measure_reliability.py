@@ -35,15 +35,17 @@ import hypothesis
 import torch
 import typer
 from hypothesis import strategies as st
+from PIL import Image
 
 from common import ROOT, data_access
 from lenet_mnist.cli.main import app
 from lenet_mnist.cli.main import main as lenet
 from lenet_mnist.cli.options import DEFAULT_DATA_DIR
-from lenet_mnist.config import Config
+from lenet_mnist.config import Config, DataConfig
 from lenet_mnist.config_file import load_config, parse_yaml
 from lenet_mnist.data.idx import parse_idx
 from lenet_mnist.data.mnist import fetch_missing
+from lenet_mnist.data.sources import load_train_val
 from lenet_mnist.errors import LenetError
 from lenet_mnist.runs.checkpoints import list_checkpoints
 from lenet_mnist.runs.directory import RunDirectory, create_run
@@ -493,15 +495,22 @@ def with_manifest(run: RunDirectory, content: bytes) -> Any:
 def offline(count: int, _draw: random.Random, directory: Path) -> Found:
     """Run every command without a network, the data cached."""
     quick = QUICK[:-1]  # --offline is what is not said here
+    digit = load_train_val(DataConfig(), data_access()).val.images[0].numpy()
+    Image.fromarray(255 - digit).resize((140, 140)).save(directory / "digit.png")
     commands = [
         ["--version"],
         ["--help"],
-        ["train", *quick],
+        ["train", *quick, "--name=first"],
         ["train", *quick, "--lr=auto"],
         ["train", "--resume=latest"],
         ["evaluate", "latest"],
         ["verify", "latest", "--retrain"],
         ["diagnose", "latest"],
+        ["compare", "first", "latest"],
+        ["predict", "digit.png"],
+        ["report", "latest"],
+        *(["export", "latest", "--format", each] for each in ("html", "onnx", "safetensors", "tensorboard")),
+        ["cross-validate", "--limit-train=640", "--folds=2", "--epochs=1", "--batch-size=32"],
         ["lr-sweep", "--limit-train=640", "--batch-size=32", "--num=3", "--seeds=0", "--set=data.val_size=500"],
         ["runs", "--test"],
         ["describe"],

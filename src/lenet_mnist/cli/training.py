@@ -64,7 +64,7 @@ def train(
     offline: Offline = False,
     as_json: AsJson = False,
 ) -> None:
-    """Train a network on the training set, stop by the validation set, and keep the best weights."""
+    """Train a network on the training set, and stop and choose by the validation set."""
     if seed is not None and seeds is not None:
         raise ConfigError("--seed and --seeds exclude each other")
     if resume is not None and seeds is not None:

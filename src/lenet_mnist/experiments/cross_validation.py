@@ -208,7 +208,7 @@ def _read_journal(run: RunDirectory, journal: Journal) -> tuple[Folds, dict[Fold
 
 
 def _write_tables(run: RunDirectory, pooled: CrossValidation) -> None:
-    """Write metrics.json, folds.csv, history.csv, predictions.csv, per_class.csv and confusion_matrix.csv."""
+    """Write metrics.json, folds.csv, fold_history.csv, predictions.csv, per_class.csv and confusion_matrix.csv."""
     names, metrics = pooled.class_names, pooled.metrics()
     write_json(run.path / "metrics.json", metrics)
     rows = [

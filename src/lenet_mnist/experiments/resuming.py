@@ -24,12 +24,8 @@ from lenet_mnist.runs.manifest import Manifest
 
 _EPOCHS, _PATIENCE, _INTERVAL = "training.max_epochs", "training.patience", "training.checkpoint_every_steps"
 _TEACHERS = "training.teachers"
-_FIXED = (
-    "model.activation",
-    "training.optimizer",
-    "training.batch_size",
-    "training.keep",
-)  # a state fits one of them only
+# A state fits one value of each only.
+_FIXED = ("model.activation", "training.optimizer", "training.batch_size", "training.keep")
 
 
 @dataclass(frozen=True)

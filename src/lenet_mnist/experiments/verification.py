@@ -117,7 +117,7 @@ def _checkpoint_checks(run: RunDirectory, manifest: Manifest, state: TrainState)
 
 
 def _weights_checks(run: RunDirectory, manifest: Manifest, data: TrainVal, state: TrainState) -> Iterator[Check]:
-    """Look at the kept weights: their digests, and the validation loss that they were chosen by."""
+    """Look at the kept weights: their digests, and the validation loss of their epoch."""
     name = run.model_path.name
     try:
         trained, history = read_network(run.model_path), run.read_history()

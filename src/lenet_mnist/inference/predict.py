@@ -82,7 +82,7 @@ def read_pictures(run: RunDirectory, arguments: Sequence[Path]) -> Reading:
 
 
 def digit_network(run: RunDirectory) -> TrainedNetwork:
-    """Return the best network of a run that was trained on MNIST, as whose digits pictures are prepared.
+    """Return the kept network of a run that was trained on MNIST, as whose digits pictures are prepared.
 
     Raises: ConfigError if it was trained on something else, or is no training; DataError.
     """
@@ -96,7 +96,7 @@ def digit_network(run: RunDirectory) -> TrainedNetwork:
 
 
 def kept_network(run: RunDirectory) -> TrainedNetwork:
-    """Return the best network of a run. Raises: ConfigError if it is no training; DataError."""
+    """Return the kept network of a run. Raises: ConfigError if it is no training; DataError."""
     manifest = run.read_manifest()
     if manifest.kind != "train":
         raise ConfigError(f"{run.path}: is a {manifest.kind}, not a training: it has no network")

@@ -185,7 +185,8 @@ def runs_text(rows: Sequence[dict[str, Any]], runs_dir: Path) -> str:
     columns += ["test_accuracy"] if any("test_accuracy" in row for row in rows) else []
     columns += ["lr"] if any(row.get("lr") for row in rows) else []
     table = [[_cell(row.get(column), column) for column in columns] for row in rows]
-    return aligned([column.replace("_", " ") for column in columns], table, right=range(3, len(columns)))
+    headers = [{"best_epoch": "kept epoch"}.get(column, column.replace("_", " ")) for column in columns]
+    return aligned(headers, table, right=range(3, len(columns)))
 
 
 def _seeds_text(runs: Sequence[TrainedRun]) -> str:

@@ -164,7 +164,8 @@ def parse_state(content: bytes, path: Path, state: TrainState) -> SavedState:
         header = _StateHeader.model_validate_json(text)
     except ValidationError as error:
         first = error.errors()[0]
-        raise DataError(f"{path}: not a training state: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+        where = ".".join(map(str, first["loc"]))
+        raise DataError(f"{path}: not a training state of this version of lenet: {where}: {first['msg']}") from None
     if header.optimizer != state.optimizer.name:
         raise DataError(f"{path}: the state of {header.optimizer}, but this training uses {state.optimizer.name}")
     _require_alike(tensors, state.expected_tensors(has_kept=header.stopping.kept_epoch > 0), path)

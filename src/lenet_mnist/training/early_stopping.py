@@ -1,4 +1,4 @@
-"""When to stop, and which epoch's weights to keep: decided on the validation loss alone (lecture point 9)."""
+"""When to stop, and which epoch's weights to keep: by the validation loss and nothing else (lecture point 9)."""
 
 import math
 from collections.abc import Sequence

@@ -91,8 +91,8 @@ def train(
     """Train `state` from where it is until early stopping, the last epoch, a divergence or an interruption.
 
     `on_step` gets a row after each update, and answers whether to stop there; `on_epoch` gets a row after each epoch,
-    when `state` already knows whether it was the best. At each of these moments `state` can be saved, and a later call
-    with the restored state goes on to the same weights.
+    when `state` already knows whether its weights are kept. At each of these moments `state` can be saved, and a later
+    call with the restored state goes on to the same weights.
 
     Several `ranks` that call this with equal states train one network together: each takes its share of each batch,
     and of the validation images, and all come to the same weights and decisions. `teachers` are learnt from too.
@@ -129,7 +129,7 @@ def train(
             if ranks.any_of(any(wishes)):
                 return TrainResult(StopReason.INTERRUPTED)
 
-        # Measure on images that no weight was fitted to; that loss alone decides what is kept and when to stop.
+        # Measure on images that no weight was fitted to: their loss decides which epoch is the best, and when to stop.
         val = count(state.network, val_batches, ranks)
         if not math.isfinite(val.mean_loss):
             return TrainResult(StopReason.DIVERGED, Divergence("validation loss", state.epoch, state.step, state.lr))
