@@ -85,7 +85,7 @@ def taught(**training: Any) -> Arm:
 
 
 def mixed(activation: str = "relu", **training: Any) -> Arm:
-    """Return an arm with five teachers of each kind."""
+    """Return an arm with five teachers of each kind, if nothing else is said."""
     teachers = named(teacher=5, sigmoid=5)
     return taught(**{"teachers": teachers, **training})._replace(part="mixed", activation=activation)
 
@@ -124,19 +124,19 @@ ARMS = [
     sigmoid(learning_rate=0.4, max_epochs=100),
     sigmoid(learning_rate=0.4, max_epochs=100, weight_decay=1e-4),
     mixed(),
-    mixed(weight_decay=0.0),
-    mixed(weight_decay=1e-4),
-    mixed(weight_decay=1e-3),
-    mixed(learning_rate=0.08),
-    mixed(batch_size=64),
-    mixed(batch_size=32, learning_rate=0.03),
-    mixed(optimizer="adam", learning_rate=0.002, weight_decay=0.0),
-    mixed(distillation_temperature=1.0),
-    mixed(augmentation={"rotation": 5.0, "scale": 0.05, "shear": 0.05, "shift": 0.5, "elastic": 0.6}),
-    mixed(max_epochs=300),
     mixed(batch_size=64, max_epochs=200),
     mixed("sigmoid", batch_size=64, learning_rate=0.4, weight_decay=0.0),
     mixed("sigmoid", optimizer="adam", learning_rate=0.005, weight_decay=0.0),
+    mixed(max_epochs=300),
+    mixed(weight_decay=0.0),
+    mixed(weight_decay=1e-4),
+    mixed(teachers=named(undecayed=10)),
+    mixed(distillation_temperature=1.0),
+    mixed(optimizer="adam", learning_rate=0.002, weight_decay=0.0),
+    mixed("sigmoid", batch_size=64, learning_rate=0.4, weight_decay=0.0, max_epochs=300),
+    mixed(augmentation={"rotation": 5.0, "scale": 0.05, "shear": 0.05, "shift": 0.5, "elastic": 0.6}),
+    mixed(distillation_weight=0.5),
+    mixed(batch_size=64),
 ]
 
 TOGETHER = {
