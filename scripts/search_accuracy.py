@@ -25,6 +25,7 @@ from statistics import mean
 from typing import Any, NamedTuple
 
 import torch
+from torch import Tensor
 
 from common import ROOT, Journal, data_access, in_workers
 from lenet_mnist.analysis.ensemble import mean_prediction
@@ -38,6 +39,7 @@ from lenet_mnist.experiments.evaluation import answers_of
 from lenet_mnist.experiments.teachers import find_teachers, teachers_of
 from lenet_mnist.metrics import count
 from lenet_mnist.model.engines import resolve_engine
+from lenet_mnist.model.lenet import LeNet
 from lenet_mnist.reporting.text import aligned
 from lenet_mnist.runs.listing import find_run
 from lenet_mnist.training.loop import EpochRow, start_training, train
@@ -149,6 +151,10 @@ TOGETHER = {
     "5 of each": named(teacher=5, sigmoid=5),
     "10 of each": named(teacher=10, sigmoid=10),
     "20 of each": named(teacher=20, sigmoid=20),
+    "10 students": named(student=40)[20:30],
+    "10 without weight decay": named(undecayed=10),
+    "20 without weight decay": named(undecayed=20),
+    "5 without weight decay, 5 with sigmoid": named(undecayed=5, sigmoid=5),
 }
 
 
@@ -233,13 +239,24 @@ def show_together(runs_dir: Path) -> None:
     members = {name for names in TOGETHER.values() for name in names}
     runs = {name: find_run(name, runs_dir) for name in sorted(members)}
     answers = dict(zip(runs, answers_of(list(runs.values()), Split.VAL, data_access()), strict=True))
+    near = near_validation_images(Config().data)
+    labels = torch.cat([batch.labels for batch in near])
+    distorted = {name: probabilities(answer.trained.network, near) for name, answer in answers.items()}
     rows = []
     for what, names in TOGETHER.items():
         each = [answers[name].evaluation for name in names]
         seen = mean_prediction(each)
         alone = mean(evaluation.mean_loss for evaluation in each)
-        rows.append((what, f"{alone:.4f}", f"{seen.mean_loss:.4f}", f"{seen.accuracy:.2%}"))
-    print(aligned(("networks", "validation loss: mean of each", "together", "accuracy together"), rows))
+        is_right = torch.stack([distorted[name] for name in names]).mean(dim=0).argmax(dim=1) == labels
+        of_near = f"{is_right.double().mean():.3%}"
+        rows.append((what, f"{alone:.4f}", f"{seen.mean_loss:.4f}", f"{seen.accuracy:.2%}", of_near))
+    print(aligned(("networks", "validation loss: mean of each", "together", "accuracy together", "distorted"), rows))
+
+
+@torch.inference_mode()
+def probabilities(network: LeNet, batches: list[Batch]) -> Tensor:
+    """Return what a network answers to all images. Shapes: result N K."""
+    return torch.cat([network(batch.images).softmax(dim=1) for batch in batches])
 
 
 def show(journal: Journal) -> None:
