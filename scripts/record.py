@@ -1,11 +1,13 @@
 """Train the most accurate LeNets, twenty of each kind, and look at the test set once: docs/accuracy.md.
 
-    python scripts/record.py teachers sigmoid students undecayed show
+    python scripts/record.py teachers sigmoid students undecayed mixed show
 
 - teachers: configs/accurate.yaml, the seeds 0 to 19, as runs named teacher-0 to teacher-19
 - sigmoid: configs/accurate-sigmoid.yaml, the seeds 0 to 19, as sigmoid-0 to sigmoid-19
 - students: configs/record.yaml, which learns from those of them that it names, the seeds 20 to 39
 - undecayed: configs/accurate.yaml without weight decay, the seeds 0 to 19: worse alone, better together?
+- mixed: five undecayed and five sigmoid networks, the ten that answer the validation images best together
+  (scripts/search_accuracy.py together)
 - show: the table
 
 Runs lie in --runs-dir like all others: a training to a core, with a thread each. Interrupted, the script goes on where
@@ -80,11 +82,12 @@ KINDS = {
     "students": Kind("student", "record.yaml", range(20, 40)),
     "undecayed": Kind("undecayed", "accurate.yaml", range(20), {"training.weight_decay": 0.0}),
 }
+MIXED = {"together": ["undecayed", "sigmoid"]}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("parts", nargs="+", choices=[*KINDS, "show"])
+    parser.add_argument("parts", nargs="+", choices=[*KINDS, "mixed", "show"])
     parser.add_argument("--runs-dir", type=Path, default=ROOT / "runs")
     parser.add_argument("--journal", type=Path, default=ROOT / "docs" / "record.jsonl")
     arguments = parser.parse_args()
@@ -92,9 +95,13 @@ def main() -> None:
     for name, kind in KINDS.items():
         if name in arguments.parts and journal.get(key_of(kind)) is None:
             journal.add(key_of(kind), evaluated(train_all(kind, arguments.runs_dir), arguments.runs_dir, access))
+    if "mixed" in arguments.parts and journal.get(MIXED) is None:
+        journal.add(MIXED, mixed_together(arguments.runs_dir, access))
     if "show" in arguments.parts:
         found = [(kind, figures) for kind in KINDS.values() if (figures := journal.get(key_of(kind))) is not None]
         print(aligned(COLUMNS, [row_of(kind, figures) for kind, figures in found]))
+        if (mixed := journal.get(MIXED)) is not None:
+            print(f"mixed tens together: {', '.join(f'{accuracy:.2%}' for accuracy in mixed['together'])}")
         for kind, figures in found:
             if max(figures["test_looks"]) > 1:
                 print(f"some {kind.name} was looked at more than once on the test set: {figures['test_looks']}")
@@ -165,6 +172,24 @@ def evaluated(runs: Sequence[RunDirectory], runs_dir: Path, access: DataAccess) 
         "teachers_sha256": [record.weights_sha256 for record in manifests[0].teachers],
         "machine": provenance.machine(),
         "versions": provenance.versions(),
+    }
+
+
+def mixed_together(runs_dir: Path, access: DataAccess) -> dict[str, Any]:
+    """Look at the test images through five networks of each of two kinds, until all of them have answered."""
+    half = TOGETHER // 2
+    tens = [
+        [
+            find_run(f"{KINDS[kind].name}-{n}", runs_dir)
+            for kind in MIXED["together"]
+            for n in range(first, first + half)
+        ]
+        for first in range(0, 20, half)
+    ]
+    ensembles = [evaluate_ensemble(ten, "test", runs_dir, access, None, None) for ten in tens]
+    return {
+        "together": [ensemble.evaluation.accuracy for ensemble in ensembles],
+        "weights_sha256": [[run.read_manifest().weights_sha256 for run in ten] for ten in tens],
     }
 
 
