@@ -29,7 +29,7 @@ from torch import Tensor
 
 from common import ROOT, Journal, data_access, in_workers
 from lenet_mnist.analysis.ensemble import mean_prediction
-from lenet_mnist.config import AugmentationConfig, Config, DataConfig, Split
+from lenet_mnist.config import AugmentationConfig, Config, DataConfig, Keep, Split
 from lenet_mnist.config_file import flat_values
 from lenet_mnist.data.augment import draw, resample
 from lenet_mnist.data.batches import Batch
@@ -195,6 +195,7 @@ def run(config: Config, runs_dir: Path) -> dict[str, Any]:
     result = train(config, data, state, lambda _: False, rows.append, teachers=teachers)
     if not rows:
         return {"stop_reason": result.stop_reason.value, "val_loss": None}
+    assert config.training.keep is Keep.BEST, "the kept network is that of the best epoch"
     best, last = min(rows, key=lambda row: row.val_loss), state.network
     best_network = state.kept_network()
     assert best_network is not None  # an epoch has ended

@@ -50,6 +50,27 @@ def test_the_options_are_those_of_the_snapshot() -> None:
     assert "\n".join(options(typer.main.get_command(app), "lenet")) + "\n" == SNAPSHOT.read_text()
 
 
+def test_where_the_last_weights_are_kept_the_epoch_of_the_lowest_loss_is_named(lenet: Lenet, tmp_path: Path) -> None:
+    settings = ("training.keep=last", "training.schedule=constant", "training.warmup=0", "training.engine=torch")
+    changes = [word for setting in settings for word in ("--set", setting)]
+    small = ("--limit-train", 200, "--batch-size", 16, "--set", "data.val_size=50", "--threads", 1)
+    trained = lenet("train", *small, "--lr", 0.02, "--epochs", 6, *changes)
+    assert trained.code == 0
+    run = only_run(tmp_path / "runs")
+    losses = [row.val_loss for row in run.read_history()]
+    lowest = losses.index(min(losses)) + 1
+    assert lowest < 6  # else this would show nothing
+    assert f"kept        epoch 6: validation loss {losses[-1]:.4f}" in trained.out
+    assert f"not kept    epoch {lowest}: validation loss {min(losses):.4f}" in trained.out
+    page = lenet("report", "latest")
+    assert page.code == 0
+    assert "After epoch 6, whose weights are kept. Not evaluated yet" in run.report_path.read_text()
+    finished = run.read_manifest()
+    run.write_manifest(finished.model_copy(update={"status": "interrupted"}))
+    assert lenet("report", "latest").code == 0
+    assert "After epoch 6, whose weights are kept so far. Not evaluated yet" in run.report_path.read_text()
+
+
 def test_train_evaluate_and_list(lenet: Lenet, tmp_path: Path) -> None:
     trained = lenet("train", *QUICK, "--name", "first")
     assert trained.code == 0

@@ -224,7 +224,7 @@ class TrainingConfig(Section):
     patience: int | None = Field(default=5, ge=1)
     """Epochs without improvement of the validation loss after which training stops; null never stops early."""
     keep: Annotated[Keep, Field(strict=False)] = Keep.BEST
-    """best (weights of the epoch of the lowest validation loss) or last (what a rate that falls to zero leads to)."""
+    """Whose weights are kept: best (the epoch of the lowest validation loss) or last (of a rate that falls to zero)."""
     teachers: Annotated[tuple[str, ...], BeforeValidator(_runs)] = ()
     """Finished runs to learn from too: their mean logits on the same images as the network sees them."""
     distillation_temperature: float = Field(default=2.0, ge=0.1, le=100)

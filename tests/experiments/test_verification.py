@@ -54,6 +54,17 @@ def test_an_evaluation_that_was_changed_is_found_and_costs_no_look(lenet: Lenet,
     assert (run.evaluation_path("test") / "looks.csv").read_text().count("\n") == 2
 
 
+def test_an_evaluation_of_earlier_weights_is_not_taken_for_one_of_those_that_are_kept(lenet: Lenet) -> None:
+    steady = ("--set", "training.schedule=constant", "--set", "training.warmup=0", "--set", "training.keep=last")
+    small = ("--limit-train", 200, "--batch-size", 16, "--set", "data.val_size=50", "--threads", 1)
+    assert lenet("train", *steady, *small, "--epochs", 1, "--name", "grows").code == 0
+    assert lenet("evaluate", "grows", "--split", "val").code == 0
+    assert lenet("train", "--resume", "grows", "--epochs", 2).code == 0
+    answer = lenet("verify", "grows")
+    assert answer.code == 0, answer
+    assert "of the weights of epoch 1, which are no longer kept" in answer.out
+
+
 def test_a_run_that_diverged_in_its_first_epoch_holds(lenet: Lenet) -> None:
     options = ("--epochs", 1, "--limit-train", 200, "--set", "data.val_size=50", "--threads", 1)
     assert lenet("train", *options, "--lr", "1e6", "--name", "lost").code == 4

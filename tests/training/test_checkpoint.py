@@ -392,7 +392,7 @@ def refused_state(path: Path, tiny: TrainVal) -> None:
     assert str(path) in str(refusal.value)
 
 
-@pytest.mark.parametrize("part", ["network.c5.weight", "kept.c5.weight", "optimizer.exp_avg"])
+@pytest.mark.parametrize("part", ["network.c5.weight", "best.c5.weight", "optimizer.exp_avg"])
 @pytest.mark.parametrize(
     "damage",
     [

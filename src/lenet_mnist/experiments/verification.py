@@ -80,7 +80,7 @@ def verify_run(run: RunDirectory, is_retrained: bool, access: DataAccess, note: 
     checks += _checkpoint_checks(run, manifest, state)
     if manifest.best_epoch is not None:  # else it has kept no weights yet: it ended within its first epoch
         checks += _weights_checks(run, manifest, data, state)
-    checks += _evaluation_checks(run, access)
+    checks += _evaluation_checks(run, manifest, access)
     if is_retrained:
         note(f"training again: {config.training.max_epochs} epochs at most")
         checks += _retraining_checks(run, manifest, config, data, start_training(config, data, device, engine.network))
@@ -140,13 +140,18 @@ def _weights_checks(run: RunDirectory, manifest: Manifest, data: TrainVal, state
     )
 
 
-def _evaluation_checks(run: RunDirectory, access: DataAccess) -> Iterator[Check]:
-    """Count every evaluation again that was made."""
+def _evaluation_checks(run: RunDirectory, manifest: Manifest, access: DataAccess) -> Iterator[Check]:
+    """Count every evaluation again that was made of the weights that are kept now."""
     for split in Split:
         path = run.evaluation_path(split.value) / "metrics.json"
         if path.exists():
             try:
-                was, now = read_json(path), count_again(run, split, access)
+                was = read_json(path)
+                if was["weights_sha256"] != manifest.weights_sha256:
+                    seen = f"of the weights of epoch {was['best_epoch']}, which are no longer kept: not counted again"
+                    yield Check(f"evaluation/{split}", True, seen)
+                    continue
+                now = count_again(run, split, access)
                 yield _same_figures(f"evaluation/{split}", {key: was[key] for key in now}, now)
             except (DataError, KeyError, TypeError) as error:
                 yield Check(f"evaluation/{split}", False, str(error))

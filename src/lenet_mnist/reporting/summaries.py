@@ -44,8 +44,14 @@ def training_text(runs: Sequence[TrainedRun]) -> str:
         lines += [
             f"kept        epoch {manifest.best_epoch}: validation loss {manifest.best_val_loss:.4f}, "
             f"validation accuracy {manifest.best_val_accuracy:.2%}",
-            f"next        lenet evaluate {path}",
         ]
+        lowest = min(runs[0].directory.read_history(), key=lambda row: row.val_loss)
+        if lowest.epoch != manifest.best_epoch:  # training.keep: last
+            lines.append(
+                f"not kept    epoch {lowest.epoch}: validation loss {lowest.val_loss:.4f}, "
+                f"validation accuracy {lowest.val_accuracy:.2%}"
+            )
+        lines.append(f"next        lenet evaluate {path}")
     if manifest.status == "interrupted":
         lines.append(f"go on       lenet train --resume {path}")
     if manifest.status in ("finished", "diverged"):

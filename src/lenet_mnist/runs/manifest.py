@@ -60,7 +60,7 @@ class Manifest(BaseModel):
     stop_reason: str | None = None
     message: str | None = None
     best_epoch: int | None = None
-    """The epoch whose weights are kept; its figures are the next two."""
+    """The epoch whose weights are kept (`training.keep`); its figures are the next two."""
     best_val_loss: float | None = None
     best_val_accuracy: float | None = None
     epochs: int = 0

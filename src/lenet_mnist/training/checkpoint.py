@@ -124,7 +124,7 @@ class _StateHeader(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
-    schema_version: Literal[4]
+    schema_version: Literal[3]
     marks: dict[str, FileMark]
     optimizer: str
     epoch: int = Field(ge=1)
@@ -141,7 +141,7 @@ class _StateHeader(BaseModel):
 def state_bytes(state: TrainState, marks: Mapping[str, FileMark]) -> bytes:
     """Return a training state as the content of a file. `marks` are those of the histories, by their names."""
     scalars = {name: {"num_bytes": mark.num_bytes, "sha256": mark.sha256} for name, mark in marks.items()}
-    header = json.dumps({"schema_version": 4, "marks": scalars, **state.scalars()})
+    header = json.dumps({"schema_version": 3, "marks": scalars, **state.scalars()})
     return save(state.tensors(), metadata={HEADER_KEY: header})
 
 

@@ -85,9 +85,12 @@ class TrainState:
         return network
 
     def tensors(self) -> dict[str, Tensor]:
-        """Return every tensor of the state by a name of its own; with `scalars` this is the whole state."""
+        """Return every tensor of the state by a name of its own; with `scalars` this is the whole state.
+
+        The kept weights are called `best` there, as in files of the time when the best ones were always those kept.
+        """
         named = {f"network.{name}": value for name, value in self.network.state_dict().items()}
-        named |= {f"kept.{name}": value for name, value in self.kept_weights.items()}
+        named |= {f"best.{name}": value for name, value in self.kept_weights.items()}
         named |= {f"optimizer.{name}": value for name, value in self.optimizer.memory.items()}
         return {name: value.detach().cpu().contiguous() for name, value in named.items()}
 
@@ -108,9 +111,9 @@ class TrainState:
 
     def expected_tensors(self, has_kept: bool) -> dict[str, Tensor]:
         """Return, by name, a tensor of the shape and type of each one that such a state has."""
-        expected = {name: value for name, value in self.tensors().items() if not name.startswith("kept.")}
+        expected = {name: value for name, value in self.tensors().items() if not name.startswith("best.")}
         if has_kept:
-            expected |= {f"kept.{name}": value for name, value in self.network.state_dict().items()}
+            expected |= {f"best.{name}": value for name, value in self.network.state_dict().items()}
         return expected
 
     def restore(self, tensors: Mapping[str, Tensor], scalars: Mapping[str, Any]) -> None:
@@ -118,13 +121,13 @@ class TrainState:
 
         What the configuration decides stays as it is here: a patience that was raised counts.
         """
-        parts: dict[str, dict[str, Tensor]] = {"network": {}, "kept": {}, "optimizer": {}}
+        parts: dict[str, dict[str, Tensor]] = {"network": {}, "best": {}, "optimizer": {}}
         for name, value in tensors.items():
             part, rest = name.split(".", 1)
             parts[part][rest] = value
         device = next(self.network.parameters()).device
         self.network.load_state_dict(parts["network"])
-        self.kept_weights = {name: value.to(device) for name, value in parts["kept"].items()}
+        self.kept_weights = {name: value.to(device) for name, value in parts["best"].items()}
         for name, value in parts["optimizer"].items():
             self.optimizer.memory[name].copy_(value)
         for name in ("epoch", "batches_done", "step", "lr", "seconds", "update_ratios", "tally"):
