@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import typer
 from tests.faults import full_disk
 
@@ -250,6 +251,7 @@ def test_a_divergence_is_reported_with_where_and_what_to_do(lenet: Lenet, tmp_pa
     assert manifest.status == "diverged"
 
 
+ABSENT_DEVICE = "mps" if torch.cuda.is_available() else "cuda"  # on no machine are there both
 BAD_INPUT = [
     (("train", "--config", "missing.yaml"), 2, "missing.yaml: no such file"),
     (("train", "--set", "training.learning_rat=1"), 2, "Did you mean training.learning_rate?"),
@@ -262,7 +264,7 @@ BAD_INPUT = [
     (("train", "--activation", "softplus"), 2, "'sigmoid', 'tanh' or 'relu'"),
     (("train", "--set", "data.train_size=59000"), 2, "59,000 training and 5,000 validation images"),
     (("train", "--limit-train", 55_001), 2, "--limit-train: data.limit_train"),
-    (("train", "--device", "cuda"), 2, "training.device: cuda"),
+    (("train", "--device", ABSENT_DEVICE), 2, f"training.device: {ABSENT_DEVICE}"),
     (("train", "--seeds", "4-0"), 2, "--seeds 4-0"),
     (("train", "--name", "../../etc"), 2, "--name: name"),
     (("train", "--offline", "--data-dir", "nowhere"), 3, "--offline forbids"),
@@ -353,10 +355,10 @@ def test_what_native_trained_is_evaluated_without_a_compiler(
 
 
 def test_a_device_that_is_not_here_is_named_with_its_file(lenet: Lenet, run: RunDirectory) -> None:
-    as_if_trained_with(run, "device: auto", "device: cuda")
+    as_if_trained_with(run, "device: auto", f"device: {ABSENT_DEVICE}")
     answer = lenet("evaluate", "latest", "--split", "val")
     assert answer.code == 2
-    assert f"{run.id}/config.yaml: training.device: cuda" in answer.err
+    assert f"{run.id}/config.yaml: training.device: {ABSENT_DEVICE}" in answer.err
     assert lenet("evaluate", "latest", "--split", "val", "--device", "cpu").code == 0
 
 

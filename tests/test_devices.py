@@ -1,10 +1,15 @@
-"""Threads: those of the configuration, whatever the environment says, and none that a forked process does not have."""
+"""Devices: which one `auto` takes. Threads: those of the configuration, and none that a forked process lacks."""
 
 import os
 import subprocess
 import sys
 
 import pytest
+import torch
+
+from lenet_mnist.config import Device
+from lenet_mnist.devices import choose_device
+from lenet_mnist.model import engines
 
 PROGRAM = """
 import sys
@@ -73,3 +78,22 @@ def test_threads_do_not_wait_in_a_busy_loop_for_long(users: dict[str, str], seen
     command = [sys.executable, "-c", "import lenet_mnist.cli.main; import torch"]
     done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
     assert [line.partition(" = ")[2] for line in done.stderr.splitlines() if "GOMP_SPINCOUNT" in line] == [seen]
+
+
+def test_auto_takes_a_gpu_only_where_the_native_engine_is_lacking(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.backends.cudnn, "deterministic", False)  # put back afterwards
+    assert choose_device(Device.AUTO) == torch.device("cpu")
+    monkeypatch.setattr(engines, "_native_network", lambda _: "there is no C compiler")
+    assert choose_device(Device.AUTO) == torch.device("cuda")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    assert choose_device(Device.AUTO) == torch.device("cpu")
+
+
+def test_a_gpu_adds_up_in_one_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else the same training, or a resumed one, comes to other weights: seen on an H100."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.backends.cudnn, "deterministic", False)
+    choose_device(Device.CUDA)
+    assert torch.backends.cudnn.deterministic

@@ -48,7 +48,7 @@ class Keep(StrEnum):
 
 
 class Device(StrEnum):
-    """Where the arithmetic happens. `auto` takes a GPU if there is one."""
+    """Where the arithmetic happens. `auto`: the CPU if the native engine is there, else a GPU."""
 
     AUTO = "auto"
     CPU = "cpu"

@@ -4,13 +4,17 @@ import os
 
 import torch
 
-from lenet_mnist.config import Device
+from lenet_mnist.config import Device, Engine
 from lenet_mnist.errors import ConfigError
+from lenet_mnist.model.engines import resolve_engine
 from lenet_mnist.ranks import ALONE, Ranks
 
 
 def choose_device(device: Device, ranks: Ranks = ALONE) -> torch.device:
     """Return the torch device for the configured one. Of several GPUs each rank takes its own.
+
+    `auto` takes a GPU only where the native engine is lacking: with it, two cores train LeNet at least as fast in the
+    batches of configs/ (docs/scale.md).
 
     Raises: ConfigError if this machine does not have it, or has fewer than ranks.
     """
@@ -20,12 +24,16 @@ def choose_device(device: Device, ranks: Ranks = ALONE) -> torch.device:
         Device.CPU: True,
     }
     if device is Device.AUTO:
-        device = next(kind for kind, is_there in available.items() if is_there)
+        gpus = [kind for kind in (Device.CUDA, Device.MPS) if available[kind]]
+        device = gpus[0] if gpus and not _has_native_engine() else Device.CPU
     if not available[device]:
         raise ConfigError(
             f"{device.value} is asked for, but torch finds no such device here; auto takes what there is",
             key="training.device",
         )
+    if device is Device.CUDA:
+        # Else cuDNN is free to add up in any order, and a resumed training would come to other weights.
+        torch.backends.cudnn.deterministic = True
     if device is Device.CUDA and not ranks.is_alone:
         if torch.cuda.device_count() < ranks.num_local:
             raise ConfigError(
@@ -34,6 +42,11 @@ def choose_device(device: Device, ranks: Ranks = ALONE) -> torch.device:
             )
         return torch.device("cuda", ranks.local_rank)
     return torch.device(device.value)
+
+
+def _has_native_engine() -> bool:
+    image_size = 28  # it takes no other
+    return resolve_engine(Engine.AUTO, torch.device("cpu"), image_size).name is Engine.NATIVE
 
 
 def set_threads(threads: int | None, ranks: Ranks = ALONE) -> int:
