@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 import torch
+from hypothesis import HealthCheck, settings
 from tests.once import draw_once, read_and_parse_once
 
 from lenet_mnist.cli import main as command_line
 from lenet_mnist.cli.options import DEFAULT_DATA_DIR
 from lenet_mnist.config import Config, DataConfig, Engine
-from lenet_mnist.data.mnist import DataAccess, fetch_missing
+from lenet_mnist.data.mnist import TRAIN_FILES, DataAccess, fetch_missing, find
 from lenet_mnist.data.sets import TrainVal
 from lenet_mnist.data.sources import load_train_val
 from lenet_mnist.experiments.training_series import train_seeds
@@ -27,6 +28,17 @@ from lenet_mnist.training.updates import StepRow
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
     from tests.browser import OpenPage
+
+
+# The same examples every time, however slow the machine is.
+settings.register_profile(
+    "the same",
+    derandomize=True,
+    database=None,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+settings.load_profile("the same")
 
 
 class Listener:
@@ -74,9 +86,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: item.path.name != "test_ranks.py")
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(autouse=True)
 def _one_thread() -> None:
-    """Two threads wait for each other in a busy loop, which takes very long where another program is at work."""
+    """Two threads wait for each other in a busy loop, which takes very long where another program is at work.
+
+    Again before each test: a command without --threads takes one a core.
+    """
     torch.set_num_threads(1)
 
 
@@ -101,6 +116,15 @@ def mnist_dir() -> Path:
     directory = Path(os.environ.get("LENET_DATA_DIR", DEFAULT_DATA_DIR))
     fetch_missing(DataAccess(directory, offline=False, listener=Listener()))
     return directory
+
+
+def copy_training_files(mnist_dir: Path, directory: Path) -> None:
+    """Let `directory`, which may be a new one, hold MNIST without its test images."""
+    directory.mkdir(exist_ok=True)
+    for file in TRAIN_FILES:
+        path = find(file, mnist_dir)
+        assert path is not None
+        shutil.copy(path, directory)
 
 
 @pytest.fixture(scope="session")

@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -14,6 +13,7 @@ from typing import Any
 import pytest
 import torch
 import typer
+from tests.conftest import copy_training_files
 from tests.faults import full_disk
 
 from lenet_mnist.cli.main import app
@@ -210,14 +210,10 @@ def test_a_run_can_be_moved(lenet: Lenet, run: RunDirectory, tmp_path: Path) -> 
 
 
 def test_training_works_without_the_test_files(lenet: Lenet, tmp_path: Path, mnist_dir: Path) -> None:
-    from lenet_mnist.data.mnist import TEST_FILES, TRAIN_FILES, find
+    from lenet_mnist.data.mnist import TEST_FILES
 
     data = tmp_path / "data"
-    data.mkdir()
-    for file in TRAIN_FILES:
-        path = find(file, mnist_dir)
-        assert path is not None
-        (data / path.name).symlink_to(path)
+    copy_training_files(mnist_dir, data)
     assert lenet("train", *QUICK, "--data-dir", data, "--offline").code == 0
     refused = lenet("evaluate", "latest", "--data-dir", data, "--offline")
     assert refused.code == 3
@@ -398,8 +394,7 @@ def test_data_check_and_where(lenet: Lenet, mnist_dir: Path) -> None:
 def test_data_show_draws_training_images_and_opens_no_others(
     lenet: Lenet, tmp_path: Path, mnist_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for path in (mnist_dir / "MNIST" / "raw").glob("train-*"):
-        shutil.copy(path, tmp_path)
+    copy_training_files(mnist_dir, tmp_path)
     monkeypatch.setenv("LENET_DATA_DIR", str(tmp_path))
     (tmp_path / "my.yaml").write_text("augmentation:\n  rotation: 30\n  elastic: 1\n")
     pictures = {}
@@ -463,7 +458,7 @@ def test_a_full_disk_while_evaluating_is_named_and_loses_nothing(lenet: Lenet, r
 
 def test_a_full_disk_while_training_is_named_and_marks_the_run(lenet: Lenet, tmp_path: Path) -> None:
     with full_disk(20_000):
-        answer = lenet("train", *QUICK)
+        answer = lenet("train", *QUICK, "--engine", "torch")
     assert answer.code == 6, answer.err
     assert re.search(r"checkpoints/step-\S+\.safetensors: cannot write: File too large", answer.err)
     assert only_run(tmp_path / "runs").read_manifest().status == "failed"

@@ -122,10 +122,15 @@ def annotated_yaml(resolved: ResolvedConfig) -> str:
         if outer != section:
             lines.append(f"{outer}:")
             section = outer
-        plain = list(value) if isinstance(value, tuple) else getattr(value, "value", value)
-        written = _dump(plain, in_one_line=True).removesuffix("...\n").strip()
-        lines.append(f"{'  ' if outer else ''}{name}: {written}".ljust(36) + f"  # {one_line(resolved.origin_of(key))}")
+        line = f"{'  ' if outer else ''}{name}: {value_text(value)}"
+        lines.append(f"{line:36}  # {one_line(resolved.origin_of(key))}")
     return "\n".join(lines) + "\n"
+
+
+def value_text(value: Any) -> str:
+    """Return one value of a configuration as YAML, in one line."""
+    plain = list(value) if isinstance(value, tuple) else getattr(value, "value", value)
+    return _dump(plain, in_one_line=True).removesuffix("...\n").strip()
 
 
 def parse_seeds(text: str) -> list[int]:

@@ -32,8 +32,10 @@ def choose_device(device: Device, ranks: Ranks = ALONE) -> torch.device:
             key="training.device",
         )
     if device is Device.CUDA:
-        # Else cuDNN is free to add up in any order, and a resumed training would come to other weights.
+        # Else cuDNN is free to add up in any order, so that a resumed training comes to other weights, and to leave out
+        # 13 of the 23 bits of what it multiplies.
         torch.backends.cudnn.deterministic = True
+        torch.backends.cudnn.allow_tf32 = False
     if device is Device.CUDA and not ranks.is_alone:
         if torch.cuda.device_count() < ranks.num_local:
             raise ConfigError(

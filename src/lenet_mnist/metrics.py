@@ -55,7 +55,7 @@ def count(network: LeNet, batches: Iterable[Batch], ranks: Ranks = ALONE) -> Tal
         logits = network(images)
         losses = F.cross_entropy(logits, labels, reduction="none")
         correct = logits.argmax(dim=1) == labels
-        tally += Tally(len(labels), int(correct.sum()), losses.double().sum().item())
+        tally += Tally(len(labels), int(correct.sum()), losses.cpu().double().sum().item())
     sums = torch.tensor([tally.num_images, tally.num_correct, tally.loss_sum], dtype=torch.float64)
     num_images, num_correct, loss_sum = ranks.add_up(sums).tolist()
     tally = Tally(int(num_images), int(num_correct), loss_sum)

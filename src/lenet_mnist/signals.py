@@ -1,4 +1,4 @@
-"""Ctrl-C and termination: outside training they end the program at once, inside it after the batch under way."""
+"""Ctrl-C and termination: outside training they end the program at once, inside it after what is under way."""
 
 import signal
 from collections.abc import Iterator

@@ -3,7 +3,6 @@
 import itertools
 import json
 import math
-import shutil
 import signal
 from collections.abc import Callable
 from dataclasses import replace
@@ -17,6 +16,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
+from tests.conftest import copy_training_files
 
 from lenet_mnist.analysis.cross_validation import Fold, FoldResult, Folds, fold_of, pool, train_fold
 from lenet_mnist.analysis.evaluate import evaluate
@@ -34,6 +34,7 @@ from lenet_mnist.model.engines import torch_network
 from lenet_mnist.runs.listing import list_runs
 from lenet_mnist.training.loop import start_training, train
 from lenet_mnist.tuning.trial import Workbench
+from lenet_mnist.tuning.workers import Staff
 
 CPU = torch.device("cpu")
 SMALL: dict[str, Any] = {
@@ -222,7 +223,7 @@ TABLES = ("metrics.json", "predictions.csv", "confusion_matrix.csv", "per_class.
 
 
 def test_the_tables_agree_with_each_other_and_an_interrupted_one_comes_to_the_same(
-    tmp_path: Path, access: DataAccess
+    tmp_path: Path, access: DataAccess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = new_cross_validation(CONFIG, 3, 2, tmp_path / "whole", access, Watcher())
     path = whole.directory.path
@@ -247,17 +248,19 @@ def test_the_tables_agree_with_each_other_and_an_interrupted_one_comes_to_the_sa
     for folds, repeats, complaint in ((10, None, "num_folds is 3 there, 10 now"), (3, 5, "num_repeats is 2 there, 5")):
         with pytest.raises(ConfigError, match=complaint):
             resumed_cross_validation(run, load_config(), folds, repeats, access, Watcher())
-    watcher = Watcher()
+    watcher, shared_out = Watcher(), []
+    of = Staff.of
+    monkeypatch.setattr(Staff, "of", lambda *given: shared_out.append(given[:3]) or of(*given))
     resumed_cross_validation(run, load_config(), None, 2, access, watcher)
     assert len(watcher.results) == 4
+    num_seen = 6 * 200 * CONFIG.training.max_epochs
+    assert shared_out == [(1, 6, num_seen)]  # as at first: the last bits depend on it
     for name in TABLES:
         assert (run.path / name).read_bytes() == (path / name).read_bytes()
     assert run.read_manifest().status == "finished"
 
 
 def test_workers_come_to_the_same(tmp_path: Path, access: DataAccess, monkeypatch: pytest.MonkeyPatch) -> None:
-    from lenet_mnist.tuning.workers import Staff
-
     alone = new_cross_validation(CONFIG, 3, 1, tmp_path / "alone", access, Watcher())
     monkeypatch.setattr(Staff, "of", lambda *_: Staff(2, 1))
     several = new_cross_validation(CONFIG, 3, 1, tmp_path / "several", access, Watcher())
@@ -266,10 +269,7 @@ def test_workers_come_to_the_same(tmp_path: Path, access: DataAccess, monkeypatc
 
 
 def test_the_command_never_opens_the_test_files(lenet: Callable[..., Any], mnist_dir: Path, tmp_path: Path) -> None:
-    raw = tmp_path / "data" / "MNIST" / "raw"
-    raw.mkdir(parents=True)
-    for source in (mnist_dir / "MNIST" / "raw").glob("train-*"):
-        shutil.copy(source, raw)
+    copy_training_files(mnist_dir, tmp_path / "data")
     answer = lenet("cross-validate", *OPTIONS, "--folds", 2, "--data-dir", tmp_path / "data", "--offline")
     assert answer.code == 0, answer.err
     (run,) = list_runs(tmp_path / "runs")

@@ -25,6 +25,7 @@ from lenet_mnist.experiments import training, training_series
 from lenet_mnist.experiments.training import resume_run
 from lenet_mnist.experiments.training_series import train_seeds
 from lenet_mnist.files.locks import exclusive_lock
+from lenet_mnist.ranks import Ranks
 from lenet_mnist.runs.checkpoints import list_checkpoints
 from lenet_mnist.runs.directory import RunDirectory
 from lenet_mnist.training.loop import EpochRow
@@ -243,13 +244,14 @@ def test_a_training_that_is_killed_after_every_few_steps_comes_to_the_same_resul
     assert len(run.read_manifest().resumes) == 10
 
 
-def test_from_every_kept_checkpoint_the_result_is_the_same(train: Train, go_on: Train, tmp_path: Path) -> None:
-    whole = train(**{"training.checkpoint_every_steps": 1})
-    everything = train(**{"training.checkpoint_every_steps": 1})
-    kept = list_checkpoints(everything.checkpoints_path)
-    assert [checkpoint.step for checkpoint in kept] == [21, 21]
+def test_from_every_kept_checkpoint_the_result_is_the_same(
+    train: Train, killed: Train, go_on: Train, tmp_path: Path
+) -> None:
+    whole, halfway = train(), killed(13)
+    kept = list_checkpoints(halfway.checkpoints_path)
+    assert [checkpoint.step for checkpoint in kept] == [12, 10]
     for number, checkpoint in enumerate(kept):
-        copy = RunDirectory(Path(shutil.copytree(everything.path, tmp_path / f"copy{number}")))
+        copy = RunDirectory(Path(shutil.copytree(halfway.path, tmp_path / f"copy{number}")))
         for other in list_checkpoints(copy.checkpoints_path):
             if other.sha256 != checkpoint.sha256:
                 other.path.unlink()
@@ -489,14 +491,17 @@ def test_what_would_change_the_result_is_refused_with_the_reason(
     assert {path: path.read_bytes() for path in before} == before
 
 
-@pytest.mark.parametrize("key", ["model.activation", "training.optimizer", "training.batch_size", "training.keep"])
-def test_what_a_state_is_made_for_cannot_be_changed(train: Train, go_on: Train, key: str) -> None:
-    value = {
-        "model.activation": "tanh",
-        "training.optimizer": "adam",
-        "training.batch_size": 32,
-        "training.keep": "last",
-    }[key]
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("model.activation", "tanh"),
+        ("training.optimizer", "adam"),
+        ("training.batch_size", 32),
+        ("training.keep", "last"),
+        ("training.momentum", 0.0),
+    ],
+)
+def test_what_a_state_is_made_for_cannot_be_changed(train: Train, go_on: Train, key: str, value: object) -> None:
     with pytest.raises(ConfigError, match="begin a new one"):
         go_on(train(), accept=True, **{key: value})
 
@@ -531,6 +536,47 @@ def test_repeating_the_settings_is_no_difference(killed: Train, go_on: Train, tr
     run = killed(10)
     same = SETTINGS | {"training.learning_rate": "auto", "training.engine": "auto", "training.threads": None}
     assert result_of(go_on(run, **same)) == result_of(train())
+
+
+def test_no_two_checkpoints_are_of_one_step(train_anew: Train) -> None:
+    """An epoch's end is saved once, also where `checkpoint_every_steps` asks for its last update."""
+    run = train_anew(**{"training.checkpoint_every_steps": STEPS_PER_EPOCH})
+    steps = [checkpoint.step for checkpoint in list_checkpoints(run.checkpoints_path)]
+    assert steps == [3 * STEPS_PER_EPOCH, 2 * STEPS_PER_EPOCH]
+
+
+def test_whatever_fails_before_the_first_update_is_noted(
+    train_anew: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("out of memory")
+
+    monkeypatch.setattr(training.Probe, "of", fail)
+    with pytest.raises(RuntimeError, match="out of memory"):
+        train_anew()
+    (path,) = tmp_path.glob("*/*/manifest.json")
+    assert RunDirectory(path.parent).read_manifest().status == "failed"
+
+
+def test_after_a_restart_only_runs_of_this_configuration_are_gone_on_with(train_anew: Train, tmp_path: Path) -> None:
+    """Another job may have had the same name, as --rdzv-id gives it; of equal ones the newest run counts."""
+    settings = {"seed": 3, "training.learning_rate": 0.01}
+    runs_dir = tmp_path / "all"
+    runs_dir.mkdir()
+    for number, changes in enumerate([settings, settings, {"seed": 4}]):
+        run = train_anew(**changes)
+        run.write_manifest(run.read_manifest().model_copy(update={"job": "mnist-1"}))
+        shutil.move(run.path, runs_dir / f"2026010{number + 1}-000000-relu-0000")
+
+    def found(**changes: Any) -> dict[int, str]:
+        restarted = Ranks(num_ranks=2, restarts=1, job="mnist-1")
+        runs = training_series._runs_of_job(restarted, config_of(**changes), runs_dir)
+        return {seed: run.path.name for seed, run in runs.items()}
+
+    assert found(**settings) == {3: "20260102-000000-relu-0000"}
+    assert found() == {4: "20260103-000000-relu-0000"}
+    assert found(**{"training.learning_rate": "auto"}).keys() == {3, 4}
+    assert found(**{"training.weight_decay": 0.5}) == {}
 
 
 def test_a_finished_training_that_is_resumed_stays_as_it_is(train: Train, go_on: Train) -> None:

@@ -1,5 +1,6 @@
 """`lenet verify`: what was changed is noticed, and what was not holds."""
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -52,6 +53,23 @@ def test_an_evaluation_that_was_changed_is_found_and_costs_no_look(lenet: Lenet,
     assert answer.code == 5
     assert "evaluation/test" in answer.err
     assert (run.evaluation_path("test") / "looks.csv").read_text().count("\n") == 2
+
+
+@pytest.mark.parametrize(("factor", "code"), [(1 + 1e-7, 0), (1 + 1e-3, 5)])
+def test_confidences_of_an_evaluation_are_compared_up_to_rounding(
+    lenet: Lenet, run: RunDirectory, factor: float, code: int
+) -> None:
+    """Another engine, or a GPU, gives them other last bits."""
+    lenet("evaluate", "latest", "--split", "val")
+    path = run.evaluation_path("val") / "metrics.json"
+    metrics = json.loads(path.read_text())
+    metrics["expected_calibration_error"] *= factor
+    for row in metrics["calibration"]:
+        row["mean_confidence"] *= factor
+    path.write_text(json.dumps(metrics))
+    answer = lenet("verify", "latest")
+    assert answer.code == code, answer
+    assert code == 5 or "the same up to rounding" in answer.out
 
 
 def test_an_evaluation_of_earlier_weights_is_not_taken_for_one_of_those_that_are_kept(lenet: Lenet) -> None:

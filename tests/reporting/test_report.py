@@ -96,7 +96,7 @@ def test_distorted_training_images_explain_the_gap_between_the_losses(run: RunDi
     signed(run, config_sha256=sha256_of(run.config_path))
     page = page_of(run)
     assert explanation in page.text
-    assert "augmentation.rotation 10 0" in page.text
+    assert "augmentation.rotation 10.0 0.0" in page.text
 
 
 def test_the_page_trusts_its_own_style_and_script_alone(evaluated: RunDirectory) -> None:

@@ -251,6 +251,7 @@ def test_a_taught_run_says_by_whom_and_is_trained_again_bit_by_bit(
     report = student.report_path.read_text()
     for record in manifest.teachers:
         assert f"{record.run}, trained in {record.seconds:,.1f} s; weights {record.weights_sha256[:12]}" in report
+    assert f"[{', '.join(teachers)}]" in report  # as the configuration file has them
 
     again = lenet("train", "--config", student.path / "config.yaml", "--name", "again", "--json")
     assert json.loads(again.out)["runs"][0]["weights_sha256"] == manifest.weights_sha256

@@ -14,6 +14,7 @@ import numpy as np
 
 from lenet_mnist.analysis.evaluate import Counts, Evaluation
 from lenet_mnist.analysis.intervals import Interval, difference_interval, mean_interval, wilson_interval
+from lenet_mnist.config_file import value_text
 from lenet_mnist.errors import DataError
 
 SURE = 0.05  # p-values below it tell two networks apart, as 95 % intervals without zero do
@@ -166,5 +167,5 @@ def _words(key: str, value: Any) -> str:
             return f"lr {value:.12g}"
         case "max_epochs":
             return f"{value} epoch{'' if value == 1 else 's'}"
-    text = f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else f"{value}"
+    text = f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else value_text(value)
     return f"{name} {'all' if value is None and name == 'limit_train' else text}"

@@ -158,7 +158,7 @@ def _go(
     try:
         spectator.begin(len(missing))
         try:
-            for result in _trained(missing, manifest, bench, access, ranks):
+            for result in _trained(folds, missing, manifest, bench, access, ranks):
                 journal.add({"fold": _RESULT.dump_python(result, mode="json")})
                 results[result.fold] = result
                 spectator.add_fold(result)
@@ -186,13 +186,17 @@ def _go(
 
 
 def _trained(
-    missing: list[Fold], manifest: Manifest, bench: Workbench, access: DataAccess, ranks: Ranks
+    folds: Folds, missing: list[Fold], manifest: Manifest, bench: Workbench, access: DataAccess, ranks: Ranks
 ) -> Iterable[FoldResult]:
-    """Yield each fold's result as its training ends."""
+    """Yield the result of each missing fold as its training ends.
+
+    The threads are shared out as for all folds, also if few are missing: the last bits depend on it.
+    """
     num_images = len(bench.data.train) + len(bench.data.val)
-    num_images = min(num_images, missing[0].folds.num_images or num_images) if missing else 0
-    seen = len(missing) * num_images * bench.config.training.max_epochs
-    staff = Staff.of(manifest.threads, len(missing), seen, bench.device, ranks)
+    num_images = min(num_images, folds.num_images or num_images)
+    num_folds = len(all_folds(folds))
+    seen = num_folds * num_images * bench.config.training.max_epochs
+    staff = Staff.of(manifest.threads, num_folds, seen, bench.device, ranks)
     with Crew(bench, Engine(manifest.engine), access.directory, staff, ranks) as crew:
         yield from crew.run(train_fold, missing)
 

@@ -24,6 +24,7 @@ from lenet_mnist.runs.manifest import Manifest
 
 _EPOCHS, _PATIENCE, _INTERVAL = "training.max_epochs", "training.patience", "training.checkpoint_every_steps"
 _TEACHERS = "training.teachers"
+_MOMENTUM = "training.momentum"
 # A state fits one value of each only.
 _FIXED = ("model.activation", "training.optimizer", "training.batch_size", "training.keep")
 
@@ -57,7 +58,7 @@ def resumption(config: Config, manifest: Manifest, wanted: ResolvedConfig) -> Re
         if value != there[key] and not (value == AUTO or (key in decided and value is None))
     }
     for key in changed:
-        if key in _FIXED:
+        if key in _FIXED or (key == _MOMENTUM and 0 in (there[key], changed[key])):
             raise ConfigError(f"a training that goes on keeps its {key}, {there[key]}: begin a new one", key=key)
     differences = [
         f"{key} was {_shown(there[key])}, and is now {_shown(value)}{objection}"

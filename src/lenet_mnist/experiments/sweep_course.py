@@ -7,6 +7,7 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
+from statistics import mean
 from typing import Protocol
 
 from lenet_mnist.config import Activation, Config, Engine
@@ -170,15 +171,14 @@ class SweepCourse:
 
     def _train(self, crew: Crew, plan: Plan, started: float) -> None:
         """Train the plan, then what it turns out to lack, round by round; a round that was begun is ended first."""
-        began = time.monotonic()
         trials = [t for each in plan.lrs for t in trials_of(each, plan.lrs[each], plan.seeds, plan.epochs[each])]
-        trained = self._run_trials(crew, trials)
-        seconds_a_trial = (time.monotonic() - began) / max(trained, 1)
+        self._run_trials(crew, trials)
         for begun in self._journal.extensions:
             self._run_trials(crew, begun.trials)
         while not self._journal.is_finished:
             lacking = [extension for each in self._activations if (extension := self._lacking(each)) is not None]
-            left, seconds = self._seconds_left(started), sum(len(each.trials) for each in lacking) * seconds_a_trial
+            left = self._seconds_left(started)
+            seconds = self._seconds_of(sum(len(extension.trials) for extension in lacking), plan)
             if not lacking or (left is not None and seconds > left):
                 self._journal.add(Finished())
                 return
@@ -188,8 +188,13 @@ class SweepCourse:
             for extension in lacking:
                 self._run_trials(crew, extension.trials)
 
-    def _run_trials(self, crew: Crew, trials: Sequence[Trial]) -> int:
-        """Train those that are not in the journal, and return their number."""
+    def _seconds_of(self, num_trials: int, plan: Plan) -> float:
+        """Return how long so many trials will take, by what the journal says of those that are done."""
+        seconds_a_trial = mean(result.seconds for result in self._journal.results.values())
+        return num_trials * seconds_a_trial / (self._staff(plan).num_workers * self._ranks.num_ranks)
+
+    def _run_trials(self, crew: Crew, trials: Sequence[Trial]) -> None:
+        """Train those that are not in the journal."""
         missing = [trial for trial in trials if trial not in self._journal.results]
         self._spectator.begin(len(missing))
         try:
@@ -198,7 +203,6 @@ class SweepCourse:
                 self._spectator.add_trial(result)
         finally:
             self._spectator.end()
-        return len(missing)
 
     def _lacking(self, activation: Activation) -> Extension | None:
         plan, extensions = self._journal.plan, self._journal.extensions

@@ -114,14 +114,14 @@ def train_run(
     """
     with deferred_signals(is_second_ignored=not ranks.is_alone) as pending:
         threads = set_threads(config.training.threads, ranks)
+        state = start_training(config, data, device, engine.network)
         run, manifest = begin_run(runs_dir, config, data, device, threads, engine, ranks=ranks)
         with exclusive_lock(run.path):
             tuning = asdict(decision) if decision is not None else None
             manifest = manifest.model_copy(update={"tuning": tuning, "teachers": taught_by.records})
             run.write_manifest(manifest)
-            state = start_training(config, data, device, engine.network)
-            recorder = Recorder(run, manifest, state, data)
-            return _train_and_record(config, recorder, spectator, pending, ranks, taught_by)
+            with closing(Recorder(run, manifest, state, data)) as recorder:
+                return _train_and_record(config, recorder, spectator, pending, ranks, taught_by)
 
 
 def resume_run(
@@ -177,9 +177,9 @@ def resume_run(
             if differences_of_data(manifest, data.fingerprint):
                 now["splits_before"] = (*manifest.splits_before, manifest.split_sha256)
             manifest = manifest.model_copy(update=now)
-        recorder = Recorder(run, manifest, state, data, marks)
-        recorder.go_on(config, differences)
-        return _train_and_record(config, recorder, spectator, pending, ranks, taught_by)
+        with closing(Recorder(run, manifest, state, data, marks)) as recorder:
+            recorder.go_on(config, differences)
+            return _train_and_record(config, recorder, spectator, pending, ranks, taught_by)
 
 
 def _train_and_record(
@@ -192,10 +192,12 @@ def _train_and_record(
 ) -> TrainedRun:
     """Train, and let every row reach the files and the spectator. Whatever happens is noted in the run."""
     state, data, training = recorder.state, recorder.data, config.training
-    probe = Probe.of(data, config.seed, next(state.network.parameters()).device)
+    device = next(state.network.parameters()).device
+    steps_per_epoch, interval = num_batches(len(data.train), training.batch_size), training.checkpoint_every_steps
 
     def on_step(row: StepRow) -> bool:
-        recorder.add_step(row, training.checkpoint_every_steps)
+        is_due = interval is not None and row.step % interval == 0
+        recorder.add_step(row, is_due and state.batches_done < steps_per_epoch)  # an epoch is saved when it is measured
         spectator.add_step(row)
         return pending.has_come
 
@@ -203,21 +205,20 @@ def _train_and_record(
         recorder.add_epoch(row, probe.look(state))
         spectator.add_epoch(row, is_best=state.stopping.best_epoch == row.epoch)
 
-    with closing(recorder):
+    try:
+        probe = Probe.of(data, config.seed, device)
+        spectator.begin(training.max_epochs, steps_per_epoch)
         try:
-            spectator.begin(training.max_epochs, num_batches(len(data.train), training.batch_size))
-            try:
-                if state.step == 0:
-                    recorder.add_look(probe.look(state))
-                begin_together(ranks, config, recorder.manifest, state, taught_by)
-                device = next(state.network.parameters()).device
-                teachers = teachers_of(taught_by.networks, config, device, state.network.engine)
-                result = train(config, data, state, on_step, on_epoch, ranks, teachers)
-                ranks.require_same(weights_of(state))
-            finally:
-                spectator.end()
-            recorder.finish(result)
-        except BaseException as error:
-            recorder.fail(error)
-            raise
+            if state.step == 0:
+                recorder.add_look(probe.look(state))
+            begin_together(ranks, config, recorder.manifest, state, taught_by)
+            teachers = teachers_of(taught_by.networks, config, device, state.network.engine)
+            result = train(config, data, state, on_step, on_epoch, ranks, teachers)
+            ranks.require_same(weights_of(state))
+        finally:
+            spectator.end()
+        recorder.finish(result)
+    except BaseException as error:
+        recorder.fail(error)
+        raise
     return TrainedRun(recorder.run, recorder.manifest, pending.number)

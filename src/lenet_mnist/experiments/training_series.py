@@ -6,6 +6,7 @@ data, engine, teachers, learning rate -> a run of each seed (experiments/trainin
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from lenet_mnist.config import AUTO, Config, Engine
 from lenet_mnist.config_file import ResolvedConfig, parse_seeds
@@ -41,10 +42,9 @@ def train_seeds(
     engine = resolve_engine(config.training.engine, device, data.train.image_size)
     if engine.name is Engine.TORCH and config.training.engine is Engine.AUTO:
         spectator.note(f"training with the torch engine, the slower one: {engine.reason}")
-    before = _runs_of_job(ranks, runs_dir)
+    before = _runs_of_job(ranks, config, runs_dir)
     if before:  # whatever was left open has been decided then
-        training = next(iter(before.values())).read_config().training
-        config = config.model_copy(update={"training": training})
+        config = config.model_copy(update={"training": next(iter(before.values())).read_config().training})
     taught_by = find_teachers(config, runs_dir, data)
     if taught_by.networks:
         if config.training.learning_rate == AUTO:
@@ -69,16 +69,33 @@ def train_seeds(
     return runs
 
 
-def _runs_of_job(ranks: Ranks, runs_dir: Path) -> dict[int, RunDirectory]:
-    """Return, by seed, what these ranks have trained before torchrun started them again."""
+def _runs_of_job(ranks: Ranks, config: Config, runs_dir: Path) -> dict[int, RunDirectory]:
+    """Return, by seed, what these ranks have trained of `config` before torchrun started them again.
+
+    An earlier job may have had the same name: the newest run counts.
+    """
     if ranks.restarts == 0:
         return {}
     found: dict[int, RunDirectory] = {}
     for run in list_runs(runs_dir):
         with suppress(DataError):  # a damaged run, of whomever, is none of these
-            if run.read_manifest().job == ranks.job:
-                found[run.read_config().seed] = run
+            if run.read_manifest().job == ranks.job and _is_of(config, trained := run.read_config()):
+                found.setdefault(trained.seed, run)
     return found
+
+
+def _is_of(config: Config, trained: Config) -> bool:
+    """Whether a run's configuration is `config` with some seed, and with what that left open decided.
+
+    That is a learning rate of `auto`, and who is meant by the teachers' names: `latest` is another run by now.
+    """
+    decided: dict[str, Any] = {}
+    if config.training.learning_rate == AUTO:
+        decided["learning_rate"] = trained.training.learning_rate
+    if len(config.training.teachers) == len(trained.training.teachers):
+        decided["teachers"] = trained.training.teachers
+    training = config.training.model_copy(update=decided)
+    return trained == config.model_copy(update={"seed": trained.seed, "training": training})
 
 
 def _again(run: RunDirectory, access: DataAccess, spectator: Spectator, ranks: Ranks) -> TrainedRun:

@@ -6,7 +6,7 @@ from datetime import datetime
 from pathlib import Path
 
 from lenet_mnist.config import Config
-from lenet_mnist.config_file import flat_values
+from lenet_mnist.config_file import flat_values, value_text
 from lenet_mnist.experiments.diagnosis import Diagnosis, diagnose_training
 from lenet_mnist.files.locks import is_locked
 from lenet_mnist.runs.directory import RunDirectory
@@ -153,7 +153,11 @@ def _time(text: str) -> str:
 
 
 def _word(value: object) -> str:
-    """Write a value as the configuration file does."""
-    if value is None:
-        return "null"
-    return str(value).lower() if isinstance(value, bool) else f"{value:g}" if isinstance(value, float) else str(value)
+    """Write a value as the configuration file does, but where data and teachers lie without its directory."""
+    if isinstance(value, tuple):
+        return value_text(tuple(map(_last_part, value)))
+    return value_text(_last_part(value) if isinstance(value, str) else value)
+
+
+def _last_part(name: str) -> str:
+    return Path(name).name if Path(name).is_absolute() else name

@@ -1,6 +1,6 @@
 """The run directory: names, layout, what is written when, what is read back and believed.
 
-runs/<YYYYMMDD-HHMMSS>-<name>-<4 hex>/      UTC; made exclusively, movable, no absolute path inside
+runs/<YYYYMMDD-HHMMSS>-<name>-<4 hex>/      UTC; made exclusively, movable
     config.yaml                             complete: `lenet train --config` with it does the run again
     manifest.json                           what happened, with what, and how it ended
     history.csv  steps.csv  probe.csv       one row an epoch; an update, later every 20th; an epoch and layer

@@ -11,7 +11,7 @@ from lenet_mnist import provenance
 from lenet_mnist.data.sets import TrainVal
 from lenet_mnist.model.engines import ResolvedEngine
 from lenet_mnist.ranks import ALONE, Ranks
-from lenet_mnist.training.early_stopping import label_entropy
+from lenet_mnist.training.early_stopping import guessing_loss
 
 Status = Literal["running", "finished", "interrupted", "diverged", "failed"]
 Kind = Literal["train", "sweep", "cross-validation"]
@@ -121,12 +121,18 @@ def circumstances(
         "num_val": len(data.val),
         "versions": provenance.versions(),
         "git": provenance.git_state(),
-        "machine": provenance.machine(),
+        "machine": machine_of(device),
         "device": str(device),
         "threads": threads,
         "num_ranks": ranks.num_ranks,
         "job": ranks.job,
         "engine": engine.name.value,
         "engine_reason": engine.reason.replace(str(Path.home()), "~"),  # nothing of a run names a home
-        "guessing_loss": label_entropy(torch.bincount(data.val.labels, minlength=data.num_classes).tolist()),
+        "guessing_loss": guessing_loss(data),
     }
+
+
+def machine_of(device: torch.device) -> str:
+    """Return the machine in words, and its GPU if that is where the arithmetic happens."""
+    gpu = f", {torch.cuda.get_device_name(device)}" if device.type == "cuda" else ""
+    return provenance.machine() + gpu

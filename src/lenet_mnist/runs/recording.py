@@ -15,7 +15,7 @@ from lenet_mnist.files.storage import remove_unfinished, write_text
 from lenet_mnist.files.tables import row_line
 from lenet_mnist.runs.checkpoints import save_checkpoint
 from lenet_mnist.runs.directory import RunDirectory, sha256_of
-from lenet_mnist.runs.manifest import Manifest, Resume
+from lenet_mnist.runs.manifest import Manifest, Resume, machine_of
 from lenet_mnist.training.checkpoint import TrainedNetwork, weights_digest, write_network
 from lenet_mnist.training.loop import EpochRow, StopReason, TrainResult
 from lenet_mnist.training.probe import ProbeRow
@@ -56,11 +56,11 @@ class Recorder:
         self._steps = GrowingFile(run.steps_path, begin[run.steps_path.name])
         self._probe = GrowingFile(run.probe_path, begin[run.probe_path.name])
 
-    def add_step(self, row: StepRow, checkpoint_every: int | None) -> None:
-        """Keep one update, and save the state after every so many."""
+    def add_step(self, row: StepRow, is_checkpoint_due: bool) -> None:
+        """Keep one update, and save the state if it is time."""
         if row.is_recorded:
             self._steps.append(row_line(row))
-        if checkpoint_every is not None and row.step % checkpoint_every == 0:
+        if is_checkpoint_due:
             self._save()
 
     def add_look(self, rows: Sequence[ProbeRow]) -> None:
@@ -91,7 +91,7 @@ class Recorder:
             config_sha256=mark_of(text.encode()).sha256 if is_changed else sha256_of(self.run.config_path),
             differences=differences,
             versions=provenance.versions(),
-            machine=provenance.machine(),
+            machine=machine_of(next(self.state.network.parameters()).device),
         )
         self._update(
             status="running",

@@ -5,9 +5,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from lenet_mnist.config import Keep
+from lenet_mnist.data.sets import TrainVal
 
 # A mean loss this close to the labels' entropy, as a fraction of it, is that of a network that has learnt nothing yet.
 _GUESSING_TOLERANCE = 0.02
+
+
+def guessing_loss(data: TrainVal) -> float:
+    """Return the validation loss of a network that does not look, in nats."""
+    return label_entropy(data.val.labels.bincount(minlength=data.num_classes).tolist())
 
 
 def label_entropy(class_counts: Sequence[int]) -> float:

@@ -18,7 +18,7 @@ from lenet_mnist.metrics import Tally, count
 from lenet_mnist.model.engines import NetworkFunction, torch_network
 from lenet_mnist.ranks import ALONE, Ranks
 from lenet_mnist.training.distillation import Teachers
-from lenet_mnist.training.early_stopping import label_entropy
+from lenet_mnist.training.early_stopping import guessing_loss
 from lenet_mnist.training.state import TrainState
 from lenet_mnist.training.updates import StepRow, updates
 
@@ -74,9 +74,7 @@ def start_training(
     config: Config, data: TrainVal, device: torch.device, engine: NetworkFunction = torch_network
 ) -> TrainState:
     """Return the state before the first update, for a network that fits `data`."""
-    class_counts = torch.bincount(data.val.labels, minlength=data.num_classes).tolist()
-    guessing_loss = label_entropy(class_counts)
-    return TrainState.start(config, data.num_classes, data.train.image_size, guessing_loss, device, engine)
+    return TrainState.start(config, data.num_classes, data.train.image_size, guessing_loss(data), device, engine)
 
 
 def train(

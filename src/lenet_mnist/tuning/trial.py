@@ -16,7 +16,7 @@ from lenet_mnist.config import Activation, Config, Schedule
 from lenet_mnist.data.sets import TrainVal
 from lenet_mnist.model.engines import NetworkFunction
 from lenet_mnist.randomness import Purpose, random_order
-from lenet_mnist.training.early_stopping import label_entropy
+from lenet_mnist.training.early_stopping import guessing_loss
 from lenet_mnist.training.loop import EpochRow, StopReason, start_training, train
 from lenet_mnist.training.updates import StepRow
 from lenet_mnist.tuning.advice import LossCurve
@@ -41,7 +41,7 @@ class Workbench:
     @property
     def guessing_loss(self) -> float:
         """The validation loss of a network that does not look, in nats."""
-        return label_entropy(torch.bincount(self.data.val.labels, minlength=self.data.num_classes).tolist())
+        return guessing_loss(self.data)
 
 
 @dataclass(frozen=True)
