@@ -9,7 +9,12 @@ BROWSER := $(firstword $(foreach name,chromium chromium-browser google-chrome go
 
 # Debian's package with the four files of Fashion-MNIST, which a test reads if it is there.
 FASHION := $(wildcard /usr/share/datasets/fashion-mnist)
-TESTED := $(if $(BROWSER),,not browser)$(if $(BROWSER)$(FASHION),, and )$(if $(FASHION),,not fashion)
+# The native engine is built with it; without one, torch computes everything (model/native/build.py looks for the same).
+COMPILER := $(firstword $(foreach name,cc gcc clang,$(shell command -v $(name))))
+
+EMPTY :=
+LACKING := $(strip $(if $(BROWSER),,browser) $(if $(FASHION),,fashion) $(if $(COMPILER),,compiler))
+TESTED := $(if $(LACKING),not ($(subst $(EMPTY) $(EMPTY), or ,$(LACKING))),)
 
 .PHONY: help train test lint smoke kills lecture browser fashion clean
 
@@ -32,6 +37,7 @@ train: $(VENV)/.installed
 test: $(VENV)/.installed-dev
 	$(if $(BROWSER),,@echo "no Chromium on PATH: the tests of pages are left out; make browser installs it")
 	$(if $(FASHION),,@echo "no Fashion-MNIST: the test of its files is left out; make fashion installs it")
+	$(if $(COMPILER),,@echo "no C compiler on PATH: the tests of the native engine are left out")
 	OMP_WAIT_POLICY=passive $(BIN)/python -m pytest --numprocesses=auto --dist=worksteal -m "$(TESTED)"
 
 lint: $(VENV)/.installed-dev

@@ -19,7 +19,7 @@ from lenet_mnist.model.engines import layer_outputs
 from lenet_mnist.ranks import ALONE, Ranks, joined_ranks
 from lenet_mnist.training.checkpoint import TrainedNetwork, weights_digest
 from lenet_mnist.training.distillation import Teachers
-from lenet_mnist.training.loop import start_training, train
+from lenet_mnist.training.loop import TrainResult, start_training, train
 from lenet_mnist.training.optimizer import FlatOptimizer
 from lenet_mnist.training.state import TrainState, flatten
 from lenet_mnist.training.updates import StepRow, make_update
@@ -53,17 +53,17 @@ def weights_after_20(config: Config, data: TrainVal, ranks: Ranks) -> Tensor:
 
 def steps_of(
     config: Config, data: TrainVal, ranks: Ranks, stop_on: int | None = None
-) -> tuple[list[StepRow], TrainState]:
-    """Train, and return the rows; with `stop_on` that rank alone wants to stop at step 30."""
+) -> tuple[list[StepRow], TrainState, TrainResult]:
+    """Train, and return the rows; with `stop_on` that rank alone wants to stop at step 10."""
     state = start_training(config, data, CPU)
     rows: list[StepRow] = []
 
     def on_step(row: StepRow) -> bool:
         rows.append(row)
-        return row.step >= 30 and ranks.rank == stop_on
+        return row.step >= 10 and ranks.rank == stop_on
 
-    train(config, data, state, on_step, lambda _row: None, ranks)
-    return rows, state
+    result = train(config, data, state, on_step, lambda _row: None, ranks)
+    return rows, state, result
 
 
 def taught(config: Config, data: TrainVal, ranks: Ranks) -> tuple[Tensor, list[float]]:
@@ -118,7 +118,7 @@ def main(data_dir: Path) -> None:
             alone, together = (weights_after_20(config, data, each) for each in (ALONE, ranks))
             found[activation.value] = float((alone - together).abs().max())
         config = config_of(Activation.TANH)
-        (alone_rows, _), (rows, state) = (steps_of(config, data, each) for each in (ALONE, ranks))
+        (alone_rows, *_), (rows, state, _) = (steps_of(config, data, each) for each in (ALONE, ranks))
         digests = ranks.gather(weights_digest(state.tensors() | state.kept_weights))
         found["digests"] = len(set(digests))
         found["rows"] = [[row.step, row.epoch, row.lr] for row in rows] == [
@@ -130,7 +130,9 @@ def main(data_dir: Path) -> None:
         (error, losses), (_, alone_losses) = (taught(config, data, each) for each in (ranks, ALONE))
         found["largest error of a lesson"] = max(ranks.gather(float(error)))
         found["largest taught difference"] = max(abs(a - b) for a, b in zip(losses, alone_losses, strict=True))
-        found["stopped"] = ranks.gather(len(steps_of(config, data, ranks, stop_on=ranks.num_ranks - 1)[0]))
+        longer = config_of(Activation.TANH, max_epochs=4)
+        stopped_rows, _, result = steps_of(longer, data, ranks, stop_on=ranks.num_ranks - 1)
+        found["stopped"] = ranks.gather((len(stopped_rows), result.stop_reason.value))
         found["counts"] = counts(data, ALONE) == counts(data, ranks)
         found["disagreement"] = disagreement(ranks)
         found["shares"] = ranks.gather([ranks.share_of(n).stop - ranks.share_of(n).start for n in range(12)])

@@ -49,8 +49,6 @@ NUMBER_KEYS = (
     "training.min_delta",
 )
 
-every_time_the_same = settings(derandomize=True, database=None, deadline=None)
-
 
 def yaml_for(key: str, value: str) -> str:
     """Return a file that sets one dotted key."""
@@ -790,7 +788,6 @@ def any_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("config") / "any.yaml"
 
 
-@every_time_the_same
 @given(config=configs())
 @example(Config())
 @example(Config(name="1e3"))
@@ -802,7 +799,6 @@ def test_a_config_written_and_read_is_the_same_config(any_file: Path, config: Co
     assert load_config(any_file).config == config
 
 
-@every_time_the_same
 @given(config=configs())
 @example(Config(name="1e3"))
 @example(Config(name="no"))
@@ -832,13 +828,11 @@ def refused_or_read(path: Path, content: bytes) -> None:
         assert isinstance(resolved.config, Config)
 
 
-@every_time_the_same
 @given(content=st.binary(max_size=200))
 def test_any_bytes_are_refused_or_read(any_file: Path, content: bytes) -> None:
     refused_or_read(any_file, content)
 
 
-@every_time_the_same
 @given(text=st.text(max_size=200))
 def test_any_text_is_refused_or_read(any_file: Path, text: str) -> None:
     refused_or_read(any_file, text.encode("utf-8", "replace"))
@@ -849,7 +843,7 @@ SIGNS = [": ", ": ", ": ", "\n", "\n  ", "- ", "{", "}", "[", "]", ", ", "? ", "
 VALUES = ["1", "-1", "1e3", "0.5", ".nan", "true", "null", "''", "0x", "1:3", "=", "<<"]
 
 
-@settings(every_time_the_same, max_examples=400)
+@settings(max_examples=400)
 @given(
     pieces=st.lists(
         st.sampled_from([*KNOWN_KEYS, "training", "data", "model", "max_epochs", "learning_rate"])

@@ -39,6 +39,7 @@ def run(program: str, **environment: str) -> str:
     return finished.stdout
 
 
+@pytest.mark.compiler
 def test_the_environment_changes_no_bit() -> None:
     """The number of threads is the configuration's. (Under OMP_THREAD_LIMIT=1 torch's own convolution hangs.)"""
     program = "for number in {}: set_threads(number); print(number, torch.get_num_threads(), digest())"
@@ -47,14 +48,17 @@ def test_the_environment_changes_no_bit() -> None:
     assert run(program.format("(5, 2, 1)"), OMP_NUM_THREADS="1").splitlines() == there[::-1]
 
 
+@pytest.mark.compiler
 def test_a_forked_process_goes_on_with_one_thread() -> None:
     """It would hang for ever with two, as plain torch does."""
     program = """
 import os
+import warnings
 set_threads(1)
 alone = digest()
 set_threads(2)
 digest()
+warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12 and later, of any fork beside threads
 child = os.fork()
 if child == 0:
     assert torch.get_num_threads() == 1
@@ -80,6 +84,7 @@ def test_threads_do_not_wait_in_a_busy_loop_for_long(users: dict[str, str], seen
     assert [line.partition(" = ")[2] for line in done.stderr.splitlines() if "GOMP_SPINCOUNT" in line] == [seen]
 
 
+@pytest.mark.compiler
 def test_auto_takes_a_gpu_only_where_the_native_engine_is_lacking(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.backends.cudnn, "deterministic", False)  # put back afterwards

@@ -3,7 +3,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from lenet_mnist.config import Activation, Config, ModelConfig, TrainingConfig
@@ -13,10 +13,6 @@ from lenet_mnist.errors import DataError
 from lenet_mnist.metrics import Tally, count
 from lenet_mnist.model.lenet import LeNet
 from lenet_mnist.training.loop import start_training, train
-
-every_time_the_same = settings(
-    derandomize=True, database=None, deadline=None, suppress_health_check=[HealthCheck.too_slow]
-)
 
 CPU = torch.device("cpu")
 TALLIES = st.builds(Tally, st.integers(0, 10**6), st.integers(0, 10**6), st.integers(0, 2**40).map(float))
@@ -100,7 +96,6 @@ def test_a_loss_that_is_no_number_is_not_hidden(network: LeNet, small: TrainVal)
     assert math.isnan(count(network, [batch._replace(images=images)]).mean_loss)
 
 
-@every_time_the_same
 @given(TALLIES, TALLIES, TALLIES)
 def test_tallies_add_in_any_order(a: Tally, b: Tally, c: Tally) -> None:
     assert a + b == b + a

@@ -17,8 +17,8 @@ import torch
 
 from lenet_mnist.config import Device
 from lenet_mnist.devices import choose_device
-from lenet_mnist.errors import ConfigError, InstallationError
-from lenet_mnist.ranks import ALONE, Ranks, joined_ranks
+from lenet_mnist.errors import ConfigError, InstallationError, ProcessLostError
+from lenet_mnist.ranks import ALONE, Ranks, _naming_the_lost, joined_ranks
 from lenet_mnist.runs.directory import RunDirectory
 from lenet_mnist.runs.listing import list_runs
 from lenet_mnist.tuning.workers import Staff
@@ -129,8 +129,8 @@ def test_the_counts_of_an_evaluation_are_those_of_one_process(
 
 @pytest.mark.parametrize("num_ranks", [2, 3])
 def test_all_stop_together_when_one_wants_to(child: Callable[[int], dict[str, Any]], num_ranks: int) -> None:
-    """Ranks agree once a window of 20 updates, and at an epoch's end: 8 updates here."""
-    assert child(num_ranks)["stopped"] == [16] * num_ranks or child(num_ranks)["stopped"] == [32] * num_ranks
+    """One does at step 10 of 32. They agree once a window, which ends with the epoch: 8 updates here."""
+    assert child(num_ranks)["stopped"] == [[16, "interrupted"]] * num_ranks
 
 
 def test_ranks_that_differ_are_named_with_what_differs(child: Callable[[int], dict[str, Any]]) -> None:
@@ -267,6 +267,17 @@ def test_a_torch_without_gloo_says_so(as_rank: Callable[..., None], monkeypatch:
     monkeypatch.setattr(torch.distributed, "is_gloo_available", lambda: False)
     with pytest.raises(InstallationError, match="built without gloo"), joined_ranks():
         pytest.fail("joined")
+
+
+def test_a_process_that_is_lost_is_named_in_one_line() -> None:
+    with pytest.raises(ProcessLostError) as lost, _naming_the_lost():
+        raise RuntimeError("[/gloo/transport/tcp/pair.cc:534] Connection closed by peer [127.0.0.1]:4711\nmore of it")
+    said = str(lost.value)
+    assert "another of the processes has gone" in said
+    assert "(Connection closed by peer [127.0.0.1]:4711)" in said
+    assert "--resume goes on with it" in said
+    assert ".cc" not in said
+    assert "\n" not in said
 
 
 def test_one_process_under_torchrun_needs_no_other(as_rank: Callable[..., None]) -> None:

@@ -1,22 +1,19 @@
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
 from lenet_mnist.student import t_quantile
 
-every_time_the_same = settings(derandomize=True, database=None, deadline=None)
 freedoms = st.integers(1, 1000) | st.floats(1, 1000)
 
 
-@every_time_the_same
 @given(st.floats(0.001, 0.999), freedoms)
 def test_it_is_scipys(probability: float, freedom: float) -> None:
     expected = stats.t.ppf(probability, freedom)
     assert t_quantile(probability, freedom) == pytest.approx(expected, rel=1e-12, abs=1e-12)
 
 
-@every_time_the_same
 @given(freedoms)
 def test_the_quantile_of_every_95_per_cent_interval_is_scipys(freedom: float) -> None:
     assert t_quantile(0.975, freedom) == pytest.approx(stats.t.ppf(0.975, freedom), rel=1e-12)
@@ -32,7 +29,6 @@ def test_it_is_that_of_students_table() -> None:
     ]
 
 
-@every_time_the_same
 @given(st.floats(1, 10_000))
 def test_it_falls_to_that_of_the_normal_distribution(freedom: float) -> None:
     normal = stats.norm.ppf(0.975)

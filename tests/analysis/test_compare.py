@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
@@ -18,8 +18,6 @@ from lenet_mnist.analysis.evaluate import Evaluation
 from lenet_mnist.analysis.intervals import wilson_interval
 from lenet_mnist.errors import DataError
 
-every_time_the_same = settings(derandomize=True, database=None, deadline=None)
-
 
 def evaluation(labels: list[int], predictions: list[int], confidences: list[float] | None = None) -> Evaluation:
     probabilities = np.zeros((len(labels), 3))
@@ -28,7 +26,6 @@ def evaluation(labels: list[int], predictions: list[int], confidences: list[floa
     return Evaluation(("a", "b", "c"), indices, np.array(labels), np.array(predictions), probabilities, 1.0)
 
 
-@every_time_the_same
 @given(st.integers(0, 300) | st.integers(0, 5000), st.integers(0, 300) | st.integers(0, 5000))
 def test_the_p_value_is_scipys(num_fixed: int, num_broken: int) -> None:
     if num_fixed + num_broken:
@@ -60,7 +57,6 @@ def test_what_the_first_fixes_is_what_only_it_has_right() -> None:
     assert set(swapped.broken.tolist()) == {1, 3}
 
 
-@every_time_the_same
 @given(st.lists(st.tuples(*[st.integers(0, 2)] * 3), min_size=1, max_size=50))
 def test_every_image_is_in_one_cell(answers: list[tuple[int, int, int]]) -> None:
     labels, first, second = (list(column) for column in zip(*answers, strict=True))

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import confusion_matrix, log_loss, precision_recall_fscore_support, top_k_accuracy_score
 
@@ -19,10 +19,6 @@ from lenet_mnist.errors import DataError
 from lenet_mnist.metrics import count
 from lenet_mnist.training.checkpoint import TrainedNetwork
 from lenet_mnist.training.loop import start_training, train
-
-every_time_the_same = settings(
-    derandomize=True, database=None, deadline=None, suppress_health_check=[HealthCheck.too_slow]
-)
 
 CPU = torch.device("cpu")
 
@@ -95,7 +91,6 @@ def test_accuracy_and_interval_of_the_asymmetric_case() -> None:
     assert ASYMMETRIC.accuracy_interval == wilson_interval(2, 5)
 
 
-@every_time_the_same
 @given(st.integers(0, 2**32))
 def test_the_tables_are_those_of_scikit_learn(seed: int) -> None:
     found = drawn_answers(seed)
@@ -106,7 +101,6 @@ def test_the_tables_are_those_of_scikit_learn(seed: int) -> None:
     np.testing.assert_allclose(np.array(rows).T, expected, rtol=0, atol=1e-12)
 
 
-@every_time_the_same
 @given(st.integers(0, 2**32))
 def test_the_single_numbers_are_those_of_scikit_learn(seed: int) -> None:
     found = drawn_answers(seed)
@@ -136,7 +130,6 @@ def calibration_error(found: Evaluation, num_bins: int = 15) -> float:
     return error
 
 
-@every_time_the_same
 @given(st.integers(0, 2**32))
 def test_the_calibration_error_is_that_of_its_definition(seed: int) -> None:
     found = drawn_answers(seed)
@@ -148,7 +141,6 @@ def test_the_calibration_error_of_a_case_done_by_hand() -> None:
     assert found.expected_calibration_error == pytest.approx((2 * 0.4 + 2 * 0.3) / 4)
 
 
-@every_time_the_same
 @given(st.integers(0, 2**32))
 def test_each_image_is_in_one_bin_whose_ends_hold_its_confidence(seed: int) -> None:
     found = drawn_answers(seed)

@@ -1,15 +1,11 @@
 import math
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
 from lenet_mnist.analysis.intervals import difference_interval, mean_interval, wilson_interval
-
-every_time_the_same = settings(
-    derandomize=True, database=None, deadline=None, suppress_health_check=[HealthCheck.too_slow]
-)
 
 
 @st.composite
@@ -18,14 +14,12 @@ def counts(draw: st.DrawFn) -> tuple[int, int]:
     return draw(st.integers(0, num_trials) | st.sampled_from([0, 1, num_trials - 1, num_trials])), num_trials
 
 
-@every_time_the_same
 @given(counts(), st.sampled_from([0.5, 0.8, 0.9, 0.95, 0.99, 0.999]))
 def test_it_is_scipys_wilson_interval(counted: tuple[int, int], confidence: float) -> None:
     expected = stats.binomtest(*counted).proportion_ci(confidence, method="wilson")
     assert wilson_interval(*counted, confidence) == pytest.approx((expected.low, expected.high), rel=0, abs=1e-12)
 
 
-@every_time_the_same
 @given(counts())
 def test_it_holds_the_fraction_and_stays_within_zero_and_one(counted: tuple[int, int]) -> None:
     low, high = wilson_interval(*counted)
@@ -33,7 +27,6 @@ def test_it_holds_the_fraction_and_stays_within_zero_and_one(counted: tuple[int,
     assert low < high
 
 
-@every_time_the_same
 @given(counts())
 def test_mistakes_are_as_uncertain_as_successes(counted: tuple[int, int]) -> None:
     num_successes, num_trials = counted
@@ -68,14 +61,12 @@ values = st.lists(st.integers(-(10**6), 10**6).map(lambda n: n / 1000), min_size
 )
 
 
-@every_time_the_same
 @given(values, st.sampled_from([0.8, 0.95, 0.99]))
 def test_the_interval_of_a_mean_is_scipys(draws: list[float], confidence: float) -> None:
     expected = stats.ttest_1samp(draws, 0).confidence_interval(confidence)
     assert mean_interval(draws, confidence) == pytest.approx((expected.low, expected.high), rel=1e-12, abs=1e-9)
 
 
-@every_time_the_same
 @given(values, values, st.sampled_from([0.8, 0.95, 0.99]))
 def test_the_interval_of_a_difference_is_scipys(draws: list[float], others: list[float], confidence: float) -> None:
     expected = stats.ttest_ind(draws, others, equal_var=False).confidence_interval(confidence)

@@ -2,14 +2,12 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from lenet_mnist.analysis.compare import Method
 from lenet_mnist.analysis.speed import smoothed_loss, speed_ratio, steps_to_level
 from lenet_mnist.training.updates import StepRow
-
-every_time_the_same = settings(derandomize=True, database=None, deadline=None)
 
 
 def rows(losses: list[float] | np.ndarray, recorded_only: bool = True) -> list[StepRow]:
@@ -29,7 +27,6 @@ def naive(steps: list[StepRow]) -> list[tuple[float, float]]:
     return points
 
 
-@every_time_the_same
 @given(st.lists(st.floats(0, 10), min_size=1, max_size=700))
 @example([step % 7 / (1 + step / 50) for step in range(700)])  # beyond step 200, where a row stands for 20 updates
 def test_it_is_the_mean_within_a_quarter_weighted_by_updates(losses: list[float]) -> None:

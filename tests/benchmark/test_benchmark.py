@@ -53,6 +53,7 @@ def test_an_image_costs_what_the_arithmetic_says() -> None:
     assert training_operations(10, 28, Config()) == 2 * (3 * 416_520 - 117_600) == 2_263_920
 
 
+@pytest.mark.compiler
 def test_the_torch_engine_is_always_compared() -> None:
     torch_only = ResolvedEngine(Engine.TORCH, "asked for", torch_network)
     assert list(present_engines(torch_only)) == ["torch"]
@@ -60,6 +61,7 @@ def test_the_torch_engine_is_always_compared() -> None:
     assert list(present_engines(native)) == ["torch", "native"]
 
 
+@pytest.mark.compiler
 def test_the_peak_is_above_what_training_reaches() -> None:
     """Counted operations over seconds: below a hundred million or above ten million million is no processor."""
     peak = steps.measure_peak(resolve_engine(Engine.NATIVE, CPU, 28))
@@ -67,6 +69,7 @@ def test_the_peak_is_above_what_training_reaches() -> None:
     assert 1e8 < peak < 1e13
 
 
+@pytest.mark.compiler
 def test_the_command_measures_every_engine_and_batch_size(lenet, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(steps, "_ROUNDS", 3)
     monkeypatch.setattr(steps, "_IMAGES_A_ROUND", 40)

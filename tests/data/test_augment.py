@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pytest
 import scipy.ndimage
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -30,7 +30,6 @@ KINDS = {"usual": USUAL, "extreme": EXTREME, "only shifted": AugmentationConfig(
 SOME = np.arange(50_000)
 STEPS = np.arange(28) - 13.5
 
-every_time_the_same = settings(derandomize=True, database=None, deadline=None)
 
 configs = st.builds(
     AugmentationConfig,
@@ -168,7 +167,6 @@ def test_every_pixel_is_mixed_of_the_four_around_its_place(images: Tensor, kind:
         assert off_by(pixels, expected) < 1e-6
 
 
-@every_time_the_same
 @given(config=configs, seed=st.integers(0, 2**63 - 1), epoch=st.integers(1, 10**9))
 def test_whatever_is_configured_gives_pixels_between_black_and_white(
     small: TrainVal, config: AugmentationConfig, seed: int, epoch: int
@@ -273,6 +271,7 @@ def whole_epoch(
     return torch.cat([batch.images for batch in islice(all_batches, limit)])
 
 
+@pytest.mark.compiler
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("kind", KINDS)
 def test_batch_size_threads_and_engine_change_not_a_bit(
@@ -318,7 +317,7 @@ def test_no_sum_can_be_rounded_and_still_matter(scale: float, sigma: float) -> N
     assert exact - 2 * elastic > 28 * 256
 
 
-@every_time_the_same
+@pytest.mark.compiler
 @given(config=configs, seed=st.integers(0, 2**63 - 1))
 def test_both_engines_give_the_same_bits_whatever_is_configured(
     native: NetworkFunction, config: AugmentationConfig, seed: int
@@ -395,6 +394,7 @@ class AlmostRight:
         return resample(*given) * (1 + 2**-23)
 
 
+@pytest.mark.compiler
 def test_a_form_that_computes_something_else_is_not_used(native: NetworkFunction) -> None:
     assert resampling_of(native) == native.resample
     assert resampling_of(AlmostRight()) is resample

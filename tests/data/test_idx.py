@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
@@ -15,8 +15,6 @@ from lenet_mnist.errors import DataError
 HERE = Path("some/file")
 IMAGES = np.arange(2 * 3 * 4, dtype=np.uint8).reshape(2, 3, 4)
 CONTENT = encode_idx(IMAGES)
-
-every_time_the_same = settings(derandomize=True, database=None, deadline=None)
 
 
 def test_the_bytes_are_those_of_the_description() -> None:
@@ -28,7 +26,6 @@ def test_sizes_are_big_endian() -> None:
     assert parse_idx(bytes([0, 0, 8, 1, 0, 0, 1, 2, *bytes(258)]), 1, HERE).shape == (258,)
 
 
-@every_time_the_same
 @given(array=arrays.arrays(np.uint8, arrays.array_shapes(min_dims=1, max_dims=4, min_side=0, max_side=6)))
 def test_what_was_encoded_is_parsed_back(array: np.ndarray) -> None:
     parsed = parse_idx(encode_idx(array), array.ndim, HERE)
@@ -84,7 +81,6 @@ def test_an_absurd_size_is_refused(shape: tuple[int, ...]) -> None:
         parse_idx(CONTENT[:4] + struct.pack(">3I", *shape), 3, HERE)
 
 
-@every_time_the_same
 @given(
     content=st.binary(max_size=40) | st.binary(max_size=40).map(CONTENT[:4].__add__), num_dimensions=st.integers(1, 4)
 )

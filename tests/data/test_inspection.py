@@ -5,7 +5,7 @@ import zlib
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from lenet_mnist.data import inspection
@@ -25,7 +25,6 @@ def part(kind: type[ImageSet], images: list[int], labels: list[int], first_index
     return kind(torch.from_numpy(images_of(images)), torch.tensor(labels), indices)
 
 
-@settings(derandomize=True, database=None)
 @given(st.lists(st.integers(0, 9), max_size=30))
 def test_equal_images_are_found_and_no_others(kinds: list[int]) -> None:
     expected = [[k for k, each in enumerate(kinds) if each == kind] for kind in dict.fromkeys(kinds)]

@@ -34,8 +34,6 @@ from lenet_mnist.data.packaged_mnist import (
 )
 from lenet_mnist.errors import DataError
 
-every_time_the_same = settings(derandomize=True, database=None, deadline=None)
-
 # Pickles, put together by hand in the form of the real one: protocol 2, written by an old NumPy under Python 2.
 
 PROTO, STOP, MARK, TUPLE = b"\x80\x02", b".", b"(", b"t"
@@ -414,14 +412,14 @@ def refused_or_read(content: bytes) -> None:
     assert len(files) == 4
 
 
-@settings(every_time_the_same, max_examples=500)
+@settings(max_examples=500)
 @given(content=st.binary(max_size=100) | st.binary(max_size=100).map(PROTO.__add__))
 def test_any_bytes_are_refused(content: bytes) -> None:
     with pytest.raises(DataError):
         idx_files_from_pickle(content)
 
 
-@settings(every_time_the_same, max_examples=500)
+@settings(max_examples=500)
 @given(
     pieces=st.lists(
         st.sampled_from([opcode.code.encode("latin-1") for opcode in pickletools.opcodes])

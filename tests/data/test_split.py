@@ -187,7 +187,7 @@ def test_a_limit_above_the_training_part_is_refused_with_its_key(labels: Labels,
 # The division itself.
 
 
-@settings(derandomize=True, database=None, deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(data=st.data())
 def test_any_division_is_exact_and_takes_the_smallest_keys_of_each_class(data: st.DataObject) -> None:
     labels = np.array(data.draw(st.lists(st.integers(0, 4), min_size=1, max_size=60)), dtype=np.uint8)

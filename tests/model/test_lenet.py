@@ -6,7 +6,7 @@ import numpy.typing as npt
 import pytest
 import torch
 import torch.nn.functional as F
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -15,10 +15,6 @@ from lenet_mnist.data.sets import TrainVal
 from lenet_mnist.model.engines import activate
 from lenet_mnist.model.initialisation import initialise
 from lenet_mnist.model.lenet import LeNet, feature_map_sizes
-
-every_time_the_same = settings(
-    derandomize=True, database=None, deadline=None, suppress_health_check=[HealthCheck.too_slow]
-)
 
 Array = npt.NDArray[np.float64]
 
@@ -154,7 +150,6 @@ def test_activations_are_the_lectures_functions(activation: Activation) -> None:
     np.testing.assert_allclose(activate(x, activation).numpy(), FORMULAS[activation](x.numpy()), rtol=1e-12, atol=1e-15)
 
 
-@every_time_the_same
 @given(st.lists(st.lists(st.floats(-1e4, 1e4, width=32), min_size=10, max_size=10), min_size=1, max_size=20))
 def test_softmax_is_a_distribution_and_keeps_the_predicted_class(values: list[list[float]]) -> None:
     logits = torch.tensor(values, dtype=torch.float64)

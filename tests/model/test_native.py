@@ -27,6 +27,7 @@ from lenet_mnist.model.native.network import NativeNetwork, parameter_shapes
 from lenet_mnist.training.checkpoint import weights_digest
 from lenet_mnist.training.loop import start_training, train
 
+pytestmark = pytest.mark.compiler
 CPU = torch.device("cpu")
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from safetensors import safe_open
 from safetensors.torch import save_file
@@ -29,10 +29,6 @@ from lenet_mnist.training.checkpoint import (
 )
 from lenet_mnist.training.loop import start_training, train
 from lenet_mnist.training.state import TrainState
-
-every_time_the_same = settings(
-    derandomize=True, database=None, deadline=None, suppress_health_check=[HealthCheck.too_slow]
-)
 
 CPU = torch.device("cpu")
 OPTIMIZERS: dict[str, dict[str, Any]] = {
@@ -198,7 +194,6 @@ def test_a_file_with_something_behind_it_is_refused(tmp_path: Path, network_file
     assert_refused(path)
 
 
-@every_time_the_same
 @given(content=st.binary(max_size=300))
 def test_random_bytes_are_refused(directory: Path, content: bytes) -> None:
     path = directory / "random"
@@ -206,7 +201,6 @@ def test_random_bytes_are_refused(directory: Path, content: bytes) -> None:
     assert_refused(path)
 
 
-@every_time_the_same
 @given(data=st.data())
 def test_a_flipped_bit_is_noticed(directory: Path, network_file: bytes, data: st.DataObject) -> None:
     end_of_header = 8 + int.from_bytes(network_file[:8], "little")

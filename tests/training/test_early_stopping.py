@@ -2,15 +2,11 @@ import math
 from collections.abc import Sequence
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from lenet_mnist.config import Keep
 from lenet_mnist.training.early_stopping import EarlyStopping, label_entropy
-
-every_time_the_same = settings(
-    derandomize=True, database=None, deadline=None, suppress_health_check=[HealthCheck.too_slow]
-)
 
 LN10 = math.log(10)
 LOSS = st.sampled_from([0.1, 0.2, 0.2001, 1.0, 2.0, 2.25, 2.26, LN10, 2.34, 2.36, math.nan, math.inf]) | st.floats(0, 5)
@@ -48,14 +44,12 @@ def num_waiting(losses: Sequence[float], min_delta: float) -> int:
     return sum(not is_rest_at_guessing(place) for place in range(improvements[-1] + 1, len(losses)))
 
 
-@every_time_the_same
 @given(LOSSES, st.sampled_from([0.0, 0.05, 1.0]))
 def test_the_best_epoch_is_the_first_of_the_smallest_loss(losses: list[float], min_delta: float) -> None:
     known = after(losses, min_delta=min_delta)
     assert (known.best_epoch, known.best_loss) == best(losses)
 
 
-@every_time_the_same
 @given(LOSSES)
 def test_kept_is_the_best_epoch_or_the_last_of_which_the_loss_is_a_number(losses: list[float]) -> None:
     assert after(losses).kept_epoch == best(losses)[0]
@@ -64,7 +58,6 @@ def test_kept_is_the_best_epoch_or_the_last_of_which_the_loss_is_a_number(losses
     assert (known.kept_epoch, known.best_epoch, known.num_waiting) == (last, best(losses)[0], after(losses).num_waiting)
 
 
-@every_time_the_same
 @given(LOSSES, st.integers(1, 6), st.sampled_from([0.0, 0.05, 1.0]))
 def test_patience_is_used_up_as_in_the_naive_reference(losses: list[float], patience: int, min_delta: float) -> None:
     for length in range(len(losses) + 1):
@@ -74,7 +67,6 @@ def test_patience_is_used_up_as_in_the_naive_reference(losses: list[float], pati
         assert known.should_stop == (expected >= patience)
 
 
-@every_time_the_same
 @given(LOSSES)
 def test_without_patience_it_never_stops(losses: list[float]) -> None:
     known = after(losses, patience=None)
@@ -150,7 +142,6 @@ def test_entropy_of_labels(counts: list[int], entropy: float) -> None:
     assert label_entropy(counts) == pytest.approx(entropy, abs=1e-15)
 
 
-@every_time_the_same
 @given(st.lists(st.integers(0, 1000), min_size=2, max_size=12).filter(any))
 def test_entropy_lies_between_none_and_that_of_equal_counts(counts: list[int]) -> None:
     assert -1e-12 <= label_entropy(counts) <= math.log(len(counts)) + 1e-12

@@ -2,15 +2,11 @@ import math
 
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from lenet_mnist.config import Schedule, TrainingConfig
 from lenet_mnist.training.schedule import Plateau, rate_factor
-
-every_time_the_same = settings(
-    derandomize=True, database=None, deadline=None, suppress_health_check=[HealthCheck.too_slow]
-)
 
 FALLING = [Schedule.LINEAR, Schedule.COSINE, Schedule.ONE_CYCLE]
 LOSSES = st.lists(st.sampled_from([0.1, 0.2, 0.3, 1.0, 2.0, math.inf, math.nan]) | st.floats(0, 3), max_size=40)
@@ -47,7 +43,6 @@ def test_without_warm_up_the_first_update_is_at_the_peak(schedule: Schedule) -> 
     assert rate_factor(schedule, 0.0, 0, 50) == pytest.approx(1.0, rel=1e-12)
 
 
-@every_time_the_same
 @given(
     schedule=st.sampled_from(Schedule),
     warmup=st.floats(0, 1, exclude_max=True),
@@ -61,7 +56,6 @@ def test_every_factor_is_above_zero_and_at_most_one(
     assert 0 < rate_factor(schedule, warmup, step, num_steps) <= 1
 
 
-@every_time_the_same
 @given(schedule=st.sampled_from(Schedule), warmup=st.floats(0, 0.9), num_steps=st.integers(1, 120))
 def test_the_rate_rises_during_the_warm_up_and_never_after(schedule: Schedule, warmup: float, num_steps: int) -> None:
     factors = [rate_factor(schedule, warmup, step, num_steps) for step in range(num_steps)]
@@ -92,7 +86,6 @@ def test_one_cycle_is_torchs(num_steps: int, warmup: float) -> None:
         oracle.step()
 
 
-@every_time_the_same
 @given(losses=LOSSES, patience=st.integers(0, 4), reduction=st.sampled_from([0.1, 0.5, 0.9]))
 def test_plateau_reduces_once_for_each_full_rest(losses: list[float], patience: int, reduction: float) -> None:
     rests, smallest = [0], math.inf
@@ -110,7 +103,6 @@ def test_plateau_reduces_once_for_each_full_rest(losses: list[float], patience: 
     assert (plateau.best_loss, plateau.num_resting) == (smallest, rests[-1] % (patience + 1))
 
 
-@every_time_the_same
 @given(losses=LOSSES, patience=st.integers(0, 4))
 def test_plateau_is_torchs_without_a_threshold(losses: list[float], patience: int) -> None:
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(()))], lr=1.0)

@@ -1,0 +1,64 @@
+"""What README, docs/, configs/ and scripts/ name is there."""
+
+import ast
+import importlib
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+
+from lenet_mnist.cli.main import app
+
+ROOT = Path(__file__).parent.parent
+PAGES = [*sorted(ROOT.glob("*.md")), *sorted(ROOT.glob("docs/*.md"))]
+TEXTS = [*PAGES, *sorted(ROOT.glob("configs/*.yaml"))]
+SCRIPTS = sorted(ROOT.glob("scripts/**/*.py"))
+
+
+def options_of(command: Any, name: str) -> Iterator[tuple[str, str]]:
+    """Yield what can be typed: ("lenet train", "--config"), and with the commands of a group."""
+    for parameter in command.params:
+        yield from ((name, option) for option in [*parameter.opts, *parameter.secondary_opts])
+    yield from ((name, option) for option in ("-h", "--help"))
+    for each, its_command in getattr(command, "commands", {}).items():
+        yield from options_of(its_command, f"{name} {each}")
+
+
+OPTIONS = set(options_of(typer.main.get_command(app), "lenet"))
+
+
+def name_of(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+@pytest.mark.parametrize("path", PAGES, ids=name_of)
+def test_what_a_page_links_to_is_there(path: Path) -> None:
+    for link in re.findall(r"\]\(([^)#\s]+)", path.read_text()):
+        assert link.startswith("https://") or (path.parent / link).exists(), link
+
+
+@pytest.mark.parametrize("path", TEXTS, ids=name_of)
+def test_every_file_that_a_text_names_is_there(path: Path) -> None:
+    for name in re.findall(r"(?<![\w/.-])((?:scripts|tests|configs|docs)/[\w./-]+\.\w+)", path.read_text()):
+        assert (ROOT / name).exists(), name
+
+
+@pytest.mark.parametrize("path", TEXTS, ids=name_of)
+def test_every_option_that_a_text_gives_a_command_is_one_of_its_own(path: Path) -> None:
+    text = path.read_text().replace("\\\n", " ")
+    for command, words in re.findall(r"\blenet ((?:data |config )?[a-z-]+)((?: [^\s`#|&;)]+)+)", text):
+        for option in re.findall(r" (--[a-z-]+)", words):
+            assert (f"lenet {command}", option) in OPTIONS, f"lenet {command} {option}"
+
+
+@pytest.mark.parametrize("path", SCRIPTS, ids=name_of)
+def test_a_script_imports_what_is_there(path: Path) -> None:
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module is not None and node.module.startswith("lenet_mnist"):
+            module = importlib.import_module(node.module)
+            for alias in node.names:
+                if not hasattr(module, alias.name):
+                    importlib.import_module(f"{node.module}.{alias.name}")
