@@ -16,6 +16,7 @@ from lenet_mnist.cli.options import DEFAULT_DATA_DIR
 from lenet_mnist.data.mnist import DataAccess
 from lenet_mnist.devices import set_threads
 from lenet_mnist.errors import InterruptedBySignal
+from lenet_mnist.files import journal
 from lenet_mnist.reporting.progress import FetchProgress
 
 ROOT = Path(__file__).parent.parent
@@ -53,12 +54,8 @@ class Journal:
     """Finished measurements, one JSON document a line: a script that is started again goes on where it was."""
 
     def __init__(self, path: Path) -> None:
-        self._path = path
-        self._entries: dict[str, Any] = {}
-        if path.exists():
-            for line in path.read_text(encoding="utf-8").splitlines():
-                entry = json.loads(line)
-                self._entries[json.dumps(entry["key"], sort_keys=True)] = entry["value"]
+        self._file = journal.Journal(path)
+        self._entries = {json.dumps(each["key"], sort_keys=True): each["value"] for each in self._file.documents}
 
     def get(self, key: Any) -> Any | None:
         """Return the measurement of `key`, or None if it was not made yet."""
@@ -66,6 +63,5 @@ class Journal:
 
     def add(self, key: Any, value: Any) -> None:
         """Keep a measurement."""
+        self._file.add({"key": key, "value": value})
         self._entries[json.dumps(key, sort_keys=True)] = value
-        with self._path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"key": key, "value": value}) + "\n")

@@ -21,10 +21,8 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from multiprocessing import get_context
 from pathlib import Path
 from statistics import fmean, geometric_mean, stdev
 from typing import Any
@@ -32,13 +30,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from common import ROOT, Journal, data_access
+from common import ROOT, Journal, data_access, in_workers
 from lenet_mnist.analysis.intervals import mean_interval
 from lenet_mnist.analysis.speed import speed_ratio, steps_to_level
 from lenet_mnist.config import Activation, Config, Schedule
 from lenet_mnist.config_file import load_config
 from lenet_mnist.data.sources import load_train_val
-from lenet_mnist.devices import set_threads
 from lenet_mnist.metrics import Tally
 from lenet_mnist.model.engines import layer_outputs, resolve_engine
 from lenet_mnist.training.loop import EpochRow, start_training, train
@@ -103,17 +100,16 @@ class Work:
     look: Callable[[Config], Any]
 
 
-def do(work: Work) -> tuple[Work, Any]:
-    return work, work.look(work.config)
+def do(work: Work) -> Any:
+    return work.look(work.config)
 
 
 def do_all(journal: Journal, works: Iterable[Work]) -> None:
-    """Do what the journal lacks, two at a time, one thread each."""
+    """Do what the journal lacks, a thread each."""
     missing = [work for work in works if journal.get(work.key) is None]
-    with ProcessPoolExecutor(2, get_context("spawn"), initializer=set_threads, initargs=(1,)) as pool:
-        for work, found in pool.map(do, missing):
-            journal.add(work.key, found)
-            print(*work.key, file=sys.stderr, flush=True)
+    for work, found in in_workers(do, missing):
+        journal.add(work.key, found)
+        print(*work.key, file=sys.stderr, flush=True)
 
 
 def begin(config: Config) -> tuple[Any, TrainState]:

@@ -11,7 +11,6 @@ Every finished draw is kept in docs/cross-validation.jsonl, and not done again. 
 
 import argparse
 import math
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -21,7 +20,6 @@ from statistics import fmean, stdev
 import numpy as np
 import torch
 
-sys.path.insert(0, str(Path(__file__).parent))
 from common import ROOT, Journal, data_access
 from lenet_mnist.analysis.cross_validation import Fold, Folds, fold_of
 from lenet_mnist.analysis.evaluate import evaluate

@@ -10,11 +10,9 @@ ones: the shipped recipes as they are, Adam on 11,000 images, and configs/fast.y
 import argparse
 import sys
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from itertools import pairwise, product
-from multiprocessing import get_context
 from pathlib import Path
 from unittest.mock import patch
 
@@ -24,7 +22,7 @@ import torch
 import torch.nn.functional as F
 from pydantic import TypeAdapter
 
-from common import ROOT, Journal, data_access
+from common import ROOT, Journal, data_access, in_workers
 from lenet_mnist.analysis.diagnosis import diagnose
 from lenet_mnist.analysis.findings import Cause, Finding, TrainingRecord
 from lenet_mnist.config import Activation, Config, Optimizer
@@ -32,7 +30,6 @@ from lenet_mnist.config_file import load_config
 from lenet_mnist.data import batches
 from lenet_mnist.data.sets import Normalization, TrainSet, TrainVal, ValSet
 from lenet_mnist.data.sources import load_train_val
-from lenet_mnist.devices import set_threads
 from lenet_mnist.model.engines import resolve_engine
 from lenet_mnist.randomness import Purpose, random_order
 from lenet_mnist.training.loop import EpochRow, start_training, train
@@ -177,7 +174,7 @@ def damage_state(case: Case, state: TrainState) -> None:
             layer.bias.fill_(-10.0)
 
 
-def record_of(case: Case) -> tuple[Case, dict[str, object]]:
+def record_of(case: Case) -> object:
     """Train, and return what a run's files would tell."""
     config = case.config
     data = damaged_data(case, load_train_val(config.data, data_access()))
@@ -206,7 +203,7 @@ def record_of(case: Case) -> tuple[Case, dict[str, object]]:
         result = train(config, data, state, on_step, on_epoch)
     sizes = len(data.train), len(data.val)
     record = TrainingRecord(config, *sizes, guessing_loss, result.stop_reason.value, history, steps, probe)
-    return case, RECORD.dump_python(record, mode="json")
+    return RECORD.dump_python(record, mode="json")
 
 
 def all_cases() -> Iterator[Case]:
@@ -216,12 +213,11 @@ def all_cases() -> Iterator[Case]:
 
 
 def train_all(journal: Journal) -> None:
-    """Train what the journal lacks, two at a time."""
+    """Train what the journal lacks, a thread each."""
     missing = [case for case in all_cases() if journal.get(case.key) is None]
-    with ProcessPoolExecutor(2, get_context("spawn"), initializer=set_threads, initargs=(1,)) as pool:
-        for case, record in pool.map(record_of, missing):
-            journal.add(case.key, record)
-            print(*case.key, file=sys.stderr, flush=True)
+    for case, record in in_workers(record_of, missing):
+        journal.add(case.key, record)
+        print(*case.key, file=sys.stderr, flush=True)
 
 
 def show_scatter() -> None:

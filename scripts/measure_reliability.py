@@ -355,7 +355,7 @@ def damage(count: int, draw: random.Random, directory: Path) -> Found:
         path = (newest.path, run.model_path)[number % 2]
         whole = path.read_bytes()
         damaged = bytearray(whole)
-        if number % 6 == 5:
+        if number // 2 % 6 == 5:  # of both
             del damaged[draw.randrange(len(whole)) :]
         else:
             end_of_header = 8 + int.from_bytes(whole[:8], "little")

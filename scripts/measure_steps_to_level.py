@@ -7,14 +7,11 @@ each update up to 50, then at steps that lie 2 % apart. Two crossings of it are 
 first fall below the level, by chance or not, and the fall of this loss once it is smoothed in the same way.
 """
 
-import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
-from pathlib import Path
 from statistics import fmean
 
-sys.path.insert(0, str(Path(__file__).parent))
 from common import data_access
 from lenet_mnist.analysis.speed import Ratio, speed_ratio, steps_to_level
 from lenet_mnist.config import Activation, Config, Engine
