@@ -5,12 +5,11 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from lenet_mnist.config import Activation, Config
+from lenet_mnist.training.early_stopping import GUESSING
 from lenet_mnist.training.loop import EpochRow
-from lenet_mnist.training.probe import Layer, ProbeRow
+from lenet_mnist.training.probe import Layer, ProbeRow, flat_word
 from lenet_mnist.training.updates import StepRow
 from lenet_mnist.tuning.advice import LossCurve
-
-GUESSING = 0.9  # of the loss of guessing: above, nothing has been learned
 
 
 class Cause(StrEnum):
@@ -90,7 +89,7 @@ class TrainingRecord:
     @property
     def flat(self) -> str:
         """What an output is called whose activation is flat there."""
-        return "zero" if self.activation is Activation.RELU else "saturated"
+        return flat_word(self.activation)
 
     def look(self, epoch: int) -> dict[Layer, ProbeRow]:
         """Return what the probe saw after `epoch`, or before the first update if it is 0; empty if it did not look."""

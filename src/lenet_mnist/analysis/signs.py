@@ -6,8 +6,9 @@ Source: lecture points 5 (vanishing gradients), 6 (dead neurons), 9 (over-fittin
 import math
 from collections.abc import Mapping
 
-from lenet_mnist.analysis.findings import GUESSING, Cause, Finding, TrainingRecord
+from lenet_mnist.analysis.findings import Cause, Finding, TrainingRecord
 from lenet_mnist.config import Activation
+from lenet_mnist.training.early_stopping import GUESSING
 from lenet_mnist.training.probe import Layer, ProbeRow
 from lenet_mnist.tuning.advice import Direction, Verdict, advise
 

@@ -9,7 +9,7 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from lenet_mnist.config import Activation
 from lenet_mnist.reporting.style import BLUE, GREEN, GREY, ORANGE, PURPLE, TITLE_POINTS, bare, plain_log_axis
-from lenet_mnist.training.probe import Layer, ProbeRow
+from lenet_mnist.training.probe import Layer, ProbeRow, flat_word
 
 # From the input to the output; lines differ in dash as well as in colour.
 _LINES = {
@@ -19,7 +19,6 @@ _LINES = {
     Layer.F6: (PURPLE, ":", "v"),
     Layer.OUTPUT: (GREY, "-", "x"),
 }
-_FLAT = {Activation.RELU: "zero", Activation.SIGMOID: "saturated", Activation.TANH: "saturated"}
 
 
 def layers_figure(probe: Sequence[ProbeRow], activation: Activation, title: str) -> Figure:
@@ -34,8 +33,8 @@ def layers_figure(probe: Sequence[ProbeRow], activation: Activation, title: str)
     _draw(dead, inner, lambda row: row.dead)
     gradients.set_title("gradient of the weights, Euclidean norm", fontsize=9)
     updates.set_title("last update of the epoch / weights, Euclidean norms", fontsize=9)
-    saturated.set_title(f"outputs that are {_FLAT[activation]}", fontsize=9)
-    dead.set_title(f"units that are {_FLAT[activation]} on all images of the probe: dead", fontsize=9)
+    saturated.set_title(f"outputs that are {flat_word(activation)}", fontsize=9)
+    dead.set_title(f"units that are {flat_word(activation)} on all images of the probe: dead", fontsize=9)
     for axes in (gradients, updates):
         _make_logarithmic(axes)
     for axes in (saturated, dead):

@@ -10,12 +10,11 @@ from lenet_mnist.reporting.charts import Axis, Chart, Series, line_chart, plain_
 from lenet_mnist.runs.directory import RunDirectory
 from lenet_mnist.runs.manifest import Manifest
 from lenet_mnist.training.loop import EpochRow
-from lenet_mnist.training.probe import Layer, ProbeRow
+from lenet_mnist.training.probe import Layer, ProbeRow, flat_word
 from lenet_mnist.training.updates import StepRow
 
 _TRAIN, _VAL = 0, 1  # the looks of the two curves
 _MOST_TABLE_ROWS = 60
-_FLAT = {Activation.RELU: "zero", Activation.SIGMOID: "saturated", Activation.TANH: "saturated"}
 
 
 @dataclass(frozen=True)
@@ -73,7 +72,7 @@ def probe_charts(run: RunDirectory, activation: Activation) -> list[Chart]:
     probe = run.read_probe()
     if not probe:
         raise DataError("Nothing was recorded of what goes on inside.")
-    flat, fraction = _FLAT[activation], Axis(-0.03, 1.03, is_log=False, is_percent=True)
+    flat, fraction = flat_word(activation), Axis(-0.03, 1.03, is_log=False, is_percent=True)
     inner = [row for row in probe if row.layer is not Layer.OUTPUT]
     updated = [row for row in probe if row.epoch > 0]
     gradients, updates = [row.gradient_norm for row in probe], [row.update_ratio for row in updated]

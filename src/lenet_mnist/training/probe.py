@@ -107,6 +107,11 @@ def update_ratios(before: Sequence[Tensor], after: Sequence[Tensor]) -> tuple[fl
     return tuple(torch.stack(changes).tolist())
 
 
+def flat_word(activation: Activation) -> str:
+    """Return what an output is called where its activation is flat, so that no gradient comes through."""
+    return "zero" if activation is Activation.RELU else "saturated"
+
+
 def _is_flat(outputs: Tensor, activation: Activation | None) -> Tensor:
     """Whether the slope of the activation, which its output tells, is next to nothing; never without an activation."""
     match activation:

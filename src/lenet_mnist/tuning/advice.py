@@ -18,10 +18,10 @@ from itertools import accumulate, combinations
 from statistics import mean, median, stdev
 
 from lenet_mnist.config import Activation
+from lenet_mnist.training.early_stopping import GUESSING
 from lenet_mnist.training.loop import EpochRow
 from lenet_mnist.training.updates import StepRow
 
-_GUESSING = 0.9  # of the loss of guessing: above, nothing has been learned
 _THROWN_UP = 1.3  # times the loss of guessing
 _RISE = 1.1  # of the mean loss of an epoch above that of an earlier one
 _UNEVEN = 1.01  # the same: a loss that falls slowly because the rate is low never rises
@@ -99,7 +99,7 @@ def advise(curve: LossCurve) -> Advice:
         evidence = f"the mean loss of {of_part} was {max(losses):.3g} nats, far above the {guessing:.3g} of guessing"
         return Advice(Verdict.OSCILLATES, Direction.LOWER, (evidence,), _FAR)
     rise = _largest_rise([part for part in parts if part.loss > _NEGLIGIBLE * guessing])
-    if last > _GUESSING * guessing:
+    if last > GUESSING * guessing:
         return _at_guessing(curve, losses, rise)
     rest, live = _rest(curve)
     if curve.activation is not Activation.RELU and rest >= _LONG_REST and live < _CUT_OFF[curve.activation]:

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from lenet_mnist.training.early_stopping import GUESSING
 from lenet_mnist.tuning.horizon import log_error, rate_for
 from lenet_mnist.tuning.noise import Noise, log_of
 from lenet_mnist.tuning.trial import TrialResult
 
-GUESSING = 0.9  # of the loss of guessing: above that, a network has learned nothing worth comparing
 _NEAR = 0.7  # of log loss above the lowest of the same horizon and seed: within a factor of 2
 _BEYOND = 0.35  # of log rate beyond the outermost point, where a vertex is still believed: a factor of 1.4
 

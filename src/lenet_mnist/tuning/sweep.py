@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from statistics import mean
 
 from lenet_mnist.config import Activation
-from lenet_mnist.tuning.choice import GUESSING, Choice
+from lenet_mnist.training.early_stopping import GUESSING
+from lenet_mnist.tuning.choice import Choice
 from lenet_mnist.tuning.noise import Noise, log_of, noise_of
 from lenet_mnist.tuning.plan import SweepRequest, log_spaced
 from lenet_mnist.tuning.range_test import Bracket, RangePoint
