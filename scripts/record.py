@@ -1,12 +1,12 @@
 """Train the most accurate LeNets, twenty of each kind, and look at the test set once: docs/accuracy.md.
 
-    python scripts/record.py teachers sigmoid students sigmoid-students undecayed mixed show
+    python scripts/record.py teachers sigmoid undecayed students sigmoid-students mixed show
 
 - teachers: configs/accurate.yaml, the seeds 0 to 19, as runs named teacher-0 to teacher-19
 - sigmoid: configs/accurate-sigmoid.yaml, the seeds 0 to 19, as sigmoid-0 to sigmoid-19
+- undecayed: configs/accurate.yaml without weight decay, the seeds 0 to 19: worse alone, better together
 - students: configs/record.yaml, which learns from those of them that it names, the seeds 20 to 39
 - sigmoid-students: configs/record-sigmoid.yaml, the same with sigmoid
-- undecayed: configs/accurate.yaml without weight decay, the seeds 0 to 19: worse alone, better together?
 - mixed: five undecayed and five sigmoid networks, the ten that answer the validation images best together
   (scripts/search_accuracy.py together)
 - show: the table
@@ -80,9 +80,9 @@ class Kind:
 KINDS = {
     "teachers": Kind("teacher", "accurate.yaml", range(20)),
     "sigmoid": Kind("sigmoid", "accurate-sigmoid.yaml", range(20)),
+    "undecayed": Kind("undecayed", "accurate.yaml", range(20), {"training.weight_decay": 0.0}),
     "students": Kind("student", "record.yaml", range(20, 40)),
     "sigmoid-students": Kind("sigmoid-student", "record-sigmoid.yaml", range(20, 40)),
-    "undecayed": Kind("undecayed", "accurate.yaml", range(20), {"training.weight_decay": 0.0}),
 }
 MIXED = {"together": ["undecayed", "sigmoid"]}
 
