@@ -477,7 +477,8 @@ def process(*arguments: object, mnist_dir: Path, cwd: Path, stderr: int = subpro
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_saves_and_exits_with_its_code(tmp_path: Path, mnist_dir: Path, number: int, code: int) -> None:
-    running = process("train", *QUICK, "--epochs", 10_000, mnist_dir=mnist_dir, cwd=tmp_path)
+    endless = ("--epochs", 10_000, "--engine", "torch")
+    running = process("train", *QUICK, *endless, mnist_dir=mnist_dir, cwd=tmp_path)
     assert running.stderr is not None
     assert "epoch" in running.stderr.readline()  # the first epoch is done, the second under way
     running.send_signal(number)
