@@ -10,6 +10,8 @@ import torch
 from lenet_mnist.config import Device
 from lenet_mnist.devices import choose_device
 from lenet_mnist.model import engines
+from lenet_mnist.provenance import machine
+from lenet_mnist.runs.manifest import machine_of
 
 PROGRAM = """
 import sys
@@ -88,6 +90,7 @@ def test_threads_do_not_wait_in_a_busy_loop_for_long(users: dict[str, str], seen
 def test_auto_takes_a_gpu_only_where_the_native_engine_is_lacking(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.backends.cudnn, "deterministic", False)  # put back afterwards
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
     assert choose_device(Device.AUTO) == torch.device("cpu")
     monkeypatch.setattr(engines, "_native_network", lambda _: "there is no C compiler")
     assert choose_device(Device.AUTO) == torch.device("cuda")
@@ -96,9 +99,17 @@ def test_auto_takes_a_gpu_only_where_the_native_engine_is_lacking(monkeypatch: p
     assert choose_device(Device.AUTO) == torch.device("cpu")
 
 
-def test_a_gpu_adds_up_in_one_order(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_gpu_adds_up_in_one_order_and_with_all_bits(monkeypatch: pytest.MonkeyPatch) -> None:
     """Else the same training, or a resumed one, comes to other weights: seen on an H100."""
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.backends.cudnn, "deterministic", False)
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
     choose_device(Device.CUDA)
     assert torch.backends.cudnn.deterministic
+    assert not torch.backends.cudnn.allow_tf32
+
+
+def test_a_run_names_the_gpu_that_trained_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: f"number {device.index}")
+    assert machine_of(torch.device("cuda", 1)) == f"{machine()}, number 1"
+    assert machine_of(torch.device("cpu")) == machine()

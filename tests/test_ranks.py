@@ -305,6 +305,7 @@ def test_each_rank_takes_its_own_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(torch.backends.cudnn, "deterministic", False)  # put back afterwards
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
     second = Ranks(rank=3, num_ranks=4, local_rank=1, num_local=2)
     assert choose_device(Device.CUDA, second) == torch.device("cuda", 1)
     assert choose_device(Device.CUDA) == torch.device("cuda")

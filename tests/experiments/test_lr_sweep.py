@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -150,6 +151,21 @@ def test_a_sweep_that_is_interrupted_while_it_looks_beyond_the_edge_comes_to_the
         again = resumed_sweep(only_run(parts), resolve([]), NOTHING, access, Watcher())
         assert rows_of(again) == rows_of(whole), parts.name
         assert again.answers[Activation.RELU].choice == whole.answers[Activation.RELU].choice, parts.name
+
+
+def test_a_resumed_sweep_reckons_with_what_its_trainings_took(
+    tmp_path: Path, access: DataAccess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would look beyond the edge, as above, but has no time for it: each training took eleven days."""
+    monkeypatch.setattr(sweep_course, "find_bracket", lambda *_: Bracket(0.002, 0.01, 0.005, has_learned=True))
+    request = SweepRequest(num_rates=2, seeds=(0,), epochs=1.0, budget_seconds=600)
+    with pytest.raises(InterruptedBySignal):
+        new_sweep(CONFIG, request, tmp_path, access, Watcher(stop_after=2))
+    run, watcher = only_run(tmp_path), Watcher()
+    run.journal_path.write_text(re.sub(r'"seconds": [0-9.e-]+', '"seconds": 1e6', run.journal_path.read_text()))
+    resumed_sweep(run, resolve([]), NOTHING, access, watcher)
+    assert watcher.results == []
+    assert run.read_manifest().status == "finished"
 
 
 def test_a_finished_sweep_is_not_trained_again(swept: SweptRun, access: DataAccess) -> None:
