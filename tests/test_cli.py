@@ -491,7 +491,7 @@ def test_a_signal_saves_and_exits_with_its_code(tmp_path: Path, mnist_dir: Path,
     newest = list_checkpoints(run.checkpoints_path)[0]
     assert newest.is_intact
     assert newest.step > run.read_history()[-1].step
-    assert f"lenet evaluate runs/{run.id}" in out
+    assert f"lenet train --resume runs/{run.id}" in out
 
 
 def test_a_reader_that_goes_away_is_no_failure(tmp_path: Path, mnist_dir: Path) -> None:

@@ -58,6 +58,17 @@ def test_a_divergence_is_told(lenet: Callable[..., Any]) -> None:
     assert "diverged: the training diverged at learning rate 1e+06" in lenet("diagnose", "latest").out
 
 
+@pytest.mark.parametrize(
+    ("rate", "next_step"), [("0.05", ["evaluate", "--split", "val"]), ("1e-6", ["diagnose"]), ("1e6", ["diagnose"])]
+)
+def test_the_next_step_is_never_the_test_set(lenet: Callable[..., Any], rate: str, next_step: list[str]) -> None:
+    trained = lenet("train", *SMALL, "--lr", rate, "--runs-dir", "a place")
+    line = next(line for line in trained.out.splitlines() if line.startswith("next "))
+    _, program, command, run, *options = shlex.split(line)
+    assert (program, [command, *options]) == ("lenet", next_step)
+    assert lenet(command, run, *options).code == 0
+
+
 def test_nothing_is_said_where_nothing_is_wrong(lenet: Callable[..., Any]) -> None:
     trained = lenet("train", *SMALL, "--lr", "0.05")
     assert "because" not in trained.out

@@ -1,5 +1,6 @@
 """Results in words and in JSON: what a command prints on stdout."""
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -7,7 +8,7 @@ from statistics import mean, stdev
 from typing import TYPE_CHECKING, Any
 
 from lenet_mnist.errors import LenetError
-from lenet_mnist.experiments.diagnosis import diagnose_training
+from lenet_mnist.experiments.diagnosis import diagnose_training, read_record
 from lenet_mnist.experiments.ensemble import EvaluatedEnsemble
 from lenet_mnist.experiments.evaluation import EvaluatedRun
 from lenet_mnist.experiments.training import TrainedRun
@@ -51,12 +52,19 @@ def training_text(runs: Sequence[TrainedRun]) -> str:
                 f"not kept    epoch {lowest.epoch}: validation loss {lowest.val_loss:.4f}, "
                 f"validation accuracy {lowest.val_accuracy:.2%}"
             )
-        lines.append(f"next        lenet evaluate {path}")
-    if manifest.status == "interrupted":
-        lines.append(f"go on       lenet train --resume {path}")
+    lines.append(f"next        lenet {_next_step(runs[0])}")
     if manifest.status in ("finished", "diverged"):
         lines += findings_lines(diagnose_training(runs[0].directory))
     return "\n".join(lines)
+
+
+def _next_step(run: TrainedRun) -> str:
+    """Return what to type next. The test set is for the end, and for networks that have learned something."""
+    path = shlex.quote(str(run.directory.path))
+    if run.manifest.status == "interrupted":
+        return f"train --resume {path}"
+    has_learned = run.manifest.status == "finished" and read_record(run.directory).has_learned
+    return f"evaluate {path} --split val" if has_learned else f"diagnose {path}"
 
 
 def training_json(runs: Sequence[TrainedRun]) -> str:
