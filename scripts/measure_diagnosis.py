@@ -1,23 +1,31 @@
 """Whether `lenet diagnose` names the right cause: docs/diagnosis.md.
 
-    python scripts/measure_diagnosis.py --journal build/diagnosis.jsonl train show
+    python scripts/measure_diagnosis.py --journal build/diagnosis.jsonl train rates next show
 
-Twelve trainings are broken on purpose, for each activation and six seeds, on 11,000 images; beside them are healthy
-ones: the shipped recipes as they are, Adam on 11,000 images, and configs/fast.yaml. Thresholds were set on the seeds
-0 to 2, and are scored on 3 to 5. Finished trainings are kept in the journal. The test files are never opened.
+Faults: nine trainings are broken on purpose, for each activation and six seeds, on 11,000 images; beside them are
+healthy ones: the shipped recipes as they are, Adam on 11,000 images, and configs/fast.yaml. Thresholds were set on the
+seeds 0 to 2, and are scored on 3 to 5.
+
+Rates: nothing is broken but the learning rate: 1, 2, 4, 8 and 16 times the best, for each activation, optimizer and
+schedule, on 20,000 images. Thresholds were set on seeds 0, 3 and 4, and are scored on 5 and 6 with the native engine
+and on 7 with torch's. `next` follows the command that is printed, once.
+
+Finished trainings are kept in the journal. The test files are never opened.
 """
 
 import argparse
+import math
 import sys
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from functools import lru_cache
 from itertools import pairwise, product
 from pathlib import Path
-from unittest.mock import patch
+from statistics import mean
 
 import numpy as np
-import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from pydantic import TypeAdapter
@@ -25,21 +33,19 @@ from pydantic import TypeAdapter
 from common import ROOT, Journal, data_access, in_workers
 from lenet_mnist.analysis.diagnosis import diagnose
 from lenet_mnist.analysis.findings import Cause, Finding, TrainingRecord
-from lenet_mnist.config import Activation, Config, Optimizer
+from lenet_mnist.config import Activation, Config, DataConfig, Engine, Optimizer, Schedule
 from lenet_mnist.config_file import load_config
-from lenet_mnist.data import batches
-from lenet_mnist.data.sets import Normalization, TrainSet, TrainVal, ValSet
+from lenet_mnist.data.sets import TrainSet, TrainVal, ValSet
 from lenet_mnist.data.sources import load_train_val
 from lenet_mnist.model.engines import resolve_engine
-from lenet_mnist.randomness import Purpose, random_order
 from lenet_mnist.training.loop import EpochRow, start_training, train
 from lenet_mnist.training.probe import Probe, ProbeRow
-from lenet_mnist.training.state import TrainState
 from lenet_mnist.training.updates import StepRow
 
 SEEDS = range(6)
 RECORD = TypeAdapter(TrainingRecord)
 CPU = torch.device("cpu")
+AS_GOOD = 1.25  # times the final validation loss at the best rate: nothing is wrong with that rate
 
 
 class Fault(StrEnum):
@@ -47,15 +53,12 @@ class Fault(StrEnum):
 
     RATE_TOO_HIGH = "learning rate 10"
     RATE_TOO_LOW = "learning rate 1e-5"
-    SMALL_WEIGHTS = "starting weights a hundredth"
-    NEGATIVE_BIASES = "all biases -10"
-    SORTED = "batches sorted by label"
     PERMUTED_LABELS = "labels permuted"
     FEW_WRONG_LABELS = "5 % of the labels wrong"
     MANY_WRONG_LABELS = "30 % of the labels wrong"
+    WRONG_LABELS_AND_RATE = "30 % of the labels wrong, twice the recipe's rate"
     FEW_IMAGES = "200 training images, 600 epochs"
     MOMENTUM = "momentum 0.999"
-    NOT_NORMALISED = "inputs from 0 to 255"
     WEIGHT_DECAY = "weight decay 1"
     IMPATIENT = "patience 1, 100 validation images"
     NONE = "recipe, whole"
@@ -67,15 +70,12 @@ HEALTHY = (Fault.NONE, Fault.NONE_ADAM, Fault.NONE_FAST)
 CAUSES = {
     Fault.RATE_TOO_HIGH: {Cause.LEARNING_RATE, Cause.DIVERGED},
     Fault.RATE_TOO_LOW: {Cause.LEARNING_RATE},
-    Fault.SMALL_WEIGHTS: {Cause.STARTING_WEIGHTS},
-    Fault.NEGATIVE_BIASES: {Cause.DEAD_UNITS},
-    Fault.SORTED: {Cause.UNMIXED_BATCHES},
     Fault.PERMUTED_LABELS: {Cause.LABELS},
     Fault.FEW_WRONG_LABELS: {Cause.LABELS},
     Fault.MANY_WRONG_LABELS: {Cause.LABELS},
+    Fault.WRONG_LABELS_AND_RATE: {Cause.LABELS},
     Fault.FEW_IMAGES: {Cause.OVER_FITTING},
     Fault.MOMENTUM: {Cause.MOMENTUM},
-    Fault.NOT_NORMALISED: {Cause.INPUTS},
     Fault.WEIGHT_DECAY: {Cause.WEIGHT_DECAY},
     Fault.IMPATIENT: {Cause.STOPPED_TOO_EARLY},
 }
@@ -105,6 +105,8 @@ class Case:
                 training["learning_rate"] = 10.0
             case Fault.RATE_TOO_LOW:
                 training["learning_rate"] = 1e-5
+            case Fault.WRONG_LABELS_AND_RATE:
+                training["learning_rate"] = 2 * config.training.peak_learning_rate
             case Fault.FEW_IMAGES:
                 data |= {"limit_train": 200, "val_size": 1000}
                 training["max_epochs"] = 600
@@ -132,20 +134,13 @@ def damaged_data(case: Case, data: TrainVal) -> TrainVal:
     train_set, val_set = data.train, data.val
     generator = np.random.default_rng(case.seed)
     match case.fault:
-        case Fault.SORTED:
-            order = torch.argsort(train_set.labels, stable=True)
-            return replace(
-                data, train=TrainSet(train_set.images[order], train_set.labels[order], train_set.indices[order])
-            )
         case Fault.PERMUTED_LABELS:
             train_labels = train_set.labels[torch.from_numpy(generator.permutation(len(train_set)))]
             val_labels = val_set.labels[torch.from_numpy(generator.permutation(len(val_set)))]
-        case Fault.FEW_WRONG_LABELS | Fault.MANY_WRONG_LABELS:
+        case Fault.FEW_WRONG_LABELS | Fault.MANY_WRONG_LABELS | Fault.WRONG_LABELS_AND_RATE:
             share = 0.05 if case.fault is Fault.FEW_WRONG_LABELS else 0.3
             train_labels = wrong_labels(train_set.labels, share, generator)
             val_labels = wrong_labels(val_set.labels, share, generator)
-        case Fault.NOT_NORMALISED:
-            return replace(data, normalization=Normalization(0.0, 1 / 255))
         case _:
             return data
     return replace(
@@ -162,26 +157,14 @@ def wrong_labels(labels: torch.Tensor, share: float, generator: np.random.Genera
     return torch.where(is_wrong, others, labels)
 
 
-@torch.no_grad()
-def damage_state(case: Case, state: TrainState) -> None:
-    """Give the network the case's fault, if it lies there."""
-    network = state.network
-    if case.fault is Fault.SMALL_WEIGHTS:
-        for weights in network.weights_in_order:
-            weights.mul_(0.01)
-    if case.fault is Fault.NEGATIVE_BIASES:
-        for layer in (network.c1, network.c3, network.c5, network.f6, network.output):
-            layer.bias.fill_(-10.0)
-
-
-def record_of(case: Case) -> object:
+def record_of(case: "Case | RateCase") -> object:
     """Train, and return what a run's files would tell."""
-    config = case.config
-    data = damaged_data(case, load_train_val(config.data, data_access()))
+    config, data = case.config, undamaged_data(case.config.data)
+    if isinstance(case, Case):
+        data = damaged_data(case, data)
     engine = resolve_engine(config.training.engine, CPU, data.train.image_size)
     state = start_training(config, data, CPU, engine.network)
     guessing_loss = state.stopping.guessing_loss
-    damage_state(case, state)
     look = Probe.of(data, config.seed, CPU)
     history: list[EpochRow] = []
     steps: list[StepRow] = []
@@ -196,14 +179,15 @@ def record_of(case: Case) -> object:
         history.append(row)
         probe.extend(look.look(state))
 
-    def order(seed: int, purpose: Purpose, size: int, position: int = 0) -> npt.NDArray[np.int64]:
-        return np.arange(size) if case.fault is Fault.SORTED else random_order(seed, purpose, size, position)
-
-    with patch.object(batches, "random_order", order):
-        result = train(config, data, state, on_step, on_epoch)
+    result = train(config, data, state, on_step, on_epoch)
     sizes = len(data.train), len(data.val)
     record = TrainingRecord(config, *sizes, guessing_loss, result.stop_reason.value, history, steps, probe)
     return RECORD.dump_python(record, mode="json")
+
+
+@lru_cache(maxsize=2)
+def undamaged_data(config: DataConfig) -> TrainVal:
+    return load_train_val(config, data_access())
 
 
 def all_cases() -> Iterator[Case]:
@@ -212,9 +196,9 @@ def all_cases() -> Iterator[Case]:
             yield Case(fault, activation, seed)
 
 
-def train_all(journal: Journal) -> None:
+def train_all(journal: Journal, cases: "Iterable[Case | RateCase]") -> None:
     """Train what the journal lacks, a thread each."""
-    missing = [case for case in all_cases() if journal.get(case.key) is None]
+    missing = [case for case in dict.fromkeys(cases) if journal.get(case.key) is None]
     for case, record in in_workers(record_of, missing):
         journal.add(case.key, record)
         print(*case.key, file=sys.stderr, flush=True)
@@ -226,7 +210,7 @@ def show_scatter() -> None:
     By that much, divided by the root of their number, a validation loss rises or falls by chance.
     """
     for activation, seed in product(Activation, SEEDS[:3]):
-        losses = losses_after_epochs(Case(Fault.SMALL_WEIGHTS, activation, seed).config)
+        losses = losses_after_epochs(Case(Fault.FEW_WRONG_LABELS, activation, seed).config)
         scatter = [float((b - a).std() / min(a.mean(), b.mean())) for a, b in pairwise(losses)]
         print(f"{activation}, seed {seed}: " + " ".join(f"{each:.1f}" for each in scatter))
 
@@ -281,19 +265,169 @@ def is_right(case: Case, findings: Sequence[Finding]) -> bool:
     return bool(named)
 
 
+@dataclass(frozen=True)
+class Cell:
+    """What a best rate belongs to."""
+
+    activation: Activation
+    optimizer: Optimizer
+    epochs: int
+    schedule: Schedule
+
+
+@dataclass(frozen=True)
+class RateCase:
+    """One training in which nothing is wrong but, perhaps, the learning rate."""
+
+    cell: Cell
+    lr: float
+    seed: int
+    engine: Engine = Engine.NATIVE
+
+    @property
+    def key(self) -> list[str | int | float]:
+        cell = self.cell
+        names = [cell.activation.value, cell.optimizer.value, cell.epochs, cell.schedule.value]
+        return ["rate", *names, self.lr, self.seed, self.engine.value]
+
+    @property
+    def config(self) -> Config:
+        cell = self.cell
+        config = load_config(ROOT / "configs" / f"{cell.activation}.yaml").config
+        training = {
+            "max_epochs": cell.epochs,
+            "optimizer": cell.optimizer,
+            "schedule": cell.schedule,
+            "learning_rate": self.lr,
+            "engine": self.engine,
+        }
+        return config.model_copy(
+            update={
+                "seed": self.seed,
+                "data": config.data.model_copy(update={"limit_train": 20_000}),
+                "training": config.training.model_copy(update=training),
+            }
+        )
+
+
+CELLS = [
+    Cell(activation, optimizer, epochs, schedule)
+    for activation, optimizer in product(Activation, Optimizer)
+    for epochs, schedule in ((1, Schedule.LINEAR), (4, Schedule.LINEAR), (4, Schedule.CONSTANT))
+    # 312 updates at any rate leave this one at chance level
+    if (activation, optimizer, epochs) != (Activation.SIGMOID, Optimizer.SGD, 1)
+]
+TIMES = (1, 2, 4, 8, 16)
+# Where the search for the best rate begins; it tries an eighth to 32 times that, by factors of two.
+FIRST_RATES = {
+    (Activation.RELU, Optimizer.SGD): 0.04,
+    (Activation.TANH, Optimizer.SGD): 0.08,
+    (Activation.SIGMOID, Optimizer.SGD): 0.32,
+    (Activation.RELU, Optimizer.ADAM): 0.008,
+    (Activation.TANH, Optimizer.ADAM): 0.006,
+    (Activation.SIGMOID, Optimizer.ADAM): 0.016,
+}
+RATE_CAUSES = {Cause.LEARNING_RATE, Cause.DIVERGED, Cause.DEAD_UNITS}
+SCORED = {  # seeds and engines
+    "native engine, seeds of the thresholds": ((0, 3, 4), Engine.NATIVE),
+    "native engine, other seeds": ((5, 6), Engine.NATIVE),
+    "torch engine, another seed": ((7,), Engine.TORCH),
+}
+
+
+def search_cases() -> Iterator[RateCase]:
+    """Return the trainings among which each cell's best rate is found. AdamW takes Adam's."""
+    for cell, k in product(CELLS, range(-3, 6)):
+        if cell.optimizer is not Optimizer.ADAMW:
+            yield RateCase(cell, rounded(FIRST_RATES[cell.activation, cell.optimizer] * 2.0**k), seed=0)
+
+
+def best_rate(journal: Journal, cell: Cell) -> float:
+    """Return the rate with the lowest final validation loss."""
+    searched = replace(cell, optimizer=Optimizer.ADAM) if cell.optimizer is Optimizer.ADAMW else cell
+    losses = {case.lr: final_loss(read(journal, case)) for case in search_cases() if case.cell == searched}
+    return min(losses, key=losses.__getitem__)
+
+
+def rate_cases(journal: Journal, cell: Cell, scored: str) -> list[RateCase]:
+    seeds, engine = SCORED[scored]
+    rates = [rounded(best_rate(journal, cell) * times) for times in TIMES]
+    return [RateCase(cell, lr, seed, engine) for seed, lr in product(seeds, rates)]
+
+
+def rounded(lr: float) -> float:
+    return float(f"{lr:.6g}")
+
+
+def read(journal: Journal, case: RateCase) -> TrainingRecord:
+    return RECORD.validate_python(journal.get(case.key))
+
+
+def final_loss(record: TrainingRecord) -> float:
+    """Return the last validation loss, infinity for a training that diverged."""
+    return math.inf if record.stop_reason == "diverged" else record.history[-1].val_loss
+
+
+def following(journal: Journal, case: RateCase) -> RateCase | None:
+    """Return the training that the first finding's command makes, if it names a rate."""
+    findings = diagnose(read(journal, case))
+    words = findings[0].next_command.split() if findings and findings[0].next_command else []
+    return replace(case, lr=float(words[words.index("--lr") + 1])) if "--lr" in words else None
+
+
+def show_rates(journal: Journal, scored: str) -> None:
+    """Print how often the first finding is right, how often it is a false cause, and how often its command helps."""
+    counts: Counter[str] = Counter()
+    for cell in CELLS:
+        cases = [case for case in rate_cases(journal, cell, scored) if journal.get(case.key) is not None]
+        best = rounded(best_rate(journal, cell))
+        at_best = [final_loss(read(journal, case)) for case in cases if case.lr == best]
+        for case in cases if at_best else ():
+            record = read(journal, case)
+            ratio, findings = final_loss(record) / mean(at_best), diagnose(record)
+            is_lowered = bool(findings) and findings[0].cause in RATE_CAUSES and "too low" not in findings[0].headline
+            is_right = not findings if ratio <= AS_GOOD else is_lowered
+            counts["trainings"] += 1
+            counts["right"] += is_right
+            counts["false cause"] += bool(findings) and not is_lowered
+            after = following(journal, case)
+            if after is not None and journal.get(after.key) is not None:
+                counts["followed"] += 1
+                counts["better"] += final_loss(read(journal, after)) < final_loss(record)
+            if not is_right:
+                told = "; ".join(finding.headline for finding in findings) or "nothing"
+                print(f"    {' '.join(map(str, case.key))}: {ratio:.2f} times the best rate's loss: {told}")
+    print(
+        f"rates, {scored}: first finding right {counts['right']} of {counts['trainings']}, false cause first "
+        f"{counts['false cause']}; the next training better {counts['better']} of {counts['followed']}"
+    )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("parts", nargs="+", choices=("train", "show", "scatter"))
+    parser.add_argument("parts", nargs="+", choices=("train", "rates", "next", "show", "scatter"))
     parser.add_argument("--journal", type=Path, required=True)
     arguments = parser.parse_args()
     journal = Journal(arguments.journal)
     if "scatter" in arguments.parts:
         show_scatter()
     if "train" in arguments.parts:
-        train_all(journal)
+        train_all(journal, all_cases())
+    if "rates" in arguments.parts:
+        train_all(journal, search_cases())
+        train_all(
+            journal, (case for scored, cell in product(SCORED, CELLS) for case in rate_cases(journal, cell, scored))
+        )
+    if "next" in arguments.parts:
+        made = [case for scored, cell in product(SCORED, CELLS) for case in rate_cases(journal, cell, scored)]
+        train_all(
+            journal, filter(None, (following(journal, case) for case in made if journal.get(case.key) is not None))
+        )
     if "show" in arguments.parts:
         for seeds in (SEEDS[:3], SEEDS[3:]):
             show(journal, seeds)
+        for scored in SCORED:
+            show_rates(journal, scored)
 
 
 if __name__ == "__main__":

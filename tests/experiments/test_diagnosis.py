@@ -17,27 +17,28 @@ SMALL = ("--limit-train", 1000, "--epochs", 3, "--batch-size", 20, "--set", "dat
 
 def test_a_rate_that_is_too_low_is_told_at_the_end_and_at_any_time(lenet: Callable[..., Any]) -> None:
     trained = lenet("train", *SMALL, "--lr", "1e-6")
-    assert "learning rate: the learning rate 1e-06 is too low" in trained.out
+    assert "too low" in trained.out
     later = lenet("diagnose", "latest")
     assert later.code == 0
     assert later.out in trained.out + "\n"
     assert "because the loss ended at" in later.out
-    assert "stuck at guessing: the network does no better than guessing" in later.out
+    assert "stuck at guessing" in later.out
 
 
 @pytest.mark.parametrize(
-    ("options", "headline"),
+    ("options", "cause"),
     [
-        (("--set", "training.weight_decay=1", "--lr", 0.05), "the weight decay takes the weights away"),
-        (("--set", "training.momentum=0.999", "--lr", 0.5), "the momentum is too high"),
+        (("--set", "training.weight_decay=1", "--lr", 0.05), "weight decay"),
+        (("--set", "training.momentum=0.999", "--lr", 0.5), "momentum"),
+        (("--lr", 2), "learning rate"),  # the layers die, and decay shrinks their weights
     ],
 )
 def test_the_cause_is_named_in_a_real_training(
-    lenet: Callable[..., Any], options: tuple[object, ...], headline: str
+    lenet: Callable[..., Any], options: tuple[object, ...], cause: str
 ) -> None:
     lenet("train", *SMALL, *options)
     first = json.loads(lenet("diagnose", "latest", "--json").out)["findings"][0]
-    assert first["headline"] == headline
+    assert first["cause"] == cause
 
 
 def test_the_command_that_it_names_can_be_typed(lenet: Callable[..., Any], tmp_path: Path) -> None:
@@ -55,7 +56,7 @@ def test_the_command_that_it_names_can_be_typed(lenet: Callable[..., Any], tmp_p
 
 def test_a_divergence_is_told(lenet: Callable[..., Any]) -> None:
     assert lenet("train", *SMALL, "--lr", "1e6").code == 4
-    assert "diverged: the training diverged at learning rate 1e+06" in lenet("diagnose", "latest").out
+    assert lenet("diagnose", "latest").out.startswith("diverged: ")
 
 
 @pytest.mark.parametrize(
@@ -91,4 +92,24 @@ def test_a_damaged_run_is_named(lenet: Callable[..., Any], run: RunDirectory) ->
     assert "steps.csv" in answer.err
     run.history_path.write_text(header_line(EpochRow))
     run.steps_path.write_text("step,epoch,lr,train_loss,gradient_norm,c1_gradient_norm\n")
-    assert "too few to tell" in lenet("diagnose", run.path).out
+    assert lenet("diagnose", run.path).out.startswith("nothing wrong found")
+
+
+def test_a_training_that_did_not_end_says_so(lenet: Callable[..., Any], run: RunDirectory) -> None:
+    """A crash is not called healthy; what there is of the training is read all the same."""
+    manifest = run.read_manifest()
+    for status, has_ended in (("failed", False), ("running", False), ("interrupted", False), ("finished", True)):
+        run.write_manifest(manifest.model_copy(update={"status": status, "message": "the disk was full"}))
+        assert (json.loads(lenet("diagnose", run.path, "--json").out)["unfinished"] is None) == has_ended
+        answer = lenet("diagnose", run.path)
+        assert answer.code == 0
+        assert answer.out.startswith("unfinished: ") != has_ended
+        assert ("the disk was full" in answer.out) == (status == "failed")
+
+
+def test_every_command_that_a_diagnosis_prints_names_the_run_or_its_configuration(lenet: Callable[..., Any]) -> None:
+    lenet("train", *SMALL, "--lr", "1e-6")
+    for finding in json.loads(lenet("diagnose", "latest", "--json").out)["findings"]:
+        command = shlex.split(finding["next_command"])
+        assert {"run", "{run}", "{config}", "RUN"}.isdisjoint(command)
+        assert any(Path(word).exists() for word in command)

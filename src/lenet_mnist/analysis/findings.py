@@ -15,11 +15,8 @@ from lenet_mnist.tuning.advice import LossCurve
 class Cause(StrEnum):
     """What can be wrong."""
 
-    STARTING_WEIGHTS = "starting weights"
-    INPUTS = "inputs"
     DEAD_UNITS = "dead units"
     WEIGHT_DECAY = "weight decay"
-    UNMIXED_BATCHES = "unmixed batches"
     LABELS = "labels"
     MOMENTUM = "momentum"
     LEARNING_RATE = "learning rate"
@@ -34,14 +31,14 @@ class Cause(StrEnum):
 class Finding:
     """One thing that goes wrong: what, on what evidence, and what to do about it.
 
-    `options` are those of `lenet train` that try the remedy, if options can.
+    `next_command` tries the remedy, if a command can; in it {run} and {config} stand for the run and its configuration.
     """
 
     cause: Cause
     headline: str
     evidence: tuple[str, ...]
     remedy: str
-    options: str | None = None
+    next_command: str | None = None
 
 
 @dataclass(frozen=True)

@@ -8,19 +8,25 @@ from lenet_mnist.analysis.findings import Finding, TrainingRecord
 from lenet_mnist.config import Activation, Source
 from lenet_mnist.errors import ConfigError, DataError
 from lenet_mnist.experiments.sweep_journal import SweepJournal
+from lenet_mnist.files.locks import is_locked
 from lenet_mnist.runs.directory import RunDirectory
+from lenet_mnist.runs.manifest import Manifest
 from lenet_mnist.tuning.advice import Advice, advise
 from lenet_mnist.tuning.trial import curve_of
 
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """What was found in one training; `advice` is what its loss curve alone says of the learning rate."""
+    """What was found in one training; `advice` is what its loss curve alone says of the learning rate.
+
+    `unfinished` says why the training did not come to its end, if it did not.
+    """
 
     run: RunDirectory
     lr: float
     findings: tuple[Finding, ...]
     advice: Advice
+    unfinished: str | None = None
     data_source: str = Source.MNIST.value
 
     @property
@@ -28,13 +34,14 @@ class Diagnosis:
         """Say how far the findings may be trusted, where the data are others than those of docs/diagnosis.md."""
         if not self.findings or self.data_source == Source.MNIST:
             return None
-        return "the thresholds were measured on MNIST: of other data, take this for a hint"
+        return "the thresholds were measured on MNIST; on other data this is a hint"
 
     def next_command(self, finding: Finding) -> str | None:
-        """Return the command that tries the finding's remedy, if options can."""
-        if finding.options is None:
+        """Return the command that tries the finding's remedy, if one can."""
+        if finding.next_command is None:
             return None
-        return f"lenet train --config {shlex.quote(str(self.run.config_path))} {finding.options}"
+        run, config = (shlex.quote(str(path)) for path in (self.run.path, self.run.config_path))
+        return finding.next_command.format(run=run, config=config)
 
 
 @dataclass(frozen=True)
@@ -54,7 +61,20 @@ def diagnose_training(run: RunDirectory) -> Diagnosis:
         raise ConfigError(f"{run.path}: is a {manifest.kind}: trainings and sweeps are diagnosed")
     record = read_record(run)
     findings = tuple(diagnose(record))
-    return Diagnosis(run, record.curve.peak_lr, findings, advise(record.curve), manifest.data_source)
+    unfinished = _unfinished(run, manifest)
+    return Diagnosis(run, record.curve.peak_lr, findings, advise(record.curve), unfinished, manifest.data_source)
+
+
+def _unfinished(run: RunDirectory, manifest: Manifest) -> str | None:
+    """Say why a training did not come to its end, if it did not."""
+    if manifest.status in ("finished", "diverged"):
+        return None
+    if manifest.status == "running" and is_locked(run.path):
+        return "the training is still running"
+    what = "was interrupted" if manifest.status == "interrupted" else "was killed"
+    if manifest.status == "failed":
+        what = f"failed: {manifest.message or 'no reason was recorded'}"
+    return f"the training {what}. `lenet train --resume {shlex.quote(str(run.path))}` continues it"
 
 
 def advise_sweep(run: RunDirectory) -> list[TrialAdvice]:

@@ -1,5 +1,6 @@
 """What a diagnosis says, in words and in JSON."""
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
@@ -13,12 +14,13 @@ from lenet_mnist.tuning.advice import Direction
 def diagnosis_text(diagnosis: Diagnosis) -> str:
     """Say what is wrong with a training, why, and what to do; or that nothing was found."""
     lines = findings_lines(diagnosis)
-    if not diagnosis.findings:
-        advice = diagnosis.advice
+    if not lines:
+        advice, config = diagnosis.advice, shlex.quote(str(diagnosis.run.config_path))
         lines = ["nothing wrong found", *(f"  {each}" for each in advice.evidence)]
         if advice.direction is Direction.UNKNOWN:
-            command = f"lenet lr-sweep --config {diagnosis.run.config_path}"
-            lines.append(f"  of the learning rate {diagnosis.lr:.3g} the curve tells too little: {command}")
+            lines.append(f"  to judge the learning rate {diagnosis.lr:.3g}: lenet lr-sweep --config {config}")
+    if diagnosis.unfinished is not None:
+        lines = [f"unfinished: {diagnosis.unfinished}", "so far:", *lines]
     return "\n".join(lines)
 
 
@@ -44,7 +46,12 @@ def diagnosis_json(diagnosis: Diagnosis) -> str:
 def diagnosis_dict(diagnosis: Diagnosis) -> dict[str, Any]:
     """Return the same as plain values."""
     findings = [asdict(each) | {"next_command": diagnosis.next_command(each)} for each in diagnosis.findings]
-    return {"findings": findings, "caveat": diagnosis.caveat, "advice": asdict(diagnosis.advice)}
+    return {
+        "unfinished": diagnosis.unfinished,
+        "findings": findings,
+        "caveat": diagnosis.caveat,
+        "advice": asdict(diagnosis.advice),
+    }
 
 
 def sweep_text(advised: Sequence[TrialAdvice]) -> str:

@@ -45,7 +45,7 @@ class Verdict(StrEnum):
     OSCILLATES = "oscillates"
     DIVERGED = "diverged"
     CUT_OFF = "cut off from learning"
-    RESTS = "rests at guessing"
+    RESTS = "rests at chance level"
     AMBIGUOUS = "ambiguous"
 
 
@@ -90,20 +90,20 @@ def advise(curve: LossCurve) -> Advice:
         evidence = "the loss or the gradient was no longer a finite number"
         return Advice(Verdict.DIVERGED, Direction.LOWER, (evidence,), _FAR)
     if len(curve.steps) < 5:
-        return Advice(Verdict.AMBIGUOUS, Direction.UNKNOWN, (f"{len(curve.steps)} updates are too few to tell",))
+        return Advice(Verdict.AMBIGUOUS, Direction.UNKNOWN, (f"{len(curve.steps)} updates are too few to judge",))
     parts = _parts(curve)
     losses = [part.loss for part in parts]
     guessing, last = curve.guessing_loss, losses[-1]
     of_part = "an epoch" if len(curve.history) >= _LEAST_EPOCHS else "a fifth of the training"
     if max(losses) > _THROWN_UP * guessing:
-        evidence = f"the mean loss of {of_part} was {max(losses):.3g} nats, far above the {guessing:.3g} of guessing"
+        evidence = f"the mean loss of {of_part} was {max(losses):.3g} nats, far above chance level ({guessing:.3g})"
         return Advice(Verdict.OSCILLATES, Direction.LOWER, (evidence,), _FAR)
     rise = _largest_rise([part for part in parts if part.loss > _NEGLIGIBLE * guessing])
     if last > GUESSING * guessing:
         return _at_guessing(curve, losses, rise)
     rest, live = _rest(curve)
     if curve.activation is not Activation.RELU and rest >= _LONG_REST and live < _CUT_OFF[curve.activation]:
-        stood = f"the loss stood at guessing for {rest:.0%} of the updates"
+        stood = f"the loss stayed at chance level for {rest:.0%} of the updates"
         return Advice(Verdict.CUT_OFF, Direction.LOWER, (stood, f"{_gradient_words(live)}: units are saturated"))
     if rise > _RISE:
         evidence = f"the mean loss of {of_part} rose to {rise:.2f} times that of an earlier one"
@@ -113,18 +113,18 @@ def advise(curve: LossCurve) -> Advice:
 
 def _at_guessing(curve: LossCurve, losses: Sequence[float], rise: float) -> Advice:
     """Advise on a network that has learned nothing by the end."""
-    stands = f"the loss ended at {losses[-1]:.3g} nats, guessing is {curve.guessing_loss:.3g}"
+    stands = f"the loss ended at {losses[-1]:.3f} nats, where a network that only guesses has {curve.guessing_loss:.3f}"
     live = _liveness(curve.steps[-max(5, len(curve.steps) // 3) :])
     if live < _CUT_OFF[curve.activation]:
         units = "dead" if curve.activation is Activation.RELU else "saturated"
         return Advice(Verdict.CUT_OFF, Direction.LOWER, (stands, f"{_gradient_words(live)}: units are {units}"), _FAR)
     if rise > _RISE:
-        swung = "it went up and down, and came to nothing"
+        swung = "it rose and fell, and nothing was learned"
         return Advice(Verdict.DOES_NOT_FALL, Direction.LOWER, (stands, swung), _FAR)
     if curve.activation is Activation.SIGMOID:
-        alive = f"{_gradient_words(live)}: small, but alive; more epochs may do as well"
+        alive = f"{_gradient_words(live)}: small but not zero; more epochs may help as well"
         return Advice(Verdict.RESTS, Direction.RAISE, (stands, alive), _FAR)
-    fell = f"it fell by {losses[0] - losses[-1]:.2g} in all"
+    fell = f"it fell by {losses[0] - losses[-1]:.2g} nats in all"
     return Advice(Verdict.FALLS_SLOWLY, Direction.RAISE, (stands, fell), _FAR)
 
 
@@ -132,18 +132,18 @@ def _falling(curve: LossCurve, rise: float) -> Advice:
     """Advise on a network that learns, and whose loss falls without great rises."""
     middle, end = _between(curve, 0.4, 0.6), _between(curve, 0.8, 1.0)
     if curve.steps[-1].lr > _ANNEALED_TO * curve.peak_lr or middle is None or end is None:
-        falls = "it falls, but the rate was not annealed to the end: the curve alone does not say more"
+        falls = "the loss falls; the rate was not annealed to zero, so the curve says no more"
         return Advice(Verdict.AMBIGUOUS, Direction.UNKNOWN, (falls,))
     gain = middle.loss / max(end.loss, 1e-12)
     evidence = f"the loss of the middle fifth was {gain:.1f} times that of the last, where the rate is annealed"
     if gain >= _SLOW:
         return Advice(Verdict.FINE, Direction.KEEP, (evidence,))
     if middle.loss + _SURE * math.hypot(middle.error, _SLOW * end.error) >= _SLOW * end.loss:
-        unsure = f"perhaps below {_SLOW}, perhaps not: too few of the updates are known"
+        unsure = f"too few updates were recorded to say whether that is below {_SLOW}"
         return Advice(Verdict.AMBIGUOUS, Direction.UNKNOWN, (evidence, unsure))
     if rise > _UNEVEN:
-        return Advice(Verdict.AMBIGUOUS, Direction.UNKNOWN, (evidence, "slow, but not even: it rose in between"))
-    slow = f"{evidence}: below {_SLOW}, the rate was never high enough for annealing to matter"
+        return Advice(Verdict.AMBIGUOUS, Direction.UNKNOWN, (evidence, "the loss fell slowly, but rose in between"))
+    slow = f"{evidence}: below {_SLOW}, so the rate was low from the beginning"
     return Advice(Verdict.FALLS_SLOWLY, Direction.RAISE, (slow,))
 
 
@@ -212,4 +212,4 @@ def _liveness(rows: Sequence[StepRow]) -> float:
 def _gradient_words(live: float) -> str:
     if live == 0:
         return "no gradient reached C1"
-    return f"the gradient at C1 was {1 / live:,.0f} times smaller than the whole"
+    return f"the gradient at C1 was {1 / live:,.0f} times smaller than the whole gradient"
