@@ -38,7 +38,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from common import ROOT, data_access
-from lenet_mnist.cli.main import app
+from lenet_mnist.cli.app import app
 from lenet_mnist.cli.main import main as lenet
 from lenet_mnist.cli.options import DEFAULT_DATA_DIR
 from lenet_mnist.config import Config, DataConfig

@@ -16,7 +16,7 @@ import typer
 from tests.conftest import copy_training_files
 from tests.faults import full_disk
 
-from lenet_mnist.cli.main import app
+from lenet_mnist.cli.app import app
 from lenet_mnist.files.tables import read_csv
 from lenet_mnist.runs.checkpoints import list_checkpoints
 from lenet_mnist.runs.directory import RunDirectory, sha256_of

@@ -81,7 +81,7 @@ def test_threads_do_not_wait_in_a_busy_loop_for_long(users: dict[str, str], seen
     """Where other programs want the cores too, whoever they wait for would not get to run."""
     environment = {name: value for name, value in os.environ.items() if name != "GOMP_SPINCOUNT"}
     environment |= {"OMP_DISPLAY_ENV": "verbose", **users}
-    command = [sys.executable, "-c", "import lenet_mnist.cli.main; import torch"]
+    command = [sys.executable, "-c", "import lenet_mnist.cli.app; import torch"]
     done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
     assert [line.partition(" = ")[2] for line in done.stderr.splitlines() if "GOMP_SPINCOUNT" in line] == [seen]
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import typer
 
-from lenet_mnist.cli.main import app
+from lenet_mnist.cli.app import app
 
 ROOT = Path(__file__).parent.parent
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted(ROOT.glob("docs/*.md"))]

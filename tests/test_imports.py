@@ -107,7 +107,7 @@ def test_the_command_line_starts_without_torch_and_matplotlib() -> None:
     import sys
 
     program = (
-        "import sys, lenet_mnist.cli.main; print([m for m in ('torch', 'matplotlib', 'numpy') if m in sys.modules])"
+        "import sys, lenet_mnist.cli.app; print([m for m in ('torch', 'matplotlib', 'numpy') if m in sys.modules])"
     )
     finished = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert finished.stdout.strip() == "[]"
