@@ -2,6 +2,7 @@
 
 import json
 import os
+import pty
 import re
 import signal
 import subprocess
@@ -475,7 +476,7 @@ def process(*arguments: object, mnist_dir: Path, cwd: Path, stderr: int = subpro
     return subprocess.Popen(command, cwd=cwd, env=environment, text=True, stdout=subprocess.PIPE, stderr=stderr)
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(("number", "code"), [(2, 130), (15, 143), (signal.SIGHUP, 129), (signal.SIGUSR1, 138)])
 def test_a_signal_saves_and_exits_with_its_code(tmp_path: Path, mnist_dir: Path, number: int, code: int) -> None:
     endless = ("--epochs", 10_000, "--engine", "torch")
     running = process("train", *QUICK, *endless, mnist_dir=mnist_dir, cwd=tmp_path)
@@ -492,6 +493,40 @@ def test_a_signal_saves_and_exits_with_its_code(tmp_path: Path, mnist_dir: Path,
     assert newest.is_intact
     assert newest.step > run.read_history()[-1].step
     assert f"lenet train --resume runs/{run.id}" in out
+
+
+# The first process of a session gets the terminal that it opens, and its group is the one in front.
+IN_FRONT = (
+    "tty = os.open(sys.argv[1], os.O_RDWR); [os.dup2(tty, n) for n in (0, 1, 2)]; os.execv(sys.argv[2], sys.argv[2:])"
+)
+BEHIND = """
+tty = os.open(sys.argv[1], os.O_RDWR)
+job = subprocess.Popen(sys.argv[2:], stdin=tty, stdout=tty, stderr=tty, process_group=0)
+sys.stdin.read()
+job.kill()
+"""
+
+
+@pytest.mark.parametrize("started", [IN_FRONT, BEHIND], ids=["in front", "behind"])
+def test_on_a_terminal_that_is_closed_or_where_others_are_in_front(
+    tmp_path: Path, mnist_dir: Path, started: str
+) -> None:
+    """Closed, the training saves and ends. From behind it draws nothing over what is typed in front."""
+    ours, theirs = pty.openpty()
+    endless = ("--epochs", 10_000, "--engine", "torch", "--runs-dir", tmp_path, "--data-dir", mnist_dir)
+    arguments = [os.ttyname(theirs), sys.executable, "-m", "lenet_mnist", "train", *QUICK, *endless]
+    command = [sys.executable, "-c", f"import os, subprocess, sys\n{started}", *map(str, arguments)]
+    screen = b""
+    with subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True) as running:
+        while b"epoch     2/" not in screen:
+            screen += os.read(ours, 1000)
+        os.close(ours)
+        os.close(theirs)
+    assert b"\x1b[?25l" not in screen  # the cursor: hidden, it would stay so after a SIGKILL
+    assert (b"\x1b[2K" in screen) == (started == IN_FRONT)
+    if started == IN_FRONT:
+        assert running.returncode == 129
+        assert only_run(tmp_path).read_manifest().status == "interrupted"
 
 
 def test_a_reader_that_goes_away_is_no_failure(tmp_path: Path, mnist_dir: Path) -> None:

@@ -1,13 +1,22 @@
-"""Ctrl-C and termination: outside training they end the program at once, inside it after what is under way."""
+"""Signals that ask the program to end: outside training they end it at once, inside it after what is under way.
 
+Ctrl-C, a termination, a terminal that is closed, and what clusters send some time before they kill. What this process
+was started to ignore (nohup does that, and a script that starts it in the background) stays ignored.
+"""
+
+import os
 import signal
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import Any
 
 from lenet_mnist.errors import InterruptedBySignal
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_NAMES = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGXCPU")
+SIGNALS = tuple(signal.Signals[name] for name in _NAMES if hasattr(signal, name))  # Windows has the first two only
+_Handler = Callable[[int, FrameType | None], None]
 
 
 class PendingSignal:
@@ -22,19 +31,30 @@ class PendingSignal:
 
 
 def raise_on_signals() -> None:
-    """Let SIGINT and SIGTERM raise InterruptedBySignal from now on, wherever the program is."""
+    """Let signals raise InterruptedBySignal from now on, or end the process where the exception could be lost.
 
-    def interrupt(number: int, _frame: FrameType | None) -> None:
+    It could within an import, where whoever imports catches all there is, or goes on with half a module, and in what
+    Python calls by the way: a destructor. A second signal ends the process at once.
+    """
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        _let_the_next_end()
+        if _is_within_an_import(frame):
+            _end(number, frame)
         raise InterruptedBySignal("interrupted", number)
 
-    for number in _SIGNALS:
-        signal.signal(number, interrupt)
+    def end_if_lost(lost: "sys.UnraisableHookArgs") -> None:
+        if isinstance(lost.exc_value, InterruptedBySignal):
+            os._exit(lost.exc_value.exit_code)
+        sys.__unraisablehook__(lost)
+
+    sys.unraisablehook = end_if_lost
+    _handle(interrupt)
 
 
 def end_on_signals() -> None:
-    """Let SIGINT and SIGTERM end the process without a word: nothing is left that an exception could reach."""
-    for number in _SIGNALS:
-        signal.signal(number, signal.SIG_DFL)
+    """Let signals end the process without a word: nothing is left that an exception could reach."""
+    _handle(_end)
 
 
 @contextmanager
@@ -47,12 +67,53 @@ def deferred_signals(is_second_ignored: bool = False) -> Iterator[PendingSignal]
 
     def remember(number: int, _frame: FrameType | None) -> None:
         pending.number = number
-        for each in _SIGNALS:
-            signal.signal(each, signal.SIG_IGN if is_second_ignored else signal.SIG_DFL)
+        _let_the_next_end(signal.SIG_IGN if is_second_ignored else signal.SIG_DFL)
 
-    before = {number: signal.signal(number, remember) for number in _SIGNALS}
+    before = _handle(remember)
     try:
         yield pending
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@contextmanager
+def no_signals() -> Iterator[None]:
+    """Hold all back for a moment. Processes that are started meanwhile never see one, unless they ask for it.
+
+    (A terminal sends its own to all of its processes: that workers end is for their parent to decide.)
+    """
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _handle(handler: _Handler) -> dict[signal.Signals, Any]:
+    """Set the handler of all that are not ignored, and return those before."""
+    return {each: signal.signal(each, handler) for each in SIGNALS if not _is_ignored(each)}
+
+
+def _let_the_next_end(then: signal.Handlers = signal.SIG_DFL) -> None:
+    """Let a person's second signal have its way. A closed terminal and a cluster send theirs more than once."""
+    for each in SIGNALS:
+        if not _is_ignored(each):
+            signal.signal(each, then if each in (signal.SIGINT, signal.SIGTERM) else signal.SIG_IGN)
+
+
+def _is_ignored(each: signal.Signals) -> bool:
+    return signal.getsignal(each) in (signal.SIG_IGN, None)  # None: another's, which Python could not put back
+
+
+def _is_within_an_import(frame: FrameType | None) -> bool:
+    while frame is not None and not frame.f_code.co_filename.startswith("<frozen importlib"):
+        frame = frame.f_back
+    return frame is not None
+
+
+def _end(number: int, _frame: FrameType | None) -> None:
+    os._exit(128 + number)

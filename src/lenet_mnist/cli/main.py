@@ -4,6 +4,7 @@ Nothing large is imported before signals are looked after.
 """
 
 import sys
+from contextlib import suppress
 
 from lenet_mnist.errors import InterruptedBySignal, LenetError, ProcessLostError, one_line
 from lenet_mnist.signals import end_on_signals, raise_on_signals
@@ -38,4 +39,5 @@ def _say_why(error: LenetError | InterruptedBySignal) -> None:
     if rank > 0 and not (isinstance(error, LenetError) and not isinstance(error, ProcessLostError)):
         return
     prefix = "error: " if isinstance(error, LenetError) else ""
-    print(f"rank {rank}: " * (rank > 0) + prefix + one_line(str(error)), file=sys.stderr)
+    with suppress(OSError):  # a terminal that is closed
+        print(f"rank {rank}: " * (rank > 0) + prefix + one_line(str(error)), file=sys.stderr)

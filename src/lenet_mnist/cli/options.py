@@ -3,7 +3,9 @@
 torch and matplotlib are imported inside the commands that need them, so that `lenet --help` answers at once.
 """
 
+import errno
 import os
+import stat
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -99,13 +101,14 @@ def console() -> "Console":
 
 
 def say(text: str) -> None:
-    """Print a result. A reader that has gone away (`lenet runs | head -1`) is no failure of ours.
+    """Print a result. A reader that has gone away (`lenet runs | head -1`, a closed terminal) is no failure of ours.
 
     Raises: StorageError if standard output is a file that cannot be written.
     """
     try:
         print(text, flush=True)
     except OSError as error:
+        is_terminal = stat.S_ISCHR(os.fstat(sys.stdout.fileno()).st_mode)
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python would try again at its exit
-        if not isinstance(error, BrokenPipeError):
+        if error.errno != (errno.EIO if is_terminal else errno.EPIPE):
             raise StorageError(f"standard output: cannot write: {error.strerror}") from error

@@ -1,9 +1,13 @@
 """What a person sees while something goes on: a bar with the time left on a terminal, plain lines elsewhere."""
 
+import os
+import sys
 import time
-from typing import Any
+from contextlib import suppress
+from typing import IO, Any, cast
 
 from rich.console import Console
+from rich.control import Control
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from lenet_mnist.analysis.cross_validation import FoldResult
@@ -14,22 +18,55 @@ from lenet_mnist.tuning.trial import TrialResult
 _SECONDS_BETWEEN_MOVES = 0.3  # each takes some milliseconds from the training
 
 
+class _Stderr:
+    """Standard error, whether somebody reads it or not: a training is worth more than its progress."""
+
+    def write(self, text: str) -> int:
+        """Write, or lose it."""
+        with suppress(OSError):
+            sys.stderr.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        """Let it be seen, or lose it."""
+        with suppress(OSError):
+            sys.stderr.flush()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(sys.stderr, name)
+
+
 class StderrConsole(Console):
-    """Writes to stderr, and goes silent where nobody reads it: a training is worth more than its progress."""
+    """Writes to stderr. Bars are drawn only while this is the job in front on its terminal."""
 
     def __init__(self) -> None:
-        super().__init__(stderr=True)
+        super().__init__(file=cast(IO[str], _Stderr()))
 
-    def on_broken_pipe(self) -> None:
-        """Say no more, instead of ending the program."""
-        self.quiet = True
+    @property
+    def is_interactive(self) -> bool:
+        """Whether bars are drawn now: not over the prompt of a shell that was told `bg`."""
+        return self._can_be_drawn_on and _is_in_front()
 
-    def print(self, *objects: Any, **style: Any) -> None:
-        """Print, or go silent if that fails."""
-        try:
-            super().print(*objects, **style)
-        except OSError:
-            self.quiet = True
+    @is_interactive.setter
+    def is_interactive(self, value: bool) -> None:
+        self._can_be_drawn_on = value
+
+    def control(self, *control: Control) -> None:
+        """Move the cursor."""
+        if self.is_interactive:
+            super().control(*control)
+
+    def show_cursor(self, show: bool = True) -> bool:  # noqa: ARG002
+        """Leave it as it is: who is stopped or killed could not show it again."""
+        return False
+
+
+def _is_in_front() -> bool:
+    """Whether the terminal of stderr, if it is this session's, is ours for the moment."""
+    try:
+        return os.tcgetpgrp(sys.stderr.fileno()) == os.getpgrp()
+    except (OSError, ValueError, AttributeError):  # another terminal, a file, Windows
+        return True
 
 
 class TrainingProgress:

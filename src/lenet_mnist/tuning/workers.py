@@ -12,7 +12,6 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -27,6 +26,7 @@ from lenet_mnist.devices import choose_device, set_threads
 from lenet_mnist.errors import InstallationError
 from lenet_mnist.model.engines import resolve_engine
 from lenet_mnist.ranks import ALONE, Ranks
+from lenet_mnist.signals import no_signals
 from lenet_mnist.tuning.trial import Workbench
 
 _WORTH_WORKERS = 400_000  # images: fewer are trained on before a worker process has started
@@ -66,12 +66,13 @@ class Crew:
         set_threads(staff.threads)
         ranks.say(TrialsTogether(bench.config, engine, staff.threads))
         if staff.num_workers > 1:
-            self._executor = ProcessPoolExecutor(
-                max_workers=staff.num_workers,
-                mp_context=multiprocessing.get_context("spawn"),
-                initializer=_begin,
-                initargs=(bench.config, engine, data_dir, staff.threads),
-            )
+            with no_signals():
+                self._executor = ProcessPoolExecutor(
+                    max_workers=staff.num_workers,
+                    mp_context=multiprocessing.get_context("spawn"),
+                    initializer=_begin,
+                    initargs=(bench.config, engine, data_dir, staff.threads),
+                )
 
     def __enter__(self) -> "Crew":
         return self
@@ -80,7 +81,7 @@ class Crew:
         if error is None:
             self._ranks.say(None)
         if self._executor is not None:
-            with _no_signals():
+            with no_signals():
                 for process in set(multiprocessing.active_children()) - self._others:
                     process.kill()  # what a worker has not finished is done again by whoever goes on
                 self._executor.shutdown(wait=True, cancel_futures=True)  # its own thread joins them: two would race
@@ -98,7 +99,7 @@ class Crew:
             yield from (task(self._bench, item) for item in items)
             return
         try:
-            with _no_signals():
+            with no_signals():
                 submitted = [self._executor.submit(_perform, task, item) for item in items]
             for done in as_completed(submitted):
                 yield done.result()
@@ -134,22 +135,6 @@ def _one_each(
     """Let each rank make one of `items`, and return their results in that order."""
     ranks.say((task, items))
     return ranks.gather(task(bench, items[0]))[: len(items)]
-
-
-@contextmanager
-def _no_signals() -> Iterator[None]:
-    """Hold back Ctrl-C and termination for a moment. Processes that are started meanwhile never see a Ctrl-C.
-
-    (A terminal sends it to all of its processes; that the workers end is for the parent to decide.)
-    """
-    if not hasattr(signal, "pthread_sigmask"):  # Windows
-        yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 _bench: Workbench | None = None
