@@ -55,7 +55,7 @@ class Journal:
 
     def __init__(self, path: Path) -> None:
         self._file = journal.Journal(path)
-        self._entries = {json.dumps(each["key"], sort_keys=True): each["value"] for each in self._file.documents}
+        self._entries = {json.dumps(each["key"], sort_keys=True): each["value"] for each in self._file.documents()}
 
     def get(self, key: Any) -> Any | None:
         """Return the measurement of `key`, or None if it was not made yet."""

@@ -15,9 +15,8 @@ from tests.faults import full_disk
 from lenet_mnist.errors import ConfigError, DataError, LenetError, StorageError
 from lenet_mnist.files.storage import (
     make_directory,
+    prepare_to_write,
     read_bounded,
-    refuse_links,
-    remove_unfinished,
     storage_errors,
     write_bytes,
     write_text,
@@ -209,7 +208,7 @@ def test_what_a_dead_process_left_is_removed_and_nothing_else(tmp_path: Path, mo
     for name in (".lock", "a.part", "file.txt"):
         (tmp_path / name).touch()
     assert len(names_in(tmp_path)) == 4
-    remove_unfinished(tmp_path)
+    prepare_to_write(tmp_path)
     assert names_in(tmp_path) == [".lock", "a.part", "file.txt"]
 
 
@@ -218,16 +217,16 @@ def test_what_a_dead_process_left_is_removed_and_nothing_else(tmp_path: Path, mo
 def test_a_link_in_a_directory_is_refused_and_named(tmp_path: Path, place: str, target: str) -> None:
     (tmp_path / "inside" / "deep").mkdir(parents=True)
     (tmp_path / "inside" / "file").touch()
-    refuse_links(tmp_path)
+    prepare_to_write(tmp_path)
     (tmp_path / place).symlink_to(target)
     with pytest.raises(StorageError, match=f"^{tmp_path / place}: is a symbolic link"):
-        refuse_links(tmp_path)
+        prepare_to_write(tmp_path)
 
 
 def test_a_directory_may_itself_be_reached_by_a_link(tmp_path: Path) -> None:
     (tmp_path / "real").mkdir()
     (tmp_path / "link").symlink_to("real")
-    refuse_links(tmp_path / "link")
+    prepare_to_write(tmp_path / "link")
 
 
 @either_writer
@@ -274,7 +273,7 @@ def test_directories_are_made_with_their_parents(tmp_path: Path) -> None:
 
 
 def test_a_directory_that_cannot_be_made_is_named(shared_dir: Path) -> None:
-    with pytest.raises(StorageError, match=f"^{shared_dir}/old: cannot make this directory: File exists"):
+    with pytest.raises(StorageError, match=f"^{shared_dir}/old: is no directory"):
         make_directory(shared_dir / "old")
     shared_dir.chmod(0o555)
     with without_privileges(), pytest.raises(StorageError, match=f"^{shared_dir}/a/b: .*Permission denied"):

@@ -147,7 +147,7 @@ def without_an_epoch(run: RunDirectory) -> None:
 
 def test_a_run_that_is_training_is_reported_as_that(run: RunDirectory) -> None:
     signed(run, status="running", stop_reason=None)
-    with exclusive_lock(run.path):
+    with exclusive_lock(run.path, print):
         page = page_of(run)
     assert "This run is still training: 2 epochs are done" in page.text
     assert f"Make this report again later: lenet report runs/{run.id}" in page.text
@@ -157,7 +157,7 @@ def test_a_run_that_is_training_is_reported_as_that(run: RunDirectory) -> None:
 
 def test_before_the_first_epoch_every_section_says_what_is_missing(run: RunDirectory) -> None:
     without_an_epoch(run)
-    with exclusive_lock(run.path):
+    with exclusive_lock(run.path, print):
         text = page_of(run).text
     assert "Nothing has been measured yet." in text
     assert "No epoch has been completed, so there is nothing to draw." in text

@@ -203,7 +203,7 @@ def unbroken(tiny: TrainVal) -> Callable[[str], Run]:
 
 
 def write_state(path: Path, state: TrainState) -> None:
-    path.write_bytes(state_bytes(state, {}))
+    path.write_bytes(state_bytes(state))
 
 
 def read_state(path: Path, state: TrainState) -> None:

@@ -33,7 +33,7 @@ from lenet_mnist.errors import ConfigError, DataError, DivergedError, Interrupte
 from lenet_mnist.experiments.resuming import differences_of_data, require_same
 from lenet_mnist.files.journal import Journal
 from lenet_mnist.files.locks import exclusive_lock
-from lenet_mnist.files.storage import refuse_links
+from lenet_mnist.files.storage import prepare_to_write
 from lenet_mnist.files.tables import write_csv, write_json
 from lenet_mnist.model.engines import resolve_engine
 from lenet_mnist.ranks import ALONE, Ranks
@@ -97,8 +97,8 @@ def new_cross_validation(
     threads = set_threads(config.training.threads, ranks)
     engine = resolve_engine(config.training.engine, bench.device, bench.data.train.image_size)
     run, manifest = begin_run(runs_dir, config, first, bench.device, threads, engine, "cross-validation", ranks)
-    with exclusive_lock(run.path):
-        journal = Journal(run.journal_path)
+    with exclusive_lock(run.path, spectator.note) as require_lock:
+        journal = Journal(run.journal_path, require_lock)
         journal.add({"folds": asdict(folds)})
         return _go(run, manifest, journal, bench, access, spectator, ranks)
 
@@ -117,13 +117,13 @@ def resumed_cross_validation(
     Raises: ConfigError if it is none, or of other settings; DataError if its files are damaged, or the data are others;
     StorageError if another process is at work in it.
     """
-    refuse_links(run.path)
-    with exclusive_lock(run.path):
+    prepare_to_write(run.path)
+    with exclusive_lock(run.path, spectator.note) as require_lock:
         config, manifest = run.read_config(), run.read_manifest()
         if manifest.kind != "cross-validation":
             raise ConfigError(f"{run.path}: is a {manifest.kind}: this goes on with cross-validations only")
         require_same(run, flat_values(config), {key: flat_values(wanted.config)[key] for key in wanted.origins})
-        journal = Journal(run.journal_path)
+        journal = Journal(run.journal_path, require_lock)
         folds, _ = _read_journal(run, journal)
         asked = {"num_folds": num_folds, "num_repeats": num_repeats}
         require_same(run, asdict(folds), {key: value for key, value in asked.items() if value is not None})
@@ -173,14 +173,14 @@ def _go(
         manifest = manifest.model_copy(update={"status": "finished", **figures})
         run.write_manifest(manifest)
     except InterruptedBySignal as signal:
-        _note_end(run, manifest, "interrupted", "interrupted")
+        _note_end(run, manifest, journal, "interrupted", "interrupted")
         raise InterruptedBySignal(
             f"interrupted; {len(results)} folds are kept. To go on: lenet cross-validate --resume {run.path}",
             signal.exit_code - 128,
         ) from None
     except BaseException as error:
         status: Status = "diverged" if isinstance(error, DivergedError) else "failed"
-        _note_end(run, manifest, status, (str(error) or type(error).__name__).replace(str(run.path), run.id))
+        _note_end(run, manifest, journal, status, (str(error) or type(error).__name__).replace(str(run.path), run.id))
         raise
     return CrossValidatedRun(run, manifest, run.read_config(), pooled)
 
@@ -204,9 +204,10 @@ def _trained(
 def _read_journal(run: RunDirectory, journal: Journal) -> tuple[Folds, dict[Fold, FoldResult]]:
     """Return what was asked for, and the folds that are done. Raises: DataError if an entry is damaged."""
     try:
-        folds = _FOLDS.validate_python(journal.documents[0]["folds"])
-        done = [_RESULT.validate_python(document["fold"]) for document in journal.documents[1:]]
-    except (KeyError, IndexError, TypeError, ValidationError):
+        documents = journal.documents()
+        folds = _FOLDS.validate_python(next(documents)["folds"])
+        done = [_RESULT.validate_python(document["fold"]) for document in documents]
+    except (KeyError, StopIteration, TypeError, ValidationError):
         raise DataError(f"{run.journal_path}: is not the journal of a cross-validation") from None
     return folds, {result.fold: result for result in done}
 
@@ -236,7 +237,8 @@ def _write_tables(run: RunDirectory, pooled: CrossValidation) -> None:
     write_csv(run.path / "confusion_matrix.csv", ["true \\ predicted", *names], counts)
 
 
-def _note_end(run: RunDirectory, manifest: Manifest, status: Status, message: str) -> None:
+def _note_end(run: RunDirectory, manifest: Manifest, journal: Journal, status: Status, message: str) -> None:
     """Note, where the disk still allows it, that it came to no end."""
     with suppress(LenetError):  # the first error is the one to report
+        journal.require_lock()
         run.write_manifest(manifest.model_copy(update={"status": status, "message": message}))

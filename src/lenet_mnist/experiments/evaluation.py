@@ -23,7 +23,7 @@ from lenet_mnist.devices import choose_device, set_threads
 from lenet_mnist.errors import CheckFailedError, ConfigError, DataError
 from lenet_mnist.experiments.evaluation_tables import write_tables
 from lenet_mnist.experiments.resuming import differences_of_files
-from lenet_mnist.files.storage import make_directory, refuse_links
+from lenet_mnist.files.storage import make_directory, prepare_to_write
 from lenet_mnist.model.engines import resolve_engine
 from lenet_mnist.ranks import ALONE, Ranks
 from lenet_mnist.runs.directory import RunDirectory
@@ -112,7 +112,7 @@ def evaluate_runs(
     split = member_of(Split, split_name, "--split")
     read = []
     for run in runs:
-        refuse_links(run.path)
+        prepare_to_write(run.path)
         manifest = run.read_manifest()
         if manifest.kind != "train":
             raise ConfigError(f"{run.path}: is a {manifest.kind}, not a training: it has no network to evaluate")
@@ -160,7 +160,7 @@ def answers_of(
         if data not in images_by_data:
             images_by_data[data] = _images_of_split(run, manifest, config, split, access)
         if split is Split.TEST:
-            refuse_links(run.path)
+            prepare_to_write(run.path)
         ready.append((run, config, trained, images_by_data[data], device))
     for run, _, trained, images, _ in ready[1:]:
         first, _, other, others, _ = ready[0]

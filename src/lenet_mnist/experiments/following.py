@@ -67,7 +67,7 @@ def begin_together(ranks: Ranks, config: Config, manifest: Manifest, state: Trai
         return
     device, engine = Device(manifest.device.partition(":")[0]), Engine(manifest.engine)
     networks = tuple(map(network_bytes, taught_by.networks))
-    ranks.say(TrainTogether(config, device, engine, manifest.threads, state_bytes(state, {}), networks))
+    ranks.say(TrainTogether(config, device, engine, manifest.threads, state_bytes(state), networks))
     ranks.require_same(_facts(manifest.split_sha256, manifest.versions["torch"]))
 
 

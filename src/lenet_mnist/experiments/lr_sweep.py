@@ -18,7 +18,7 @@ from lenet_mnist.experiments.resuming import differences_of_data, require_same
 from lenet_mnist.experiments.sweep_course import SweepCourse, SweepSpectator, SweptRun
 from lenet_mnist.experiments.sweep_journal import SweepJournal
 from lenet_mnist.files.locks import exclusive_lock
-from lenet_mnist.files.storage import refuse_links
+from lenet_mnist.files.storage import prepare_to_write
 from lenet_mnist.model.engines import resolve_engine
 from lenet_mnist.ranks import ALONE, Ranks
 from lenet_mnist.runs.directory import RunDirectory, begin_run
@@ -55,8 +55,8 @@ def new_sweep(
     threads = set_threads(config.training.threads, ranks)
     run, manifest = begin_run(runs_dir, config, data, device, threads, engine, "sweep", ranks)
     bench = Workbench(config, data, device, engine.network)
-    with exclusive_lock(run.path):
-        journal = SweepJournal(run.journal_path)
+    with exclusive_lock(run.path, spectator.note) as require_lock:
+        journal = SweepJournal(run.journal_path, require_lock)
         journal.add(replace(request, activations=request.activations or (config.model.activation,)))
         return SweepCourse(run, manifest, journal, bench, engine.name, access, spectator, ranks).go(started)
 
@@ -77,13 +77,13 @@ def resumed_sweep(
     or the data are others; StorageError if another process is at work in it.
     """
     started = time.monotonic()
-    refuse_links(run.path)
-    with exclusive_lock(run.path):
+    prepare_to_write(run.path)
+    with exclusive_lock(run.path, spectator.note) as require_lock:
         config, manifest = run.read_config(), run.read_manifest()
         if manifest.kind != "sweep":
             raise ConfigError(f"{run.path}: is no sweep, and `lenet lr-sweep` goes on with sweeps only")
         require_same(run, flat_values(config), {key: flat_values(wanted.config)[key] for key in wanted.origins})
-        journal = SweepJournal(run.journal_path)
+        journal = SweepJournal(run.journal_path, require_lock)
         if journal.request is None:
             raise DataError(f"{run.journal_path}: does not say what was asked for")
         require_same(run, asdict(journal.request), {k: v for k, v in asdict(request).items() if v is not None})

@@ -239,6 +239,7 @@ class SweepCourse:
     def _note_end(self, status: Status, message: str) -> None:
         """Note, where the disk still allows it, that the sweep came to no end."""
         with suppress(LenetError):  # the first error is the one to report
+            self._journal.require_lock()
             self._run.write_manifest(self._manifest.model_copy(update={"status": status, "message": message}))
 
 

@@ -1,5 +1,6 @@
 """What a sweep has done so far, in journal.jsonl: request, range tests, plan, trainings, extensions, end."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -45,15 +46,16 @@ _ADAPTERS = {name: TypeAdapter(kind) for name, kind in _KINDS.items()}
 class SweepJournal:
     """The entries of a sweep's journal, by their kinds. Raises: DataError if one is damaged."""
 
-    def __init__(self, path: Path) -> None:
-        self._journal = Journal(path)
+    def __init__(self, path: Path, require_lock: Callable[[], None] = lambda: None) -> None:
+        self._journal = Journal(path, require_lock)
+        self.require_lock = require_lock
         self.request: SweepRequest | None = None
         self.plan: Plan | None = None
         self.ranges: dict[tuple[Activation, int], RangeTestResult] = {}
         self.results: dict[Trial, TrialResult] = {}
         self.extensions: list[Extension] = []
         self.is_finished = False
-        for number, document in enumerate(self._journal.documents, start=1):
+        for number, document in enumerate(self._journal.documents(), start=1):
             try:
                 ((name, value),) = document.items()
                 self._take(_ADAPTERS[name].validate_python(value))

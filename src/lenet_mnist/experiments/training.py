@@ -6,7 +6,6 @@ Under torchrun this is what rank 0 does; the others follow it (experiments/follo
 """
 
 from collections.abc import Sequence
-from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Protocol
@@ -36,7 +35,7 @@ from lenet_mnist.experiments.teachers import (
     with_found_names,
 )
 from lenet_mnist.files.locks import exclusive_lock
-from lenet_mnist.files.storage import refuse_links
+from lenet_mnist.files.storage import prepare_to_write
 from lenet_mnist.model.engines import ResolvedEngine, resolve_engine
 from lenet_mnist.ranks import ALONE, Ranks
 from lenet_mnist.runs.checkpoints import restore_newest
@@ -116,12 +115,12 @@ def train_run(
         threads = set_threads(config.training.threads, ranks)
         state = start_training(config, data, device, engine.network)
         run, manifest = begin_run(runs_dir, config, data, device, threads, engine, ranks=ranks)
-        with exclusive_lock(run.path):
+        with exclusive_lock(run.path, spectator.note) as require_lock:
             tuning = asdict(decision) if decision is not None else None
             manifest = manifest.model_copy(update={"tuning": tuning, "teachers": taught_by.records})
             run.write_manifest(manifest)
-            with closing(Recorder(run, manifest, state, data)) as recorder:
-                return _train_and_record(config, recorder, spectator, pending, ranks, taught_by)
+            recorder = Recorder(run, manifest, state, data, require_lock)
+            return _train_and_record(config, recorder, spectator, pending, ranks, taught_by)
 
 
 def resume_run(
@@ -139,8 +138,11 @@ def resume_run(
     Raises: ConfigError if it does not, or `run` is no training; DataError if the run is damaged; StorageError if
     another process is at work in it.
     """
-    refuse_links(run.path)
-    with deferred_signals(is_second_ignored=not ranks.is_alone) as pending, exclusive_lock(run.path):
+    prepare_to_write(run.path)
+    with (
+        deferred_signals(is_second_ignored=not ranks.is_alone) as pending,
+        exclusive_lock(run.path, spectator.note) as require_lock,
+    ):
         manifest = run.read_manifest()
         if manifest.kind != "train":
             raise ConfigError(
@@ -165,8 +167,7 @@ def resume_run(
         taught_by = find_teachers_again(how.config, run, manifest, data)
         config = with_found_names(how.config, taught_by)
         state = start_training(config, data, device, engine.network)
-        marks, passed_over = restore_newest(run.checkpoints_path, run.history_headers, state)
-        for line in passed_over:
+        for line in restore_newest(run.checkpoints_path, state):
             spectator.note(f"passed over: {line}")
         if state.epoch > config.training.max_epochs or state.stopping.should_stop:
             spectator.note(f"{run.path}: has come to its end already: nothing is left to be trained")
@@ -177,9 +178,9 @@ def resume_run(
             if differences_of_data(manifest, data.fingerprint):
                 now["splits_before"] = (*manifest.splits_before, manifest.split_sha256)
             manifest = manifest.model_copy(update=now)
-        with closing(Recorder(run, manifest, state, data, marks)) as recorder:
-            recorder.go_on(config, differences)
-            return _train_and_record(config, recorder, spectator, pending, ranks, taught_by)
+        recorder = Recorder(run, manifest, state, data, require_lock)
+        recorder.go_on(config, differences)
+        return _train_and_record(config, recorder, spectator, pending, ranks, taught_by)
 
 
 def _train_and_record(

@@ -6,6 +6,7 @@ Nothing is written. An evaluation that was made is counted again as it was, whic
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from lenet_mnist.config import Config, Device, Engine, Split
@@ -18,10 +19,11 @@ from lenet_mnist.errors import CheckFailedError, ConfigError, DataError
 from lenet_mnist.experiments.evaluation import count_again
 from lenet_mnist.experiments.resuming import differences_of_data
 from lenet_mnist.experiments.teachers import find_teachers_again, teachers_of
-from lenet_mnist.files.tables import read_json
+from lenet_mnist.files.storage import read_bounded
+from lenet_mnist.files.tables import MAX_TEXT_BYTES, read_json
 from lenet_mnist.metrics import count
 from lenet_mnist.model.engines import resolve_engine
-from lenet_mnist.runs.checkpoints import list_checkpoints, lost_histories
+from lenet_mnist.runs.checkpoints import list_checkpoints
 from lenet_mnist.runs.directory import RunDirectory
 from lenet_mnist.runs.manifest import Manifest
 from lenet_mnist.training.checkpoint import parse_state, read_network, weights_digest
@@ -109,13 +111,24 @@ def _checkpoint_checks(run: RunDirectory, manifest: Manifest, state: TrainState)
     for checkpoint in checkpoints:
         what = f"checkpoint of step {checkpoint.step}"
         try:
-            marks = parse_state(checkpoint.read(), checkpoint.path, state).marks
+            rows = parse_state(checkpoint.read(), checkpoint.path, state).rows
         except DataError as error:
             yield Check(what, False, str(error))
             continue
-        lost = lost_histories(run.history_headers, marks)
+        lost = [
+            path.name
+            for path, header in run.history_headers.items()
+            if not _begins_with(path, header + rows[path.stem])
+        ]
         seen = f"{' and '.join(lost)} no longer hold the rows that belong to it"
         yield Check(what, not lost, seen if lost else "its SHA-256; every row of the histories up to it")
+
+
+def _begins_with(path: Path, rows: bytes) -> bool:
+    try:
+        return read_bounded(path, max_bytes=MAX_TEXT_BYTES, error=DataError).startswith(rows)
+    except DataError:
+        return False
 
 
 def _weights_checks(run: RunDirectory, manifest: Manifest, data: TrainVal, state: TrainState) -> Iterator[Check]:

@@ -5,16 +5,25 @@ Every operation goes through the module `os`, one call each: a test can refuse, 
 
 import errno
 import os
+import re
 import secrets
+import socket
 import stat
+import time
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from itertools import takewhile
 from pathlib import Path
+from typing import BinaryIO
 
 from lenet_mnist.errors import LenetError, StorageError
 
-NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0)  # Windows has no such flag
-BINARY = getattr(os, "O_BINARY", 0)  # Windows alone has this one
+_NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0)  # Windows has neither this flag nor the next
+_NO_WAIT = getattr(os, "O_NONBLOCK", 0)  # for a writer of a pipe
+_BINARY = getattr(os, "O_BINARY", 0)  # Windows alone has this one
+_UNFINISHED = re.compile(r"\..*\.([0-9a-f]{8})-(\d{1,9})-[0-9a-f]{8}\.part", re.DOTALL)
+_LONGEST_WRITE_SECONDS = 24 * 3600
 
 
 @contextmanager
@@ -45,10 +54,10 @@ def write_bytes(path: Path, content: bytes, check: Callable[[Path], None] = lamb
     Raises: StorageError if the operating system refuses a write, a sync or the renaming. `path` is then as it was,
     unless only the last sync, that of the directory, failed: then it is new and complete, but a crash could undo it.
     """
-    temporary = path.with_name(f".{path.name[:80]}.{os.getpid()}-{secrets.token_hex(4)}.part")
-    with storage_errors(path, "write"), _synced_at_the_end(path.parent):
+    temporary = path.with_name(f".{path.name[:80]}.{_this_machine()}-{os.getpid()}-{secrets.token_hex(4)}.part")
+    with storage_errors(path, "write"), synced_entries(path.parent):
         try:
-            handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | BINARY, 0o666)
+            handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _BINARY, 0o666)
             try:
                 write_all(handle, content)
                 os.fsync(handle)
@@ -62,14 +71,41 @@ def write_bytes(path: Path, content: bytes, check: Callable[[Path], None] = lamb
             raise
 
 
-def remove_unfinished(directory: Path) -> None:
-    """Remove what processes left in `directory` that died while writing; there must be no other that writes there.
+def open_in_place(path: Path, flags: int) -> int:
+    """Open a file of a run that is written in place, or read while it is. Whatever else bears its name is refused.
+
+    A link, also a hard one, as an archive can hold it, may lead to a file of the user; a pipe or a device may wait for
+    ever.
+
+    Raises: OSError; StorageError if it is no regular file, or has another name.
+    """
+    try:
+        handle = os.open(path, flags | _NO_FOLLOW | _NO_WAIT | _BINARY, 0o666)
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.ENXIO):  # a symbolic link, a pipe
+            raise StorageError(f"{path}: is not a regular file: move it away") from None
+        raise
+    status = os.fstat(handle)
+    if stat.S_ISREG(status.st_mode) and status.st_nlink <= 1:  # 0: it has just been removed
+        return handle
+    os.close(handle)
+    if not stat.S_ISREG(status.st_mode):
+        raise StorageError(f"{path}: is not a regular file: move it away")
+    raise StorageError(f"{path}: is a hard link, and another file would be changed through it: put a copy in its place")
+
+
+def append_line(path: Path, line: bytes) -> None:
+    """Add a line, with its end, to a file that may be a new one; when this returns, it is on the disk.
 
     Raises: StorageError.
     """
-    with storage_errors(directory, "tidy up"):
-        for path in directory.glob(".*.part"):
-            path.unlink()
+    with storage_errors(path, "append"), synced_entries(path.parent):
+        handle = open_in_place(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+        try:
+            write_all(handle, line)
+            os.fsync(handle)
+        finally:
+            os.close(handle)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -83,22 +119,67 @@ def remove(path: Path) -> None:
         path.unlink()
 
 
-def refuse_links(directory: Path) -> None:
-    """Raise StorageError if there is a symbolic link anywhere in `directory`: nothing is written through one."""
+def prepare_to_write(directory: Path) -> None:
+    """Remove what processes that died have left anywhere in `directory`.
+
+    Raises: StorageError if there is a symbolic link in it: nothing is written through one.
+    """
     with storage_errors(directory, "look into it"):
-        for place, directories, files in os.walk(directory):
-            for name in (*directories, *files):
-                if Path(place, name).is_symlink():
-                    raise StorageError(
-                        f"{Path(place, name)}: is a symbolic link, and nothing is written into a run through one: "
-                        "put what it points to in its place"
-                    )
+        places = [directory]
+        while places:
+            with os.scandir(places.pop()) as entries:
+                for entry in entries:
+                    if entry.is_symlink():
+                        raise StorageError(
+                            f"{entry.path}: is a symbolic link, and nothing is written into a run through one: "
+                            "put what it points to in its place"
+                        )
+                    if entry.is_dir():
+                        places.append(Path(entry.path))
+                    elif _is_left_over(entry):
+                        with suppress(FileNotFoundError):  # another one tidies up, too
+                            Path(entry.path).unlink()
+
+
+def _is_left_over(entry: os.DirEntry[str]) -> bool:
+    """Whether a file is one that `write_bytes` has not finished, and never will: its process is not there any more."""
+    match = _UNFINISHED.fullmatch(entry.name)
+    if match is None:
+        return False
+    if match[1] != _this_machine():
+        return time.time() - entry.stat().st_mtime > _LONGEST_WRITE_SECONDS
+    try:
+        os.kill(int(match[2]), 0)
+    except ProcessLookupError:
+        return True
+    except OSError:  # another user's
+        return False
+    return int(match[2]) == os.getpid()
+
+
+def _this_machine() -> str:
+    return f"{zlib.crc32(socket.gethostname().encode()):08x}"
 
 
 def make_directory(path: Path) -> None:
-    """Make `path` and its parents where they are missing. Raises: StorageError."""
+    """Make `path` and its parents where they are missing; their names are on the disk when this returns.
+
+    Raises: StorageError.
+    """
     with storage_errors(path, "make this directory"):
-        path.mkdir(parents=True, exist_ok=True)
+        require_directory(path)
+        for place in reversed([*takewhile(lambda place: not place.exists(), (path, *path.parents))]):
+            with synced_entries(place.parent):
+                place.mkdir(exist_ok=True)
+
+
+def require_directory(path: Path) -> None:
+    """Raise StorageError if `path` is there and is no directory, or where it is missing, its nearest parent is none."""
+    with storage_errors(path, "look at it"):
+        nearest = next((place for place in (path, *path.parents) if os.path.lexists(place)), None)
+        if nearest is not None and not nearest.is_dir():
+            what = "is a link to something that is not there" if nearest.is_symlink() else "is no directory"
+            raise StorageError(f"{nearest}: {what}: name another place, or move it away")
 
 
 def read_bounded(path: Path, *, max_bytes: int, error: type[LenetError]) -> bytes:
@@ -108,26 +189,37 @@ def read_bounded(path: Path, *, max_bytes: int, error: type[LenetError]) -> byte
     `max_bytes` is read into memory.
     """
     try:
-        status = path.stat()
-        if stat.S_ISDIR(status.st_mode):
-            raise error(f"{path}: is a directory, a file was expected")
-        if not stat.S_ISREG(status.st_mode):
-            raise error(f"{path}: is not a regular file")
-        with path.open("rb") as file:
-            content = file.read(min(status.st_size, max_bytes) + 1)  # to ask for all that is allowed would take it all
-            if len(content) > status.st_size:  # it has grown since
+        with open_regular(path, error) as file:
+            size = os.fstat(file.fileno()).st_size
+            content = file.read(min(size, max_bytes) + 1)  # to ask for all that is allowed would take it all
+            if len(content) > size:  # it has grown since
                 content += file.read(max_bytes + 1 - len(content))
-    except FileNotFoundError:
-        raise error(f"{path}: no such file") from None
-    except (OSError, ValueError) as failure:  # ValueError: a null character in the name
-        raise error(f"{path}: cannot be read: {getattr(failure, 'strerror', None) or failure}") from failure
+    except OSError as failure:
+        raise error(f"{path}: cannot be read: {failure.strerror or failure}") from failure
     if len(content) > max_bytes:
         raise error(f"{path}: larger than the {max_bytes:,} bytes that such a file can have")
     return content
 
 
+def open_regular(path: Path, error: type[LenetError]) -> BinaryIO:
+    """Open a file to read it. Raises: `error` if there is none, or it is no regular file; a pipe is not waited for."""
+    try:
+        if path.is_dir():
+            raise error(f"{path}: is a directory, a file was expected")
+        if stat.S_ISREG(path.stat().st_mode):  # looked at before it is opened, which a device could notice
+            file = os.fdopen(os.open(path, os.O_RDONLY | _NO_WAIT | _BINARY), "rb")
+            if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                return file
+            file.close()
+        raise error(f"{path}: is not a regular file")
+    except FileNotFoundError:
+        raise error(f"{path}: no such file") from None
+    except (OSError, ValueError) as failure:  # ValueError: a null character in the name
+        raise error(f"{path}: cannot be read: {getattr(failure, 'strerror', None) or failure}") from failure
+
+
 @contextmanager
-def _synced_at_the_end(directory: Path) -> Iterator[None]:
+def synced_entries(directory: Path) -> Iterator[None]:
     """Sync the entries of `directory` after the block; it is opened before, so that a refusal changes nothing."""
     if os.name == "nt":  # Windows cannot open directories; its renames are journalled
         yield
@@ -135,7 +227,11 @@ def _synced_at_the_end(directory: Path) -> Iterator[None]:
     handle = os.open(directory, os.O_RDONLY)
     try:
         yield
-        os.fsync(handle)
+        try:
+            os.fsync(handle)
+        except OSError as error:
+            if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # some file systems have no sync of directories
+                raise
     finally:
         os.close(handle)
 

@@ -4,9 +4,9 @@ import csv
 import dataclasses
 import io
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TextIO, TypeVar
+from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -14,8 +14,11 @@ from lenet_mnist.errors import DataError
 from lenet_mnist.files.storage import read_bounded, write_text
 
 MAX_TEXT_BYTES = 64 * 1024 * 1024
+_MAX_ROWS = 1_000_000  # steps.csv has 700,000 after 14 million updates
+_MAX_LINE_BYTES = 256 * 1024  # confusion_matrix.csv: 10,000 counts
+_MAX_JSON_BYTES = 8 * 1024 * 1024
+_MAX_JSON_VALUES = 300_000  # metrics.json of 10,000 classes
 _Row = TypeVar("_Row")
-_Parsed = TypeVar("_Parsed")
 
 
 def header_line(kind: type[Any]) -> str:
@@ -23,50 +26,58 @@ def header_line(kind: type[Any]) -> str:
     return ",".join(field.name for field in dataclasses.fields(kind)) + "\n"
 
 
-def row_line(row: Any) -> str:
+def row_line(row: Any) -> bytes:
     """Return a dataclass of numbers and plain words as a line of a CSV file.
 
     Each number comes back as it was, to the last bit.
     """
     cells = dataclasses.astuple(row)
-    return ",".join(str(cell) if isinstance(cell, str) else repr(cell) for cell in cells) + "\n"
+    return (",".join(str(cell) if isinstance(cell, str) else repr(cell) for cell in cells) + "\n").encode()
 
 
 def read_rows(path: Path, kind: type[_Row]) -> list[_Row]:
     """Return the rows of a CSV file as dataclasses of `kind`. Raises: DataError."""
-    header, rows = _parsed_csv(path, _with_header)
-    missing = [name for name in header_line(kind).strip().split(",") if name not in header]
-    if header and missing:
+    records = read_records(path)
+    header = next(records, [])
+    names = [field.name for field in dataclasses.fields(kind)]  # type: ignore[arg-type]
+    if header and (missing := [name for name in names if name not in header]):
         raise DataError(f"{path}: not the rows of {kind.__name__}: there is no column {missing[0]}")
-    try:
-        return TypeAdapter(list[kind]).validate_python(rows)  # type: ignore[valid-type]
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        raise DataError(f"{path}: not the rows of {kind.__name__}: {where}: {first['msg']}") from None
+    places = [(name, header.index(name)) for name in names if header]
+    parse = TypeAdapter(kind).validate_python
+    rows = []
+    for record in records:
+        try:
+            rows.append(parse({name: record[place] for name, place in places}))
+        except (IndexError, ValidationError) as error:
+            said = "cells are missing" if isinstance(error, IndexError) else first_error(error)
+            raise DataError(f"{path}: not the rows of {kind.__name__}: {len(rows)}: {said}") from None
+    return rows
+
+
+def first_error(error: ValidationError) -> str:
+    """Say what is wrong first, and where."""
+    first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+    return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
 
 
 def read_csv(path: Path) -> list[dict[str, str]]:
     """Return the rows of a CSV file with a header. Raises: DataError."""
-    return _parsed_csv(path, _with_header)[1]
+    header, *rows = read_records(path)
+    return [dict(zip(header, row, strict=False)) for row in rows]
 
 
-def _with_header(text: TextIO) -> tuple[Sequence[str], list[dict[str, str]]]:
-    reader = csv.DictReader(text)
-    rows = list(reader)
-    return reader.fieldnames or (), rows
+def read_records(path: Path) -> Iterator[list[str]]:
+    """Yield every row of a CSV file, the header included, one at a time; a last line without its end is passed over.
 
-
-def read_cells(path: Path) -> list[list[str]]:
-    """Return every row of a CSV file, the header included: for columns that may bear one name. Raises: DataError."""
-    return _parsed_csv(path, lambda text: list(csv.reader(text)))
-
-
-def _parsed_csv(path: Path, parse: Callable[[TextIO], _Parsed]) -> _Parsed:
+    Raises: DataError, at once for what is too much to be a table of ours.
+    """
     content = read_bounded(path, max_bytes=MAX_TEXT_BYTES, error=DataError)
-    whole_lines = content[: content.rfind(b"\n") + 1]  # a process may have died within the last one
+    lines = io.BytesIO(content[: content.rfind(b"\n") + 1])  # a process may have died within the last one
+    if content.count(b"\n") > _MAX_ROWS or any(len(line) > _MAX_LINE_BYTES for line in lines):
+        raise DataError(f"{path}: has more than {_MAX_ROWS:,} rows, or one of more than {_MAX_LINE_BYTES:,} bytes")
+    lines.seek(0)
     try:
-        return parse(io.StringIO(whole_lines.decode("utf-8")))
+        yield from filter(None, csv.reader(io.TextIOWrapper(lines, encoding="utf-8", newline="")))
     except (UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path}: not a CSV file: {error}") from None
 
@@ -86,11 +97,23 @@ def _inert(cell: Any) -> Any:
 
 def read_json(path: Path) -> Any:
     """Return the value in a JSON file. Raises: DataError."""
-    content = read_bounded(path, max_bytes=MAX_TEXT_BYTES, error=DataError)
     try:
-        return json.loads(content)
+        return json.loads(read_json_text(path))
     except (ValueError, RecursionError) as error:
         raise DataError(f"{path}: not JSON: {error}") from None
+
+
+def read_json_text(path: Path) -> bytes:
+    """Return the content of a JSON file, unless it would take far more memory when it is parsed. Raises: DataError."""
+    content = read_bounded(path, max_bytes=_MAX_JSON_BYTES, error=DataError)
+    if num_values(content) > _MAX_JSON_VALUES:
+        raise DataError(f"{path}: holds more than {_MAX_JSON_VALUES:,} values")
+    return content
+
+
+def num_values(content: bytes) -> int:
+    """Return how many values there can be in a JSON text, at most."""
+    return sum(map(content.count, (b",", b"[", b"{")))
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:

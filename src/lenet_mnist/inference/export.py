@@ -12,7 +12,7 @@ from lenet_mnist.data.mnist import DataAccess
 from lenet_mnist.data.sources import load_train_val
 from lenet_mnist.errors import CheckFailedError, ConfigError, DataError, InstallationError
 from lenet_mnist.experiments.evaluation import member_of
-from lenet_mnist.files.storage import make_directory, refuse_links, storage_errors, write_bytes, write_text
+from lenet_mnist.files.storage import make_directory, prepare_to_write, storage_errors, write_bytes, write_text
 from lenet_mnist.files.tables import write_json
 from lenet_mnist.inference.agreement import BATCH_SIZES, Agreement, Pixels, compare
 from lenet_mnist.inference.page import drawing_page
@@ -151,7 +151,7 @@ def _export_events(run: RunDirectory, output: Path | None) -> Path:
             "run's: name another directory with --output"
         )
     if output is None:
-        refuse_links(run.path)
+        prepare_to_write(run.path)
     make_directory(directory)
     write_bytes(directory / name, content)
     return directory
@@ -161,6 +161,6 @@ def _file(run: RunDirectory, output: Path | None, name: str) -> Path:
     """Return where the user wants the file, or its place in the run, which is made ready."""
     if output is not None:
         return output
-    refuse_links(run.path)
+    prepare_to_write(run.path)
     make_directory(run.export_path)
     return run.export_path / name

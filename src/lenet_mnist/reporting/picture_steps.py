@@ -5,7 +5,7 @@ from pathlib import Path
 from matplotlib.figure import Figure, SubFigure
 from matplotlib.patches import Rectangle
 
-from lenet_mnist.files.storage import make_directory, refuse_links
+from lenet_mnist.files.storage import make_directory, prepare_to_write
 from lenet_mnist.inference.pictures import Steps
 from lenet_mnist.inference.predict import Answer, Reading
 from lenet_mnist.reporting.predict_summary import per_cent
@@ -30,7 +30,7 @@ def draw_reading(reading: Reading) -> Path | None:
     prepared = [(answer, answer.steps) for answer in reading.answers if answer.steps is not None][:_MOST_ROWS]
     if not prepared:
         return None
-    refuse_links(reading.run.path)
+    prepare_to_write(reading.run.path)
     path = reading.run.predictions_path / "steps.png"
     make_directory(path.parent)
     save_figure(steps_figure(prepared), path)

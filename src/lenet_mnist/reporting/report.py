@@ -20,7 +20,7 @@ from lenet_mnist import __version__
 from lenet_mnist.config import Config
 from lenet_mnist.errors import ConfigError, LenetError, one_line
 from lenet_mnist.experiments.diagnosis import Diagnosis
-from lenet_mnist.files.storage import refuse_links, write_text
+from lenet_mnist.files.storage import prepare_to_write, write_text
 from lenet_mnist.reporting.charts import Chart
 from lenet_mnist.reporting.report_facts import (
     Command,
@@ -77,7 +77,7 @@ def write_report(run: RunDirectory) -> Path:
 
     Raises: ConfigError if `run` is no training; DataError if not even its manifest can be read; StorageError.
     """
-    refuse_links(run.path)
+    prepare_to_write(run.path)
     write_text(run.report_path, to_html(report_of(run)))
     return run.report_path
 

@@ -6,17 +6,16 @@ of a file is parsed before its digest has been checked. The newest intact one co
 
 import hashlib
 import re
-from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from lenet_mnist.errors import DataError
-from lenet_mnist.files.growing_file import FileMark, has_grown_from
 from lenet_mnist.files.storage import read_bounded, remove, storage_errors, write_bytes
-from lenet_mnist.training.checkpoint import MAX_BYTES, parse_state, state_bytes
+from lenet_mnist.training.checkpoint import parse_state, state_bytes
 from lenet_mnist.training.state import TrainState
 
 NUM_KEPT = 2
+_MAX_BYTES = 128 * 1024 * 1024  # a state of the largest kind, and the rows of 14 million updates
 _NAME = re.compile(r"step-(\d{8,12})-([0-9a-f]{64})\.safetensors")
 
 
@@ -30,7 +29,7 @@ class Checkpoint:
 
     def read(self) -> bytes:
         """Return its content. Raises: DataError if that is not what its name says."""
-        content = read_bounded(self.path, max_bytes=MAX_BYTES, error=DataError)
+        content = read_bounded(self.path, max_bytes=_MAX_BYTES, error=DataError)
         if hashlib.sha256(content).hexdigest() != self.sha256:
             raise DataError(f"{self.path}: damaged: its SHA-256 is not the one in its name")
         return content
@@ -52,12 +51,12 @@ def list_checkpoints(directory: Path) -> list[Checkpoint]:
     return sorted((Checkpoint(int(match[1]), match[2], path) for match, path in named if match), reverse=True)
 
 
-def save_checkpoint(directory: Path, state: TrainState, marks: Mapping[str, FileMark]) -> None:
+def save_checkpoint(directory: Path, state: TrainState) -> None:
     """Write `state`, then remove what is older than the newest two that are intact. What is damaged stays.
 
     Raises: StorageError; the older checkpoints are then still there.
     """
-    content = state_bytes(state, marks)
+    content = state_bytes(state)
     write_bytes(directory / f"step-{state.step:08d}-{hashlib.sha256(content).hexdigest()}.safetensors", content)
     until_now = [checkpoint for checkpoint in list_checkpoints(directory) if checkpoint.step <= state.step]
     intact = [checkpoint for checkpoint in until_now if checkpoint.is_intact]
@@ -65,18 +64,10 @@ def save_checkpoint(directory: Path, state: TrainState, marks: Mapping[str, File
         remove(checkpoint.path)
 
 
-def lost_histories(histories: Iterable[Path], marks: Mapping[str, FileMark]) -> list[str]:
-    """Return the names of those that do not hold what the marks of a checkpoint say."""
-    return [path.name for path in histories if path.name not in marks or not has_grown_from(path, marks[path.name])]
+def restore_newest(directory: Path, state: TrainState) -> list[str]:
+    """Make `state` the newest one that is intact, with its rows; without one it is as it was.
 
-
-def restore_newest(
-    directory: Path, histories: Iterable[Path], state: TrainState
-) -> tuple[Mapping[str, FileMark] | None, list[str]]:
-    """Make `state` the newest one that is intact, and of which the histories still hold every row.
-
-    Return the histories' marks there, and what was passed over on the way, a line each. Without any checkpoint that can
-    be used the marks are None, and `state` is as it was.
+    Return what was passed over on the way, a line each.
 
     Raises: DataError if an intact checkpoint belongs to another network or optimizer than `state`.
     """
@@ -88,9 +79,7 @@ def restore_newest(
             passed_over.append(str(error))
             continue
         saved = parse_state(content, checkpoint.path, state)
-        lost = lost_histories(histories, saved.marks)
-        if not lost:
-            state.restore(saved.tensors, saved.scalars)
-            return saved.marks, passed_over
-        passed_over.append(f"{checkpoint.path}: {' and '.join(lost)} no longer hold the rows that belong to it")
-    return None, passed_over
+        state.restore(saved.tensors, saved.scalars)
+        state.rows = saved.rows
+        break
+    return passed_over

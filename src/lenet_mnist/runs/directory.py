@@ -12,7 +12,6 @@ runs/<YYYYMMDD-HHMMSS>-<name>-<4 hex>/      UTC; made exclusively, movable
 import hashlib
 import re
 import secrets
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,8 +24,16 @@ from lenet_mnist.config import Config
 from lenet_mnist.config_file import load_config, to_yaml
 from lenet_mnist.data.sets import TrainVal
 from lenet_mnist.errors import ConfigError, DataError
-from lenet_mnist.files.storage import make_directory, read_bounded, storage_errors, write_bytes, write_text
-from lenet_mnist.files.tables import MAX_TEXT_BYTES, header_line, read_rows
+from lenet_mnist.files.storage import (
+    append_line,
+    make_directory,
+    read_bounded,
+    storage_errors,
+    synced_entries,
+    write_bytes,
+    write_text,
+)
+from lenet_mnist.files.tables import MAX_TEXT_BYTES, first_error, header_line, read_json_text, read_rows
 from lenet_mnist.model.engines import ResolvedEngine
 from lenet_mnist.ranks import ALONE, Ranks
 from lenet_mnist.runs.manifest import COMMANDS, Kind, Manifest, circumstances
@@ -34,6 +41,7 @@ from lenet_mnist.training.loop import EpochRow
 from lenet_mnist.training.probe import ProbeRow
 from lenet_mnist.training.updates import StepRow
 
+_MAX_LOOK_BYTES = 1024 * 1024  # 40,000 looks
 RUN_ID = re.compile(r"\d{8}-\d{6}-([A-Za-z0-9_-]{1,40})-[0-9a-f]{4}")
 
 
@@ -141,13 +149,10 @@ class RunDirectory:
 
     def read_manifest(self) -> Manifest:
         """Return the manifest. Raises: DataError."""
-        content = read_bounded(self.manifest_path, max_bytes=MAX_TEXT_BYTES, error=DataError)
         try:
-            manifest = Manifest.model_validate_json(content)
+            manifest = Manifest.model_validate_json(read_json_text(self.manifest_path))
         except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(map(str, first["loc"]))
-            raise DataError(f"{self.manifest_path}: {where}: {first['msg']}") from None
+            raise DataError(f"{self.manifest_path}: {first_error(error)}") from None
         if manifest.digest() != manifest.sha256:
             raise DataError(f"{self.manifest_path}: damaged, or changed by hand: its SHA-256 is not the one it names")
         return manifest
@@ -172,16 +177,17 @@ class RunDirectory:
     def add_test_look(self, now: datetime) -> int:
         """Note in the run that the test set is being looked at; return how many looks that makes.
 
-        Raises: StorageError.
+        Raises: StorageError; DataError if the file is larger than looks can have made it.
         """
         looks = self.evaluation_path("test") / "looks.csv"
         make_directory(looks.parent)
-        with storage_errors(looks, "append"):
-            with suppress(FileExistsError), looks.open("xb") as file:
-                file.write(b"time\n")
-            with looks.open("ab") as file:  # two that look at once each add their line
-                file.write(f"{now.isoformat(timespec='seconds')}\n".encode())
-            return looks.read_bytes().count(b"\n") - 1
+        is_new = not looks.exists()
+        if not is_new:
+            read_bounded(looks, max_bytes=_MAX_LOOK_BYTES, error=DataError)
+        header = b"time\n"  # two that look at once may each write it, and each add their line
+        append_line(looks, header * is_new + f"{now.isoformat(timespec='seconds')}\n".encode())
+        content = read_bounded(looks, max_bytes=_MAX_LOOK_BYTES, error=DataError)
+        return content.count(b"\n") - content.count(header)
 
 
 def create_run(runs_dir: Path, config: Config, now: datetime, kind: Kind = "train") -> RunDirectory:
@@ -193,7 +199,7 @@ def create_run(runs_dir: Path, config: Config, now: datetime, kind: Kind = "trai
     label = config.label if kind == "train" else config.name or COMMANDS[kind]
     while True:
         run = RunDirectory(runs_dir / f"{now:%Y%m%d-%H%M%S}-{label}-{secrets.token_hex(2)}")
-        with storage_errors(run.path, "make this directory"):
+        with storage_errors(run.path, "make this directory"), synced_entries(runs_dir):
             try:
                 run.path.mkdir()
             except FileExistsError:
@@ -210,8 +216,7 @@ def create_run(runs_dir: Path, config: Config, now: datetime, kind: Kind = "trai
 def create_beside_runs(runs_dir: Path, word: str, now: datetime) -> Path:
     """Make a new directory for what is said of several runs; it is no run. Raises: StorageError."""
     directory = runs_dir / f"{word}-{now:%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
-    with storage_errors(directory, "make this directory"):
-        directory.mkdir(parents=True)
+    make_directory(directory)
     return directory
 
 

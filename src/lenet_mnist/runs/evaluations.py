@@ -5,6 +5,7 @@ The pictures are kept so that a report can show them without the data, and witho
 
 import json
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ from lenet_mnist.analysis.examples import example_positions
 from lenet_mnist.analysis.intervals import Interval, wilson_interval
 from lenet_mnist.errors import DataError
 from lenet_mnist.files.storage import read_bounded, write_bytes
-from lenet_mnist.files.tables import MAX_TEXT_BYTES, read_cells
+from lenet_mnist.files.tables import first_error, read_json_text, read_records
 from lenet_mnist.runs.directory import RunDirectory
 from lenet_mnist.training.checkpoint import HEADER_KEY, parse_tensors
 
@@ -140,10 +141,9 @@ def read_evaluation(run: RunDirectory, split: str) -> SavedEvaluation:
     directory = run.evaluation_path(split)
     path = directory / "metrics.json"
     try:
-        metrics = _Metrics.model_validate_json(read_bounded(path, max_bytes=MAX_TEXT_BYTES, error=DataError))
+        metrics = _Metrics.model_validate_json(read_json_text(path))
     except ValidationError as error:
-        first = error.errors()[0]
-        raise DataError(f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+        raise DataError(f"{path}: {first_error(error)}") from None
     matrix = _read_matrix(directory / "confusion_matrix.csv", len(metrics.per_class))
     if (int(matrix.sum()), int(np.trace(matrix))) != (metrics.num_images, metrics.num_correct):
         raise DataError(f"{directory}: metrics.json and confusion_matrix.csv are not of one evaluation: evaluate again")
@@ -207,13 +207,18 @@ def _examples_path(directory: Path) -> Path:
 
 def _read_matrix(path: Path, num_classes: int) -> Counts:
     """Return the counts of confusion_matrix.csv. Raises: DataError if it is not K rows of K counts."""
-    rows = [row[1:] for row in read_cells(path)[1:]]
-    if [len(row) for row in rows] != [num_classes] * num_classes:
-        raise DataError(f"{path}: expected {num_classes} rows of {num_classes} counts, one for each class")
+    rows: list[Counts] = []
     try:
-        matrix = np.array([[int(cell) for cell in row] for row in rows], dtype=np.int64)
+        for _, *cells in islice(read_records(path), 1, None):
+            if len(cells) != num_classes or len(rows) == num_classes:
+                rows.clear()
+                break
+            rows.append(np.array([int(cell) for cell in cells], dtype=np.int64))
     except (ValueError, OverflowError):
         raise DataError(f"{path}: holds something that is no count") from None
+    if len(rows) != num_classes:
+        raise DataError(f"{path}: expected {num_classes} rows of {num_classes} counts, one for each class")
+    matrix = np.array(rows)
     if matrix.min() < 0 or matrix.max() > _MAX_COUNT:
         raise DataError(f"{path}: holds something that is no count")
     return matrix

@@ -1,10 +1,11 @@
 """Which runs there are, and which one a user means."""
 
 from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from lenet_mnist.errors import ConfigError, DataError, StorageError
-from lenet_mnist.files.storage import storage_errors
+from lenet_mnist.files.storage import require_directory, storage_errors
 from lenet_mnist.runs.directory import RUN_ID, RunDirectory
 from lenet_mnist.runs.manifest import COMMANDS, Kind
 
@@ -28,29 +29,36 @@ def find_run(argument: str, runs_dir: Path, kinds: Sequence[Kind] = ("train",)) 
         raise ConfigError(f"a run's name is empty. `lenet runs` lists those in {runs_dir}")
     if ".." in Path(argument).parts:
         raise ConfigError(f"{argument}: '..' is not allowed in a run: give its id or its path without '..'")
+    complaint = "no such run"
     for path in (Path(argument), runs_dir / argument):
         try:
-            if path.is_file():
-                raise ConfigError(f"{argument}: is a file; a run is a directory: try {path.parent}")
-            if path.is_dir():
-                if not (path / "manifest.json").is_file():
-                    raise ConfigError(f"{argument}: is a directory, but no run: it has no manifest.json")
+            if (path / "manifest.json").is_file():
                 return RunDirectory(path)
+            if path.is_dir():  # a run of that name may be meant all the same
+                complaint = "is a directory, but no run: it has no manifest.json"
+            elif path.is_file():
+                complaint = f"is a file; a run is a directory: try {path.parent}"
         except PermissionError as error:
             raise StorageError(f"{path}: cannot be looked at: {error.strerror}") from error
         except (OSError, ValueError):  # a name too long for the file system, or with a null character
             raise ConfigError(f"{argument[:80]!r}: cannot be the name of a run") from None
     named = [run for run in list_runs(runs_dir) if run.name == argument]
     if not named:
-        raise ConfigError(f"{argument}: no such run. `lenet runs` lists those in {runs_dir}")
+        raise ConfigError(f"{argument}: {complaint}. `lenet runs` lists those in {runs_dir}")
     return next((run for run in named if _may_be(run, kinds)), named[0])
 
 
 def list_runs(runs_dir: Path) -> list[RunDirectory]:
-    """Return the runs in `runs_dir`, newest first. Whatever else lies there is passed over."""
-    if not runs_dir.is_dir():
-        return []
+    """Return the runs in `runs_dir`, newest first. Whatever else lies there is passed over.
+
+    What is dated after tomorrow comes last: a clock was wrong, and "latest" must not mean it for ever.
+
+    Raises: StorageError if `runs_dir` is something else than a directory, or cannot be listed.
+    """
+    require_directory(runs_dir)
     with storage_errors(runs_dir, "list"):
+        if not runs_dir.is_dir():
+            return []
         names = [path for path in runs_dir.iterdir() if RUN_ID.fullmatch(path.name)]
     found = [RunDirectory(path) for path in names if _has_manifest(path)]
     return sorted(found, key=_time_of_creation, reverse=True)
@@ -72,9 +80,11 @@ def _has_manifest(path: Path) -> bool:
         return True
 
 
-def _time_of_creation(run: RunDirectory) -> tuple[str, str]:
-    """Return the second in the run's name, and within it the finer time in its manifest, where that can be read."""
+def _time_of_creation(run: RunDirectory) -> tuple[bool, str, str]:
+    """Return whether that can be, the second in the run's name, and the finer time in its manifest where it is read."""
+    second = run.path.name[:15]
+    can_be = second <= f"{datetime.now(UTC) + timedelta(days=1):%Y%m%d-%H%M%S}"
     try:
-        return run.id[:15], run.read_manifest().created
+        return can_be, second, run.read_manifest().created
     except DataError:
-        return run.id[:15], ""
+        return can_be, second, ""

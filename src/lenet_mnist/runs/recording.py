@@ -1,6 +1,7 @@
 """What a training leaves behind while it goes on: histories, checkpoints, the kept weights, the manifest."""
 
-from collections.abc import Mapping, Sequence
+import hashlib
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
@@ -10,8 +11,7 @@ from lenet_mnist.config import Config
 from lenet_mnist.config_file import to_yaml
 from lenet_mnist.data.sets import TrainVal
 from lenet_mnist.errors import LenetError
-from lenet_mnist.files.growing_file import FileMark, GrowingFile, mark_of
-from lenet_mnist.files.storage import remove_unfinished, write_text
+from lenet_mnist.files.storage import write_bytes, write_text
 from lenet_mnist.files.tables import row_line
 from lenet_mnist.runs.checkpoints import save_checkpoint
 from lenet_mnist.runs.directory import RunDirectory, sha256_of
@@ -33,10 +33,11 @@ _STATUS = {
 class Recorder:
     """Writes a run. Whoever has it holds the run's lock.
 
-    What is on the disk at any moment is enough to go on from: first the rows, then the state, which knows how many rows
-    belong to it; then the kept weights, which name their own digest; last the manifest, which says what there is.
+    What is on the disk at any moment is enough to go on from: the state holds all rows, too. First the files that show
+    them are written, then the state, then the kept weights, which name their own digest; last the manifest, which says
+    what there is. `require_lock` raises StorageError if the lock was lost: then nothing more is written.
 
-    Raises: StorageError if something cannot be written; DataError if the histories do not hold what `marks` say.
+    Raises: StorageError if something cannot be written.
     """
 
     def __init__(
@@ -45,32 +46,30 @@ class Recorder:
         manifest: Manifest,
         state: TrainState,
         data: TrainVal,
-        marks: Mapping[str, FileMark] | None = None,
+        require_lock: Callable[[], None],
     ) -> None:
         self.run = run
         self.manifest = manifest
         self.state = state
         self.data = data
-        begin = marks or {path.name: mark_of(header) for path, header in run.history_headers.items()}
-        self._history = GrowingFile(run.history_path, begin[run.history_path.name])
-        self._steps = GrowingFile(run.steps_path, begin[run.steps_path.name])
-        self._probe = GrowingFile(run.probe_path, begin[run.probe_path.name])
+        self._require_lock = require_lock
+        self._num_written: dict[str, int] = {}
 
     def add_step(self, row: StepRow, is_checkpoint_due: bool) -> None:
         """Keep one update, and save the state if it is time."""
         if row.is_recorded:
-            self._steps.append(row_line(row))
+            self.state.rows["steps"] += row_line(row)
         if is_checkpoint_due:
             self._save()
 
     def add_look(self, rows: Sequence[ProbeRow]) -> None:
         """Keep what was seen inside the network."""
         for row in rows:
-            self._probe.append(row_line(row))
+            self.state.rows["probe"] += row_line(row)
 
     def add_epoch(self, row: EpochRow, look: Sequence[ProbeRow]) -> None:
         """Keep one epoch: rows, state, weights if they are those to be kept."""
-        self._history.append(row_line(row))
+        self.state.rows["history"] += row_line(row)
         self.add_look(look)
         self._save()
         changes: dict[str, Any] = {"epochs": row.epoch, "seconds": self.manifest.seconds + row.seconds}
@@ -80,15 +79,14 @@ class Recorder:
 
     def go_on(self, config: Config, differences: tuple[str, ...]) -> None:
         """Note that the run is gone on with, with `config`, and let the manifest agree with the state."""
-        remove_unfinished(self.run.path)
-        remove_unfinished(self.run.checkpoints_path)
+        self._write_histories()
         history, text = self.run.read_history(), to_yaml(config)
         kept = next((row for row in history if row.epoch == self.state.stopping.kept_epoch), None)
         is_changed = config != self.run.read_config()
         resume = Resume(
             time=datetime.now(UTC).isoformat(timespec="seconds"),
             step=self.state.step,
-            config_sha256=mark_of(text.encode()).sha256 if is_changed else sha256_of(self.run.config_path),
+            config_sha256=hashlib.sha256(text.encode()).hexdigest() if is_changed else sha256_of(self.run.config_path),
             differences=differences,
             versions=provenance.versions(),
             machine=machine_of(next(self.state.network.parameters()).device),
@@ -112,7 +110,7 @@ class Recorder:
         if result.stop_reason is StopReason.INTERRUPTED:
             self._save()
         else:
-            self._sync()
+            self._write_histories()
         self._update(
             status=_STATUS[result.stop_reason],
             stop_reason=result.stop_reason.value,
@@ -125,22 +123,18 @@ class Recorder:
         with suppress(LenetError):  # the disk may refuse this too; the first error is the one to report
             self._update(status="failed", message=message.replace(str(self.run.path), self.run.id))
 
-    def close(self) -> None:
-        """Close the histories."""
-        self._history.close()
-        self._steps.close()
-        self._probe.close()
-
     def _save(self) -> None:
-        marks = self._sync()
-        save_checkpoint(self.run.checkpoints_path, self.state, marks)
+        self._write_histories()
+        save_checkpoint(self.run.checkpoints_path, self.state)
 
-    def _sync(self) -> dict[str, FileMark]:
-        return {
-            self.run.history_path.name: self._history.sync(),
-            self.run.steps_path.name: self._steps.sync(),
-            self.run.probe_path.name: self._probe.sync(),
-        }
+    def _write_histories(self) -> None:
+        """Write the files of which rows are new."""
+        self._require_lock()
+        for path, header in self.run.history_headers.items():
+            rows = self.state.rows[path.stem]
+            if self._num_written.get(path.stem) != len(rows):
+                write_bytes(path, header + rows)
+                self._num_written[path.stem] = len(rows)
 
     def _write_kept(self) -> dict[str, Any]:
         """Write the weights to be kept so far, and return what the manifest says of them."""
@@ -151,5 +145,6 @@ class Recorder:
         return {"best_epoch": epoch, "weights_sha256": weights_digest(network.state_dict())}
 
     def _update(self, **changes: Any) -> None:
+        self._require_lock()
         self.manifest = self.manifest.model_copy(update=changes)
         self.run.write_manifest(self.manifest)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from safetensors import SafetensorError
@@ -19,13 +20,13 @@ from torch import Tensor
 from lenet_mnist.config import Activation
 from lenet_mnist.data.sets import LONGEST_CLASS_NAME, Normalization, is_class_name
 from lenet_mnist.errors import DataError
-from lenet_mnist.files.growing_file import FileMark
 from lenet_mnist.files.storage import read_bounded, write_bytes
+from lenet_mnist.files.tables import first_error
 from lenet_mnist.metrics import Tally
 from lenet_mnist.model.lenet import NUM_LAYERS, LeNet
 from lenet_mnist.training.early_stopping import EarlyStopping
 from lenet_mnist.training.schedule import Plateau
-from lenet_mnist.training.state import TrainState
+from lenet_mnist.training.state import HISTORIES, TrainState
 
 MAX_BYTES = 64 * 1024 * 1024  # 60 times a training state of the largest kind
 _MAX_HEADER_BYTES = 1024 * 1024
@@ -107,10 +108,7 @@ def parse_network(content: bytes, path: Path) -> TrainedNetwork:
     try:
         header = _NetworkHeader.model_validate_json(text)
     except ValidationError as error:
-        first = error.errors()[0]
-        raise DataError(
-            f"{path}: not a network of this version of lenet: {'.'.join(map(str, first['loc']))}: {first['msg']}"
-        ) from None
+        raise DataError(f"{path}: not a network of this version of lenet: {first_error(error)}") from None
     network = LeNet(header.activation, len(header.class_names), header.image_size)
     _require_alike(tensors, network.state_dict(), path)
     if header.digest(tensors) != header.sha256:
@@ -120,12 +118,11 @@ def parse_network(content: bytes, path: Path) -> TrainedNetwork:
 
 
 class _StateHeader(BaseModel):
-    """The scalars of a TrainState, as `TrainState.scalars` gives them, and how far the histories had grown."""
+    """The scalars of a TrainState, as `TrainState.scalars` gives them."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
-    schema_version: Literal[3]
-    marks: dict[str, FileMark]
+    schema_version: Literal[4]
     optimizer: str
     epoch: int = Field(ge=1)
     batches_done: int = Field(ge=0)
@@ -138,20 +135,20 @@ class _StateHeader(BaseModel):
     plateau: Plateau
 
 
-def state_bytes(state: TrainState, marks: Mapping[str, FileMark]) -> bytes:
-    """Return a training state as the content of a file. `marks` are those of the histories, by their names."""
-    scalars = {name: {"num_bytes": mark.num_bytes, "sha256": mark.sha256} for name, mark in marks.items()}
-    header = json.dumps({"schema_version": 3, "marks": scalars, **state.scalars()})
-    return save(state.tensors(), metadata={HEADER_KEY: header})
+def state_bytes(state: TrainState) -> bytes:
+    """Return a training state, its rows included, as the content of a file."""
+    rows = {f"rows.{name}": torch.from_numpy(np.frombuffer(rows, np.uint8)) for name, rows in state.rows.items()}
+    header = json.dumps({"schema_version": 4, **state.scalars()})
+    return save(state.tensors() | rows, metadata={HEADER_KEY: header})
 
 
 @dataclass(frozen=True, eq=False)
 class SavedState:
-    """What `TrainState.restore` needs, and how far the histories had grown."""
+    """What `TrainState.restore` needs, and the rows of the histories until then."""
 
     tensors: Mapping[str, Tensor]
     scalars: Mapping[str, Any]
-    marks: Mapping[str, FileMark]
+    rows: dict[str, bytearray]
 
 
 def parse_state(content: bytes, path: Path, state: TrainState) -> SavedState:
@@ -163,13 +160,14 @@ def parse_state(content: bytes, path: Path, state: TrainState) -> SavedState:
     try:
         header = _StateHeader.model_validate_json(text)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        raise DataError(f"{path}: not a training state of this version of lenet: {where}: {first['msg']}") from None
+        raise DataError(f"{path}: not a training state of this version of lenet: {first_error(error)}") from None
     if header.optimizer != state.optimizer.name:
         raise DataError(f"{path}: the state of {header.optimizer}, but this training uses {state.optimizer.name}")
+    rows = {name: tensors.pop(f"rows.{name}", torch.empty(0)) for name in HISTORIES}
+    if any(lines.dtype != torch.uint8 for lines in rows.values()):
+        raise DataError(f"{path}: holds no rows of the histories")
     _require_alike(tensors, state.expected_tensors(has_kept=header.stopping.kept_epoch > 0), path)
-    return SavedState(tensors, dict(header), header.marks)
+    return SavedState(tensors, dict(header), {name: bytearray(lines.numpy()) for name, lines in rows.items()})
 
 
 def weights_digest(tensors: Mapping[str, Tensor]) -> str:

@@ -32,7 +32,7 @@ class StopReason(StrEnum):
     INTERRUPTED = "interrupted"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)  # there may be a million
 class EpochRow:
     """One epoch: means over the training images as they were seen, and over all validation images at its end.
 

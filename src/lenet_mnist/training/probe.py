@@ -41,7 +41,7 @@ class Layer(StrEnum):
     OUTPUT = "output"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)  # there may be a million
 class ProbeRow:
     """One layer at one moment.
 

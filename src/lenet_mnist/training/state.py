@@ -19,6 +19,8 @@ from lenet_mnist.training.early_stopping import EarlyStopping
 from lenet_mnist.training.optimizer import FlatOptimizer
 from lenet_mnist.training.schedule import Plateau
 
+HISTORIES = ("history", "steps", "probe")
+
 
 @dataclass
 class TrainState:
@@ -27,7 +29,8 @@ class TrainState:
     `epoch` is the one under way, counted from 1; `batches_done` those of it that have been trained on, in `seconds`;
     `step` all updates so far; `lr` the learning rate of the last one; `update_ratios` by how much of itself the last
     update of an epoch changed the weights of each layer (0 before there was one); `tally` what the epoch's batches have
-    given until now; `kept_weights` those of `stopping.kept_epoch`, empty before the first epoch has ended.
+    given until now; `kept_weights` those of `stopping.kept_epoch`, empty before the first epoch has ended; `rows` the
+    lines of the HISTORIES, as they stand in the files of those names.
     """
 
     network: LeNet
@@ -42,6 +45,7 @@ class TrainState:
     update_ratios: tuple[float, ...] = (0.0,) * NUM_LAYERS
     tally: Tally = field(default_factory=Tally)
     kept_weights: dict[str, Tensor] = field(default_factory=dict)
+    rows: dict[str, bytearray] = field(default_factory=lambda: {name: bytearray() for name in HISTORIES})
 
     @classmethod
     def start(
@@ -85,7 +89,7 @@ class TrainState:
         return network
 
     def tensors(self) -> dict[str, Tensor]:
-        """Return every tensor of the state by a name of its own; with `scalars` this is the whole state.
+        """Return every tensor of the state by a name of its own; with `scalars` and `rows` this is the whole state.
 
         The kept weights are called `best` there, as in files of the time when the best ones were always those kept.
         """

@@ -24,7 +24,7 @@ from lenet_mnist.training.schedule import rate_factor
 from lenet_mnist.training.state import TrainState
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)  # there may be a million
 class StepRow:
     """One update. `train_loss` is the mean over the batch, in nats, before the update: that of the labels, always.
 
