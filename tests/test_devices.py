@@ -1,20 +1,27 @@
 """Devices: which one `auto` takes. Threads: those of the configuration, and none that a forked process lacks."""
 
+import math
 import os
+import re
 import subprocess
 import sys
+import threading
+from pathlib import Path
 
 import pytest
 import torch
 
 from lenet_mnist.config import Device
-from lenet_mnist.devices import choose_device
+from lenet_mnist.cores import usable_cores
+from lenet_mnist.devices import choose_device, set_threads
+from lenet_mnist.errors import InstallationError
 from lenet_mnist.model import engines
 from lenet_mnist.provenance import machine
 from lenet_mnist.runs.manifest import machine_of
 
 PROGRAM = """
-import sys
+import lenet_mnist.cli.app  # as lenet begins
+import os
 import torch
 from lenet_mnist.config import Activation
 from lenet_mnist.devices import set_threads
@@ -43,11 +50,82 @@ def run(program: str, **environment: str) -> str:
 
 @pytest.mark.compiler
 def test_the_environment_changes_no_bit() -> None:
-    """The number of threads is the configuration's. (Under OMP_THREAD_LIMIT=1 torch's own convolution hangs.)"""
+    """The number of threads is the configuration's. (With fewer than are set, torch's own convolution would hang.)"""
     program = "for number in {}: set_threads(number); print(number, torch.get_num_threads(), digest())"
     there = run(program.format("(1, 2, 5)")).splitlines()
     assert [line.split()[:2] for line in there] == [["1", "1"], ["2", "2"], ["5", "5"]]
     assert run(program.format("(5, 2, 1)"), OMP_NUM_THREADS="1").splitlines() == there[::-1]
+    less = {"OMP_THREAD_LIMIT": "1", "OMP_DYNAMIC": "true", "OMP_MAX_ACTIVE_LEVELS": "0", "OMP_PROC_BIND": "true"}
+    said = run(program.format("(2,)") + "\nprint(len(os.sched_getaffinity(0)))", **less).splitlines()
+    assert said == [there[1], str(HERE)]
+
+
+HERE = len(os.sched_getaffinity(0))
+DEFAULTS: list[tuple[dict[str, str], int]] = [
+    ({}, HERE),
+    ({"OMP_NUM_THREADS": "3"}, 3),
+    ({"OMP_NUM_THREADS": " 3 , 2"}, 3),
+    ({"OMP_NUM_THREADS": "many"}, HERE),
+    ({"OMP_NUM_THREADS": "0"}, HERE),
+    ({"OMP_NUM_THREADS": "9" * 30}, 1024),
+    ({"OMP_NUM_THREADS": "1", "TORCHELASTIC_RUN_ID": "torchrun has set it"}, HERE),
+    ({"OMP_THREAD_LIMIT": "1"}, 1),
+    ({"OMP_NUM_THREADS": "3", "OMP_THREAD_LIMIT": "2"}, 2),
+    ({"OMP_THREAD_LIMIT": "-1", "OMP_DYNAMIC": "true", "OMP_PROC_BIND": "close"}, HERE),
+]
+
+
+def test_where_no_option_says_how_many_threads_the_environment_does() -> None:
+    """What would let OpenMP give fewer, or put all of them on one core, does not reach it."""
+    program = "import os; from lenet_mnist.cores import THREADS; print(THREADS, [n for n in os.environ if 'OMP_' in n])"
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(("OMP_", "TORCH"))}
+    for given, number in DEFAULTS:
+        command = [sys.executable, "-c", program]
+        said = subprocess.run(command, env=clean | given, capture_output=True, text=True, check=True).stdout
+        assert said.split()[0] == str(number), given
+        assert not set(re.findall("[A-Z_]+", said)) - {"OMP_NUM_THREADS", "GOMP_SPINCOUNT"}, given
+
+
+QUOTAS: list[tuple[str, dict[str, str], float]] = [
+    ("0::/", {"cpu.max": "100000 100000"}, 1),
+    ("0::/", {"cpu.max": "50000 100000"}, 1),
+    ("0::/", {"cpu.max": "max 100000"}, math.inf),
+    ("0::/job/step", {"job/cpu.max": "100000 100000", "job/step/cpu.max": "max 100000"}, 1),
+    ("0::/not/seen/from/within", {"cpu.max": "100000 100000"}, 1),
+    ("3:cpuset:/\n2:cpuacct,cpu:/job", {"cpu/job/cpu.cfs_quota_us": "1", "cpu/job/cpu.cfs_period_us": "100"}, 1),
+    ("2:cpu:/", {"cpu/cpu.cfs_quota_us": "-1", "cpu/cpu.cfs_period_us": "100"}, math.inf),
+    ("0::/", {"cpu.max": "nonsense"}, math.inf),
+    ("", {}, math.inf),
+]
+
+
+def test_a_containers_quota_counts_as_its_cores(tmp_path: Path) -> None:
+    for number, (groups, files, most) in enumerate(QUOTAS):
+        root = tmp_path / str(number)
+        for name, content in {
+            "proc/self/cgroup": groups,
+            **{f"sys/fs/cgroup/{n}": c for n, c in files.items()},
+        }.items():
+            (root / name).parent.mkdir(parents=True, exist_ok=True)
+            (root / name).write_text(content + "\n")
+        assert usable_cores(root) == min(HERE, most), groups
+
+
+def test_threads_that_the_system_refuses_are_an_error_of_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    """OpenMP would end the process."""
+    start, before = threading.Thread.start, threading.active_count()
+
+    def refuse(thread: threading.Thread) -> None:
+        if threading.active_count() > before + 5:
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    assert set_threads(2) == 2
+    with pytest.raises(InstallationError, match="--threads"):
+        set_threads(30)
+    assert torch.get_num_threads() == 2
+    assert threading.active_count() == before
 
 
 @pytest.mark.compiler

@@ -36,6 +36,7 @@ ROOMS = [
     "provenance",
     "errors",
     "__init__",
+    "cores",
 ]
 # What opens the test images, and who may name it: `lenet evaluate`, `compare` and `verify`, and `lenet data check`.
 WAYS_TO_THE_TEST_IMAGES = {

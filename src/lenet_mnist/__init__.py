@@ -2,6 +2,9 @@
 
 import os
 
+from lenet_mnist import cores
+
+__all__ = ["cores"]  # which decides before torch is imported
 __version__ = "0.1.0"
 
 # A thread that waits for another looks for it in a busy loop before it sleeps: with GNU OpenMP for so long that, where

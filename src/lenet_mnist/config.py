@@ -240,7 +240,7 @@ class TrainingConfig(Section):
     engine: Annotated[Engine, Field(strict=False)] = Engine.AUTO
     """auto, torch or native: auto takes the native one where a C compiler is found and the settings are covered."""
     threads: int | None = Field(default=None, ge=1, le=1024)
-    """CPU threads; null takes one a core. The last bits of a result depend on it, so each run records it."""
+    """CPU threads; null takes OMP_NUM_THREADS or one a core. The last bits of a result depend on it: runs record it."""
 
     @property
     def peak_learning_rate(self) -> float:

@@ -1,11 +1,13 @@
 """Where the arithmetic happens: the choice of a device and of a number of threads."""
 
 import os
+import threading
 
 import torch
 
 from lenet_mnist.config import Device, Engine
-from lenet_mnist.errors import ConfigError
+from lenet_mnist.cores import THREADS
+from lenet_mnist.errors import ConfigError, InstallationError
 from lenet_mnist.model.engines import resolve_engine
 from lenet_mnist.ranks import ALONE, Ranks
 
@@ -52,16 +54,37 @@ def _has_native_engine() -> bool:
 
 
 def set_threads(threads: int | None, ranks: Ranks = ALONE) -> int:
-    """Set the number of CPU threads of this process, and return it; if None, its share of the usable cores.
+    """Set the number of CPU threads of this process, and return it; if None, its share of those of cores.py.
 
-    Raises: RuntimeError in a process that was forked after this one had threads: they do not exist there, and whoever
-    waits for them (torch as well as the native engine) would wait for ever.
+    Raises: InstallationError if the system does not allow so many; RuntimeError in a process that was forked after
+    this one had threads: they do not exist there, and whoever waits for them (torch as well as the native engine) would
+    wait for ever.
     """
-    count = threads if threads is not None else max(1, _usable_cores() // ranks.num_local)
+    count = threads if threads is not None else max(1, THREADS // ranks.num_local)
     if _is_forked and count > 1:
         raise RuntimeError(f"{count} threads asked for in a forked process; start workers with multiprocessing's spawn")
+    _require_threads(count)
     torch.set_num_threads(count)
     return count
+
+
+def _require_threads(count: int) -> None:
+    """Make so many threads, and a few for others, and end them: OpenMP, where it is refused one, ends the process."""
+    made: list[threading.Thread] = []
+    end = threading.Event()
+    try:
+        while count > 1 and len(made) < count + 2:
+            made.append(threading.Thread(target=end.wait, daemon=True))
+            made[-1].start()
+    except RuntimeError:
+        made.pop()
+        raise InstallationError(
+            f"{count:,} threads are asked for, but the system allows {len(made)} more here: give fewer with --threads"
+        ) from None
+    finally:
+        end.set()
+        for thread in made:
+            thread.join()
 
 
 _is_forked = False
@@ -76,10 +99,3 @@ def _after_fork() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)
-
-
-def _usable_cores() -> int:
-    """Return the cores that this process may use: fewer than the machine's where it is pinned."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

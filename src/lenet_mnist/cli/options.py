@@ -38,7 +38,9 @@ BatchSize = Annotated[int | None, typer.Option("--batch-size", help="Images in o
 ActivationName = Annotated[str | None, typer.Option("--activation", help="sigmoid, tanh or relu.")]
 Seed = Annotated[int | None, typer.Option("--seed", help="Draws starting weights, order and distortions of images.")]
 LimitTrain = Annotated[int | None, typer.Option("--limit-train", help="Train on this many images only.")]
-Threads = Annotated[int | None, typer.Option("--threads", help="CPU threads; the default is one a core.")]
+Threads = Annotated[
+    int | None, typer.Option("--threads", help="CPU threads; the default is OMP_NUM_THREADS or one a core.")
+]
 EngineName = Annotated[str | None, typer.Option("--engine", help="auto, torch or native.")]
 Name = Annotated[str | None, typer.Option("--name", help="Part of the run's directory name.")]
 DeviceName = Annotated[str | None, typer.Option("--device", help="auto, cpu, cuda or mps.")]

@@ -89,7 +89,7 @@ class Crew:
     def run(self, task: Callable[[Workbench, _Item], _Result], items: Sequence[_Item]) -> Iterator[_Result]:
         """Yield task(workbench, item) for each item, as they are finished.
 
-        Raises: InstallationError if a worker dies.
+        Raises: InstallationError if a worker dies, or cannot be started.
         """
         if not self._ranks.is_alone:
             for first in range(0, len(items), self._ranks.num_ranks):
@@ -100,7 +100,10 @@ class Crew:
             return
         try:
             with no_signals():
-                submitted = [self._executor.submit(_perform, task, item) for item in items]
+                try:
+                    submitted = [self._executor.submit(_perform, task, item) for item in items]
+                except (OSError, RuntimeError) as error:  # BrokenProcessPool is such a one too
+                    raise InstallationError(f"no worker process can be started ({error}): give --threads 1") from None
             for done in as_completed(submitted):
                 yield done.result()
         except BrokenProcessPool:

@@ -1,0 +1,74 @@
+"""How many threads this process should have: decided before torch is imported, and with it OpenMP.
+
+OpenMP reads the environment when it is loaded. From then on a process that binds threads to cores sees one core, as do
+all that it starts; and where OpenMP gives fewer threads than are set, torch's convolutions wait for the others for
+ever. What the user says there of a number counts here; OpenMP hears no more than that number.
+"""
+
+import os
+from contextlib import suppress
+from pathlib import Path
+
+_LIMITS = ("OMP_THREAD_LIMIT", "KMP_DEVICE_THREAD_LIMIT", "KMP_ALL_THREADS")
+_UNHEARD = (
+    *("OMP_DYNAMIC", "OMP_MAX_ACTIVE_LEVELS", "OMP_STACKSIZE", "GOMP_STACKSIZE", "KMP_STACKSIZE"),
+    *("OMP_PROC_BIND", "OMP_PLACES", "GOMP_CPU_AFFINITY", "KMP_AFFINITY"),
+)
+_MOST_THREADS = 1024  # as in config.py
+
+
+def usable_cores(root: Path = Path("/")) -> int:
+    """Return the cores that this process may use: fewer than the machine's where it is pinned, or has a quota."""
+    pinned = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None
+    return max(1, min([pinned or os.cpu_count() or 1, *map(int, _quotas(root))]))
+
+
+def _quotas(root: Path) -> list[float]:
+    """Return the cores' worth of time that its control groups leave this process, those above its own included."""
+    quotas = []
+    with suppress(OSError, ValueError):
+        for line in (root / "proc/self/cgroup").read_text().splitlines():
+            _, controllers, path = line.split(":", 2)
+            place = root / "sys/fs/cgroup" / ("" if controllers == "" else "cpu")
+            if controllers == "" or "cpu" in controllers.split(","):
+                inside = Path(path.lstrip("/"))
+                for group in (place, *(place / part for part in (inside, *inside.parents))):
+                    quotas += _quota(group)
+    return quotas
+
+
+def _quota(group: Path) -> list[float]:
+    with suppress(OSError, ValueError, ZeroDivisionError):
+        if (group / "cpu.max").is_file():
+            quota, period = (group / "cpu.max").read_text().split()
+        else:
+            quota, period = ((group / f"cpu.cfs_{name}_us").read_text() for name in ("quota", "period"))
+        if int(quota) > 0:  # else "max", or -1
+            return [int(quota) / int(period)]
+    return []
+
+
+def _number(name: str) -> int | None:
+    """Return the number in the environment, of a list the first; None if there is none."""
+    with suppress(ValueError):
+        number = int(os.environ.get(name, "").partition(",")[0])
+        return min(number, _MOST_THREADS) if number > 0 else None
+    return None
+
+
+def _decide() -> int:
+    """Return the number of threads where no option gives one, and leave OpenMP nothing else to decide by."""
+    is_torchruns = (
+        "TORCHELASTIC_RUN_ID" in os.environ
+    )  # torchrun sets OMP_NUM_THREADS to 1 by itself: that says nothing
+    wanted = None if is_torchruns else _number("OMP_NUM_THREADS")
+    limits = [limit for limit in map(_number, _LIMITS) if limit is not None]
+    number = min([wanted or usable_cores(), *limits])
+    for name in (*_LIMITS, *_UNHEARD):
+        os.environ.pop(name, None)
+    if number != os.cpu_count():
+        os.environ["OMP_NUM_THREADS"] = str(number)
+    return number
+
+
+THREADS = _decide()
