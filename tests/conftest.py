@@ -188,6 +188,7 @@ def lenet(
     read_and_parse_once(monkeypatch)
     monkeypatch.setenv("LENET_DATA_DIR", str(mnist_dir))
     monkeypatch.delenv("LENET_RUNS_DIR", raising=False)
+    monkeypatch.setenv("PYTHONSAFEPATH", "")  # the command sets it
     monkeypatch.setattr(command_line, "raise_on_signals", lambda: None)
     monkeypatch.setattr(command_line, "end_on_signals", lambda: None)
     monkeypatch.chdir(tmp_path)

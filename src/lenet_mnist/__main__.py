@@ -1,6 +1,10 @@
 """`python -m lenet_mnist` is `lenet`."""
 
-from lenet_mnist.cli.main import main
+import sys
 
 if __name__ == "__main__":
+    if not sys.flags.safe_path:
+        del sys.path[0]  # the current directory, of which nothing is imported
+    from lenet_mnist.cli.main import main
+
     main()

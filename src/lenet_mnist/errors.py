@@ -1,5 +1,6 @@
 """What can go wrong, as the user sees it: one line that says what, where and what to do, and an exit code."""
 
+import re
 from typing import Any, ClassVar
 
 
@@ -71,6 +72,18 @@ class InterruptedBySignal(BaseException):  # like KeyboardInterrupt, no error an
         return type(self), (str(self), self.exit_code - 128)
 
 
+_UNUSUAL = re.compile(r"[^\n -~]")
+
+
+def printable(text: str) -> str:
+    """Escape control characters, and bytes of a name that are no text: nothing shown must move the cursor."""
+    return _UNUSUAL.sub(lambda found: found[0] if found[0].isprintable() else _escaped(found[0]), text)
+
+
 def one_line(text: str) -> str:
-    """Escape line ends and control characters: a name in a message must not move the cursor."""
-    return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in text)
+    """Escape line ends, too."""
+    return printable(text).replace("\n", "\\n")
+
+
+def _escaped(letter: str) -> str:
+    return letter.encode("unicode_escape").decode()

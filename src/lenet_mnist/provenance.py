@@ -5,6 +5,7 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 
@@ -51,6 +52,15 @@ def _without_directory(word: str) -> str:
     """Shorten /home/me/my.yaml and --config=/home/me/my.yaml."""
     option, equals, value = word.rpartition("=")
     return option + equals + (Path(value).name if Path(value).is_absolute() else value)
+
+
+def without_home(text: str) -> str:
+    """Write ~ for the user's home directory, if there is one that is not all of the disk."""
+    with suppress(RuntimeError):  # nobody knows where it is
+        home = Path.home()
+        if home.is_absolute() and home != Path("/"):
+            return text.replace(str(home), "~")
+    return text
 
 
 def current_command() -> str:

@@ -36,7 +36,9 @@ from lenet_mnist.cli.options import (
 app = typer.Typer()
 
 
-@app.command()
+@app.command(
+    help="Measure a run on the test set (or the validation set): figures, tables, pictures. Of several, also together."
+)
 def evaluate(
     runs: Annotated[
         list[str], typer.Argument(metavar="RUN...", help="A run's path, id or name, or `latest`; several.")
@@ -54,7 +56,6 @@ def evaluate(
     offline: Offline = False,
     as_json: AsJson = False,
 ) -> None:
-    """Measure a run on the test set (or the validation set): figures, tables, pictures. Of several, also together."""
     from lenet_mnist.experiments.ensemble import EvaluatedEnsemble, evaluate_ensemble
     from lenet_mnist.experiments.evaluation import EvaluatedRun, evaluate_run, require_accuracy
     from lenet_mnist.experiments.following import is_led
@@ -84,7 +85,7 @@ def evaluate(
     require_accuracy(seen.evaluation, min_accuracy)
 
 
-@app.command()
+@app.command(help="Compute a run's digests and metrics again, and say what holds; exit with 5 if something does not.")
 def verify(
     run: RunName,
     retrain: Annotated[bool, typer.Option("--retrain", help="Train it again, too, and compare every row.")] = False,
@@ -93,7 +94,6 @@ def verify(
     offline: Offline = False,
     as_json: AsJson = False,
 ) -> None:
-    """Compute a run's digests and metrics again, and say what holds; exit with 5 if something does not."""
     from lenet_mnist.experiments.verification import require_all_hold, verify_run
     from lenet_mnist.reporting import verification_summary
     from lenet_mnist.runs.listing import find_run
@@ -104,9 +104,10 @@ def verify(
     require_all_hold(verified)
 
 
-@app.command()
+@app.command(
+    help="Say what went wrong in a training, on what evidence, and what to do next; of a sweep, what each curve says."
+)
 def diagnose(run: RunName, runs_dir: RunsDir = DEFAULT_RUNS_DIR, as_json: AsJson = False) -> None:
-    """Say what went wrong in a training, on what evidence, and what to do next; of a sweep, what each curve says."""
     from lenet_mnist.experiments import diagnosis
     from lenet_mnist.reporting import diagnosis_summary as summary
     from lenet_mnist.runs.listing import find_run
@@ -120,7 +121,9 @@ def diagnose(run: RunName, runs_dir: RunsDir = DEFAULT_RUNS_DIR, as_json: AsJson
         say(summary.diagnosis_json(found) if as_json else summary.diagnosis_text(found))
 
 
-@app.command()
+@app.command(
+    help="Lay runs side by side: curves, a table with intervals, seeds grouped; of two runs, what each alone has right."
+)
 def compare(
     runs: Annotated[list[str], typer.Argument(metavar="RUN...", help="Paths, ids or names of two or more runs.")],
     split: Annotated[str, typer.Option("--split", help="val or test; test counts as a look in each run.")] = "val",
@@ -138,7 +141,6 @@ def compare(
     offline: Offline = False,
     as_json: AsJson = False,
 ) -> None:
-    """Lay runs side by side: curves, a table with intervals, seeds grouped; of two runs, what each alone has right."""
     from lenet_mnist.experiments import comparison, comparison_tables
     from lenet_mnist.reporting import compare_plots, compare_summary
     from lenet_mnist.runs.listing import find_run
@@ -153,7 +155,10 @@ def compare(
     say(written(compared, directory))
 
 
-@app.command("cross-validate")
+@app.command(
+    "cross-validate",
+    help="Train on all folds but one, test on that one, fold after fold: for few images. The test set is not opened.",
+)
 def cross_validate(
     config: ConfigPath = None,
     assignments: Assignments = None,
@@ -179,7 +184,6 @@ def cross_validate(
     offline: Offline = False,
     as_json: AsJson = False,
 ) -> None:
-    """Train on all folds but one, test on that one, fold after fold: for few images. The test set is not opened."""
     flags = {
         "training.learning_rate": number(lr),
         "training.max_epochs": epochs,
@@ -219,9 +223,8 @@ def cross_validate(
     say(summary.cross_validation_json(validated) if as_json else summary.cross_validation_text(validated))
 
 
-@app.command()
+@app.command(help="Write all that a run's files tell into one page, report.html; the run may still be training.")
 def report(run: RunName, runs_dir: RunsDir = DEFAULT_RUNS_DIR, as_json: AsJson = False) -> None:
-    """Write all that a run's files tell into one page, report.html; the run may still be training."""
     from lenet_mnist.reporting.report import write_report
     from lenet_mnist.reporting.text import to_json
     from lenet_mnist.runs.listing import find_run
@@ -230,13 +233,12 @@ def report(run: RunName, runs_dir: RunsDir = DEFAULT_RUNS_DIR, as_json: AsJson =
     say(to_json({"report": str(path)}) if as_json else str(path))
 
 
-@app.command()
+@app.command(help="List the runs, newest first.")
 def runs(
     runs_dir: RunsDir = DEFAULT_RUNS_DIR,
     test: Annotated[bool, typer.Option("--test", help="Show the test accuracy too, where it was measured.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """List the runs, newest first."""
     from lenet_mnist.reporting import summaries
     from lenet_mnist.reporting.text import to_json
     from lenet_mnist.runs.listing import list_runs

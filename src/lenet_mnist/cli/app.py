@@ -1,5 +1,6 @@
 """The command line: each command parses, calls, and prints. Results go to stdout, progress and notes to stderr."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -7,7 +8,7 @@ import typer
 from lenet_mnist import __version__
 from lenet_mnist.cli import analysis, architecture, config, data, inference, training
 from lenet_mnist.cli.options import say
-from lenet_mnist.errors import ConfigError
+from lenet_mnist.errors import ConfigError, StorageError
 from lenet_mnist.torchrun import torchrun_rank
 
 _IN_SEVERAL_PROCESSES = ("train", "lr-sweep", "cross-validate", "evaluate")
@@ -32,14 +33,18 @@ def _print_version(is_wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
+@app.callback(help="Train, tune and understand LeNet on MNIST.")
 def options(
     context: typer.Context,
     _version: Annotated[
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version.")
     ] = False,
 ) -> None:
-    """Train, tune and understand LeNet on MNIST."""
+    """Refuse what no command can do here."""
+    try:
+        Path.cwd()
+    except FileNotFoundError:
+        raise StorageError("the current directory has been removed: change into another one") from None
     if torchrun_rank() is not None and context.invoked_subcommand not in _IN_SEVERAL_PROCESSES:
         raise ConfigError(
             f"lenet {context.invoked_subcommand} is no work for several processes: torchrun is for "

