@@ -2,6 +2,8 @@
 
 import io
 import struct
+import subprocess
+import sys
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -107,9 +109,9 @@ def test_a_camera_s_preview_is_no_animation(tmp_path: Path) -> None:
     assert np.abs(read_picture(path).grey - expected()).mean() < 3
 
 
-def png(width: int, height: int, *chunks: tuple[bytes, bytes]) -> bytes:
+def png(width: int, height: int, *chunks: tuple[bytes, bytes], depth: int = 8, kind: int = 0) -> bytes:
     """A PNG file that announces a size, with these chunks."""
-    header = (b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0))
+    header = (b"IHDR", struct.pack(">IIBBBBB", width, height, depth, kind, 0, 0, 0))
     parts = [
         struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
         for name, content in (header, *chunks, (b"IEND", b""))
@@ -197,8 +199,30 @@ def test_a_folder_stands_for_its_pictures(tmp_path: Path) -> None:
     for name in ("b.PNG", "a.jpg", "c.jpeg", "d.bmp", "notes.txt", "inner/e.png"):
         (tmp_path / name).touch()
     other = tmp_path / "inner" / "e.png"
-    assert picture_paths(other) == [other]
-    assert [path.name for path in picture_paths(tmp_path)] == ["a.jpg", "b.PNG", "c.jpeg", "d.bmp"]
+    assert picture_paths(other) == ([other], 0)
+    saved(tmp_path, drawing(), "e", format="PNG")
+    inside, num_others = picture_paths(tmp_path)
+    assert [path.name for path in inside] == ["a.jpg", "b.PNG", "c.jpeg", "d.bmp", "e"]
+    assert num_others == 2  # notes.txt and inner
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match="holds no picture"):
         picture_paths(tmp_path / "empty")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads the most memory that a process had from /proc")
+@pytest.mark.parametrize("mode", ["L", "RGBA", "I;16"])
+def test_a_large_picture_is_never_there_twice(tmp_path: Path, mode: str) -> None:
+    """Pillow decodes a PNG whole, in up to 4 bytes a pixel; what comes then goes strip by strip."""
+    side = 6000
+    path = tmp_path / "a.png"
+    content = zlib.compress(bytes(side * (1 + side * {"L": 1, "RGBA": 4, "I;16": 2}[mode])), 1)
+    depth, kind = {"L": (8, 0), "RGBA": (8, 6), "I;16": (16, 0)}[mode]
+    path.write_bytes(png(side, side, (b"IDAT", content), depth=depth, kind=kind))
+    code = (
+        "import re, pathlib\n"
+        "from lenet_mnist.data.decoding import read_picture\n"
+        "def most(): return int(re.search(r'VmHWM:\\s+(\\d+)', pathlib.Path('/proc/self/status').read_text())[1])\n"
+        f"before = most(); read_picture(pathlib.Path({str(path)!r})); print(most() - before)"
+    )
+    used = int(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout) * 1024
+    assert used < {"L": 1, "RGBA": 4, "I;16": 2}[mode] * side**2 + 40_000_000

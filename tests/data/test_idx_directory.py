@@ -89,18 +89,50 @@ def test_classes_txt_names_them(directory: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        (b"zero\none\n", "2 lines, but there are labels up to 2"),
+        (b"zero\none\n", "2 lines, but there are labels from 0 to 2"),
         (b"zero\none\none\n", "two classes are called one"),
         (b"zero\n\ntwo\n", "class '': a name has 1 to 64 printable characters"),
         (b"zero\none\n" + b"x" * 65 + b"\n", "a name has 1 to 64 printable characters"),
         (b"zero\none\n\x1b[2J\n", "a name has 1 to 64 printable characters"),
         (b"zero\none\n\xff\n", "not UTF-8 text (byte 9)"),
+        ("zero\none\ntwo\n".encode("utf-16"), "UTF-16"),
+        ("zero\none\ntwo\n".encode("utf-16-le"), "UTF-16"),
         (b"x" * 300_000, "larger than"),
     ],
 )
 def test_bad_names_are_refused(directory: Path, content: bytes, said: str) -> None:
     (directory / "classes.txt").write_bytes(content)
     assert said in refusal_of(directory)
+
+
+def test_classes_txt_may_come_from_any_editor(directory: Path) -> None:
+    for text in ("\ufeffzero\r\none\r\ntwo\u0301\r\n", "zero\rone\rtwo\u0301"):
+        (directory / "classes.txt").write_bytes(text.encode())
+        assert read_class_names(directory) == ("zero", "one", "tw\u00f3")
+
+
+@pytest.mark.parametrize(("code", "dtype"), [(9, "i1"), (11, ">i2"), (12, ">i4")])
+@pytest.mark.parametrize("columns", [1, 8])
+def test_labels_may_be_of_other_whole_types_and_have_more_columns(
+    directory: Path, digits: tuple[Array, Array], code: int, dtype: str, columns: int
+) -> None:
+    """QMNIST's are int32, and tell the writer too."""
+    table = np.zeros((30, columns), dtype)
+    table[:, 0], table[:, 1:] = digits[1], 99
+    sizes = (30,) if columns == 1 else (30, columns)
+    header = bytes((0, 0, code, len(sizes))) + b"".join(size.to_bytes(4, "big") for size in sizes)
+    (directory / LABELS).unlink()
+    path = directory / f"train-labels-idx{len(sizes)}-int.gz"
+    path.write_bytes(gzip.compress(header + table.tobytes()))
+    loaded = load(directory, Part.TRAIN_VAL, False)
+    assert loaded.class_names == ("0", "1", "2")
+    assert np.array_equal(loaded.labels, digits[1][loaded.indices])
+    path.write_bytes(gzip.compress(header + table.tobytes()[:-1]))
+    assert "but the header announces" in refusal_of(directory)
+    (directory / "classes.txt").write_text("a\nb\nc\n")
+    table[0, 0] = -1
+    path.write_bytes(gzip.compress(header + table.tobytes()))
+    assert "labels from -1 to 2" in refusal_of(directory)
 
 
 @pytest.mark.parametrize("name", ["emnist-letters-train", "qmnist_train"])
@@ -184,6 +216,9 @@ DAMAGES: dict[str, tuple[Callable[[Path], None], str]] = {
     "half a header": (replaced(IMAGES, encode_idx(np.zeros((30, 28, 28), np.uint8))[:9]), "the header alone takes 16"),
     "cut off": (cut_off, "but the header announces"),
     "text": (replaced(LABELS, b"label\n0\n1\n"), "not an IDX file"),
+    "fractions": (replaced(IMAGES, b"\0\0\x0d\x03" + bytes(12)), "float32"),
+    "a web page": (replaced(IMAGES, b"<!DOCTYPE html><html>403 Forbidden</html>"), "page of the web"),
+    "compressed twice": (replaced(IMAGES, gzip.compress(gzip.compress(b"\0\0\x08\x03"))), "compressed once more"),
     "a directory": (made_a_directory, "is a directory"),
 }
 

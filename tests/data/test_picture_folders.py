@@ -1,17 +1,22 @@
 """A folder of pictures for each class: what is read, and what is refused in one line."""
 
 import os
+import unicodedata
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+from tests.conftest import Listener
 from tests.data.own import chosen, write_pictures
 
+from lenet_mnist.config import DataConfig
 from lenet_mnist.data import picture_folders
+from lenet_mnist.data.mnist import DataAccess
 from lenet_mnist.data.picture_folders import load, read_class_names
 from lenet_mnist.data.sets import LoadedPart, Part, TrainVal
+from lenet_mnist.data.sources import load_test, load_train_val
 from lenet_mnist.errors import DataError
 
 Array = np.ndarray
@@ -77,8 +82,8 @@ def test_test_is_a_folder_too_where_train_stands_beside_it(tmp_path: Path, digit
         rest, test = (loaded(directory, part) for part in Part)
         assert (len(rest.labels), len(test.labels)) == (30, 15)
         assert rest.class_names == test.class_names == tuple(sorted(NAMES))
-    (directory / "val").mkdir()
-    assert f"{directory}/val: stands beside training and testing" in refusal_of(directory)
+    (directory / "more").mkdir()
+    assert f"{directory}/more: stands beside Training" in refusal_of(directory)
 
 
 def test_classes_may_be_called_train_and_test(tmp_path: Path, digits: tuple[Array, Array]) -> None:
@@ -110,7 +115,102 @@ def test_hidden_and_other_files_are_passed_over(directory: Path) -> None:
     after = loaded(directory)
     assert (after.files, after.notes) == (before.files, ())
     (directory / "zeros" / "picture.gif").write_bytes(b"GIF89a")
-    assert loaded(directory).notes == ("passed over, being no PNG, JPEG or BMP: 1 in the folders of the classes",)
+    (note,) = loaded(directory).notes
+    assert "zeros/picture.gif" in note
+
+
+def test_a_picture_is_known_by_its_name_or_its_content(directory: Path) -> None:
+    """Browsers save .jfif, old programs .jpe, some none at all: none of them is left out."""
+    before = len(loaded(directory).labels) + len(loaded(directory, Part.TEST).labels)
+    picture = Image.open(first_picture(directory)).convert("L")
+    names = ("a.jfif", "b.JPE", "c.JFI", "d", "e.jpg_large", "f.JPG")
+    for name in names:
+        picture.save(directory / "zeros" / name, format="JPEG")
+    picture.save(directory / "zeros" / "g", format="PNG")
+    picture.save(directory / "zeros" / "h", format="BMP")
+    (directory / "zeros" / "BMW").write_text("BMW is no picture")
+    rest = loaded(directory)
+    assert len(rest.labels) + len(loaded(directory, Part.TEST).labels) == before + len(names) + 2
+    assert ["zeros/BMW" in note for note in rest.notes] == [True]
+
+
+def test_pictures_in_folders_within_a_class_are_of_the_class(tmp_path: Path, digits: tuple[Array, Array]) -> None:
+    flat = write_pictures(tmp_path / "flat", *digits, NAMES)
+    nested = write_pictures(tmp_path / "nested", *digits, tuple(f"{name}/session 1/a" for name in NAMES))
+    for part in Part:
+        expected, found = loaded(flat, part), loaded(nested, part)
+        assert np.array_equal(found.images, expected.images)
+        assert np.array_equal(found.labels, expected.labels)
+        assert found.class_names == expected.class_names
+        assert ["session 1/a/" in note for note in found.notes] == [True]
+    assert all(name.split("/")[1:3] == ["session 1", "a"] for name in found.names)
+
+
+def test_pictures_beside_the_classes_are_named(directory: Path, digits: tuple[Array, Array]) -> None:
+    Image.fromarray(digits[0][0]).save(directory / "zeros.17.png")
+    assert ["zeros.17.png" in note for note in loaded(directory).notes] == [True]
+
+
+def test_folders_of_systems_are_no_classes(directory: Path) -> None:
+    before = loaded(directory)
+    for name in ("__MACOSX", "@eaDir", "lost+found", "$RECYCLE.BIN", ".ipynb_checkpoints"):
+        for place in (directory, directory / "zeros"):
+            (place / name / "zeros").mkdir(parents=True)
+            (place / name / "zeros" / "._0.png").write_bytes(b"no picture")
+            (place / name / "0000.png").write_bytes(b"no picture")
+    (directory / "zeros" / "Thumbs.db").write_bytes(b"")
+    after = loaded(directory)
+    assert (after.class_names, after.files, after.notes) == (before.class_names, before.files, ())
+
+
+def test_classes_come_in_the_order_of_numbers(tmp_path: Path, digits: tuple[Array, Array]) -> None:
+    images, labels = digits
+    for names in (("10", "9", "2"), ("class 10", "class 9", "class 2")):
+        directory = write_pictures(tmp_path / names[0], images, labels, names)
+        assert loaded(directory).class_names == tuple(reversed(names)) == read_class_names(directory)
+
+
+def test_a_name_is_one_whatever_way_its_accents_are_written(tmp_path: Path, digits: tuple[Array, Array]) -> None:
+    """Zip archives of macOS hold the letters and their accents one by one."""
+    whole, apart = (unicodedata.normalize(form, "Königin") for form in ("NFC", "NFD"))
+    write_pictures(tmp_path / "train", *digits, (whole, "b", "c"))
+    write_pictures(tmp_path / "test", *digits, (apart, "b", "c"))
+    rest, test = (loaded(tmp_path, part) for part in Part)
+    assert rest.class_names == test.class_names == (whole, "b", "c")
+    assert rest.files == loaded(tmp_path / "test").files | rest.files
+    write_pictures(tmp_path / "train", *digits, (apart, "b", "c"))
+    assert f"two folders are called {whole}" in refusal_of(tmp_path)
+
+
+@pytest.mark.parametrize("names", [("train", "val"), ("Training", "VALID"), ("train", "Validation", "Test")])
+def test_a_validation_part_of_its_own_is_used(
+    tmp_path: Path, digits: tuple[Array, Array], names: tuple[str, ...]
+) -> None:
+    images, labels = digits
+    for k, name in enumerate(names):
+        write_pictures(tmp_path / name, images[k::3], labels[k::3], NAMES)
+    access = DataAccess(tmp_path, offline=True, listener=Listener())
+    config = DataConfig(source=str(tmp_path))
+    data, test = load_train_val(config, access), load_test(config, access)
+    given = {image.tobytes() for image in images[1::3]}
+    assert {image.numpy().tobytes() for image in data.val.images} == given
+    assert {name.split("/")[0] for name in data.val.names} == {names[1]}
+    assert {len(name.split("/")) for name in data.train.names} == {2}
+    own_test = len(names) == 3
+    assert (len(data.train), len(test)) == ((10, 10) if own_test else (8, 2))
+    others = load_train_val(config.model_copy(update={"split_seed": 7, "val_size": 3}), access)
+    assert others.val.is_same_as(data.val)
+    assert sum("data.val_size" in note for note in others.notes) == 1
+    before = data.fingerprint.files
+    Image.new("L", (28, 28), 9).save(next((tmp_path / names[1] / "zeros").iterdir()))
+    after = load_train_val(config, access).fingerprint.files
+    assert [name for name in before if before[name] != after[name]] == [f"{names[1]}/zeros/"]
+
+
+def test_one_folder_too_many_or_too_deep_is_said(tmp_path: Path, digits: tuple[Array, Array]) -> None:
+    write_pictures(tmp_path / "own" / "train", *digits, NAMES)
+    assert f"name {tmp_path}/own instead" in refusal_of(tmp_path)
+    assert len(loaded(tmp_path / "own").labels) == 24  # train alone: a fifth of it tests
 
 
 # The digests.
@@ -218,12 +318,13 @@ def crowded(directory: Path) -> None:
 
 
 BAD_DIRECTORIES: dict[str, tuple[Callable[[Path], object], str]] = {
-    "an empty class": (emptied, "zeros: is a class without a picture: nothing in it ends in .png"),
+    "an empty class": (emptied, "zeros: is a class without a picture"),
     "one class": (alone, "holds 1 class, zeros: to choose, there must be two at least"),
     "many classes": (crowded, "holds 1,003 classes, of at most 1,000"),
     "a long name": (lambda d: (d / ("n" * 65)).mkdir(), "a name has 1 to 64 printable characters"),
     "a name that moves the cursor": (lambda d: (d / "a\x1b[2Jb").mkdir(), "a name has 1 to 64 printable characters"),
     "a linked class": (lambda d: (d / "link").symlink_to(d / "zeros"), "link: is a symbolic link"),
+    "a class linked to nothing": (lambda d: (d / "link").symlink_to(d / "nothing"), "link: is a symbolic link"),
     "a linked picture": (lambda d: (d / "zeros" / "l.png").symlink_to(d / "zeros" / "0000.png"), "is a symbolic link"),
     "a link to nothing": (lambda d: (d / "zeros" / "l.png").symlink_to(d / "nothing"), "is a symbolic link"),
 }

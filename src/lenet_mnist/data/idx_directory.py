@@ -4,11 +4,14 @@ train-images-idx3-ubyte and train-labels-idx1-ubyte, compressed or not, with or 
 beside them t10k-... or test-... if the set has an official test part; and classes.txt, if its classes have names.
 """
 
+import codecs
 import hashlib
 import math
 import re
+import unicodedata
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -22,14 +25,15 @@ from lenet_mnist.errors import DataError
 from lenet_mnist.files.storage import read_bounded, storage_errors
 
 SOURCE = "idx"
-_FILE = re.compile(r"(.*?)(train|t10k|test)[-._](images|labels)[-._]idx[13][-._]ubyte(\.gz)?", re.IGNORECASE)
+_FILE = re.compile(r"(.*?)(train|t10k|test)[-._](images|labels)[-._]idx[123][-._](?:ubyte|int)(\.gz)?", re.IGNORECASE)
 _CLASSES = "classes.txt"
 _MOST_IMAGES = 1_000_000
 _LARGEST_SIDE = 256
 _MOST_BYTES = 1 << 30
 _MOST_NAME_BYTES = 256 * 1024
+_MOST_HEADER_BYTES = 15  # and one: that of three dimensions
 
-Array = npt.NDArray[np.uint8]
+Array = npt.NDArray[Any]
 Files = Mapping[tuple[Part, str], Path]
 
 
@@ -125,40 +129,44 @@ def _names_of(numbers: Array, path: Path, digests: dict[str, str]) -> tuple[str,
     """Return what the classes of these labels are called: the first line of classes.txt names label 0."""
     content = read_bounded(path, max_bytes=_MOST_NAME_BYTES, error=DataError)
     digests[path.name] = hashlib.sha256(content).hexdigest()
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or b"\0" in content:
+        raise DataError(f"{path}: is UTF-16 text, not UTF-8: save it as UTF-8")
     try:
-        lines = content.decode("utf-8").splitlines()
+        lines = content.decode("utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
         raise DataError(f"{path}: not UTF-8 text (byte {error.start})") from error
-    if len(lines) <= numbers.max(initial=0):
+    if numbers.min() < 0 or len(lines) <= numbers.max():
         raise DataError(
-            f"{path}: {len(lines)} lines, but there are labels up to {numbers.max()}: a line each, from 0 on"
+            f"{path}: {len(lines)} lines, but there are labels from {numbers.min()} to {numbers.max()}: a line each is "
+            "needed, from 0 on"
         )
-    return tuple(lines[number].strip() for number in numbers)
+    return tuple(unicodedata.normalize("NFC", lines[number].strip()) for number in numbers)
 
 
 def _read(path: Path, num_dimensions: int) -> tuple[Array, str]:
     """Return the array in a file, and the SHA-256 of its bytes, uncompressed. Raises: DataError."""
     content = read_bounded(path, max_bytes=_MOST_BYTES, error=DataError)
-    if path.suffix.lower() != ".gz":
-        _require_bearable(parse_header(content, num_dimensions, path), path)
+    if not (path.suffix.lower() == ".gz" or content.startswith(b"\x1f\x8b")) or content.startswith(b"\0\0"):
+        _require_bearable(*parse_header(content, num_dimensions, path), path)
     else:
         try:
-            head = gunzip(content, max_bytes=3 + 4 * num_dimensions)
-            shape = parse_header(head, num_dimensions, path)
-            _require_bearable(shape, path)
-            content = gunzip(content, max_bytes=len(head) + math.prod(shape))
+            head = gunzip(content, max_bytes=_MOST_HEADER_BYTES)
+            dtype, shape = parse_header(head, num_dimensions, path)
+            _require_bearable(dtype, shape, path)
+            content = gunzip(content, max_bytes=4 + 4 * len(shape) + math.prod(shape) * dtype.itemsize)
         except ValueError as error:
             raise DataError(f"{path}: damaged: {error}") from error
     return parse_idx(content, num_dimensions, path), hashlib.sha256(content).hexdigest()
 
 
-def _require_bearable(shape: tuple[int, ...], path: Path) -> None:
+def _require_bearable(dtype: np.dtype[Any], shape: tuple[int, ...], path: Path) -> None:
     """Raise DataError if a header announces more than is taken into memory, or nothing."""
     number, *sides = shape
+    num_bytes = math.prod(shape) * dtype.itemsize
     announced = " x ".join(map(str, shape))
     if number == 0 or 0 in sides:
         raise DataError(f"{path}: holds no {'images' if sides else 'labels'}: its header announces {announced} values")
-    if number > _MOST_IMAGES or max(sides, default=0) > _LARGEST_SIDE or math.prod(shape) > _MOST_BYTES:
+    if number > _MOST_IMAGES or max(sides, default=0) > _LARGEST_SIDE or num_bytes > _MOST_BYTES:
         raise DataError(
             f"{path}: announces {announced} values; what is read has at most {_MOST_IMAGES:,} pictures, "
             f"{_LARGEST_SIDE} pixels a side and {_MOST_BYTES:,} bytes"

@@ -1,18 +1,22 @@
 """A directory with a folder of pictures for each class, which is called what the folder is called.
 
-Where it holds the two folders train and test (or training and testing) instead, with the classes' folders in both, the
-second is the test part. Of the pictures of the other part not even the files are opened.
+Pictures in folders within a class's folder are of that class. Where the directory holds a folder train (or training)
+instead, with the classes' folders in it, a folder val (valid, validation) beside it is the validation part, and a
+folder test (testing) the test part. Of the pictures of the test part not even the files are opened.
 """
 
 import hashlib
 import os
+import re
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from lenet_mnist.data.decoding import SUFFIXES, Picture, decode_picture, read_picture_bytes
+from lenet_mnist.data.decoding import Picture, decode_picture, is_picture, read_picture_bytes
 from lenet_mnist.data.mnist import IMAGE_SIZE
 from lenet_mnist.data.scaling import Pixels, squared, to_pixels
 from lenet_mnist.data.sets import LoadedPart, Part, require_class_names
@@ -21,26 +25,45 @@ from lenet_mnist.errors import DataError
 from lenet_mnist.files.storage import storage_errors
 
 SOURCE = "pictures"
-_PARTS = (("train", "test"), ("training", "testing"))
+_TRAIN, _VAL, _TEST = ("train", "training"), ("val", "valid", "validation"), ("test", "testing")
+_SYSTEM = {"__macosx", "@eadir", "lost+found", "$recycle.bin", "system volume information", "thumbs.db", "desktop.ini"}
 _MOST_PICTURES = 1_000_000
 _MOST_NAMED = 10
 
 
 @dataclass(frozen=True, eq=False)
 class _Listing:
-    """What lies in the folders of the classes. `labels` count the folders from 0, a label for each of `paths`."""
+    """What lies in the folders of the classes: for each picture its place, its class and its name, class/picture.png.
+
+    The last `num_val` are those of a validation part of its own. `notes` are what was passed over.
+    """
 
     class_names: tuple[str, ...]
     paths: list[Path]
     labels: Indices
-    num_others: int
+    names: list[str]
+    notes: tuple[str, ...]
+    num_val: int = 0
 
     def digests(self, contents: dict[int, str]) -> dict[str, str]:
         """Return one digest a folder: of the names of all its pictures, and of the contents of those that were read."""
-        hashers = [hashlib.sha256() for _ in self.class_names]
-        for k, (path, label) in enumerate(zip(self.paths, self.labels, strict=True)):
-            hashers[label].update(repr((path.name, contents.get(k))).encode())
-        return {f"{name}/": hasher.hexdigest() for name, hasher in zip(self.class_names, hashers, strict=True)}
+        hashers: dict[str, Any] = {}
+        for k, (name, label) in enumerate(zip(self.names, self.labels.tolist(), strict=True)):
+            folder, _, rest = name.partition(f"{self.class_names[label]}/")
+            hasher = hashers.setdefault(f"{folder}{self.class_names[label]}/", hashlib.sha256())
+            hasher.update(repr((rest, contents.get(k))).encode())
+        return {folder: hasher.hexdigest() for folder, hasher in hashers.items()}
+
+    def followed_by(self, val: "_Listing", folder: str) -> "_Listing":
+        """Return the pictures with those of the validation part behind them."""
+        return _Listing(
+            self.class_names,
+            self.paths + val.paths,
+            np.concatenate([self.labels, val.labels]),
+            self.names + [f"{folder}/{name}" for name in val.names],
+            self.notes + val.notes,
+            len(val.paths),
+        )
 
 
 def is_picture_directory(directory: Path) -> bool:
@@ -79,9 +102,7 @@ def load(directory: Path, part: Part, is_resized: bool, is_unreadable_skipped: b
             f"{directory}: {_some(others, len(indices), 'are not 28 x 28 pixels')}. Scale them, or let lenet do it "
             "with --set data.resize=true"
         )
-    notes = [f"left out: {_some(unreadable, len(indices), 'cannot be read')}"] if unreadable else []
-    if listing.num_others:
-        notes.append(f"passed over, being no PNG, JPEG or BMP: {listing.num_others:,} in the folders of the classes")
+    left_out = [f"left out: {_some(unreadable, len(indices), 'cannot be read')}"] if unreadable else []
     return LoadedPart(
         source=SOURCE,
         images=np.stack(list(images.values())) if images else np.empty((0, IMAGE_SIZE, IMAGE_SIZE), dtype=np.uint8),
@@ -89,8 +110,9 @@ def load(directory: Path, part: Part, is_resized: bool, is_unreadable_skipped: b
         indices=np.array(list(images), dtype=np.int64),
         class_names=listing.class_names,
         files=listing.digests(contents),
-        names=tuple(f"{listing.paths[k].parent.name}/{listing.paths[k].name}" for k in images),
-        notes=tuple(notes),
+        names=tuple(listing.names[k] for k in images),
+        notes=(*left_out, *listing.notes),
+        num_val=sum(k >= len(listing.paths) - listing.num_val for k in images),
     )
 
 
@@ -114,59 +136,120 @@ def read_class_names(directory: Path) -> tuple[str, ...]:
 
 def _part_of(directory: Path, part: Part) -> tuple[_Listing, Indices]:
     """Return a listing, and which of its pictures are of the part."""
-    folders = {path.name.lower(): path for path in _folders(directory)}
-    for train_name, test_name in _PARTS:
-        if train_name in folders and test_name in folders and _folders(folders[train_name]):
-            if len(folders) > 2:
-                third = next(path for name, path in folders.items() if name not in (train_name, test_name))
-                raise DataError(
-                    f"{third}: stands beside {train_name} and {test_name}: the validation part is drawn from "
-                    f"{train_name}, so put its pictures there, or elsewhere"
-                )
-            train, test = (_list(folders[name]) for name in (train_name, test_name))
-            if train.class_names != test.class_names:
-                name = sorted(set(train.class_names) ^ set(test.class_names))[0]
-                raise DataError(f"{directory}: the class {name} is in one of {train_name} and {test_name} only")
-            listing = test if part is Part.TEST else train
-            return listing, np.arange(len(listing.paths))
-    listing = _list(directory)
-    rest, test_indices = cut_off_test(listing.labels)
-    return listing, test_indices if part is Part.TEST else rest
+    with storage_errors(directory, "look into it"):
+        folders = _folders(directory)
+        train, val, test = (_called(names, folders) for names in (_TRAIN, _VAL, _TEST))
+        if train is None or not _folders(train):  # classes may have these names
+            train, val, test, folders = directory, None, None, []
+        if others := [folder for folder in folders if folder not in (train, val, test)]:
+            raise DataError(
+                f"{others[0]}: stands beside {train.name}, which holds the folders of the classes: beside it, val is "
+                "for validation and test for the test; put what is there into one of them, or elsewhere"
+            )
+        listing = _list(train)
+        if test is None:
+            rest, cut_off = cut_off_test(listing.labels)
+            if part is Part.TEST:
+                return listing, cut_off
+        else:
+            tested = _list(test, like=train, class_names=listing.class_names)
+            if part is Part.TEST:
+                return tested, np.arange(len(tested.paths))
+            rest = np.arange(len(listing.paths))
+        if val is not None:
+            listing = listing.followed_by(_list(val, train, listing.class_names), val.name)
+            rest = np.append(rest, np.arange(len(listing.paths))[-listing.num_val :])
+        return listing, rest
 
 
-def _list(directory: Path) -> _Listing:
-    """Return the pictures in the folders of a directory."""
-    folders = _folders(directory)
-    require_class_names([folder.name for folder in folders], str(directory))
+def _called(names: Sequence[str], folders: Sequence[Path]) -> Path | None:
+    return next((folder for folder in folders if folder.name.lower() in names), None)
+
+
+def _list(directory: Path, like: Path | None = None, class_names: tuple[str, ...] = ()) -> _Listing:
+    """Return the pictures in the folders of a directory, which are those of `like`, called `class_names`, too."""
+    folders: dict[str, Path] = {}
+    for folder in _folders(directory):
+        name = unicodedata.normalize("NFC", folder.name)  # macOS takes letters with accents apart
+        if name in folders:
+            raise DataError(
+                f"{directory}: two folders are called {name}, with its letters written in two ways (Unicode's NFC and "
+                "NFD): put their pictures into one"
+            )
+        folders[name] = folder
+    names = tuple(sorted(folders, key=_by_numbers))
+    if like is not None and (others := sorted({*names} ^ {*class_names}, key=_by_numbers)):
+        raise DataError(
+            f"{directory.parent}: the class {others[0]} is in one of {like.name} and {directory.name} only: "
+            "both need a folder for each class"
+        )
+    if len(names) == 1 and _folders(folders[names[0]]):
+        raise DataError(
+            f"{directory}: holds 1 class, {names[0]}: to choose, there must be two at least. If the folders in it are "
+            f"the classes, name {folders[names[0]]} instead"
+        )
+    require_class_names(names, str(directory))
     paths: list[Path] = []
-    sizes: list[int] = []
-    num_others = 0
-    for folder in folders:
-        files = [path for path in _visible(folder) if not path.is_dir()]
-        pictures = [_no_link(path) for path in files if path.suffix.lower() in SUFFIXES]
+    labels: list[int] = []
+    relative: list[str] = []
+    passed_over: list[str] = []
+    for label, name in enumerate(names):
+        files = _files(folders[name])
+        pictures = {inside: _no_link(path) for inside, path in files.items() if is_picture(path)}
         if not pictures:
             raise DataError(
-                f"{folder}: is a class without a picture: nothing in it ends in {', '.join(SUFFIXES)}. Remove the "
+                f"{folders[name]}: is a class without a picture: no file in it is a PNG, JPEG or BMP. Remove the "
                 "folder, or put pictures there"
             )
-        paths += pictures
-        sizes.append(len(pictures))
-        num_others += len(files) - len(pictures)
+        paths += pictures.values()
+        labels += [label] * len(pictures)
+        relative += [f"{name}/{inside}" for inside in pictures]
+        passed_over += [f"{name}/{inside}" for inside in files if inside not in pictures]
         if len(paths) > _MOST_PICTURES:
             raise DataError(f"{directory}: holds more than the {_MOST_PICTURES:,} pictures that are read")
-    names = tuple(folder.name for folder in folders)
-    return _Listing(names, paths, np.repeat(np.arange(len(names)), sizes), num_others)
+    notes = {
+        "passed over in the folders of the classes, being no PNG, JPEG or BMP": passed_over,
+        "passed over, being in no folder of a class": pictures_beside(directory),
+        "pictures in folders within the classes' folders, which count for the class": [
+            name for name in relative if name.count("/") > 1
+        ],
+    }
+    said = tuple(f"{what}: {len(found):,}, as {found[0]}" for what, found in notes.items() if found)
+    return _Listing(names, paths, np.array(labels), relative, said)
+
+
+def pictures_beside(directory: Path) -> list[str]:
+    """Return the names of the pictures that lie in a directory itself, and not in a folder. Raises: StorageError."""
+    return [path.name for path in _visible(directory) if not path.is_dir() and is_picture(path)]
+
+
+def _files(folder: Path) -> dict[str, Path]:
+    """Return all files in a folder and the folders within, by their names in it, in the order of these."""
+    found = {}
+    folders = [folder]
+    for place in folders:  # it grows meanwhile
+        for path in _visible(place):
+            if path.is_dir():
+                folders.append(_no_link(path))
+            else:
+                found[unicodedata.normalize("NFC", path.relative_to(folder).as_posix())] = path
+    return dict(sorted(found.items()))
 
 
 def _folders(directory: Path) -> list[Path]:
-    return [_no_link(path) for path in _visible(directory) if path.is_dir()]
+    return [_no_link(path) for path in _visible(directory) if path.is_dir() or not path.exists()]
 
 
 def _visible(directory: Path) -> list[Path]:
-    """Return what lies in a directory, in the order of names, without what is hidden."""
+    """Return what lies in a directory, in the order of names, without what is hidden or the system's."""
     with storage_errors(directory, "list"):
         paths = [path for path in directory.iterdir() if not path.name.startswith(".")]
-    return sorted(paths, key=lambda path: path.name)
+    return sorted((path for path in paths if path.name.lower() not in _SYSTEM), key=lambda path: path.name)
+
+
+def _by_numbers(name: str) -> tuple[list[str | int], str]:
+    """Return what orders names as people count: 2 before 10."""
+    return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", name)], name
 
 
 def _no_link(path: Path) -> Path:

@@ -32,7 +32,7 @@ class LoadedPart:
 
     Shapes: images N H W uint8; labels N int64, each in 0 .. K-1; indices N int64, the places in the source.
     `files` are the SHA-256 of what was read, by name; `notes` what the user should know of it; `names` are the files of
-    the images, where each has its own.
+    the images, where each has its own. The last `num_val` are a validation part that the source itself sets apart.
     """
 
     source: str
@@ -43,6 +43,7 @@ class LoadedPart:
     files: dict[str, str]
     notes: tuple[str, ...] = ()
     names: tuple[str, ...] = ()
+    num_val: int = 0
 
 
 def require_class_names(names: Sequence[str], where: str) -> None:

@@ -42,7 +42,10 @@ def load_train_val(config: DataConfig, access: DataAccess) -> TrainVal:
 
 def _divided(config: DataConfig, loaded: LoadedPart) -> TrainVal:
     """Return the training and the validation part of what is not the test part."""
-    train_part, val_part = split_train_val(loaded.labels, config.train_size, config.val_size, config.split_seed)
+    if loaded.num_val:
+        train_part, val_part = np.split(np.arange(len(loaded.labels)), [-loaded.num_val])
+    else:
+        train_part, val_part = split_train_val(loaded.labels, config.train_size, config.val_size, config.split_seed)
     train_part = limit(train_part, loaded.labels, config.limit_train, config.split_seed)
     train, val = TrainSet(*_chosen(loaded, train_part)), ValSet(*_chosen(loaded, val_part))
     return TrainVal(
@@ -55,8 +58,16 @@ def _divided(config: DataConfig, loaded: LoadedPart) -> TrainVal:
             files=loaded.files,
             split=digest_of_split(loaded.indices[train_part], loaded.indices[val_part]),
         ),
-        notes=survey_of(loaded.class_names, {"training": train, "validation": val}, loaded.notes).notes,
+        notes=survey_of(loaded.class_names, {"training": train, "validation": val}, _notes_of(config, loaded)).notes,
     )
+
+
+def _notes_of(config: DataConfig, loaded: LoadedPart) -> list[str]:
+    """Return what was noted of a part while it was read, and which settings it has no use for."""
+    notes = list(loaded.notes)
+    if loaded.num_val and (config.train_size, config.val_size) != (0.75, 0.25):
+        notes.append("the source has a validation part of its own: data.train_size and data.val_size change nothing")
+    return notes
 
 
 def load_test(config: DataConfig, access: DataAccess) -> TestSet:
@@ -83,7 +94,7 @@ def survey(config: DataConfig, access: DataAccess) -> Survey:
     rest, test = _load(config, Part.TRAIN_VAL, access), _load(config, Part.TEST, access)
     data = _divided(config, rest)
     parts = {"training": data.train, "validation": data.val, "test": _undivided(test)}
-    return survey_of(rest.class_names, parts, [*rest.notes, *test.notes])
+    return survey_of(rest.class_names, parts, [*_notes_of(config, rest), *test.notes])
 
 
 def verified_files(config: DataConfig, directory: Path) -> list[VerifiedFile]:
@@ -182,6 +193,11 @@ def _holds_idx(directory: Path) -> bool:
         return True
     if picture_folders.is_picture_directory(directory):
         return False
+    if pictures := picture_folders.pictures_beside(directory):
+        raise DataError(
+            f"{directory}: holds {len(pictures):,} pictures, as {pictures[0]}, but no folder for each class: put them "
+            "into folders that are called as their classes"
+        )
     raise DataError(
         f"{directory}: holds neither IDX files (train-images-idx3-ubyte, train-labels-idx1-ubyte) nor a folder of "
         "pictures for each class"

@@ -110,7 +110,7 @@ def kept_network(run: RunDirectory) -> TrainedNetwork:
 def _results(answered: Callable[[Picture], Answer], argument: Path) -> Iterator[Answer | Refusal]:
     """Yield what becomes of a picture, or of each in a folder."""
     try:
-        paths = picture_paths(argument)
+        paths, _ = picture_paths(argument)
     except (DataError, StorageError) as error:
         yield Refusal(argument, str(error))
         return
