@@ -3,6 +3,9 @@
 import gzip
 import hashlib
 import importlib.abc
+import os
+import re
+import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -18,7 +21,16 @@ from lenet_mnist.config import DataConfig, Source
 from lenet_mnist.data import fetch as fetch_module
 from lenet_mnist.data.fetch import fetch
 from lenet_mnist.data.idx import encode_idx
-from lenet_mnist.data.mnist import TEST_FILES, TRAIN_FILES, DataAccess, IdxFile, find, raw_directory, read_verified
+from lenet_mnist.data.mnist import (
+    TEST_FILES,
+    TRAIN_FILES,
+    DataAccess,
+    IdxFile,
+    fetch_missing,
+    find,
+    raw_directory,
+    read_verified,
+)
 from lenet_mnist.data.sources import load_test
 from lenet_mnist.errors import DataError, StorageError
 
@@ -314,6 +326,74 @@ def test_a_mirror_that_falls_silent_is_given_up(
     assert contents_of(tmp_path) == {}
 
 
+def drip(server: Server, handler: BaseHTTPRequestHandler, content: bytes) -> None:
+    """Send a byte now and then, each before anybody's patience with a single one is over."""
+    with suppress(OSError):
+        while not server.release.wait(0.02):
+            handler.wfile.write(content)
+            handler.wfile.flush()
+
+
+def drip_a_body(server: Server, handler: BaseHTTPRequestHandler) -> None:
+    handler.send_response(200)
+    handler.send_header("Content-Length", "100000")
+    handler.end_headers()
+    handler.wfile.write(sound("labels")[:20])
+    drip(server, handler, b"\0")
+
+
+def drip_a_status(server: Server, handler: BaseHTTPRequestHandler) -> None:
+    drip(server, handler, b"H")
+
+
+def drip_headers(server: Server, handler: BaseHTTPRequestHandler) -> None:
+    handler.wfile.write(b"HTTP/1.0 200 OK\r\nX: ")
+    drip(server, handler, b"x")
+
+
+def redirect_slowly(server: Server, handler: BaseHTTPRequestHandler) -> None:
+    handler.wfile.write(f"HTTP/1.0 302 Found\r\nLocation: {handler.path}\r\nX: ".encode())
+    drip(server, handler, b"x")
+
+
+@pytest.mark.parametrize("answer", [drip_a_body, drip_a_status, drip_headers, redirect_slowly])
+def test_the_deadline_holds_whatever_a_slow_mirror_sends(
+    server: Server,
+    listener: Listener,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    answer: Callable[[Server, BaseHTTPRequestHandler], None],
+) -> None:
+    server.answers["/slow/labels.gz"] = lambda handler: answer(server, handler)
+    publish(server, "good")
+    use_mirrors(monkeypatch, server.address("slow"), server.address("good"))
+    fetch({"labels": FILES["labels"]}, tmp_path, listener, deadline_seconds=0.5)
+    assert contents_of(tmp_path) == {"labels": CONTENTS["labels"]}
+    assert "labels took longer than 0.5 s" in listener.notes[1]
+
+
+def test_what_a_killed_fetch_left_is_tidied_up(listener: Listener, tmp_path: Path) -> None:
+    """Also by a fetch that finds everything there; what another process is writing just now stays."""
+    access = DataAccess(tmp_path, offline=True, listener=listener)
+    directory = raw_directory(tmp_path)
+    directory.mkdir(parents=True)
+    script = (
+        "import os, pathlib, signal, sys; from lenet_mnist.files.storage import write_bytes\n"
+        "write_bytes(pathlib.Path(sys.argv[1]), b'half', lambda _: os.kill(os.getpid(), signal.SIGKILL))"
+    )
+    path = directory / TRAIN_FILES[1].name
+    subprocess.run([sys.executable, "-c", script, str(path)], check=False)
+    (left,) = directory.iterdir()
+    assert left.name.endswith(".part")
+    for file in (*TRAIN_FILES, *TEST_FILES):
+        (directory / file.name).write_bytes(b"there")
+    being_written = left.with_name(re.sub(r"-\d+-", f"-{os.getppid()}-", left.name))
+    being_written.touch()
+    fetch_missing(access)
+    assert being_written.exists()
+    assert not left.exists()
+
+
 @pytest.mark.parametrize("beginning", [sound("labels"), b""], ids=["after the file", "instead of it"])
 def test_a_mirror_that_never_ends_is_not_read_for_ever(
     server: Server, listener: Listener, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, beginning: bytes
@@ -527,7 +607,7 @@ def test_a_directory_that_cannot_be_made_is_named_before_anything_is_fetched(
     publish(server, "one")
     use_mirrors(monkeypatch, server.address("one"))
     (tmp_path / "file").write_bytes(b"")
-    with pytest.raises(StorageError, match=f"^{tmp_path}/file/raw: "):
+    with pytest.raises(StorageError, match=f"^{tmp_path}/file"):
         fetch(FILES, tmp_path / "file" / "raw", listener)
     assert server.asked == []
 

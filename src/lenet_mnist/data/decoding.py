@@ -25,7 +25,7 @@ _MAX_PIXELS = 64_000_000
 _TOO_LARGE = f"is too large: at most {_MAX_SIDE:,} pixels a side and {_MAX_PIXELS:,} in all. Make it smaller first"
 _LEAST_SIDE = 8
 _WORKING_SIDE = 256  # pixels that the longer side is shrunk to: nine times what is left in the end, or more
-_MOST_AT_ONCE = 1 << 21  # pixels that are converted before they are shrunk: a large picture goes strip by strip
+_MOST_AT_ONCE = 1 << 19  # pixels that are converted before they are shrunk: a large picture goes strip by strip
 
 
 @dataclass(frozen=True, eq=False)

@@ -5,7 +5,8 @@ same bytes, so that neither can harm the other.
 """
 
 import http.client
-import time
+import queue
+import threading
 import urllib.error
 import urllib.request
 import zlib
@@ -18,7 +19,7 @@ from lenet_mnist.errors import DataError, one_line
 from lenet_mnist.files.storage import make_directory, write_bytes
 
 _TIMEOUT_SECONDS = 10  # to connect, and for each read: a mirror that is silent this long is given up
-_DEADLINE_SECONDS = 300  # for a whole file
+_DEADLINE_SECONDS = 300.0  # for a whole file, from the first question to the last byte
 _CHUNK_BYTES = 1 << 16
 
 
@@ -69,7 +70,9 @@ class _MirrorError(Exception):
     """A mirror did not deliver; the next source is tried."""
 
 
-def fetch(files: Mapping[str, RawFile], directory: Path, listener: FetchListener) -> None:
+def fetch(
+    files: Mapping[str, RawFile], directory: Path, listener: FetchListener, deadline_seconds: float = _DEADLINE_SECONDS
+) -> None:
     """Put each of `files`, which are of one set, into `directory`.
 
     Raises: DataError if no source delivers them; StorageError if the directory cannot be written.
@@ -81,7 +84,7 @@ def fetch(files: Mapping[str, RawFile], directory: Path, listener: FetchListener
         listener.note(f"fetching {len(missing)} {collection} file(s) from {mirror}")
         try:
             for name, file in list(missing.items()):
-                write_bytes(directory / _kept_name(file), _download(mirror, file, listener))
+                write_bytes(directory / _kept_name(file), _in_time(mirror, file, listener, deadline_seconds))
                 del missing[name]
         except _MirrorError as error:
             listener.note(one_line(f"{mirror}: {error}"))
@@ -137,23 +140,51 @@ def _torchvision_mirrors(collection: str, listener: FetchListener) -> list[str]:
         return []
 
 
-def _download(mirror: str, file: RawFile, listener: FetchListener) -> bytes:
+def _in_time(mirror: str, file: RawFile, listener: FetchListener, seconds: float) -> bytes:
+    """Return the verified content of one file, or raise _MirrorError, also if it has not come after `seconds`.
+
+    Whoever asks waits for a byte at most in urllib, which a mirror can send for ever: in headers, answer after answer.
+    So another thread asks, and is left alone when the time is over; it ends with its next byte, or with the process.
+    """
+    outcome: queue.SimpleQueue[bytes | str | Exception] = queue.SimpleQueue()
+    is_over = threading.Event()
+
+    def ask() -> None:
+        try:
+            outcome.put(_download(mirror, file, listener, is_over))
+        except _MirrorError as error:
+            outcome.put(str(error))  # not the error itself, which would keep the connection open
+        except Exception as error:
+            outcome.put(error)
+
+    threading.Thread(target=ask, daemon=True).start()
+    try:
+        came = outcome.get(timeout=seconds)
+    except queue.Empty:
+        raise _MirrorError(f"{file.name} took longer than {seconds:g} s") from None
+    finally:
+        is_over.set()
+    if isinstance(came, str):
+        raise _MirrorError(came)
+    if isinstance(came, Exception):
+        raise came
+    return came
+
+
+def _download(mirror: str, file: RawFile, listener: FetchListener, is_over: threading.Event) -> bytes:
     """Return the verified content of one file, as it is kept, or raise _MirrorError."""
     address = f"{mirror.rstrip('/')}/{file.name}.gz"
     decompressor = zlib.decompressobj(wbits=31)
     packed, content = bytearray(), bytearray()
-    deadline = time.monotonic() + _DEADLINE_SECONDS
     try:
         with urllib.request.urlopen(address, timeout=_TIMEOUT_SECONDS) as response:
             length = response.headers.get("Content-Length", "")
             total = int(length) if length.isdigit() else None
-            while not decompressor.eof and (chunk := response.read(_CHUNK_BYTES)):
+            while not decompressor.eof and not is_over.is_set() and (chunk := response.read1(_CHUNK_BYTES)):
                 packed += chunk
                 content += decompressor.decompress(chunk, file.num_bytes + 1 - len(content))
                 if len(content) > file.num_bytes or len(packed) > file.num_bytes + _CHUNK_BYTES:
                     raise _MirrorError(f"{file.name} is larger than {file.collection}'s")
-                if time.monotonic() > deadline:
-                    raise _MirrorError(f"{file.name} took longer than {_DEADLINE_SECONDS} s")
                 listener.progress(file.name, len(packed), total)
     except urllib.error.URLError as error:
         raise _MirrorError(f"{file.name} cannot be had: {error.reason}") from error

@@ -18,7 +18,7 @@ from lenet_mnist.data.fetch import FetchListener, fetch
 from lenet_mnist.data.idx import gunzip, parse_idx
 from lenet_mnist.data.sets import LoadedPart, Part
 from lenet_mnist.errors import DataError
-from lenet_mnist.files.storage import read_bounded
+from lenet_mnist.files.storage import read_bounded, tidy_up
 
 IMAGE_SIZE = 28
 DIGIT_SIZE = 20  # the box that MNIST's digits were fitted into
@@ -202,6 +202,7 @@ def fetch_missing(access: DataAccess, files: Sequence[IdxFile] = ALL_FILES) -> l
 
     Raises: DataError if something is missing and may not, or cannot, be fetched.
     """
+    tidy_up(raw_directory(access.directory, files[0].source))
     missing = [file for file in files if find(file, access.directory) is None]
     if missing and access.offline:
         raise DataError(

@@ -154,6 +154,14 @@ def prepare_to_write(directory: Path) -> None:
                             Path(entry.path).unlink()
 
 
+def tidy_up(directory: Path) -> None:
+    """Remove what processes that died have left in `directory`, as far as that may be done: nothing depends on it."""
+    with suppress(OSError), os.scandir(directory) as entries:
+        for entry in entries:
+            if _is_left_over(entry):
+                Path(entry.path).unlink()
+
+
 def _is_left_over(entry: os.DirEntry[str]) -> bool:
     """Whether a file is one that `write_bytes` has not finished, and never will: its process is not there any more."""
     match = _UNFINISHED.fullmatch(entry.name)
