@@ -11,13 +11,16 @@ from pathlib import Path
 import pytest
 import torch
 
-from lenet_mnist.config import Device
+from lenet_mnist.config import Config, Device, Engine
 from lenet_mnist.cores import usable_cores
 from lenet_mnist.devices import choose_device, set_threads
 from lenet_mnist.errors import InstallationError
 from lenet_mnist.model import engines
+from lenet_mnist.model.engines import torch_network
 from lenet_mnist.provenance import machine
 from lenet_mnist.runs.manifest import machine_of
+from lenet_mnist.tuning.trial import Workbench
+from lenet_mnist.tuning.workers import Crew, Staff
 
 PROGRAM = """
 import lenet_mnist.cli.app  # as lenet begins
@@ -152,6 +155,17 @@ if child == 0:
 print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 """
     assert run(program) == "7\n"
+
+
+def test_workers_that_the_system_refuses_are_an_error_of_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise BlockingIOError(11, "Resource temporarily unavailable")
+
+    monkeypatch.setattr("concurrent.futures.ProcessPoolExecutor.submit", refuse)
+    bench = Workbench(Config(), None, torch.device("cpu"), torch_network)
+    crew = Crew(bench, Engine.TORCH, Path(), Staff(num_workers=2, threads=1))
+    with crew, pytest.raises(InstallationError, match="--threads 1"):
+        list(crew.run(len, ["work"]))
 
 
 @pytest.mark.parametrize(("users", "seen"), [({}, "'15000'"), ({"GOMP_SPINCOUNT": "77"}, "'77'")])

@@ -373,17 +373,75 @@ def test_without_a_compiler_the_reason_is_said(empty_cache: Path, monkeypatch: p
         load_library(empty_cache)
 
 
-def test_a_compiler_that_fails_leaves_its_words_in_the_log(
+def put_compiler(path: Path, script: str) -> Path:
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(f"#!/bin/sh\n{script}\n")
+    path.chmod(0o755)
+    return path
+
+
+def test_compilers_that_all_fail_leave_their_words_in_the_logs(
     empty_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    compiler = tmp_path / "bin" / "cc"
-    compiler.parent.mkdir()
-    compiler.write_text("#!/bin/sh\necho 'unknown processor' >&2\nexit 3\n")
-    compiler.chmod(0o755)
-    monkeypatch.setenv("PATH", str(compiler.parent))
-    with pytest.raises(NativeUnavailableError, match="exit code 3"):
+    for name in ("cc", "gcc"):
+        put_compiler(tmp_path / "bin" / name, f"printf '{name}: unknown processor \\377' >&2; exit 3")
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    with pytest.raises(NativeUnavailableError, match=r"cc failed with exit code 3.*gcc failed"):
         load_library(empty_cache)
-    assert "unknown processor" in (empty_cache / BUILD_LOG).read_text()
+    for name in ("cc", "gcc"):
+        assert f"{name}: unknown processor" in (empty_cache / BUILD_LOG.format(name)).read_text()
+
+
+FAIL = {
+    "with an exit code": "exit 3",
+    "and make nothing": "exit 0",
+    "and make something else": 'while [ "$1" != -o ]; do shift; done; echo nonsense >"$2"',
+    "for another machine": "exec /nowhere/cc",
+    "and wait for somebody": "read answer; exit 3",
+}
+
+
+@pytest.mark.parametrize("how", FAIL)
+def test_where_one_compiler_fails_the_next_is_tried_and_kept(
+    empty_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    real = shutil.which("cc")
+    put_compiler(tmp_path / "bin" / "cc", FAIL[how])
+    put_compiler(tmp_path / "bin" / "gcc", f'exec {real} "$@"')
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}")
+    assert load_library(empty_cache).lenet_forward
+    monkeypatch.setattr(build, "_build", lambda *_: pytest.fail("built again"))
+    assert load_library(empty_cache).lenet_forward
+
+
+def test_a_compiler_that_goes_by_the_name_it_is_called_by(
+    empty_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ccache and distcc are called through links that have the compiler's name."""
+    script = f'[ "$(basename "$0")" = cc ] && exec {shutil.which("cc")} "$@"; exit 1'
+    wrapper = put_compiler(tmp_path / "programs" / "ccache", script)
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "cc").symlink_to(wrapper)
+    (tmp_path / "bin" / "gcc").symlink_to("nowhere")
+    for name in ("basename", "as", "ld"):
+        (tmp_path / "bin" / name).symlink_to(shutil.which(name) or name)
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    assert load_library(empty_cache).lenet_forward
+
+
+def test_what_is_no_file_in_the_place_of_a_library_is_passed_over(
+    empty_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A pipe that nobody writes into would be waited for, a device be read for ever."""
+    path = Path(load_library(empty_cache)._name)
+    key = path.name.rpartition("-")[0]
+    os.mkfifo(empty_cache / f"{key}-0.so")
+    (empty_cache / f"{key}-1.so").symlink_to("/dev/zero")
+    (empty_cache / f"{key}-2.so").mkdir()
+    with (empty_cache / f"{key}-3.so").open("wb") as file:
+        file.truncate(1 << 40)
+    monkeypatch.setattr(build, "_build", lambda *_: pytest.fail("built again"))
+    assert load_library(empty_cache)._name == str(path)
 
 
 def test_it_is_built_once(empty_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:

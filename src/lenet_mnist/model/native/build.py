@@ -19,15 +19,16 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from lenet_mnist.errors import StorageError
-from lenet_mnist.files.storage import write_bytes
+from lenet_mnist.files.storage import read_bounded, write_bytes
 
 _DIRECTORY = Path(__file__).parent
 SOURCES = tuple(_DIRECTORY / name for name in ("lenet.c", "features.c", "classifier.c", "augment.c", "peak.c"))
 _HEADER = _DIRECTORY / "lenet.h"
 # -Wno-psabi: vectors wider than the processor's are passed between inlined functions only.
 FLAGS = ("-O3", "-std=gnu11", "-fopenmp", "-shared", "-fPIC", "-Wno-psabi")
-BUILD_LOG = "build.log"
+BUILD_LOG = "build-{}.log"  # of each compiler that failed
 _TIMEOUT_SECONDS = 120
+_MAX_BYTES = 16 << 20  # of a library: it has some 100 KB
 
 
 class NativeUnavailableError(Exception):
@@ -39,25 +40,42 @@ def load_library(cache_dir: Path, processor: str = "native") -> ctypes.CDLL:
 
     `processor` is what the compiler's -march takes: this machine's own, or another one that it can run too.
 
-    Raises: NativeUnavailableError if there is no compiler, it fails, or the cache cannot be used.
+    Raises: NativeUnavailableError if there is no compiler, all fail, or the cache cannot be used.
     """
-    compiler = _compiler()
+    compilers = _compilers()
     _require_private(cache_dir)
     flags = (*FLAGS, f"-march={processor}")
-    key = _key(compiler, flags)
-    path = _find(cache_dir, key) or _build(compiler, flags, cache_dir, key)
+    keys = {compiler: _key(compiler, flags) for compiler in compilers}
+    reasons = []
+    for compiler, key in sorted(keys.items(), key=lambda item: _find(cache_dir, item[1]) is None):
+        try:
+            return _loaded(_find(cache_dir, key) or _build(compiler, flags, cache_dir, key))
+        except NativeUnavailableError as error:
+            reasons.append(str(error))
+        except StorageError as error:  # with another compiler it would be the same
+            raise NativeUnavailableError(f"the cache cannot be written: {error}") from error
+    raise NativeUnavailableError("; ".join(reasons))
+
+
+def _loaded(path: Path) -> ctypes.CDLL:
     try:
-        return ctypes.CDLL(str(path))
+        library = ctypes.CDLL(str(path))
     except OSError as error:
         raise NativeUnavailableError(f"the compiled library cannot be loaded: {error}") from error
+    if not hasattr(library, "lenet_forward"):
+        raise NativeUnavailableError("the compiled library is another one")
+    return library
 
 
-def _compiler() -> Path:
-    """Return the C compiler."""
-    for name in ("cc", "gcc", "clang"):
-        if found := shutil.which(name):
-            return Path(found).resolve()
-    raise NativeUnavailableError("there is no C compiler (cc, gcc or clang)")
+def _compilers() -> list[Path]:
+    """Return the C compilers, the one to be tried first in front.
+
+    Each is called as PATH has it: what it is a link to may be another program (ccache), which goes by the link's name.
+    """
+    found = [Path(path).absolute() for name in ("cc", "gcc", "clang") if (path := shutil.which(name))]
+    if not found:
+        raise NativeUnavailableError("there is no C compiler (cc, gcc or clang)")
+    return found
 
 
 def _key(compiler: Path, flags: tuple[str, ...]) -> str:
@@ -98,9 +116,9 @@ def _find(cache_dir: Path, key: str) -> Path | None:
     """Return the library in the cache whose content is what its name says."""
     for path in sorted(cache_dir.glob(f"lenet-{key}-*.so")):
         try:
-            if path.name == _file_name(key, path.read_bytes()):
+            if path.name == _file_name(key, _content(path)):
                 return path
-        except OSError:
+        except StorageError:
             continue
     return None
 
@@ -111,19 +129,30 @@ def _build(compiler: Path, flags: tuple[str, ...], cache_dir: Path, key: str) ->
         target = Path(directory) / "lenet.so"
         command = [str(compiler), *flags, *map(str, SOURCES), "-o", str(target)]
         try:
-            finished = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT_SECONDS)
+            finished = subprocess.run(
+                command,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                errors="replace",
+                timeout=_TIMEOUT_SECONDS,
+            )
         except (OSError, subprocess.TimeoutExpired) as error:
             raise NativeUnavailableError(f"{compiler.name} cannot be run: {error}") from error
-        if finished.returncode != 0 or not target.exists():
-            log = cache_dir / BUILD_LOG
-            _write(log, f"{shlex.join(command)}\n{finished.stdout}{finished.stderr}".encode())
+        if finished.returncode != 0 or not target.is_file():
+            log = cache_dir / BUILD_LOG.format(compiler.name)
+            write_bytes(log, f"{shlex.join(command)}\n{finished.stdout}{finished.stderr}".encode())
             raise NativeUnavailableError(
                 f"{compiler.name} failed with exit code {finished.returncode}; what it said is in {log}"
             )
-        content = target.read_bytes()
+        content = _content(target)
     path = cache_dir / _file_name(key, content)
-    _write(path, content)
+    write_bytes(path, content)
     return path
+
+
+def _content(path: Path) -> bytes:
+    return read_bounded(path, max_bytes=_MAX_BYTES, error=StorageError)
 
 
 @contextmanager
@@ -133,13 +162,6 @@ def _temporary_directory() -> Iterator[str]:
             yield directory
     except OSError as error:
         raise NativeUnavailableError(f"there is no room for temporary files: {error.strerror}") from error
-
-
-def _write(path: Path, content: bytes) -> None:
-    try:
-        write_bytes(path, content)
-    except StorageError as error:
-        raise NativeUnavailableError(f"the cache cannot be written: {error}") from error
 
 
 def _file_name(key: str, content: bytes) -> str:
