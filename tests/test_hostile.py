@@ -68,6 +68,18 @@ def link(path: Path, target: Path) -> None:
     path.symlink_to(target)
 
 
+def hard_link(path: Path, target: Path) -> None:
+    path.unlink(missing_ok=True)
+    path.hardlink_to(target)
+
+
+def looks(run: RunDirectory) -> Path:
+    """Where looks at the test set are noted."""
+    path = run.evaluation_path("test") / "looks.csv"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path
+
+
 def signed(run: RunDirectory, **changes: Any) -> None:
     """Change the manifest, and sign it again, as an attacker can."""
     run.write_manifest(run.read_manifest().model_copy(update=changes))
@@ -138,6 +150,19 @@ DAMAGES: dict[str, Damage] = {
     "a link for a history": lambda run, out: link(run.history_path, out / "precious"),
     "a link for the lock": lambda run, out: link(run.path / ".lock", out / "precious"),
     "a link for the manifest": lambda run, out: link(run.manifest_path, out / "precious"),
+    "a hard link for the lock": lambda run, out: hard_link(run.path / ".lock", out / "precious"),
+    "a hard link for the looks": lambda run, out: hard_link(looks(run), out / "precious"),
+    "a hard link for the journal": lambda run, out: hard_link(run.journal_path, out / "precious"),
+    "a hard link for a history": lambda run, out: hard_link(run.history_path, out / "precious"),
+    "a pipe for the lock": lambda run, _: pipe(run.path / ".lock"),
+    "a pipe for the looks": lambda run, _: pipe(looks(run)),
+    "a pipe for the configuration": lambda run, _: pipe(run.config_path),
+    "huge looks": lambda run, _: sparse(looks(run), 10**12),
+    "a million short rows": lambda run, _: run.history_path.write_text("epoch\n" + "1\n" * 1_000_000) and None,
+    "a row of a million cells": lambda run, _: run.probe_path.write_text("," * 1_000_000 + "\n") and None,
+    "a manifest of many values": lambda run, _: (
+        run.manifest_path.write_text('{"tuning": {"a": [' + "[]," * 400_000 + "[]]}}") and None
+    ),
     "a link to a device": lambda run, _: link(run.model_path, Path("/dev/zero")),
     "a link to itself": lambda run, _: link(run.history_path, run.history_path),
 }
@@ -190,6 +215,33 @@ def test_comparing_with_a_hostile_run_does_nothing(
     with suppress(OSError):
         (other.path / "evaluation").rmdir()
     assert {path for path in tmp_path.rglob("*") if run.path not in path.parents} == around
+
+
+def test_a_file_that_an_evaluation_cannot_read_is_noticed_before_a_look_is_counted(
+    lenet: Lenet, run: RunDirectory, tmp_path: Path
+) -> None:
+    files = [run.history_path, run.steps_path, run.probe_path, run.config_path, run.manifest_path, run.model_path]
+    for path in files:
+        for damage in ("a line is missing", "cut off", "no text", "empty", "a pipe"):
+            copy = Path(shutil.copytree(run.path, tmp_path / "copy"))
+            place = copy / path.relative_to(run.path)
+            content = path.read_bytes()
+            match damage:
+                case "a line is missing":
+                    place.write_bytes(b"\n".join(content.split(b"\n")[:3] + content.split(b"\n")[4:]))
+                case "cut off":
+                    place.write_bytes(content[: len(content) // 2 + 3])
+                case "no text":
+                    place.write_bytes(content[:40] + b"\xff\n\xfe,\n" + content[40:])
+                case "empty":
+                    place.write_bytes(b"")
+                case _:
+                    pipe(place)
+            answer = lenet("evaluate", copy)
+            assert "Traceback" not in answer.err
+            num_looks = RunDirectory(copy).num_test_looks()
+            assert num_looks == (answer.code == 0), (path.name, damage, answer)
+            shutil.rmtree(copy)
 
 
 NAMES = [

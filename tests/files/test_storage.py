@@ -1,5 +1,6 @@
 """Files written whole or not at all, and read only up to a limit."""
 
+import errno
 import os
 import shutil
 import stat
@@ -14,6 +15,7 @@ from tests.faults import full_disk
 
 from lenet_mnist.errors import ConfigError, DataError, LenetError, StorageError
 from lenet_mnist.files.storage import (
+    append_line,
     make_directory,
     prepare_to_write,
     read_bounded,
@@ -210,6 +212,90 @@ def test_what_a_dead_process_left_is_removed_and_nothing_else(tmp_path: Path, mo
     assert len(names_in(tmp_path)) == 4
     prepare_to_write(tmp_path)
     assert names_in(tmp_path) == [".lock", "a.part", "file.txt"]
+
+
+def test_what_a_living_process_writes_stays_and_what_dead_ones_left_goes_wherever_it_lies(tmp_path: Path) -> None:
+    (tmp_path / "evaluation" / "test").mkdir(parents=True)
+    write_bytes(tmp_path / "file", b"new", check=lambda unfinished: leave_copies(unfinished, tmp_path))
+    unfinished = sorted(path.name for path in tmp_path.rglob("*.part"))
+    assert len(unfinished) == 4
+    prepare_to_write(tmp_path)
+    left = sorted(path.parent.name + path.name[0] for path in tmp_path.rglob("*.part"))
+    assert left == ["living.", "moment."]
+
+
+def leave_copies(unfinished: Path, directory: Path) -> None:
+    """Lay down what others would have left: of this process, a dead one, a living one, and another machine's."""
+    name, machine, process = unfinished.name, *unfinished.name.split(".")[-2].split("-")[:2]
+    dead = max(int(path.name) for path in Path("/proc").iterdir() if path.name.isdigit()) + 100_000
+    for place, text in (
+        ("evaluation", name),
+        ("evaluation/test", name.replace(f"-{process}-", f"-{dead}-")),
+        ("living", name.replace(f"-{process}-", f"-{os.getppid()}-")),
+        ("moment", name.replace(machine, "01234567").replace(f"-{process}-", f"-{dead}-")),
+    ):
+        (directory / place).mkdir(exist_ok=True)
+        (directory / place / text).touch()
+
+
+def test_nothing_but_a_file_of_ones_own_is_written_in_place(tmp_path: Path) -> None:
+    path, precious = tmp_path / "looks.csv", tmp_path / "precious"
+    kinds: dict[str, Callable[[], object]] = {
+        "a link": lambda: path.symlink_to(precious),
+        "a dead link": lambda: path.symlink_to(tmp_path / "nowhere"),
+        "a hard link": lambda: path.hardlink_to(precious),
+        "a pipe": lambda: os.mkfifo(path),
+        "a directory": path.mkdir,
+        "a device": lambda: path.symlink_to("/dev/null"),
+    }
+    for kind, make in kinds.items():
+        precious.write_bytes(b"old")
+        make()
+        with pytest.raises(StorageError) as caught:
+            append_line(path, b"line\n")
+        assert str(path) in str(caught.value), kind
+        assert precious.read_bytes() == b"old", kind
+        assert not (tmp_path / "nowhere").exists()
+        path.rmdir() if kind == "a directory" else path.unlink()
+    append_line(path, b"1\n")
+    append_line(path, b"2\n")
+    assert path.read_bytes() == b"1\n2\n"
+
+
+def test_what_is_made_or_appended_is_on_the_disk_with_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[int] = []
+    monkeypatch.setattr(os, "fsync", lambda handle: synced.append(os.fstat(handle).st_ino))
+    make_directory(tmp_path / "runs" / "one")
+    assert synced == [tmp_path.stat().st_ino, (tmp_path / "runs").stat().st_ino]
+    synced.clear()
+    append_line(tmp_path / "runs" / "file", b"line\n")
+    assert synced == [(tmp_path / "runs" / "file").stat().st_ino, (tmp_path / "runs").stat().st_ino]
+
+
+def test_a_file_system_that_cannot_sync_directories_is_written_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse_directories(handle: int) -> None:
+        if stat.S_ISDIR(os.fstat(handle).st_mode):
+            raise OSError(errno.EINVAL, "Invalid argument")
+
+    monkeypatch.setattr(os, "fsync", refuse_directories)
+    write_bytes(tmp_path / "file", b"new")
+    assert (tmp_path / "file").read_bytes() == b"new"
+
+
+def test_directories_may_lie_deeper_than_calls_can(tmp_path: Path) -> None:
+    made = [tmp_path]
+    for _ in range(1200):
+        made.append(made[-1] / "d")
+        made[-1].mkdir()
+    prepare_to_write(tmp_path)
+    (made[-1] / "link").symlink_to("/etc")
+    with pytest.raises(StorageError, match="is a symbolic link"):
+        prepare_to_write(tmp_path)
+    (made[-1] / "link").unlink()
+    for directory in reversed(made[1:]):  # whatever tidies up after tests could not
+        directory.rmdir()
 
 
 @pytest.mark.parametrize("place", ["link", "inside/link", "inside/deep/link"])

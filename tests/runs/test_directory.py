@@ -223,6 +223,36 @@ def test_looks_at_the_test_set_are_counted(tmp_path: Path) -> None:
     assert [run.add_test_look(NOW) for _ in range(3)] == [1, 2, 3]
 
 
+def test_a_directory_or_file_of_that_name_does_not_hide_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = make_run(tmp_path / "runs", name="letters")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "letters").mkdir()
+    assert find_run("letters", tmp_path / "runs") == run
+    with pytest.raises(ConfigError, match="is a directory, but no run"):
+        find_run("./letters", tmp_path / "runs")
+    (tmp_path / "letters").rmdir()
+    (tmp_path / "letters").write_text("a letter")
+    assert find_run("letters", tmp_path / "runs") == run
+
+
+def test_a_run_that_is_dated_in_the_future_is_not_the_latest(tmp_path: Path) -> None:
+    now, future = make_run(tmp_path), make_run(tmp_path, now=datetime(2199, 1, 1, tzinfo=UTC))
+    assert find_run("latest", tmp_path) == now
+    assert list_runs(tmp_path) == [now, future]
+
+
+def test_a_place_for_runs_that_is_no_directory_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "dead").symlink_to("nowhere")
+    os.mkfifo(tmp_path / "pipe")
+    for name in ("file", "dead", "pipe", "file/runs", "dead/runs", "pipe/a/b"):
+        place = tmp_path / name
+        for act in (list_runs, lambda place: create_run(place, Config(), NOW)):
+            with pytest.raises(StorageError, match=f"{tmp_path / name.partition('/')[0]}: is "):
+                act(place)
+    assert list_runs(tmp_path / "new" / "place") == []
+
+
 def test_a_manifest_of_before_there_were_notes_keeps_its_digest() -> None:
     known = manifest()
     later = {"data_notes", "num_ranks", "job", "teachers", "splits_before"}

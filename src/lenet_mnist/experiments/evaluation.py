@@ -21,6 +21,7 @@ from lenet_mnist.data.sets import ImageSet
 from lenet_mnist.data.sources import is_verified, load_test, load_train_val
 from lenet_mnist.devices import choose_device, set_threads
 from lenet_mnist.errors import CheckFailedError, ConfigError, DataError
+from lenet_mnist.experiments.diagnosis import read_record
 from lenet_mnist.experiments.evaluation_tables import write_tables
 from lenet_mnist.experiments.resuming import differences_of_files
 from lenet_mnist.files.storage import make_directory, prepare_to_write
@@ -66,8 +67,8 @@ class EvaluatedRun:
     images: ImageSet
     evaluation: Evaluation
     metrics: dict[str, Any]
-    history: list[EpochRow]
-    probe: list[ProbeRow]
+    history: Sequence[EpochRow]
+    probe: Sequence[ProbeRow]
 
     @property
     def members(self) -> tuple["EvaluatedRun"]:
@@ -116,10 +117,10 @@ def evaluate_runs(
         manifest = run.read_manifest()
         if manifest.kind != "train":
             raise ConfigError(f"{run.path}: is a {manifest.kind}, not a training: it has no network to evaluate")
-        read.append((run, run.read_config(), run.read_history(), run.read_probe()))
+        read.append((run, read_record(run)))
     all_answers = answers_of(runs, split, access, device_name, batch_size or EVALUATION_CHUNK, ranks)
     seen = []
-    for (run, config, history, probe), answers in zip(read, all_answers, strict=True):
+    for (run, record), answers in zip(read, all_answers, strict=True):
         metrics = {
             "run": run.id,
             "split": split.value,
@@ -128,7 +129,11 @@ def evaluate_runs(
             "weights_sha256": weights_digest(answers.trained.network.state_dict()),
             **answers.evaluation.metrics(),
         }
-        seen.append(EvaluatedRun(run, config, split, answers.images, answers.evaluation, metrics, history, probe))
+        seen.append(
+            EvaluatedRun(
+                run, record.config, split, answers.images, answers.evaluation, metrics, record.history, record.probe
+            )
+        )
         directory = seen[-1].directory
         make_directory(directory)
         write_tables(directory, answers.evaluation, metrics, answers.images.names)
@@ -161,6 +166,7 @@ def answers_of(
             images_by_data[data] = _images_of_split(run, manifest, config, split, access)
         if split is Split.TEST:
             prepare_to_write(run.path)
+            run.num_test_looks()  # whether another one can be noted
         ready.append((run, config, trained, images_by_data[data], device))
     for run, _, trained, images, _ in ready[1:]:
         first, _, other, others, _ = ready[0]

@@ -10,10 +10,12 @@ runs/<YYYYMMDD-HHMMSS>-<name>-<4 hex>/      UTC; made exclusively, movable
 """
 
 import hashlib
+import os
 import re
 import secrets
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import pairwise
 from pathlib import Path
 
 import torch
@@ -27,6 +29,7 @@ from lenet_mnist.errors import ConfigError, DataError
 from lenet_mnist.files.storage import (
     append_line,
     make_directory,
+    open_in_place,
     read_bounded,
     storage_errors,
     synced_entries,
@@ -38,10 +41,12 @@ from lenet_mnist.model.engines import ResolvedEngine
 from lenet_mnist.ranks import ALONE, Ranks
 from lenet_mnist.runs.manifest import COMMANDS, Kind, Manifest, circumstances
 from lenet_mnist.training.loop import EpochRow
+from lenet_mnist.training.probe import Layer as ProbeLayer
 from lenet_mnist.training.probe import ProbeRow
 from lenet_mnist.training.updates import StepRow
 
 _MAX_LOOK_BYTES = 1024 * 1024  # 40,000 looks
+_LOOKS_HEADER = b"time\n"  # two that look at once may each write it, and each add their line
 RUN_ID = re.compile(r"\d{8}-\d{6}-([A-Za-z0-9_-]{1,40})-[0-9a-f]{4}")
 
 
@@ -158,36 +163,62 @@ class RunDirectory:
         return manifest
 
     def read_history(self) -> list[EpochRow]:
-        """Return the rows of history.csv. Raises: DataError."""
-        return read_rows(self.history_path, EpochRow)
+        """Return the rows of history.csv. Raises: DataError, also if an epoch is missing."""
+        rows = read_rows(self.history_path, EpochRow)
+        _require(all(row.epoch == place for place, row in enumerate(rows, start=1)), self.history_path, "an epoch")
+        return rows
 
     def read_steps(self) -> list[StepRow]:
-        """Return the rows of steps.csv. Raises: DataError."""
-        return read_rows(self.steps_path, StepRow)
+        """Return the rows of steps.csv. Raises: DataError, also if they are out of order."""
+        rows = read_rows(self.steps_path, StepRow)
+        _require(all(one.step < other.step for one, other in pairwise(rows)), self.steps_path, "a step")
+        return rows
 
     def read_probe(self) -> list[ProbeRow]:
-        """Return the rows of probe.csv. Raises: DataError."""
-        return read_rows(self.probe_path, ProbeRow)
+        """Return the rows of probe.csv. Raises: DataError, also if a layer is missing."""
+        rows, layers = read_rows(self.probe_path, ProbeRow), tuple(ProbeLayer)
+        looks = [rows[place : place + len(layers)] for place in range(0, len(rows), len(layers))]
+        are_whole = all(
+            tuple(row.layer for row in look) == layers and len({(row.epoch, row.step) for row in look}) == 1
+            for look in looks
+        )
+        _require(are_whole, self.probe_path, "a layer")
+        return rows
 
     def write_manifest(self, manifest: Manifest) -> None:
         """Replace the manifest. Raises: StorageError."""
         signed = manifest.model_copy(update={"sha256": manifest.digest()})
         write_text(self.manifest_path, signed.model_dump_json(indent=2) + "\n")
 
+    @property
+    def _looks_path(self) -> Path:
+        return self.evaluation_path("test") / "looks.csv"
+
+    def num_test_looks(self) -> int:
+        """Return how often the test set has been looked at through this run.
+
+        Raises: StorageError if that cannot be noted in its file; DataError if the file is larger than looks make it.
+        """
+        if not os.path.lexists(self._looks_path):
+            return 0
+        with (
+            storage_errors(self._looks_path, "read"),
+            os.fdopen(open_in_place(self._looks_path, os.O_RDONLY), "rb") as file,
+        ):
+            content = file.read(_MAX_LOOK_BYTES + 1)
+        if len(content) > _MAX_LOOK_BYTES:
+            raise DataError(f"{self._looks_path}: larger than the {_MAX_LOOK_BYTES:,} bytes that looks can have made")
+        return content.count(b"\n") - content.count(_LOOKS_HEADER)
+
     def add_test_look(self, now: datetime) -> int:
         """Note in the run that the test set is being looked at; return how many looks that makes.
 
-        Raises: StorageError; DataError if the file is larger than looks can have made it.
+        Raises: as `num_test_looks`.
         """
-        looks = self.evaluation_path("test") / "looks.csv"
-        make_directory(looks.parent)
-        is_new = not looks.exists()
-        if not is_new:
-            read_bounded(looks, max_bytes=_MAX_LOOK_BYTES, error=DataError)
-        header = b"time\n"  # two that look at once may each write it, and each add their line
-        append_line(looks, header * is_new + f"{now.isoformat(timespec='seconds')}\n".encode())
-        content = read_bounded(looks, max_bytes=_MAX_LOOK_BYTES, error=DataError)
-        return content.count(b"\n") - content.count(header)
+        make_directory(self._looks_path.parent)
+        header = b"" if os.path.lexists(self._looks_path) else _LOOKS_HEADER
+        append_line(self._looks_path, header + f"{now.isoformat(timespec='seconds')}\n".encode())
+        return self.num_test_looks()
 
 
 def create_run(runs_dir: Path, config: Config, now: datetime, kind: Kind = "train") -> RunDirectory:
@@ -242,6 +273,12 @@ def begin_run(
     )
     run.write_manifest(manifest)
     return run, manifest
+
+
+def _require(is_so: bool, path: Path, what: str) -> None:
+    """Raise DataError if a file of rows is not as a training leaves it."""
+    if not is_so:
+        raise DataError(f"{path}: damaged: {what} is missing, or stands elsewhere")
 
 
 def sha256_of(path: Path) -> str:
