@@ -1,4 +1,5 @@
 import itertools
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from lenet_mnist.config import Activation
 from lenet_mnist.data.sets import TrainVal
+from lenet_mnist.model.activations import ACTIVATIONS, ActivationFunction
 from lenet_mnist.model.engines import activate
 from lenet_mnist.model.initialisation import initialise
 from lenet_mnist.model.lenet import LeNet, feature_map_sizes
@@ -122,6 +124,23 @@ def test_the_network_computes_what_the_lecture_draws(activation: Activation, num
     network, images = drawn(activation, num_classes, image_size), pictures(2, image_size)
     expected = [lecture_forward(network, image.transpose(1, 2, 0)) for image in images.numpy()]
     np.testing.assert_allclose(network(images).detach().numpy(), expected, rtol=1e-10, atol=1e-10)
+
+
+def test_a_function_that_falls_somewhere_is_taken_before_pooling(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in the lecture: the largest of -3, -1 is another place after GELU than before."""
+    monkeypatch.setitem(ACTIVATIONS, Activation.TANH, ActivationFunction(F.gelu, ""))
+    gelu = np.vectorize(lambda x: x * (1 + math.erf(x / math.sqrt(2))) / 2)
+    monkeypatch.setitem(FORMULAS, Activation.TANH, gelu)
+    network, images = drawn(Activation.TANH), pictures(2)
+    expected = [lecture_forward(network, image.transpose(1, 2, 0)) for image in images.numpy()]
+    np.testing.assert_allclose(network(images).detach().numpy(), expected, rtol=1e-10, atol=1e-10)
+
+
+def test_what_is_called_monotone_never_falls() -> None:
+    x = torch.linspace(-30, 30, 100_001, dtype=torch.float64)
+    assert ACTIVATIONS.keys() == set(Activation)
+    for each in ACTIVATIONS.values():
+        assert not each.is_monotone or bool((each.function(x).diff() >= 0).all())
 
 
 @pytest.mark.parametrize("batch_size", [1, 7, 64])

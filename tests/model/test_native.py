@@ -333,7 +333,7 @@ def test_a_block_that_computes_something_else_is_not_used(
     def wrong(*arguments) -> Tensor:
         return native(*arguments) * 1.001
 
-    wrong.image_size = native.image_size
+    wrong.image_size, wrong.activations = native.image_size, native.activations
     monkeypatch.setattr(network_module, "NativeNetwork", lambda _: wrong)
     engines._native_network.cache_clear()
     try:

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from lenet_mnist.config import Activation, Config
 from lenet_mnist.data.batches import Batch
 from lenet_mnist.data.sets import TrainSet, TrainVal, ValSet
+from lenet_mnist.model.activations import ACTIVATIONS, ActivationFunction
 from lenet_mnist.model.lenet import LeNet
 from lenet_mnist.training.checkpoint import weights_digest
 from lenet_mnist.training.loop import EpochRow, start_training, train
@@ -40,6 +41,10 @@ def config_of(activation: Activation, **training: object) -> Config:
 
 def look(data: TrainVal, state: TrainState) -> dict[Layer, ProbeRow]:
     return {row.layer: row for row in Probe.of(data, 0, CPU).look(state)}
+
+
+def silu(x: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    return x / (1 + np.exp(np.minimum(-x, 700)))
 
 
 def slope(outputs: npt.NDArray[np.float64], activation: Activation) -> npt.NDArray[np.float64]:
@@ -79,6 +84,27 @@ def test_the_rows_are_what_loops_count(tiny: TrainVal, activation: Activation, s
     assert rows[Layer.F6].dead >= 7 / 84
     if scale > 1:
         assert rows[Layer.C5].saturated > 0.2
+
+
+def test_of_a_function_that_is_pooled_after_it_the_winner_is_looked_at(
+    tiny: TrainVal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SiLU is flat near -1.28, where it turns, and further left; |slope| / 1.0998 is what the probe measures."""
+    monkeypatch.setitem(ACTIVATIONS, Activation.TANH, ActivationFunction(F.silu, ""))
+    state = start_training(config_of(Activation.TANH), tiny, CPU)
+    network = state.network
+    with torch.no_grad():
+        network.c1.weight.mul_(3)
+        network.c1.bias.sub_(torch.arange(6))
+        network.c1.bias[5] = -1000.0
+        sums = network.c1(Probe.of(tiny, 0, CPU).batch.images).double().numpy()
+    windows = sums.reshape(*sums.shape[:2], 14, 2, 14, 2).swapaxes(3, 4).reshape(*sums.shape[:2], 14, 14, 4)
+    winners = np.take_along_axis(windows, silu(windows).argmax(axis=-1)[..., None], axis=-1)[..., 0]
+    flat = abs(silu(winners + 1e-6) - silu(winners - 1e-6)) / 2e-6 < 0.05 * 1.0998
+    row = look(tiny, state)[Layer.C1]
+    assert 0.1 < row.saturated == pytest.approx(flat.mean(), abs=1e-3)
+    assert row.dead == pytest.approx(flat.all(axis=(0, 2, 3)).mean())
+    assert row.dead >= 1 / 6
 
 
 @pytest.mark.parametrize("activation", Activation)

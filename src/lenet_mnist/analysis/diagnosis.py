@@ -91,7 +91,7 @@ def diagnose(record: TrainingRecord) -> list[Finding]:
 def signs_of_a_high_rate(record: TrainingRecord) -> tuple[str, ...]:
     """Return what a learning rate that is too high has done: dead units, too many flat outputs, a loss that jumps."""
     last, start = record.last_look, record.look(0)
-    most = _FLAT[record.activation, record.config.training.optimizer]
+    most = _FLAT.get((record.activation, record.config.training.optimizer), 1.0)  # else not measured, and not asked
     signs = []
     for layer in _HIDDEN if last else ():
         row = last[layer]
@@ -232,9 +232,9 @@ def wrong_labels(record: TrainingRecord) -> Finding | None:
 def vanishing_gradients(record: TrainingRecord) -> Finding | None:
     """Hardly any gradient reaches the weights near the input, and the loss rests at chance level meanwhile.
 
-    Not asked of ReLU, whose slope is 1: its gradients are small at first because its output layer starts at zero.
+    Not asked of rectifiers, whose slope is 1: small gradients come at first of an output layer that starts at zero.
     """
-    if record.activation is Activation.RELU:
+    if record.curve.is_rectifier:
         return None
     resting = [row.epoch for row in record.history if row.val_loss > GUESSING * record.guessing_loss]
     looks = {epoch: look for epoch in resting if (look := record.look(epoch))}

@@ -44,7 +44,8 @@ def run_benchmark(config: Config, batch_sizes: Sequence[int], access: DataAccess
         raise ConfigError(f"--batch-size {max(batch_sizes)}: there are {len(data.train):,} training images")
     device = choose_device(config.training.device)
     threads = set_threads(config.training.threads)
-    resolved = resolve_engine(config.training.engine, device, data.train.image_size)
+    asked, activation = config.training.engine, config.model.activation
+    resolved = resolve_engine(asked, device, data.train.image_size, activation=activation)
     engines = present_engines(resolved)
     peak = measure_peak(resolved)
     return Benchmark(

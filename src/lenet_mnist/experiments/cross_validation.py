@@ -95,7 +95,8 @@ def new_cross_validation(
         spectator.note(f"data: {note}")
     first = fold_of(bench.data, Fold(folds, 1, 1), config.data.split_seed)  # before anything is written
     threads = set_threads(config.training.threads, ranks)
-    engine = resolve_engine(config.training.engine, bench.device, bench.data.train.image_size)
+    size, activation = bench.data.train.image_size, config.model.activation
+    engine = resolve_engine(config.training.engine, bench.device, size, activation=activation)
     run, manifest = begin_run(runs_dir, config, first, bench.device, threads, engine, "cross-validation", ranks)
     with exclusive_lock(run.path, spectator.note) as require_lock:
         journal = Journal(run.journal_path, require_lock)
@@ -140,7 +141,8 @@ def _workbench(config: Config, device: Device, engine: Engine, access: DataAcces
     """Return what all folds share. All images are loaded: which of them are taken, is for the folds to say."""
     config = config.model_copy(update={"data": config.data.model_copy(update={"limit_train": None})})
     chosen, data = choose_device(device, ranks), load_train_val(config.data, access)
-    return Workbench(config, data, chosen, resolve_engine(engine, chosen, data.train.image_size).network)
+    resolved = resolve_engine(engine, chosen, data.train.image_size, activation=config.model.activation)
+    return Workbench(config, data, chosen, resolved.network)
 
 
 def _go(

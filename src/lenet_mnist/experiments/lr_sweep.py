@@ -51,13 +51,17 @@ def new_sweep(
             "by itself, and may want another rate"
         )
     device = choose_device(config.training.device, ranks)
-    engine = resolve_engine(config.training.engine, device, data.train.image_size)
+    activations = request.activations or (config.model.activation,)
+    engines = [
+        resolve_engine(config.training.engine, device, data.train.image_size, activation=each) for each in activations
+    ]
+    engine = next((each for each in engines if each.name is Engine.TORCH), engines[0])  # one for all
     threads = set_threads(config.training.threads, ranks)
     run, manifest = begin_run(runs_dir, config, data, device, threads, engine, "sweep", ranks)
     bench = Workbench(config, data, device, engine.network)
     with exclusive_lock(run.path, spectator.note) as require_lock:
         journal = SweepJournal(run.journal_path, require_lock)
-        journal.add(replace(request, activations=request.activations or (config.model.activation,)))
+        journal.add(replace(request, activations=activations))
         return SweepCourse(run, manifest, journal, bench, engine.name, access, spectator, ranks).go(started)
 
 

@@ -162,7 +162,7 @@ def resume_run(
                 "With --accept-differences it goes on all the same, and notes them"
             )
         device = choose_device(how.device, ranks)
-        engine = resolve_engine(how.engine, device, data.train.image_size)
+        engine = resolve_engine(how.engine, device, data.train.image_size, activation=how.config.model.activation)
         set_threads(how.threads)
         taught_by = find_teachers_again(how.config, run, manifest, data)
         config = with_found_names(how.config, taught_by)

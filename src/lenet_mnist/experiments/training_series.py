@@ -39,7 +39,7 @@ def train_seeds(
     for note in data.notes:
         spectator.note(f"data: {note}")
     device = choose_device(config.training.device, ranks)
-    engine = resolve_engine(config.training.engine, device, data.train.image_size)
+    engine = resolve_engine(config.training.engine, device, data.train.image_size, activation=config.model.activation)
     if engine.name is Engine.TORCH and config.training.engine is Engine.AUTO:
         spectator.note(f"training with the torch engine, the slower one: {engine.reason}")
     before = _runs_of_job(ranks, config, runs_dir)

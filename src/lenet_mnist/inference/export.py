@@ -94,8 +94,8 @@ def _export_onnx(run: RunDirectory, output: Path | None, access: DataAccess) -> 
     from lenet_mnist.inference.onnx_file import OPSET, onnx_content
     from lenet_mnist.inference.onnx_runtime import VERSION, OnnxNetwork
 
-    trained, images = kept_network(run), _images_to_check_with(run, access)
-    content = onnx_content(trained)
+    trained = kept_network(run)
+    content, images = onnx_content(trained), _images_to_check_with(run, access)
     path = _file(run, output, "lenet.onnx")
     found: list[Agreement] = []
 

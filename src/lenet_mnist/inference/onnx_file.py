@@ -13,14 +13,14 @@ import numpy as np
 from onnx import TensorProto, helper, numpy_helper
 
 from lenet_mnist import __version__
-from lenet_mnist.config import Activation
+from lenet_mnist.errors import ConfigError
+from lenet_mnist.model.activations import ACTIVATIONS
 from lenet_mnist.model.engines import C1_PADDING, POOL_SIZE
 from lenet_mnist.training.checkpoint import TrainedNetwork, weights_digest
 
 OPSET = 13  # of 2020; the newest operator that is needed, Softmax along the last axis, came with it
 _Step = tuple[str, list[str], str, dict[str, Any]]  # operator, inputs, output, attributes
 _IR_VERSION = 7  # that of the same release of ONNX
-_OPERATORS = {Activation.SIGMOID: "Sigmoid", Activation.TANH: "Tanh", Activation.RELU: "Relu"}
 _INPUT = (
     "images: uint8, N x {size} x {size}, grey, white on black: 0 is the ground, 255 the ink, as in MNIST's files. "
     "Scaling and normalisation are inside."
@@ -32,10 +32,15 @@ def onnx_content(trained: TrainedNetwork) -> bytes:
     """Return the network as the content of an ONNX file: the same bytes for the same weights.
 
     Shapes: images N H W uint8; logits and probabilities N K float32. N is free.
+    Raises: ConfigError if there is no operator for the activation.
     """
     network, normalization = trained.network, trained.normalization
     size, num_classes = network.image_size, network.num_classes
-    activation = _OPERATORS[network.activation]
+    activation = ACTIVATIONS[network.activation].onnx
+    if activation is None:
+        raise ConfigError(
+            f"--format onnx: no operator is known for {network.activation}; safetensors takes any network"
+        )
     steps = [
         ("Cast", ["images"], "pixels", {"to": TensorProto.FLOAT}),
         ("Div", ["pixels", "white"], "scaled", {}),

@@ -14,13 +14,23 @@ from typing import Any
 
 import torch
 
+from lenet_mnist.config import Activation
+from lenet_mnist.errors import ConfigError
 from lenet_mnist.training.checkpoint import TrainedNetwork
 
 _SCRIPTS = ("picture.js", "network.js", "page.js")
+_DRAWN = (Activation.SIGMOID, Activation.TANH, Activation.RELU)  # ACTIVATIONS in network.js, SCALES in page.js
 
 
 def drawing_page(networks: Sequence[tuple[str, TrainedNetwork]]) -> str:
-    """Return the page that lets the networks read what is drawn, side by side, each under its name."""
+    """Return the page that lets the networks read what is drawn, side by side, each under its name.
+
+    Raises: ConfigError if the page cannot compute one.
+    """
+    for _, trained in networks:
+        if trained.network.activation not in _DRAWN:
+            known, own = ", ".join(_DRAWN), trained.network.activation
+            raise ConfigError(f"--format html: the page computes {known}, not {own}; safetensors takes any network")
     script = "\n".join(_part(name) for name in _SCRIPTS)
     style = _part("page.css")
     policy = f"default-src 'none'; script-src '{_digest(script)}'; style-src '{_digest(style)}'"

@@ -19,6 +19,7 @@ from torch import Tensor
 from lenet_mnist.config import Activation, Engine
 from lenet_mnist.errors import ConfigError
 from lenet_mnist.files.storage import user_cache
+from lenet_mnist.model.activations import ACTIVATIONS
 from lenet_mnist.randomness import Purpose, torch_generator
 
 if TYPE_CHECKING:
@@ -47,12 +48,22 @@ class LayerOutputs(NamedTuple):
     logits: Tensor
 
 
-def layer_outputs(images: Tensor, parameters: Sequence[Tensor], activation: Activation) -> LayerOutputs:
+def activate(x: Tensor, activation: Activation) -> Tensor:
+    """Apply `activation` to each element of `x`."""
+    return ACTIVATIONS[activation].function(x)
+
+
+def layer_outputs(
+    images: Tensor,
+    parameters: Sequence[Tensor],
+    activation: Activation,
+    apply: Callable[[Tensor, Activation], Tensor] = activate,
+) -> LayerOutputs:
     """Return what each layer gives out for `images`. Shapes: images N 1 H W; parameters as in the state dict.
 
-    The maximum is taken before the activation: all three activations are monotone, so that the features are the same
-    as in the lecture's order, from a quarter of the evaluations. (Bit for bit, except where torch's own sigmoid gives
-    the same number another last bit at another place of a tensor.)
+    The maximum is taken before a monotone activation: the features are the same as in the lecture's order, from a
+    quarter of the evaluations. (Bit for bit, except where torch's own sigmoid gives the same number another last bit at
+    another place of a tensor.) `apply` is `activate`, or does something besides.
     """
     c1_weight, c1_bias, c3_weight, c3_bias, c5_weight, c5_bias, f6_weight, f6_bias, output_weight, output_bias = (
         parameters
@@ -60,27 +71,22 @@ def layer_outputs(images: Tensor, parameters: Sequence[Tensor], activation: Acti
     # A single channel lies in memory the same way first or last. Called last, torch keeps the maps of all layers pixel
     # by pixel, which it convolves and pools faster on the CPU (scripts/benchmark_choices.py).
     images = images.squeeze(1).unsqueeze(3).permute(0, 3, 1, 2)
-    s2 = activate(F.max_pool2d(F.conv2d(images, c1_weight, c1_bias, padding=C1_PADDING), POOL_SIZE), activation)
-    s4 = activate(F.max_pool2d(F.conv2d(s2, c3_weight, c3_bias), POOL_SIZE), activation)
-    c5 = activate(F.linear(s4.flatten(start_dim=1), c5_weight, c5_bias), activation)
-    f6 = activate(F.linear(c5, f6_weight, f6_bias), activation)
+
+    def pooled(maps: Tensor) -> Tensor:
+        if ACTIVATIONS[activation].is_monotone:
+            return apply(F.max_pool2d(maps, POOL_SIZE), activation)
+        return F.max_pool2d(apply(maps, activation), POOL_SIZE)
+
+    s2 = pooled(F.conv2d(images, c1_weight, c1_bias, padding=C1_PADDING))
+    s4 = pooled(F.conv2d(s2, c3_weight, c3_bias))
+    c5 = apply(F.linear(s4.flatten(start_dim=1), c5_weight, c5_bias), activation)
+    f6 = apply(F.linear(c5, f6_weight, f6_bias), activation)
     return LayerOutputs(s2, s4, c5, f6, F.linear(f6, output_weight, output_bias))
 
 
 def torch_network(images: Tensor, parameters: Sequence[Tensor], activation: Activation) -> Tensor:
     """Return the logits. Shapes: images N 1 H W; parameters as in the state dict; result N K."""
     return layer_outputs(images, parameters, activation).logits
-
-
-def activate(x: Tensor, activation: Activation) -> Tensor:
-    """Apply `activation` to each element of `x`."""
-    match activation:
-        case Activation.SIGMOID:
-            return torch.sigmoid(x)
-        case Activation.TANH:
-            return torch.tanh(x)
-        case Activation.RELU:
-            return torch.relu(x)
 
 
 @dataclass(frozen=True)
@@ -93,7 +99,11 @@ class ResolvedEngine:
 
 
 def resolve_engine(
-    engine: Engine, device: torch.device, image_size: int, cache_dir: Path = _CACHE_DIR
+    engine: Engine,
+    device: torch.device,
+    image_size: int,
+    cache_dir: Path = _CACHE_DIR,
+    activation: Activation = Activation.RELU,
 ) -> ResolvedEngine:
     """Return the engine to use: `auto` takes the native one where it can be had and covers the settings.
 
@@ -107,6 +117,8 @@ def resolve_engine(
         missing = network
     elif image_size != network.image_size:
         missing = f"it takes images of {network.image_size} x {network.image_size} pixels, not {image_size}"
+    elif activation not in network.activations:
+        missing = f"it computes {', '.join(network.activations)}, not {activation}"
     else:
         return ResolvedEngine(Engine.NATIVE, "built, and its gradients checked", network)
     reason = f"native is not available: {missing}"
@@ -134,7 +146,7 @@ def _native_network(cache_dir: Path) -> "NativeNetwork | str":
     shapes = parameter_shapes(_CHECK_CLASSES).values()
     parameters = [torch.randn(shape, generator=generator).mul_(0.2) for shape in shapes]
     weights = torch.randn(_CHECK_IMAGES, _CHECK_CLASSES, generator=generator)
-    for activation in Activation:
+    for activation in network.activations:
         expected = _logits_and_gradients(torch_network, images, parameters, weights, activation)
         found = _logits_and_gradients(network, images, parameters, weights, activation)
         for one, other in zip(expected, found, strict=True):

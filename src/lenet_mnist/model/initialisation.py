@@ -20,7 +20,7 @@ Dauphin and Ma, "Fixup initialization", ICLR 2019, section 3.
 import torch
 from torch import nn
 
-from lenet_mnist.config import Activation
+from lenet_mnist.model.activations import ACTIVATIONS
 from lenet_mnist.model.lenet import LeNet
 
 
@@ -28,7 +28,7 @@ from lenet_mnist.model.lenet import LeNet
 def initialise(network: LeNet, generator: torch.Generator) -> LeNet:
     """Give every parameter of `network` its starting value, drawn from `generator`, and return it."""
     for layer in (network.c1, network.c3, network.c5, network.f6, network.output):
-        if network.activation is not Activation.RELU:
+        if not ACTIVATIONS[network.activation].is_rectifier:
             nn.init.xavier_uniform_(layer.weight, generator=generator)
         elif layer is not network.output:
             nn.init.kaiming_uniform_(layer.weight, nonlinearity="relu", generator=generator)

@@ -6,6 +6,7 @@ Source: lecture points 3, 4 and 7.
 from dataclasses import dataclass
 
 from lenet_mnist.config import Activation
+from lenet_mnist.model.activations import ACTIVATIONS
 from lenet_mnist.model.engines import C1_PADDING, POOL_SIZE
 from lenet_mnist.model.lenet import (
     C1_CHANNELS,
@@ -15,12 +16,6 @@ from lenet_mnist.model.lenet import (
     KERNEL_SIZE,
     feature_map_sizes,
 )
-
-_FORMULAS = {
-    Activation.SIGMOID: "1 / (1 + e^-x)",
-    Activation.TANH: "(e^x - e^-x) / (e^x + e^-x)",
-    Activation.RELU: "max(0, x)",
-}
 
 
 @dataclass(frozen=True)
@@ -72,7 +67,9 @@ def _pooling(name: str, channels: int, size: int) -> LayerRow:
 
 
 def _activation(layer: str, activation: Activation, shape: tuple[int, ...]) -> LayerRow:
-    return LayerRow(f"{layer} {activation.value}", "activation", f"F(x) = {_FORMULAS[activation]}", shape, 0, 0)
+    return LayerRow(
+        f"{layer} {activation.value}", "activation", f"F(x) = {ACTIVATIONS[activation].formula}", shape, 0, 0
+    )
 
 
 def _dense(name: str, units_in: int, units_out: int) -> LayerRow:

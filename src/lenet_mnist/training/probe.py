@@ -7,7 +7,7 @@ both are one question, asked of each unit and image: is the activation flat ther
 - dead: the share of units that are saturated on every image of the probe
 
 A unit of a convolution is one of its feature maps after pooling, with all its places: it is dead if it is flat at all
-of them. ReLU is flat where its output is zero, sigmoid and tanh where their slope is below a twentieth of its maximum.
+of them. Flat is a slope of at most a twentieth of the largest: that of ReLU where its output is zero.
 
 Source: lecture points 5 and 6.
 """
@@ -23,7 +23,8 @@ from torch import Tensor
 from lenet_mnist.config import Activation
 from lenet_mnist.data.batches import Batch
 from lenet_mnist.data.sets import TrainVal
-from lenet_mnist.model.engines import layer_outputs
+from lenet_mnist.model.activations import ACTIVATIONS
+from lenet_mnist.model.engines import POOL_SIZE, activate, layer_outputs
 from lenet_mnist.randomness import Purpose, random_order
 from lenet_mnist.training.state import TrainState
 
@@ -82,16 +83,23 @@ class Probe:
         The network is computed by the torch form, whatever its engine, and left as it is.
         """
         network = state.network
-        outputs = layer_outputs(self.batch.images, network.parameters_in_order, network.activation)
+        sums: list[Tensor] = []  # what the activations are applied to
+
+        def apply(x: Tensor, activation: Activation) -> Tensor:
+            sums.append(x)
+            return activate(x, activation)
+
+        outputs = layer_outputs(self.batch.images, network.parameters_in_order, network.activation, apply)
+        flat = [_is_flat(*pair, network.activation) for pair in zip(outputs, sums, strict=False)]
+        flat.append(torch.zeros_like(outputs.logits))  # they have no activation
         loss = F.cross_entropy(outputs.logits, self.batch.labels)
         gradients = torch.autograd.grad(loss, network.weights_in_order)
         found = []
-        for layer, weights, gradient, output in zip(Layer, network.weights_in_order, gradients, outputs, strict=True):
+        for weights, gradient, output, is_flat in zip(network.weights_in_order, gradients, outputs, flat, strict=True):
             values = output.detach()
-            flat = _is_flat(values, None if layer is Layer.OUTPUT else network.activation).float()
-            by_unit = flat.transpose(0, 1).flatten(start_dim=1)  # units x (images and places)
+            by_unit = is_flat.transpose(0, 1).flatten(start_dim=1)  # units x (images and places)
             sizes = [gradient.norm(), weights.detach().norm()]
-            units = [flat.mean(), by_unit.amin(dim=1).mean(), values.mean(), values.std(correction=0)]
+            units = [is_flat.mean(), by_unit.amin(dim=1).mean(), values.mean(), values.std(correction=0)]
             found.append(torch.stack([*sizes, *units]))
         table = torch.stack(found).tolist()  # one wait for the device
         rows = zip(Layer, state.update_ratios, table, strict=True)
@@ -109,17 +117,12 @@ def update_ratios(before: Sequence[Tensor], after: Sequence[Tensor]) -> tuple[fl
 
 def flat_word(activation: Activation) -> str:
     """Return what an output is called where its activation is flat, so that no gradient comes through."""
-    return "zero" if activation is Activation.RELU else "saturated"
+    return ACTIVATIONS[activation].flat_word
 
 
-def _is_flat(outputs: Tensor, activation: Activation | None) -> Tensor:
-    """Whether the slope of the activation, which its output tells, is next to nothing; never without an activation."""
-    match activation:
-        case None:
-            return torch.zeros_like(outputs)
-        case Activation.RELU:
-            return outputs == 0
-        case Activation.SIGMOID:
-            return outputs * (1 - outputs) < _FLAT / 4
-        case Activation.TANH:
-            return 1 - outputs**2 < _FLAT
+def _is_flat(outputs: Tensor, sums: Tensor, activation: Activation) -> Tensor:
+    """Return 1 for each of the outputs at which the slope of the activation is next to nothing, else 0."""
+    (slopes,) = torch.autograd.grad(outputs.sum(), sums, retain_graph=True)
+    if slopes.shape != outputs.shape:  # pooled after the activation: only the winner of each window has a slope
+        slopes = F.avg_pool2d(slopes, POOL_SIZE, divisor_override=1)
+    return (slopes.abs() <= _FLAT * ACTIVATIONS[activation].largest_slope).float()

@@ -18,6 +18,7 @@ from itertools import accumulate, combinations
 from statistics import mean, median, stdev
 
 from lenet_mnist.config import Activation
+from lenet_mnist.model.activations import ACTIVATIONS
 from lenet_mnist.training.early_stopping import GUESSING
 from lenet_mnist.training.loop import EpochRow
 from lenet_mnist.training.updates import StepRow
@@ -27,7 +28,7 @@ _RISE = 1.1  # of the mean loss of an epoch above that of an earlier one
 _UNEVEN = 1.01  # the same: a loss that falls slowly because the rate is low never rises
 _NEGLIGIBLE = 0.02  # of the loss of guessing: a loss so low may waver
 _SLOW = 1.8  # times the last fifth's loss: that of the middle fifth, where annealing has something to smooth out
-_CUT_OFF = {Activation.RELU: 1e-6, Activation.SIGMOID: 1e-3, Activation.TANH: 1e-3}  # C1's gradient to the whole one's
+_CUT_OFF = {True: 1e-6, False: 1e-3}  # of rectifiers, and of others: C1's gradient to the whole one's
 _LONG_REST = 0.3  # of all updates
 _NEAR_GUESSING = 0.1  # of the loss of guessing, to both sides
 _FAR = 10.0  # where training came to nothing
@@ -70,6 +71,11 @@ class LossCurve:
     steps: Sequence[StepRow]
     history: Sequence[EpochRow]
 
+    @property
+    def is_rectifier(self) -> bool:
+        """Whether the activation is one, whose units die rather than saturate."""
+        return ACTIVATIONS[self.activation].is_rectifier
+
 
 @dataclass(frozen=True)
 class Advice:
@@ -102,7 +108,7 @@ def advise(curve: LossCurve) -> Advice:
     if last > GUESSING * guessing:
         return _at_guessing(curve, losses, rise)
     rest, live = _rest(curve)
-    if curve.activation is not Activation.RELU and rest >= _LONG_REST and live < _CUT_OFF[curve.activation]:
+    if not curve.is_rectifier and rest >= _LONG_REST and live < _CUT_OFF[False]:
         stood = f"the loss stayed at chance level for {rest:.0%} of the updates"
         return Advice(Verdict.CUT_OFF, Direction.LOWER, (stood, f"{_gradient_words(live)}: units are saturated"))
     if rise > _RISE:
@@ -115,8 +121,8 @@ def _at_guessing(curve: LossCurve, losses: Sequence[float], rise: float) -> Advi
     """Advise on a network that has learned nothing by the end."""
     stands = f"the loss ended at {losses[-1]:.3f} nats, where a network that only guesses has {curve.guessing_loss:.3f}"
     live = _liveness(curve.steps[-max(5, len(curve.steps) // 3) :])
-    if live < _CUT_OFF[curve.activation]:
-        units = "dead" if curve.activation is Activation.RELU else "saturated"
+    if live < _CUT_OFF[curve.is_rectifier]:
+        units = "dead" if curve.is_rectifier else "saturated"
         return Advice(Verdict.CUT_OFF, Direction.LOWER, (stands, f"{_gradient_words(live)}: units are {units}"), _FAR)
     if rise > _RISE:
         swung = "it rose and fell, and nothing was learned"

@@ -8,7 +8,7 @@ second.
 
 The exponents are those that lead from what the parabola of tuning/choice.py finds at a half, 1 and 2 epochs to the best
 rate of 8: `python scripts/measure_learning_rate.py exponents`, docs/learning-rate.md. AdamW was not measured, and is
-taken for Adam.
+taken for Adam; for an activation that was not measured the rate stays as it is.
 """
 
 import math
@@ -24,9 +24,8 @@ EXPONENT_ERROR = 0.3  # the standard error: how far the cells that were measured
 def exponent_of(config: Config, activation: Activation) -> float:
     """Return the exponent for trainings like that of `config`, with `activation`."""
     training = config.training
-    if training.optimizer is not Optimizer.SGD:
-        return _WITH_ADAM[activation]
-    return (_WITH_SGD if training.weight_decay > 0 else _WITH_SGD_WITHOUT_DECAY)[activation]
+    with_sgd = _WITH_SGD if training.weight_decay > 0 else _WITH_SGD_WITHOUT_DECAY
+    return (with_sgd if training.optimizer is Optimizer.SGD else _WITH_ADAM).get(activation, 0.0)
 
 
 def rate_for(lr: float, epochs: float, longer: float, exponent: float) -> float:

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from lenet_mnist.config import Activation
+from lenet_mnist.model.engines import torch_network
 from lenet_mnist.model.native.build import NativeUnavailableError, load_library
 
 __all__ = ["NativeNetwork", "NativeUnavailableError", "parameter_shapes"]
@@ -21,7 +22,6 @@ __all__ = ["NativeNetwork", "NativeUnavailableError", "parameter_shapes"]
 _MAX_IMAGES = 1_000_000  # the C code counts in 32 bits
 _MAX_CLASSES = 10_000
 _MAX_KNOTS = 18  # MOST_KNOTS in augment.c
-_ACTIVATIONS = (Activation.SIGMOID, Activation.TANH, Activation.RELU)  # in the order of the enum in lenet.h
 _INT, _POINTER = ctypes.c_int, ctypes.c_void_p
 
 
@@ -29,6 +29,7 @@ class NativeNetwork:
     """The compiled network, ready to be called. Raises NativeUnavailableError if it cannot be had."""
 
     image_size = 28
+    activations = (Activation.SIGMOID, Activation.TANH, Activation.RELU)  # in the order of the enum in lenet.h
 
     def __init__(self, cache_dir: Path, processor: str = "native") -> None:
         library = load_library(cache_dir, processor)
@@ -40,7 +41,12 @@ class NativeNetwork:
         self.augment = _declare(library.lenet_augment, numbers, _INT)
 
     def __call__(self, images: Tensor, parameters: Sequence[Tensor], activation: Activation) -> Tensor:
-        """Return the logits. Shapes: images N 1 28 28 float32; parameters as in the state dict; result N K."""
+        """Return the logits. Shapes: images N 1 28 28 float32; parameters as in the state dict; result N K.
+
+        Of an activation that C does not know, as a teacher may have, torch computes them.
+        """
+        if activation not in self.activations:
+            return torch_network(images, parameters, activation)
         logits: Tensor = _Network.apply(self, activation, images, *parameters)
         return logits
 
@@ -84,7 +90,7 @@ class _Network(torch.autograd.Function):
         image_bytes, _, _, weights_bytes = network.sizes(num_classes)
         kept, weights = _bytes(num_images * image_bytes), _bytes(weights_bytes)
         logits = torch.empty(num_images, num_classes)
-        numbers = (num_images, num_classes, _ACTIVATIONS.index(activation))
+        numbers = (num_images, num_classes, network.activations.index(activation))
         pointers = (images.data_ptr(), _pointers(parameters), kept.data_ptr(), weights.data_ptr(), logits.data_ptr())
         network.forward(*numbers, *pointers, torch.get_num_threads())
         ctx.network, ctx.numbers = network, numbers
