@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from lenet_mnist import devices
 from lenet_mnist.config import Config, Device, Engine
 from lenet_mnist.cores import usable_cores
-from lenet_mnist.devices import choose_device, set_threads
+from lenet_mnist.devices import Crowding, choose_device, set_threads
 from lenet_mnist.errors import InstallationError
 from lenet_mnist.model import engines
 from lenet_mnist.model.engines import torch_network
@@ -155,6 +156,25 @@ if child == 0:
 print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 """
     assert run(program) == "7\n"
+
+
+@pytest.mark.parametrize(
+    ("threads", "waited", "is_said"), [(2, 0.1, False), (2, 12.0, True), (1, 9.0, False), (8, 60.0, False)]
+)
+def test_that_other_programs_want_the_cores_is_said_once(
+    monkeypatch: pytest.MonkeyPatch, threads: int, waited: float, is_said: bool
+) -> None:
+    """By what Linux says of the time that threads were ready and did not run: that is nothing on an idle machine."""
+    clock = {"now": 100.0, "waited": 50.0}
+    monkeypatch.setattr(devices, "usable_cores", lambda: 4)
+    monkeypatch.setattr(devices.time, "monotonic", lambda: clock["now"])
+    monkeypatch.setattr(devices, "_seconds_waited", lambda: clock["waited"])
+    crowding = Crowding(threads)
+    assert crowding.note() is None  # no time has passed
+    clock["now"] += 10
+    clock["waited"] += waited
+    assert (crowding.note() is not None) == is_said
+    assert crowding.note() is None
 
 
 def test_workers_that_the_system_refuses_are_an_error_of_one_line(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,11 +2,14 @@
 
 import os
 import threading
+import time
+from contextlib import suppress
+from pathlib import Path
 
 import torch
 
 from lenet_mnist.config import Device, Engine
-from lenet_mnist.cores import THREADS
+from lenet_mnist.cores import THREADS, usable_cores
 from lenet_mnist.errors import ConfigError, InstallationError
 from lenet_mnist.model.engines import resolve_engine
 from lenet_mnist.ranks import ALONE, Ranks
@@ -85,6 +88,38 @@ def _require_threads(count: int) -> None:
         end.set()
         for thread in made:
             thread.join()
+
+
+class Crowding:
+    """Whether this process's threads have to wait for cores: those of one training wait for each other as well."""
+
+    def __init__(self, threads: int) -> None:
+        self._threads = threads if threads <= usable_cores() else 1  # more than cores wait for each other
+        self._started, self._waited = time.monotonic(), _seconds_waited()
+
+    def note(self) -> str | None:
+        """Return a line for the user if they wait: once a second has passed, and then never again."""
+        seconds = time.monotonic() - self._started
+        if self._threads == 1 or seconds < 1:
+            return None
+        threads, self._threads = self._threads, 1
+        share = (_seconds_waited() - self._waited) / (seconds * threads)
+        if share < _CROWDED:
+            return None
+        return (
+            f"other programs want the cores too: {threads} threads waited for one {min(share, 1):.0%} of the time. "
+            "Fewer, as with --threads 1, may be faster"
+        )
+
+
+_CROWDED = 0.25  # of the time; it is 0.00 where nothing else runs
+
+
+def _seconds_waited() -> float:
+    """Return how long threads of this process could have run, but others did; 0 where the system does not say it."""
+    with suppress(OSError, ValueError, IndexError):
+        return sum(int(path.read_text().split()[1]) for path in Path("/proc/self/task").glob("*/schedstat")) / 1e9
+    return 0.0
 
 
 _is_forked = False

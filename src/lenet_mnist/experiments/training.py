@@ -18,7 +18,7 @@ from lenet_mnist.data.batches import num_batches
 from lenet_mnist.data.mnist import DataAccess
 from lenet_mnist.data.sets import TrainVal
 from lenet_mnist.data.sources import load_train_val
-from lenet_mnist.devices import choose_device, set_threads
+from lenet_mnist.devices import Crowding, choose_device, set_threads
 from lenet_mnist.errors import ConfigError, DivergedError, InterruptedBySignal
 from lenet_mnist.experiments.following import begin_together, weights_of
 from lenet_mnist.experiments.resuming import (
@@ -194,6 +194,7 @@ def _train_and_record(
     """Train, and let every row reach the files and the spectator. Whatever happens is noted in the run."""
     state, data, training = recorder.state, recorder.data, config.training
     device = next(state.network.parameters()).device
+    crowding = Crowding(recorder.manifest.threads if device.type == "cpu" else 1)
     steps_per_epoch, interval = num_batches(len(data.train), training.batch_size), training.checkpoint_every_steps
 
     def on_step(row: StepRow) -> bool:
@@ -205,6 +206,8 @@ def _train_and_record(
     def on_epoch(row: EpochRow) -> None:
         recorder.add_epoch(row, probe.look(state))
         spectator.add_epoch(row, is_best=state.stopping.best_epoch == row.epoch)
+        if (note := crowding.note()) is not None:
+            spectator.note(note)
 
     try:
         probe = Probe.of(data, config.seed, device)
