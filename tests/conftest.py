@@ -189,6 +189,7 @@ def lenet(
     monkeypatch.setenv("LENET_DATA_DIR", str(mnist_dir))
     monkeypatch.delenv("LENET_RUNS_DIR", raising=False)
     monkeypatch.setenv("PYTHONSAFEPATH", "")  # the command sets it
+    monkeypatch.setattr(sys, "warnoptions", ["error"])  # as the tests' own settings have it
     monkeypatch.setattr(command_line, "raise_on_signals", lambda: None)
     monkeypatch.setattr(command_line, "end_on_signals", lambda: None)
     monkeypatch.chdir(tmp_path)

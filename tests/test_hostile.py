@@ -322,10 +322,23 @@ def test_there_are_as_many_as_docs_reliability_says() -> None:
 def test_a_name_of_a_class_is_text_in_every_table(tmp_path: Path) -> None:
     from lenet_mnist.files.tables import read_csv, write_csv
 
-    names = ["=cmd|' /C calc'!A0", "+1", "-1", "@SUM(A1)", "a,b", 'a"b', "a\nb", "0"]
+    names = [
+        "=cmd|' /C calc'!A0",
+        "+1",
+        "-1",
+        "@SUM(A1)",
+        " =1",
+        "\t=1",
+        "\r\n@A1",
+        "\u3000＝1",
+        "\xa0＋1",
+        '"=1',
+        "'=1",
+    ]
+    names += ["a,b", 'a"b', "a\nb", "0", "a=1"]
     write_csv(tmp_path / "table.csv", ["name", "number"], [(name, -1.5) for name in names])
     rows = read_csv(tmp_path / "table.csv")
-    assert [row["name"] for row in rows] == [*(f"'{name}" for name in names[:4]), *names[4:]]
+    assert [row["name"] for row in rows] == [*(f"'{name}" for name in names[:11]), *names[11:]]
     assert {row["number"] for row in rows} == {"-1.5"}
 
 

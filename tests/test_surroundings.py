@@ -186,3 +186,24 @@ def test_as_a_module_lenet_leaves_the_current_directory_alone(tmp_path: Path) ->
         (tmp_path / f"{name}.py").write_text("open('OWNED', 'a').write(__name__)")
     assert shell("lenet runs", tmp_path).returncode == 0
     assert not (tmp_path / "OWNED").exists()
+
+
+def test_pictures_are_the_same_whatever_is_set_for_matplotlib(tmp_path: Path, mnist_dir: Path) -> None:
+    (tmp_path / "a file").write_text("")
+    for place in ("plain", "current", "config"):
+        (tmp_path / place).mkdir()
+    (tmp_path / "current" / "matplotlibrc").write_bytes(b"text.usetex: True\nfont.family: caf\xe9\n")
+    (tmp_path / "config" / "matplotlibrc").write_text("font.size: 30\nbackend: nonsense\nnonsense: 1\n")
+    data = {"LENET_DATA_DIR": str(mnist_dir)}
+    settings = {
+        "MPLBACKEND": "module://matplotlib_inline.backend_inline",
+        "MATPLOTLIBRC": str(tmp_path / "config" / "matplotlibrc"),
+        "MPLCONFIGDIR": str(tmp_path / "a file"),
+    }
+    surroundings: dict[str, dict[str, str]] = {"plain": {}, "current": {}, "config": settings}
+    pictures = {}
+    for place, environment in surroundings.items():
+        drawn = shell("lenet data show --num 1 --offline --output drawn.png", tmp_path / place, **environment, **data)
+        assert (drawn.returncode, drawn.stderr) == (0, ""), place
+        pictures[place] = (tmp_path / place / "drawn.png").read_bytes()
+    assert pictures["plain"] == pictures["current"] == pictures["config"]

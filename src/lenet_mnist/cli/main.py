@@ -6,6 +6,7 @@ Nothing large is imported before signals are looked after.
 import os
 import re
 import sys
+import warnings
 
 from lenet_mnist.cli.streams import guard_streams
 from lenet_mnist.errors import (
@@ -28,6 +29,9 @@ def main() -> None:
         raise_on_signals()
         guard_streams()
         os.environ["PYTHONSAFEPATH"] = "1"  # a Python that we start imports nothing of the current directory
+        if not sys.warnoptions:  # what libraries say to programmers is nothing for users
+            warnings.simplefilter("ignore")
+            os.environ["PYTHONWARNINGS"] = "ignore"
         from lenet_mnist.cli.app import app
 
         app()

@@ -4,6 +4,7 @@ import csv
 import dataclasses
 import io
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -18,6 +19,7 @@ _MAX_ROWS = 1_000_000  # steps.csv has 700,000 after 14 million updates
 _MAX_LINE_BYTES = 256 * 1024  # confusion_matrix.csv: 10,000 counts
 _MAX_JSON_BYTES = 8 * 1024 * 1024
 _MAX_JSON_VALUES = 300_000  # metrics.json of 10,000 classes
+_FORMULA = re.compile(r"[\s\0'\"]*[=+\-@＝＋－＠]")  # full-width signs, too: some programs make them plain
 _Row = TypeVar("_Row")
 
 
@@ -92,7 +94,7 @@ def write_csv(path: Path, header: Sequence[str], rows: Sequence[Sequence[Any]]) 
 
 def _inert(cell: Any) -> Any:
     """Put an apostrophe before text that a spreadsheet would take for a formula, as the name of a class could be."""
-    return f"'{cell}" if isinstance(cell, str) and cell.startswith(("=", "+", "-", "@")) else cell
+    return f"'{cell}" if isinstance(cell, str) and _FORMULA.match(cell) else cell
 
 
 def read_json(path: Path) -> Any:
