@@ -25,19 +25,22 @@ class _Stderr:
     Bars go past what makes texts printable; see cli/streams.py.
     """
 
+    def __init__(self) -> None:
+        self._stream = getattr(sys.stderr, "behind", sys.stderr)
+
     def write(self, text: str) -> int:
         """Write, or lose it."""
-        with suppress(OSError, AttributeError):  # no stderr at all
-            getattr(sys.stderr, "behind", sys.stderr).write(text)
+        with suppress(OSError, AttributeError):  # AttributeError: there is no standard error at all
+            self._stream.write(text)
         return len(text)
 
     def flush(self) -> None:
         """Let it be seen, or lose it."""
         with suppress(OSError, AttributeError):
-            sys.stderr.flush()
+            self._stream.flush()
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(sys.stderr, name)
+        return getattr(self._stream, name)
 
 
 class StderrConsole(Console):
