@@ -82,7 +82,7 @@ def diagnose(record: TrainingRecord) -> list[Finding]:
         dead_units(record) if not any(roots) else None,
         vanishing_gradients(record),
         stuck_at_guessing(record),
-        over_fitting(record) if not is_too_high else None,
+        over_fitting(record) if not signs else None,
         stopped_too_early(record),
     ]
     return [finding for finding in found if finding is not None]
