@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import pytest
 import torch
 from hypothesis import HealthCheck, settings
-from tests.once import draw_once, read_and_parse_once
+from tests.once import draw_roughly, read_and_parse_once
 
 from lenet_mnist.cli import main as command_line
 from lenet_mnist.cli.options import DEFAULT_DATA_DIR
@@ -174,9 +174,9 @@ def outside(tmp_path: Path) -> Iterator[Path]:
 
 
 @pytest.fixture
-def drawn_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A picture that an earlier test has drawn is not drawn again: that takes most of the time of an evaluation."""
-    draw_once(monkeypatch)
+def drawn_roughly(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pictures are drawn with few dots: that takes most of the time of an evaluation."""
+    draw_roughly(monkeypatch)
 
 
 @pytest.fixture
@@ -184,7 +184,7 @@ def lenet(
     mnist_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Callable[..., Answer]:
     """Run the command line in this process, in an empty directory, and return what it left behind."""
-    draw_once(monkeypatch)
+    draw_roughly(monkeypatch)
     read_and_parse_once(monkeypatch)
     monkeypatch.setenv("LENET_DATA_DIR", str(mnist_dir))
     monkeypatch.delenv("LENET_RUNS_DIR", raising=False)

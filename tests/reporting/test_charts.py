@@ -64,7 +64,8 @@ def test_very_many_points_are_thinned_and_the_ends_stay() -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "text"), [(0.04, "0.04"), (1e-5, "1e-5"), (12345.0, "1.23e4"), (0.0, "0"), (-2.5, "-2.5")]
+    ("value", "text"),
+    [(0.04, "0.04"), (1e-5, "1e-5"), (1000.0, "1,000"), (12345.0, "12,345"), (2e6, "2e6"), (0.0, "0"), (-2.5, "-2.5")],
 )
 def test_numbers_are_short(value: float, text: str) -> None:
     assert plain_number(value) == text

@@ -25,7 +25,7 @@ from lenet_mnist.training.loop import EpochRow
 from lenet_mnist.training.probe import ProbeRow
 from lenet_mnist.training.updates import StepRow
 
-pytestmark = pytest.mark.usefixtures("drawn_once")
+pytestmark = pytest.mark.usefixtures("drawn_roughly")
 
 Lenet = Callable[..., Any]
 
@@ -160,7 +160,7 @@ def test_before_the_first_epoch_every_section_says_what_is_missing(run: RunDirec
     with exclusive_lock(run.path, print):
         text = page_of(run).text
     assert "Nothing has been measured yet." in text
-    assert "No epoch has been completed, so there is nothing to draw." in text
+    assert "No update has been recorded, so there is nothing to draw." in text
     assert "No epoch has been completed, so there are no weights to look at." in text
     assert "Nothing was recorded of what goes on inside." in text
 

@@ -15,7 +15,7 @@ from lenet_mnist.experiments.evaluation import evaluate_run
 from lenet_mnist.reporting.report import write_report
 from lenet_mnist.runs.directory import RunDirectory
 
-pytestmark = [pytest.mark.browser, pytest.mark.usefixtures("drawn_once")]
+pytestmark = [pytest.mark.browser, pytest.mark.usefixtures("drawn_roughly")]
 
 FOREIGN = "iframe, object, embed, base, form, input, math, animate, [autofocus], [href^='javascript:' i]"
 # What a page has of what nothing in it may bring along.

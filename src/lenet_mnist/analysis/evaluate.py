@@ -20,6 +20,7 @@ from lenet_mnist.ranks import ALONE, Ranks
 from lenet_mnist.training.checkpoint import TrainedNetwork
 
 _CALIBRATION_BINS = 15
+FEW_IMAGES = 10  # in a bin: of fewer, the accuracy says next to nothing
 
 Counts = npt.NDArray[np.int64]
 Reals = npt.NDArray[np.float64]

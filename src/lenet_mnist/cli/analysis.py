@@ -61,6 +61,8 @@ def evaluate(
     from lenet_mnist.experiments.following import is_led
     from lenet_mnist.ranks import joined_ranks
     from lenet_mnist.reporting import plots, summaries
+    from lenet_mnist.reporting.drawing import draw_training
+    from lenet_mnist.reporting.progress import TrainingProgress
     from lenet_mnist.reporting.report import write_report
     from lenet_mnist.runs.listing import find_run
 
@@ -75,10 +77,11 @@ def evaluate(
         else:
             seen = evaluate_ensemble(directories, split, runs_dir, *common)
     for member in seen.members:
-        plots.draw_evaluated_run(member)
+        plots.draw_evaluation(member)
+        draw_training(member.run, TrainingProgress(console()).note)
         write_report(member.run)
     if isinstance(seen, EvaluatedEnsemble):
-        plots.draw_evaluated_ensemble(seen)
+        plots.draw_evaluation(seen)
         say(summaries.ensemble_json(seen) if as_json else summaries.ensemble_text(seen))
     else:
         say(summaries.evaluation_json(seen) if as_json else summaries.evaluation_text(seen))

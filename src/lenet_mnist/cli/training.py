@@ -90,6 +90,7 @@ def train(
     from lenet_mnist.experiments.following import is_led
     from lenet_mnist.ranks import joined_ranks
     from lenet_mnist.reporting import summaries
+    from lenet_mnist.reporting.drawing import draw_training
     from lenet_mnist.reporting.progress import TrainingProgress
     from lenet_mnist.runs.listing import find_run
 
@@ -102,6 +103,8 @@ def train(
         else:
             run = find_run(resume, runs_dir)
             runs = [training.resume_run(run, resolved, accept_differences, access, progress, ranks)]
+    for trained in runs:
+        draw_training(trained.directory, progress.note)
     say(summaries.training_json(runs) if as_json else summaries.training_text(runs))
     training.require_all_finished(runs)
 

@@ -37,8 +37,6 @@ from lenet_mnist.training.checkpoint import (
     read_network,
     weights_digest,
 )
-from lenet_mnist.training.loop import EpochRow
-from lenet_mnist.training.probe import ProbeRow
 
 _Choice = TypeVar("_Choice", bound=StrEnum)
 _PARTS = {Split.VAL: "validation part", Split.TEST: "test part"}
@@ -67,8 +65,6 @@ class EvaluatedRun:
     images: ImageSet
     evaluation: Evaluation
     metrics: dict[str, Any]
-    history: Sequence[EpochRow]
-    probe: Sequence[ProbeRow]
 
     @property
     def members(self) -> tuple["EvaluatedRun"]:
@@ -117,10 +113,10 @@ def evaluate_runs(
         manifest = run.read_manifest()
         if manifest.kind != "train":
             raise ConfigError(f"{run.path}: is a {manifest.kind}, not a training: it has no network to evaluate")
-        read.append((run, read_record(run)))
+        read.append((run, read_record(run).config))
     all_answers = answers_of(runs, split, access, device_name, batch_size or EVALUATION_CHUNK, ranks)
     seen = []
-    for (run, record), answers in zip(read, all_answers, strict=True):
+    for (run, config), answers in zip(read, all_answers, strict=True):
         metrics = {
             "run": run.id,
             "split": split.value,
@@ -129,11 +125,7 @@ def evaluate_runs(
             "weights_sha256": weights_digest(answers.trained.network.state_dict()),
             **answers.evaluation.metrics(),
         }
-        seen.append(
-            EvaluatedRun(
-                run, record.config, split, answers.images, answers.evaluation, metrics, record.history, record.probe
-            )
-        )
+        seen.append(EvaluatedRun(run, config, split, answers.images, answers.evaluation, metrics))
         directory = seen[-1].directory
         make_directory(directory)
         write_tables(directory, answers.evaluation, metrics, answers.images.names)

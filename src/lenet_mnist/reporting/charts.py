@@ -13,6 +13,8 @@ from typing import TypeVar
 
 from markupsafe import Markup
 
+from lenet_mnist.reporting.text import plain_number
+
 WIDTH, HEIGHT = 440, 250
 _LEFT, _RIGHT, _TOP, _BOTTOM = 50, 12, 12, 40
 _MOST_POINTS = 200  # of a line: more would be closer together than a pixel
@@ -124,9 +126,9 @@ class Axis:
         first = math.ceil(self.low / step - 1e-9)
         return [k * step for k in range(first, math.floor(self.high / step + 1e-9) + 1)]
 
-    def text(self, value: float) -> str:
-        """Write a number of the axis."""
-        return f"{100 * value:.6g}%" if self.is_percent else plain_number(value)
+    def text(self, value: float, is_tick: bool = False) -> str:
+        """Write a number of the axis, a tick in as many digits as tell it from the next."""
+        return f"{100 * value:.6g}%" if self.is_percent else plain_number(value, 6 if is_tick else 3)
 
     def _log_ticks(self, most: int) -> list[float]:
         low, high = math.log10(self.low), math.log10(self.high)
@@ -176,11 +178,6 @@ def thinned(values: Sequence[_Value], most: int) -> Sequence[_Value]:
     return [values[round(k * (len(values) - 1) / (most - 1))] for k in range(most)]
 
 
-def plain_number(value: float) -> str:
-    """Write a number in at most three digits and, if it must be, a power of ten."""
-    return f"{value:.3g}".replace("e-0", "e-").replace("e+0", "e").replace("e+", "e")
-
-
 def _placing(x_axis: Axis, y_axis: Axis) -> tuple[Callable[[float], float | None], Callable[[float], float | None]]:
     """Return what places an x, and a y, in the box."""
     across, down = WIDTH - _LEFT - _RIGHT, HEIGHT - _TOP - _BOTTOM
@@ -213,4 +210,4 @@ def _line(series: Series, x_axis: Axis, y_axis: Axis, x_label: str) -> Line:
 
 
 def _ticks(values: Sequence[float], axis: Axis, place: Callable[[float], float | None]) -> tuple[Tick, ...]:
-    return tuple(Tick(at, axis.text(value)) for value in values if (at := place(value)) is not None)
+    return tuple(Tick(at, axis.text(value, is_tick=True)) for value in values if (at := place(value)) is not None)

@@ -80,7 +80,7 @@ def loss_curves_figure(compared: Comparison) -> Figure:
             axes.axhline(level, color=BLACK, linestyle=":", linewidth=1)
     for axes in (*above, *below):
         if _is_above_zero([line.get_ydata() for line in axes.lines]):
-            plain_log_axis(axes)
+            plain_log_axis(axes.yaxis)
     above[0].set_ylabel("training loss, smoothed [nats per image]")
     below[0].set_ylabel("validation loss [nats per image]")
     _add_legend(figure, compared.groups)

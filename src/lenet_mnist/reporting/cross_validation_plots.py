@@ -67,7 +67,7 @@ def _draw_curves(axes: Axes, pooled: CrossValidation) -> None:
             linestyle="--",
             label="fold left out" * first,
         )
-    plain_log_axis(axes)
+    plain_log_axis(axes.yaxis)
     axes.set_title("Loss, in nats", fontsize=TITLE_POINTS)
     axes.set_xlabel("epoch")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))

@@ -1,15 +1,27 @@
 """What goes on inside the network, layer by layer: drawn from probe.csv."""
 
+import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, PercentFormatter
+from matplotlib.ticker import PercentFormatter
 
-from lenet_mnist.config import Activation
-from lenet_mnist.reporting.style import BLUE, GREEN, GREY, ORANGE, PURPLE, TITLE_POINTS, bare, plain_log_axis
-from lenet_mnist.training.probe import Layer, ProbeRow, flat_word
+from lenet_mnist.analysis.findings import TrainingRecord
+from lenet_mnist.reporting.style import (
+    BLUE,
+    GREEN,
+    GREY,
+    ORANGE,
+    PURPLE,
+    TITLE_POINTS,
+    bare,
+    epoch_axis,
+    plain_log_axis,
+)
+from lenet_mnist.reporting.text import plain_number
+from lenet_mnist.training.probe import Layer, ProbeRow, flat_word, passed_gradients
 
 # From the input to the output; lines differ in dash as well as in colour.
 _LINES = {
@@ -21,46 +33,56 @@ _LINES = {
 }
 
 
-def layers_figure(probe: Sequence[ProbeRow], activation: Activation, title: str) -> Figure:
+def layers_figure(record: TrainingRecord, title: str) -> Figure:
     """Draw gradients, updates, saturated and dead units of each layer by epoch; epoch 0 is before the first update."""
-    figure = Figure(figsize=(8.4, 6.0), layout="constrained")
+    figure = Figure(figsize=(8.4, 6.4), layout="constrained")
     figure.suptitle(title, fontsize=TITLE_POINTS)
-    (gradients, updates), (saturated, dead) = figure.subplots(2, 2)
+    panels = figure.subplots(2, 2, sharex=True)
+    (gradients, updates), (saturated, dead) = panels
+    probe, flat = record.probe, flat_word(record.activation)
     inner = [row for row in probe if row.layer is not Layer.OUTPUT]
-    _draw(gradients, probe, lambda row: row.gradient_norm)
+    passing, words = passed_gradients(probe)
+    _draw(gradients, passing, lambda row: row.gradient_norm)
     _draw(updates, [row for row in probe if row.epoch > 0], lambda row: row.update_ratio)
     _draw(saturated, inner, lambda row: row.saturated)
     _draw(dead, inner, lambda row: row.dead)
-    gradients.set_title("gradient of the weights, Euclidean norm", fontsize=9)
-    updates.set_title("last update of the epoch / weights, Euclidean norms", fontsize=9)
-    saturated.set_title(f"outputs that are {flat_word(activation)}", fontsize=9)
-    dead.set_title(f"units that are {flat_word(activation)} on all images of the probe: dead", fontsize=9)
+    gradients.set_title(f"gradient of the weights, Euclidean norm\n{words}", fontsize=8)
+    updates.set_title("last update of the epoch / weights, Euclidean norms", fontsize=8)
+    saturated.set_title(f"outputs that are {flat}", fontsize=8)
+    dead.set_title(f"dead: units that are {flat} on all images of the probe", fontsize=8)
     for axes in (gradients, updates):
-        _make_logarithmic(axes)
+        if not axes.lines:
+            axes.text(0.5, 0.5, "no epoch was completed", transform=axes.transAxes, ha="center", color=GREY, fontsize=8)
+        _log_axis_with_zero(axes)
     for axes in (saturated, dead):
         axes.set_ylim(-0.03, 1.03)
         axes.yaxis.set_major_formatter(PercentFormatter(xmax=1))
         axes.set_xlabel("epoch")
+    epoch_axis(gradients, max((row.epoch for row in probe), default=0))
     if probe:
-        gradients.legend(loc="best", frameon=False, fontsize=8, ncols=2)
+        handles, labels = (
+            updates.get_legend_handles_labels() if updates.lines else gradients.get_legend_handles_labels()
+        )
+        figure.legend(handles, labels, loc="outside lower center", ncols=len(Layer), frameon=False, fontsize=9)
     return figure
 
 
-def _make_logarithmic(axes: Axes) -> None:
-    """Let y be logarithmic, and say where a value is exactly zero, which then cannot be drawn."""
-    layers_with_zero = []
-    for line in axes.lines:
-        values = np.asarray(line.get_ydata(), dtype=float)
-        if (values == 0).any():
-            layers_with_zero.append(str(line.get_label()))
-            line.set_ydata(np.where(values == 0, np.nan, values))
-    if layers_with_zero:
-        text = f"zero somewhere, and not drawn there: {', '.join(layers_with_zero)}"
-        axes.text(0.02, 0.02, text, transform=axes.transAxes, fontsize=7, color=GREY)
-    axes.relim()
-    axes.autoscale_view()
-    if any(np.isfinite(np.asarray(line.get_ydata(), dtype=float)).any() for line in axes.lines):
-        plain_log_axis(axes)
+def _log_axis_with_zero(axes: Axes) -> None:
+    """Let y be logarithmic; zero, which has no place there, lies at the lower end and is called so."""
+    values = np.concatenate([np.zeros(0), *(np.asarray(line.get_ydata(), dtype=float) for line in axes.lines)])
+    seen = values[np.isfinite(values) & (values > 0)]
+    low, high = (seen.min(), seen.max()) if len(seen) else (0.1, 1.0)
+    axes.set_ylim(low / 1.5, high * 1.5)
+    if (values == 0).any():
+        zero = 10.0 ** (math.floor(math.log10(low)) - 1)
+        for line in axes.lines:
+            line.set_ydata(np.where(np.asarray(line.get_ydata()) == 0, zero, line.get_ydata()))
+        axes.set_ylim(zero / 1.5, high * 1.5)
+        plain_log_axis(axes.yaxis)
+        axes.yaxis.set_major_formatter(lambda value, _: "0" if value < 1.5 * zero else plain_number(value, 6))
+        axes.axhspan(zero / 1.5, 1.5 * zero, color="#f0f0f0", zorder=0)
+    else:
+        plain_log_axis(axes.yaxis)
 
 
 def _draw(axes: Axes, rows: Sequence[ProbeRow], value: Callable[[ProbeRow], float]) -> None:
@@ -71,7 +93,6 @@ def _draw(axes: Axes, rows: Sequence[ProbeRow], value: Callable[[ProbeRow], floa
             axes.plot(
                 epochs, values, color=color, linestyle=dash, marker=marker, markersize=4, linewidth=1.3, label=layer
             )
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(color="#e6e6e6")
     axes.set_axisbelow(True)
     bare(axes)

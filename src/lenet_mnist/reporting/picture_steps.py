@@ -9,10 +9,10 @@ from lenet_mnist.files.storage import make_directory, prepare_to_write
 from lenet_mnist.inference.pictures import Steps
 from lenet_mnist.inference.predict import Answer, Reading
 from lenet_mnist.reporting.predict_summary import per_cent
-from lenet_mnist.reporting.style import ORANGE, TITLE_POINTS, save_figure
+from lenet_mnist.reporting.style import ORANGE, TITLE_POINTS, plain, save_figure
 
 _MOST_ROWS = 20
-_LONGEST_NAME = 60
+_WIDEST_NAME = 60
 _TITLES = (
     "grey",
     "stands out of its ground",
@@ -47,10 +47,8 @@ def steps_figure(prepared: list[tuple[Answer, Steps]]) -> Figure:
 
 def _draw_steps(part: SubFigure, answer: Answer, steps: Steps) -> None:
     name, probability = answer.ranking[0]
-    title = f"{answer.picture.path.name[-_LONGEST_NAME:]}: {name}, {per_cent(probability)}"
-    # No letter that the font lacks, none that moves the pen, no formula.
-    title = title.encode("ascii", "backslashreplace").decode().replace("$", r"\$")
-    part.suptitle("".join(letter if letter.isprintable() else "?" for letter in title), fontsize=TITLE_POINTS)
+    file = answer.picture.path.name
+    part.suptitle(f"{plain(file, _WIDEST_NAME)}: {plain(name)}, {per_cent(probability)}", fontsize=TITLE_POINTS)
     shown = (steps.grey, steps.contrast, steps.ink, steps.fitted, steps.seen)
     maps = ("gray", "gray_r", "gray_r", "gray_r", "gray_r")
     limits = ((0, 255), (0, max(steps.contrast.max(), 1)), (0, 1), (0, 1), (0, 255))

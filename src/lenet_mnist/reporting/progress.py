@@ -104,13 +104,13 @@ class TrainingProgress:
                 TextColumn("epoch {task.fields[epoch]}"),
                 BarColumn(),
                 MofNCompleteColumn(),
-                TextColumn("loss {task.fields[loss]:.3f}"),
+                TextColumn("{task.fields[loss]}"),
                 TimeRemainingColumn(),
                 console=self._console,
                 transient=True,
                 auto_refresh=False,
             )
-            self._task = self._bar.add_task("", total=max_epochs * steps_per_epoch, epoch=1, loss=float("nan"))
+            self._task = self._bar.add_task("", total=max_epochs * steps_per_epoch, epoch=1, loss="")
             self._bar.start()
 
     def end(self) -> None:
@@ -122,7 +122,8 @@ class TrainingProgress:
     def add_step(self, row: StepRow) -> None:
         """Move the bar, a few times a second."""
         if self._bar is not None and time.monotonic() - self._last_moved > _SECONDS_BETWEEN_MOVES:
-            self._bar.update(self._task, completed=row.step, epoch=row.epoch, loss=row.train_loss, refresh=True)
+            loss = f"loss {row.train_loss:.3f}"
+            self._bar.update(self._task, completed=row.step, epoch=row.epoch, loss=loss, refresh=True)
             self._last_moved = time.monotonic()
 
     def add_epoch(self, row: EpochRow, is_best: bool) -> None:

@@ -2,11 +2,11 @@
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from lenet_mnist.analysis.evaluate import Counts
+from lenet_mnist.analysis.evaluate import FEW_IMAGES, Counts
 from lenet_mnist.analysis.examples import PER_CELL
 from lenet_mnist.analysis.intervals import Interval, wilson_interval
 from lenet_mnist.errors import DataError
@@ -214,6 +214,7 @@ def _pairs(evaluation: SavedEvaluation, examples: Examples | None) -> tuple[Pair
 
 def _calibration(evaluation: SavedEvaluation) -> Chart:
     bins = evaluation.calibration
+    told = [row for row in bins if row.num_images >= FEW_IMAGES]
     fraction = Axis(-0.03, 1.03, is_log=False, is_percent=True)
     widest = max(bins, key=lambda row: abs(row.mean_confidence - row.accuracy) * row.num_images, default=None)
     alt = f"Accuracy against confidence in {len(bins)} bins; expected calibration error "
@@ -225,9 +226,11 @@ def _calibration(evaluation: SavedEvaluation) -> Chart:
         )
     series = [
         Series("as sure as right", 4, [(0.0, 0.0), (1.0, 1.0)]),
-        Series("this network", 0, [(row.mean_confidence, row.accuracy) for row in bins]),
+        Series("this network", 0, [(row.mean_confidence, row.accuracy) for row in told]),
     ]
-    return line_chart("Calibration", alt, series, "confidence", "accuracy", fraction, x_axis=fraction)
+    chart = line_chart("Calibration", alt, series, "confidence", "accuracy", fraction, x_axis=fraction)
+    few = f"Not drawn, as they say next to nothing: {len(bins) - len(told)} bins of fewer than {FEW_IMAGES} images."
+    return replace(chart, note=few) if len(told) < len(bins) else chart
 
 
 def _mistakes(counts: Counts) -> Counts:

@@ -2,18 +2,24 @@
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
+
+import numpy as np
 
 from lenet_mnist.config import Activation, Config
 from lenet_mnist.errors import DataError
-from lenet_mnist.reporting.charts import Axis, Chart, Series, line_chart, plain_number, thinned
+from lenet_mnist.reporting.charts import Axis, Chart, Series, line_chart, thinned
+from lenet_mnist.reporting.text import plain_number
 from lenet_mnist.runs.directory import RunDirectory
 from lenet_mnist.runs.manifest import Manifest
 from lenet_mnist.training.loop import EpochRow
-from lenet_mnist.training.probe import Layer, ProbeRow, flat_word
+from lenet_mnist.training.probe import Layer, ProbeRow, flat_word, passed_gradients
 from lenet_mnist.training.updates import StepRow
 
-_TRAIN, _VAL = 0, 1  # the looks of the two curves
+_LOOKS = (0, 1, 4)  # of training, validation, and what they are to be measured by
+HIGHEST_LOSS = 100.0  # times that of guessing
+_IMAGES_TO_A_SIDE, _MOST_ROWS_TO_A_SIDE = 320, 20
 _MOST_TABLE_ROWS = 60
 
 
@@ -36,28 +42,52 @@ class Rates:
     facts: tuple[tuple[str, str], ...]
 
 
+def loss_by_update(
+    history: Sequence[EpochRow], steps: Sequence[StepRow], num_train: int, guessing_loss: float
+) -> tuple[list[float], list[float], list[float]]:
+    """Return the training loss from the first update on: when, as fractions of epochs, each batch, and running means.
+
+    A mean is over some 640 images, as many before as behind: the first is that of the first batch alone. Where no
+    epoch was completed, the updates are counted. A loss that rises without end would press all others flat: it is cut.
+    """
+    per_epoch = history[0].step / history[0].epoch if history else 1.0
+    losses = np.array([min(row.train_loss, HIGHEST_LOSS * guessing_loss) for row in steps])
+    reach = min(max(2, round(_IMAGES_TO_A_SIDE * per_epoch / num_train)), _MOST_ROWS_TO_A_SIDE) if history else 2
+    sides = [min(k, reach) for k in range(len(losses))]
+    means = [float(losses[k - side : k + side + 1].mean()) for k, side in enumerate(sides)]
+    return [row.step / per_epoch for row in steps], losses.tolist(), means
+
+
 def curves_of(run: RunDirectory, manifest: Manifest) -> Curves:
     """Return the curves of a training. Raises: DataError if there are none."""
-    history = run.read_history()
-    if not history:
-        raise DataError("No epoch has been completed, so there is nothing to draw.")
+    history, steps = run.read_history(), _steps_of(run)
+    if not history and not steps:
+        raise DataError("No update has been recorded, so there is nothing to draw.")
     best = next((row for row in history if row.epoch == manifest.best_epoch), None)
+    guessing = manifest.guessing_loss
+    at, _, means = loss_by_update(history, steps, manifest.num_train, guessing)
+    train = list(zip(at, means, strict=True)) or [(float(row.epoch), row.train_loss) for row in history]
+    losses = [loss for _, loss in train] + [row.val_loss for row in history]
+    x_label = "epoch" if history else "update"
     return Curves(
         loss=_curve(
-            "Loss",
-            history,
-            ([row.train_loss for row in history], [row.val_loss for row in history]),
-            None if best is None else best.val_loss,
-            best,
+            f"Loss by {x_label}",
+            {
+                "training": train,
+                "validation, after the epoch": [(row.epoch, row.val_loss) for row in history],
+                f"guessing: {guessing:.2f}": [(0.0, guessing), (train[-1][0], guessing)],
+            },
+            (best.epoch, best.val_loss) if best else None,
             "nats per image",
-            Axis.around([loss for row in history for loss in (row.train_loss, row.val_loss)], is_log=True),
+            Axis.around([guessing, *losses], is_log=True),
         ),
         accuracy=_curve(
-            "Accuracy",
-            history,
-            ([row.train_accuracy for row in history], [row.val_accuracy for row in history]),
-            None if best is None else best.val_accuracy,
-            best,
+            "Accuracy by epoch",
+            {
+                "training, while learning": [(row.epoch, row.train_accuracy) for row in history],
+                "validation, after the epoch": [(row.epoch, row.val_accuracy) for row in history],
+            },
+            (best.epoch, best.val_accuracy) if best else None,
             "share of the images",
             Axis.around([part for row in history for part in (row.train_accuracy, row.val_accuracy)], is_percent=True),
         ),
@@ -75,15 +105,17 @@ def probe_charts(run: RunDirectory, activation: Activation) -> list[Chart]:
     flat, fraction = flat_word(activation), Axis(-0.03, 1.03, is_log=False, is_percent=True)
     inner = [row for row in probe if row.layer is not Layer.OUTPUT]
     updated = [row for row in probe if row.epoch > 0]
-    gradients, updates = [row.gradient_norm for row in probe], [row.update_ratio for row in updated]
+    passing, words = passed_gradients(probe)
+    gradients, updates = [row.gradient_norm for row in passing], [row.update_ratio for row in updated]
     charts = [
         _layers(
-            "Gradients", probe, lambda row: row.gradient_norm, "norm of the gradient", Axis.around(gradients, True)
+            "Gradients", passing, lambda row: row.gradient_norm, "norm of the gradient", Axis.around(gradients, True)
         ),
         _layers("Updates", updated, lambda row: row.update_ratio, "last update / weights", Axis.around(updates, True)),
         _layers(f"Outputs that are {flat}", inner, lambda row: row.saturated, "share of the outputs", fraction),
         _layers("Dead units", inner, lambda row: row.dead, f"share of units always {flat}", fraction),
     ]
+    charts[0] = replace(charts[0], note=f"{words.capitalize()}. {charts[0].note}" if words else charts[0].note)
     return [chart for chart in charts if chart.lines]
 
 
@@ -125,36 +157,37 @@ def _origin(manifest: Manifest) -> str:
     )
 
 
+def _steps_of(run: RunDirectory) -> list[StepRow]:
+    """Return what was recorded of single updates, or nothing if that is damaged."""
+    with suppress(DataError):
+        return run.read_steps()
+    return []
+
+
 def _curve(
-    title: str,
-    history: Sequence[EpochRow],
-    values: tuple[list[float], list[float]],
-    kept: float | None,
-    best: EpochRow | None,
-    unit: str,
-    axis: Axis,
+    title: str, lines: dict[str, Sequence[tuple[float, float]]], kept: tuple[int, float] | None, unit: str, axis: Axis
 ) -> Chart:
-    """Draw training and validation by epoch, and mark the epoch whose weights were kept."""
-    epochs = [row.epoch for row in history]
-    train, val = (list(zip(epochs, part, strict=True)) for part in values)
-    words = [
-        f"{name} {'goes' if len(part) > 1 else 'is'} {_from_to(part, axis)}"
-        for name, part in (("training", train), ("validation", val))
-    ]
-    alt = f"{title} by epoch: {'; '.join(words)}."
+    """Draw training, validation and guessing from the first update on; mark the epoch whose weights were kept."""
+    what, _, x_label = title.partition(" by ")
+    words = [f"{name} {_from_to(points, axis, x_label)}" for name, points in [*lines.items()][:2] if points]
+    alt = f"{title}: {'; '.join(words)}."
     ring = None
-    if best is not None and kept is not None:
-        ring = (float(best.epoch), kept, f"kept: epoch {best.epoch}")
-        alt += f" The weights of epoch {best.epoch} were kept, with validation {title.lower()} {axis.text(kept)}."
-    series = [Series("training, while learning", _TRAIN, train), Series("validation, after the epoch", _VAL, val)]
-    return line_chart(title, alt, series, "epoch", unit, axis, ring)
+    if kept is not None:
+        ring = (float(kept[0]), kept[1], f"kept: epoch {kept[0]}")
+        alt += f" The weights of epoch {kept[0]} were kept, with validation {what.lower()} {axis.text(kept[1])}."
+    series = [Series(name, look, points) for look, (name, points) in zip(_LOOKS, lines.items(), strict=False)]
+    last = max((points[-1][0] for points in lines.values() if points), default=1.0)
+    return line_chart(what, alt, series, x_label, unit, axis, ring, Axis(-0.03 * last, 1.03 * last, is_log=False))
 
 
-def _from_to(points: Sequence[tuple[float, float]], axis: Axis) -> str:
-    (first_epoch, first), (last_epoch, last) = points[0], points[-1]
-    if len(points) == 1:
-        return f"{axis.text(first)} in epoch {first_epoch}"
-    return f"from {axis.text(first)} in epoch {first_epoch} to {axis.text(last)} in epoch {last_epoch}"
+def _from_to(points: Sequence[tuple[float, float]], axis: Axis, x_label: str) -> str:
+    (first_at, first), (last_at, last) = points[0], points[-1]
+    begin = f"{axis.text(first)} in {x_label} {plain_number(first_at)}"
+    return (
+        f"is {begin}"
+        if len(points) == 1
+        else f"goes from {begin} to {axis.text(last)} in {x_label} {plain_number(last_at)}"
+    )
 
 
 def _layers(title: str, rows: Sequence[ProbeRow], value: Callable[[ProbeRow], float], unit: str, axis: Axis) -> Chart:

@@ -52,6 +52,8 @@ def training_text(runs: Sequence[TrainedRun]) -> str:
                 f"not kept    epoch {lowest.epoch}: validation loss {lowest.val_loss:.4f}, "
                 f"validation accuracy {lowest.val_accuracy:.2%}"
             )
+    pictures = sorted(runs[0].directory.plots_path.glob("*.png"))
+    lines += [f"{'' if k else 'pictures':12}{picture}" for k, picture in enumerate(pictures)]
     lines.append(f"next        lenet {_next_step(runs[0])}")
     if manifest.status in ("finished", "diverged"):
         lines += findings_lines(diagnose_training(runs[0].directory))
@@ -72,6 +74,7 @@ def training_json(runs: Sequence[TrainedRun]) -> str:
     rows = [
         {
             "run": str(run.directory.path),
+            "plots": [str(path) for path in sorted(run.directory.plots_path.glob("*.png"))],
             **run.manifest.model_dump(mode="json"),
             **diagnosis_dict(diagnose_training(run.directory)),
         }
@@ -94,7 +97,7 @@ def evaluation_text(seen: EvaluatedRun) -> str:
         f"hardest class  {worst.name}: precision {worst.precision:.2%}, recall {worst.recall:.2%}",
         "written to",
         *(f"  {path}" for path in sorted(seen.directory.iterdir())),
-        *(f"  {path}" for path in sorted(seen.run.plots_path.iterdir())),
+        *(f"  {path}" for path in sorted(seen.run.plots_path.glob("*.png"))),
         f"  {seen.run.report_path}",
     ]
     if num_looks is not None and num_looks > 1:

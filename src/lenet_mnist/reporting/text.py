@@ -18,3 +18,10 @@ def aligned(header: Sequence[str], rows: Sequence[Sequence[str]], right: Sequenc
         for pairs in (zip(row, widths, strict=True) for row in (header, *rows))
     ]
     return "\n".join(line.rstrip() for line in lines)
+
+
+def plain_number(value: float, digits: int = 3) -> str:
+    """Write a number in so many digits, thousands in full, and only far from one as a power of ten."""
+    if 1e3 <= abs(value) < 1e6:
+        return f"{value:,.6g}"
+    return f"{value:.{digits}g}".replace("e-0", "e-").replace("e+0", "e").replace("e+", "e")

@@ -12,6 +12,7 @@ of them. Flat is a slope of at most a twentieth of the largest: that of ReLU whe
 Source: lecture points 5 and 6.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -113,6 +114,25 @@ def update_ratios(before: Sequence[Tensor], after: Sequence[Tensor]) -> tuple[fl
     """Return by how much of itself each layer's weights have changed. Both are the weights of the five layers."""
     changes = [(new - old).norm() / old.norm().clamp_min(1e-30) for old, new in zip(before, after, strict=True)]
     return tuple(torch.stack(changes).tolist())
+
+
+def passed_gradients(probe: Sequence[ProbeRow]) -> tuple[list[ProbeRow], str]:
+    """Return the rows whose gradients tell something, and how C1's compares with the output's at the first of them.
+
+    Where the output's weights are zero, as a ReLU network's before the first update, no gradient passes to the layers
+    below: that says nothing of what passes through those.
+    """
+    rows, words = list(probe), ""
+    start = {row.layer: row.gradient_norm for row in probe if row.epoch == 0}
+    if start.pop(Layer.OUTPUT, 0.0) > 0 and not any(start.values()):
+        rows = [row for row in rows if row.epoch > 0]
+        words = "\nnot at epoch 0: the output's weights are zero, and pass none"
+    first = {row.layer: row.gradient_norm for row in rows if row.epoch == rows[0].epoch}
+    if Layer.C1 in first and Layer.OUTPUT in first:
+        times = first[Layer.OUTPUT] / first[Layer.C1] if first[Layer.C1] > 0 else math.inf
+        compared = f"the output's is {float(f'{times:.2g}'):g} times C1's" if times < math.inf else "none reaches C1"
+        words = f"\nepoch {rows[0].epoch}: {compared}{words}"
+    return rows, words.strip()
 
 
 def flat_word(activation: Activation) -> str:
