@@ -12,7 +12,7 @@ from lenet_mnist.reporting.pixels import is_on_black
 from lenet_mnist.reporting.style import GREY, TITLE_POINTS, plain
 
 COLUMNS = 8
-_NAME_WIDTH, _READ_WIDTH = 14, 9  # as stand above an image, the second behind "read as"
+_NAME_WIDTH, _READ_WIDTH = 13, 8.5  # as stand above an image, the second behind "read as"
 _LETTERS_OF_A_LINE = 8  # as many as both names may have to stand in one line with it
 
 

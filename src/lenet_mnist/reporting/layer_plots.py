@@ -60,10 +60,10 @@ def layers_figure(record: TrainingRecord, title: str) -> Figure:
         axes.set_xlabel("epoch")
     epoch_axis(gradients, max((row.epoch for row in probe), default=0))
     if probe:
-        handles, labels = (
-            updates.get_legend_handles_labels() if updates.lines else gradients.get_legend_handles_labels()
+        of_all = max(panels.flat, key=lambda axes: len(axes.lines))
+        figure.legend(
+            *of_all.get_legend_handles_labels(), loc="outside lower center", ncols=len(Layer), frameon=False, fontsize=9
         )
-        figure.legend(handles, labels, loc="outside lower center", ncols=len(Layer), frameon=False, fontsize=9)
     return figure
 
 
