@@ -62,3 +62,12 @@ def test_a_script_imports_what_is_there(path: Path) -> None:
             for alias in node.names:
                 if not hasattr(module, alias.name):
                     importlib.import_module(f"{node.module}.{alias.name}")
+
+
+def test_the_lecture_has_the_same_commands_in_both_languages() -> None:
+    english, italian = (
+        re.findall(r"^```sh\n(.*?)^```", (ROOT / "docs" / name).read_text(), re.DOTALL | re.MULTILINE)
+        for name in ("lecture.md", "lezione.md")
+    )
+    assert len(english) >= 13  # a block for each of the lecture's statements
+    assert english == italian
