@@ -90,10 +90,12 @@ def test_a_loss_that_annealing_lowers_is_fine(num_epochs: int) -> None:
     assert verdict_of(advise(falls)) == (Verdict.FINE, Direction.KEEP)
 
 
-@pytest.mark.parametrize("num_epochs", [1, 5, 20])
+@pytest.mark.parametrize("num_epochs", [1, 2, 5, 20])
 def test_a_loss_that_falls_slowly_asks_for_a_higher_rate(num_epochs: int) -> None:
+    """Not in a single epoch: there the loss falls as slowly at the best rate."""
     slow = curve(lambda t: 2.3 * (1 + 20 * t) ** -0.5, num_epochs=num_epochs)
-    assert verdict_of(advise(slow)) == (Verdict.FALLS_SLOWLY, Direction.RAISE)
+    expected = (Verdict.FALLS_SLOWLY, Direction.RAISE) if num_epochs > 1 else (Verdict.AMBIGUOUS, Direction.UNKNOWN)
+    assert verdict_of(advise(slow)) == expected
 
 
 def test_a_loss_that_swings_asks_for_a_lower_rate() -> None:

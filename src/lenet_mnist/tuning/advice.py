@@ -144,6 +144,9 @@ def _falling(curve: LossCurve, rise: float) -> Advice:
     evidence = f"the loss of the middle fifth was {gain:.1f} times that of the last, where the rate is annealed"
     if gain >= _SLOW:
         return Advice(Verdict.FINE, Direction.KEEP, (evidence,))
+    if len(curve.history) < 2:
+        single = "in a single epoch the loss falls at any rate, so the curve says no more"
+        return Advice(Verdict.AMBIGUOUS, Direction.UNKNOWN, (evidence, single))
     if middle.loss + _SURE * math.hypot(middle.error, _SLOW * end.error) >= _SLOW * end.loss:
         unsure = f"too few updates were recorded to say whether that is below {_SLOW}"
         return Advice(Verdict.AMBIGUOUS, Direction.UNKNOWN, (evidence, unsure))
