@@ -29,6 +29,7 @@ def test_on_a_terminal_there_is_a_bar_and_the_line_stays() -> None:
     screen = shown(terminal=True)
     assert "\x1b[" in screen
     assert "val accuracy 90.00%" in screen
+    assert "nan" not in screen  # nor before the first loss is known
 
 
 def test_a_fetch_shows_tenths_once_each() -> None:
