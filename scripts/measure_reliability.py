@@ -1,6 +1,6 @@
 """The scorecard of docs/reliability.md: a training is killed, interrupted and damaged, and must not notice.
 
-    python scripts/measure_reliability.py [kills signals one-run damage starts repeats parsers offline] [--count N]
+    python scripts/measure_reliability.py [PART ...] [--count N]
 
 - kills: SIGKILL at a random moment, every second time at a random file operation of a save; then `lenet train --resume`
 - signals: SIGINT and SIGTERM in turn at a random moment of the training; exit code, time to the exit, resume
@@ -9,6 +9,7 @@
 - starts: run directories made at once, trainings started at once, one run resumed by two processes at once
 - repeats: fresh processes with other hash seeds, directories, outputs and checkpoint intervals
 - parsers: random input for everything that reads a file or a name
+- memory: files of a run blown up, as far as they are read and further; memory and processor time of each command
 - offline: every command in a network namespace of its own, in which there is nothing to connect to (Linux)
 
 `--count` is how often, instead of the number in docs/reliability.md. The exit code is 1 if anything was found that is
@@ -17,6 +18,8 @@ already, so that 500 of them take minutes (repeats and offline: fresh ones).
 """
 
 import argparse
+import hashlib
+import json
 import os
 import random
 import shutil
@@ -36,6 +39,7 @@ import torch
 import typer
 from hypothesis import strategies as st
 from PIL import Image
+from safetensors.torch import load, save
 
 from common import ROOT, data_access
 from lenet_mnist.cli.app import app
@@ -70,8 +74,11 @@ COUNTS = {
     "repeats": 20,
     "parsers": 10_000,
     "offline": 1,
+    "memory": 1,
 }
 LONGEST_EXIT = 2.0  # seconds
+LAYERS = ("C1", "C3", "C5", "F6", "output")
+MOST_MEMORY, MOST_SECONDS = 1000, 20.0  # MB, of which torch alone takes 300; of one processor
 
 
 class Found(NamedTuple):
@@ -101,6 +108,7 @@ def main() -> None:
         "repeats": repeats,
         "parsers": parsers,
         "offline": offline,
+        "memory": memory,
     }
     all_hold = True
     for name in arguments.parts or COUNTS:
@@ -537,6 +545,142 @@ def offline(count: int, _draw: random.Random, directory: Path) -> Found:
             print(f"{' '.join(command)}: {ended.stderr.decode()}", file=sys.stderr)
     num_commands = len(commands) * count
     return Found(num_passed == num_commands, f"{num_passed} of {num_commands} commands passed without a network")
+
+
+def memory(count: int, _draw: random.Random, directory: Path) -> Found:
+    """Let every command that reads a run meet files that are far larger than a training makes them."""
+    whole_run(directory / "whole")
+    sweep = ["lr-sweep", "--limit-train=640", "--batch-size=32", "--num=3", "--seeds=0", "--set=data.val_size=500"]
+    fresh = [sys.executable, "-m", "lenet_mnist", *sweep, "--set=name=swept", "--offline"]  # its workers are not forks
+    subprocess.run(fresh, cwd=directory / "whole", check=True, capture_output=True)
+    assert end_of(begin(directory / "whole", "evaluate", "latest", "--split", "val", "--offline")) == 0
+    readers = [
+        ["runs", "--test"],
+        ["diagnose", "latest"],
+        ["report", "latest"],
+        ["evaluate", "latest", "--split", "val", "--offline"],
+        ["evaluate", "latest", "--offline"],
+        ["compare", "latest", "--split", "val", "--offline"],
+        ["verify", "latest", "--offline"],
+        ["export", "latest", "--format", "safetensors", "--offline"],
+        ["export", "latest", "--format", "tensorboard", "--offline"],
+        ["train", "--resume", "latest", "--offline"],
+    ]
+    sweepers = [["diagnose", "swept"], ["lr-sweep", "--resume", "swept", "--offline"]]
+    most, longest, num_held, worst = 0, 0.0, 0, ["", ""]
+    tried = [(name, command) for name in BOMBS for command in (sweepers if "journal" in name else readers)] * count
+    for name, command in tried:
+        place = directory / "place"
+        shutil.copytree(directory / "whole", place)
+        runs = sorted((place / "runs").iterdir(), key=lambda path: "swept" in path.name)
+        BOMBS[name](RunDirectory(runs["journal" in name]))
+        _, status, usage = os.wait4(begin(place, *command), 0)
+        peak, seconds = usage.ru_maxrss // 1024, usage.ru_utime + usage.ru_stime
+        is_traced = "Traceback" in (place / "log.txt").read_text(errors="replace")
+        holds = peak <= MOST_MEMORY and seconds <= MOST_SECONDS and not is_traced
+        num_held += holds
+        if not holds:
+            code = os.waitstatus_to_exitcode(status)
+            print(f"{name}: {' '.join(command)}: {peak} MB, {seconds:.1f} s, exit code {code}", file=sys.stderr)
+        if peak > most:
+            most, worst[0] = peak, f"{name}: {command[0]}"
+        if seconds > longest:
+            longest, worst[1] = seconds, f"{name}: {command[0]}"
+        shutil.rmtree(place)
+    return Found(
+        num_held == len(tried),
+        f"{num_held} of {len(tried)} commands on {len(BOMBS)} kinds of files took no more than {MOST_MEMORY} MB and "
+        f"{MOST_SECONDS:g} s; the most {most} MB ({worst[0]}), the longest {longest:.1f} s ({worst[1]})",
+    )
+
+
+def rows_of(path: Path, row: Callable[[int], str], num_bytes: int, number: int = 999_999) -> None:
+    """Write rows that could be true under the header that is there, up to that size or number."""
+    lines, size = [path.read_text().partition("\n")[0] + "\n"], 0
+    while size < num_bytes and len(lines) <= number:
+        lines.append(row(len(lines)))
+        size += len(lines[-1])
+    path.write_text("".join(lines))
+
+
+def long_journal(run: RunDirectory, num_bytes: int) -> None:
+    """Repeat a training of a sweep, each time at another rate."""
+    lines = run.journal_path.read_text().splitlines(keepends=True)
+    entry = next(json.loads(line) for line in lines if line.startswith('{"trial"'))
+    entry["trial"]["steps"] *= 100
+    size = 0
+    with run.journal_path.open("a") as file:
+        while size < num_bytes:
+            entry["trial"]["trial"]["lr"] *= 1.0001
+            size += file.write(json.dumps(entry) + "\n")
+
+
+def signed(run: RunDirectory, **changes: Any) -> None:
+    run.write_manifest(run.read_manifest().model_copy(update=changes))
+
+
+def large_checkpoint(run: RunDirectory) -> None:
+    """Let the newest checkpoint hold the rows of 14 million updates."""
+    newest = list_checkpoints(run.checkpoints_path)[0]
+    content = newest.read()
+    length = 8 + int.from_bytes(content[:8], "little")
+    tensors, header = load(content), json.loads(content[8:length])["__metadata__"]
+    tensors["rows.steps"] = torch.frombuffer(bytearray(b"1,1,0.1,0.1,0.1,0.1\n" * 5_000_000), dtype=torch.uint8)
+    content = save(tensors, metadata=header)
+    digest = hashlib.sha256(content).hexdigest()
+    newest.path.with_name(f"step-{newest.step + 1:08d}-{digest}.safetensors").write_bytes(content)
+
+
+BOMBS: dict[str, Callable[[RunDirectory], Any]] = {
+    "history.csv, 60 MB of short lines": lambda run: rows_of(run.history_path, lambda _: "1\n" * 60, 60_000_000),
+    "history.csv, 100,000 epochs": lambda run: rows_of(
+        run.history_path, lambda k: f"{k},{k},.1,2.1,.5,2.1,.5,1.5\n", 60_000_000, 100_000
+    ),
+    "steps.csv, a million steps": lambda run: rows_of(
+        run.steps_path, lambda k: f"{k},1,0.0123456789,2.123456789,1.123456789,0.123456789\n", 64_000_000
+    ),
+    "probe.csv, 100,000 looks": lambda run: rows_of(
+        run.probe_path,
+        lambda k: f"{(k - 1) // 5},{(k - 1) // 5},{LAYERS[(k - 1) % 5]},1.5,1.5,.1,.1,.1,.1,1.5\n",
+        60_000_000,
+        500_000,
+    ),
+    "probe.csv, 60 MB of commas": lambda run: run.probe_path.write_text("," * 60_000_000 + "\n"),
+    "manifest.json, 60 MB": lambda run: run.manifest_path.write_text(
+        '{"tuning": {"a": [' + "[]," * 20_000_000 + "0]}}"
+    ),
+    "manifest.json, 280,000 values": lambda run: signed(run, tuning={"a": [[]] * 280_000}),
+    "manifest.json, a message of 7 MB": lambda run: signed(run, message="\U0001f600" * 1_700_000),
+    "config.yaml, 64 kB of brackets": lambda run: (
+        run.config_path.write_text("a: [" + "[]," * 21_000 + "0]\n"),
+        signed(run, config_sha256=hashlib.sha256(run.config_path.read_bytes()).hexdigest()),
+    ),
+    "metrics.json, 60 MB": lambda run: (run.evaluation_path("val") / "metrics.json").write_text(
+        "[" + "[]," * 20_000_000 + "0]"
+    ),
+    "confusion_matrix.csv, 60 MB": lambda run: (run.evaluation_path("val") / "confusion_matrix.csv").write_text(
+        ("," * 200_000 + "\n") * 300
+    ),
+    "looks.csv, 60 MB": lambda run: written_below(run.evaluation_path("test") / "looks.csv", b"time\n" * 12_000_000),
+    "examples.safetensors, 60 MB": lambda run: (run.evaluation_path("val") / "examples.safetensors").write_bytes(
+        bytes(60_000_000)
+    ),
+    "model.safetensors, a header of 30,000 tensors": lambda run: run.model_path.write_bytes(many_tensors(30_000)),
+    "a checkpoint of 14 million updates": large_checkpoint,
+    "journal.jsonl, 190 MB of trainings": lambda run: long_journal(run, 190_000_000),
+    "journal.jsonl, 200 MB of lists": lambda run: run.journal_path.write_text("[" + "[]," * 66_000_000 + "0]\n"),
+}
+
+
+def written_below(path: Path, content: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+
+
+def many_tensors(number: int) -> bytes:
+    entries = (f'"{k}":{{"dtype":"U8","shape":[0],"data_offsets":[0,0]}}' for k in range(number))
+    header = ("{" + ",".join(entries) + "}").encode()
+    return len(header).to_bytes(8, "little") + header
 
 
 if __name__ == "__main__":

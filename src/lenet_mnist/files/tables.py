@@ -37,9 +37,9 @@ def row_line(row: Any) -> bytes:
     return (",".join(str(cell) if isinstance(cell, str) else repr(cell) for cell in cells) + "\n").encode()
 
 
-def read_rows(path: Path, kind: type[_Row]) -> list[_Row]:
+def read_rows(path: Path, kind: type[_Row], max_rows: int = _MAX_ROWS) -> list[_Row]:
     """Return the rows of a CSV file as dataclasses of `kind`. Raises: DataError."""
-    records = read_records(path)
+    records = read_records(path, max_rows)
     header = next(records, [])
     names = [field.name for field in dataclasses.fields(kind)]  # type: ignore[arg-type]
     if header and (missing := [name for name in names if name not in header]):
@@ -68,15 +68,15 @@ def read_csv(path: Path) -> list[dict[str, str]]:
     return [dict(zip(header, row, strict=False)) for row in rows]
 
 
-def read_records(path: Path) -> Iterator[list[str]]:
+def read_records(path: Path, max_rows: int = _MAX_ROWS) -> Iterator[list[str]]:
     """Yield every row of a CSV file, the header included, one at a time; a last line without its end is passed over.
 
     Raises: DataError, at once for what is too much to be a table of ours.
     """
     content = read_bounded(path, max_bytes=MAX_TEXT_BYTES, error=DataError)
     lines = io.BytesIO(content[: content.rfind(b"\n") + 1])  # a process may have died within the last one
-    if content.count(b"\n") > _MAX_ROWS or any(len(line) > _MAX_LINE_BYTES for line in lines):
-        raise DataError(f"{path}: has more than {_MAX_ROWS:,} rows, or one of more than {_MAX_LINE_BYTES:,} bytes")
+    if content.count(b"\n") > max_rows + 1 or any(len(line) > _MAX_LINE_BYTES for line in lines):
+        raise DataError(f"{path}: has more than {max_rows:,} rows, or one of more than {_MAX_LINE_BYTES:,} bytes")
     lines.seek(0)
     try:
         yield from filter(None, csv.reader(io.TextIOWrapper(lines, encoding="utf-8", newline="")))

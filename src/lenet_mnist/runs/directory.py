@@ -45,6 +45,7 @@ from lenet_mnist.training.probe import Layer as ProbeLayer
 from lenet_mnist.training.probe import ProbeRow
 from lenet_mnist.training.updates import StepRow
 
+_MAX_EPOCHS = 100_000  # training.max_epochs is no larger
 _MAX_LOOK_BYTES = 1024 * 1024  # 40,000 looks
 _LOOKS_HEADER = b"time\n"  # two that look at once may each write it, and each add their line
 RUN_ID = re.compile(r"\d{8}-\d{6}-([A-Za-z0-9_-]{1,40})-[0-9a-f]{4}")
@@ -164,7 +165,7 @@ class RunDirectory:
 
     def read_history(self) -> list[EpochRow]:
         """Return the rows of history.csv. Raises: DataError, also if an epoch is missing."""
-        rows = read_rows(self.history_path, EpochRow)
+        rows = read_rows(self.history_path, EpochRow, _MAX_EPOCHS)
         _require(all(row.epoch == place for place, row in enumerate(rows, start=1)), self.history_path, "an epoch")
         return rows
 
@@ -176,7 +177,8 @@ class RunDirectory:
 
     def read_probe(self) -> list[ProbeRow]:
         """Return the rows of probe.csv. Raises: DataError, also if a layer is missing."""
-        rows, layers = read_rows(self.probe_path, ProbeRow), tuple(ProbeLayer)
+        layers = tuple(ProbeLayer)
+        rows = read_rows(self.probe_path, ProbeRow, len(layers) * (_MAX_EPOCHS + 1))
         looks = [rows[place : place + len(layers)] for place in range(0, len(rows), len(layers))]
         are_whole = all(
             tuple(row.layer for row in look) == layers and len({(row.epoch, row.step) for row in look}) == 1
