@@ -1,6 +1,9 @@
 """What the environment, the terminal and the current directory do to a command."""
 
+import html
 import os
+import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable
@@ -12,7 +15,9 @@ import platformdirs
 import pytest
 
 from lenet_mnist.files.storage import user_cache
+from lenet_mnist.provenance import typed
 from lenet_mnist.reporting.progress import StderrConsole
+from lenet_mnist.runs.directory import RunDirectory
 
 Lenet = Callable[..., Any]
 ESCAPES = "a\x1b[2Jb\x07\r\x9b1m\udce9"
@@ -159,7 +164,7 @@ def test_no_bar_goes_into_a_file_whatever_the_environment_wants(monkeypatch: pyt
     ("command", "said"),
     [
         ("lr-sweep --limit-train 200 --epochs 1 --lrs 0.01,0.02 --seeds 0 --threads 2 --offline", "val accuracy"),
-        ("bench --json --offline", "first step"),
+        ("bench --json --offline", "measuring start-ups"),
         ("data fetch --data-dir empty", "pip could not download"),
     ],
 )
@@ -207,3 +212,37 @@ def test_pictures_are_the_same_whatever_is_set_for_matplotlib(tmp_path: Path, mn
         assert (drawn.returncode, drawn.stderr) == (0, ""), place
         pictures[place] = (tmp_path / place / "drawn.png").read_bytes()
     assert pictures["plain"] == pictures["current"] == pictures["config"]
+
+
+def test_a_command_that_is_printed_can_be_typed(run: RunDirectory) -> None:
+    """Also where a directory's name has blanks or quotes, or looks like an option."""
+    for name in ("my runs", "it's", "-rf", "$HOME", "a;b"):
+        path = Path(name, run.id)
+        (word,) = shlex.split(typed(path))
+        assert not word.startswith("-")
+        assert Path(word) == path
+
+
+def test_what_is_printed_of_a_run_is_quoted(lenet: Lenet, run: RunDirectory) -> None:
+    """Whatever prints a command for this run."""
+    home = run.path.rename(run.path.parent / "my run")
+    interrupted = RunDirectory(home)
+    interrupted.write_manifest(interrupted.read_manifest().model_copy(update={"status": "interrupted"}))
+    said = [lenet("verify", home, "--retrain").err, lenet("diagnose", home).out, lenet("train", "--resume", home).out]
+    said.append(html.unescape(RunDirectory(home).report_path.read_text()) if lenet("report", home).code == 0 else "")
+    commands = [line for text in said for line in re.findall(r"lenet [a-z-]+[^`<\n]*", text) if "my run" in line]
+    assert len(commands) >= 4
+    for command in commands:
+        assert "'" in command, command
+
+
+def test_the_layers_fit_a_terminal(lenet: Lenet) -> None:
+    for activation in ("sigmoid", "tanh", "relu"):
+        lines = lenet("describe", "--activation", activation).out.splitlines()
+        assert max(map(len, lines)) <= 80
+        assert any("w_c(m,n,k)" in line for line in lines)
+
+
+def test_training_images_are_drawn_where_git_looks_away(lenet: Lenet, tmp_path: Path) -> None:
+    assert lenet("data", "show", "--num", 1, "--offline").code == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["runs"]

@@ -54,6 +54,12 @@ def _without_directory(word: str) -> str:
     return option + equals + (Path(value).name if Path(value).is_absolute() else value)
 
 
+def typed(path: Path) -> str:
+    """Return a path as one types it in a command: quoted where it has blanks, and never taken for an option."""
+    word = str(path)
+    return shlex.quote(f"./{word}" if word.startswith("-") else word)
+
+
 def without_home(text: str) -> str:
     """Write ~ for the user's home directory, if there is one that is not all of the disk."""
     with suppress(RuntimeError):  # nobody knows where it is

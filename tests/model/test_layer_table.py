@@ -95,7 +95,7 @@ def test_each_activation_has_a_formula_of_its_own() -> None:
 
 def test_operations_are_written_with_their_sizes() -> None:
     operations = {row.name: row.operation for row in table()}
-    assert operations["C1"] == "convolution 6 @ 5x5x1, padding 2"
+    assert operations["C1"] == "convolution 6 @ 5x5x1, pad 2"
     assert operations["C3"] == "convolution 16 @ 5x5x6"
     assert operations["S2"] == operations["S4"] == "max pooling 2x2, stride 2"
     assert operations["C5"] == "fully connected 400 -> 120"

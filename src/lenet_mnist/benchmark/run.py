@@ -1,6 +1,6 @@
 """`lenet bench`: all measurements of this machine in one value."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from lenet_mnist import provenance
@@ -37,7 +37,9 @@ class Benchmark:
     startup_seconds: dict[str, float]
 
 
-def run_benchmark(config: Config, batch_sizes: Sequence[int], access: DataAccess) -> Benchmark:
+def run_benchmark(
+    config: Config, batch_sizes: Sequence[int], access: DataAccess, note: Callable[[str], None]
+) -> Benchmark:
     """Measure the engines that there are, on real training images. Raises: ConfigError for batches of more images."""
     data = load_train_val(config.data, access)
     if max(batch_sizes) > len(data.train):
@@ -48,6 +50,11 @@ def run_benchmark(config: Config, batch_sizes: Sequence[int], access: DataAccess
     resolved = resolve_engine(asked, device, data.train.image_size, activation=activation)
     engines = present_engines(resolved)
     peak = measure_peak(resolved)
+    note(f"measuring updates: {', '.join(engines)}, {' and '.join(map(str, batch_sizes))} images each")
+    steps = measure_steps(config, data, device, engines, batch_sizes, peak)
+    note("measuring evaluations")
+    evaluations = measure_evaluation(config, data, device, engines)
+    note("measuring start-ups, each in a new process")
     return Benchmark(
         machine=provenance.machine(),
         versions=provenance.versions(),
@@ -56,7 +63,7 @@ def run_benchmark(config: Config, batch_sizes: Sequence[int], access: DataAccess
         engine=resolved.name.value,
         engine_reason=resolved.reason,
         peak=peak,
-        steps=measure_steps(config, data, device, engines, batch_sizes, peak),
-        evaluations=measure_evaluation(config, data, device, engines),
+        steps=steps,
+        evaluations=evaluations,
         startup_seconds=measure_startup(access.directory),
     )

@@ -7,6 +7,7 @@ import typer
 
 from lenet_mnist.cli.options import (
     DEFAULT_DATA_DIR,
+    DEFAULT_RUNS_DIR,
     AsJson,
     Assignments,
     ConfigPath,
@@ -86,7 +87,7 @@ def data_show(
     num: Annotated[int, typer.Option("--num", min=1, max=80, help="How many images.")] = 10,
     output: Annotated[
         Path, typer.Option("--output", parser=parse_path, metavar="<path>", help="PNG file to write.")
-    ] = Path("training-images.png"),
+    ] = DEFAULT_RUNS_DIR / "training-images.png",
     data_dir: DataDir = DEFAULT_DATA_DIR,
     offline: Offline = False,
 ) -> None:

@@ -202,5 +202,7 @@ def bench(
     from lenet_mnist.reporting import summaries
 
     with resolved.naming_origins():
-        measured = run_benchmark(resolved.config, batch_size or (64, 256), data_access(data_dir, offline))
+        measured = run_benchmark(
+            resolved.config, batch_size or (64, 256), data_access(data_dir, offline), console().print
+        )
     say(summaries.benchmark_json(measured) if as_json else summaries.benchmark_text(measured))

@@ -36,6 +36,7 @@ from lenet_mnist.files.locks import exclusive_lock
 from lenet_mnist.files.storage import prepare_to_write
 from lenet_mnist.files.tables import write_csv, write_json
 from lenet_mnist.model.engines import resolve_engine
+from lenet_mnist.provenance import typed
 from lenet_mnist.ranks import ALONE, Ranks
 from lenet_mnist.runs.directory import RunDirectory, begin_run
 from lenet_mnist.runs.manifest import Manifest, Status
@@ -177,7 +178,7 @@ def _go(
     except InterruptedBySignal as signal:
         _note_end(run, manifest, journal, "interrupted", "interrupted")
         raise InterruptedBySignal(
-            f"interrupted; {len(results)} folds are kept. To go on: lenet cross-validate --resume {run.path}",
+            f"interrupted; {len(results)} folds are kept. To go on: lenet cross-validate --resume {typed(run.path)}",
             signal.exit_code - 128,
         ) from None
     except BaseException as error:

@@ -1,6 +1,5 @@
 """One run on disk, read: what is wrong with it, if anything is, and the commands that follow."""
 
-import shlex
 from dataclasses import dataclass
 
 from lenet_mnist.analysis.diagnosis import diagnose
@@ -9,6 +8,7 @@ from lenet_mnist.config import Activation, Source
 from lenet_mnist.errors import ConfigError, DataError
 from lenet_mnist.experiments.sweep_journal import SweepJournal
 from lenet_mnist.files.locks import is_locked
+from lenet_mnist.provenance import typed
 from lenet_mnist.runs.directory import RunDirectory
 from lenet_mnist.runs.manifest import Manifest
 from lenet_mnist.tuning.advice import Advice, advise
@@ -40,7 +40,7 @@ class Diagnosis:
         """Return the command that tries the finding's remedy, if one can."""
         if finding.next_command is None:
             return None
-        run, config = (shlex.quote(str(path)) for path in (self.run.path, self.run.config_path))
+        run, config = (typed(path) for path in (self.run.path, self.run.config_path))
         return finding.next_command.format(run=run, config=config)
 
 
@@ -74,7 +74,7 @@ def _unfinished(run: RunDirectory, manifest: Manifest) -> str | None:
     what = "was interrupted" if manifest.status == "interrupted" else "was killed"
     if manifest.status == "failed":
         what = f"failed: {manifest.message or 'no reason was recorded'}"
-    return f"the training {what}. `lenet train --resume {shlex.quote(str(run.path))}` continues it"
+    return f"the training {what}. `lenet train --resume {typed(run.path)}` continues it"
 
 
 def advise_sweep(run: RunDirectory) -> list[TrialAdvice]:

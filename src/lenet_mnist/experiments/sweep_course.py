@@ -18,6 +18,7 @@ from lenet_mnist.experiments.sweep_journal import Finished, RangeTestResult, Swe
 from lenet_mnist.experiments.sweep_tables import RANGE_COLUMNS, SWEEP_COLUMNS, range_rows, sweep_rows
 from lenet_mnist.files.storage import write_text
 from lenet_mnist.files.tables import write_csv
+from lenet_mnist.provenance import typed
 from lenet_mnist.ranks import Ranks
 from lenet_mnist.runs.directory import RunDirectory
 from lenet_mnist.runs.manifest import Manifest, Status
@@ -98,7 +99,7 @@ class SweepCourse:
             self._note_end("interrupted", "interrupted")
             raise InterruptedBySignal(
                 f"interrupted; {len(self._journal.results)} trainings are kept. To go on: "
-                f"lenet lr-sweep --resume {self._run.path}",
+                f"lenet lr-sweep --resume {typed(self._run.path)}",
                 signal.exit_code - 128,
             ) from None
         except BaseException as error:

@@ -23,6 +23,7 @@ from lenet_mnist.files.storage import read_bounded
 from lenet_mnist.files.tables import MAX_TEXT_BYTES, read_json
 from lenet_mnist.metrics import count
 from lenet_mnist.model.engines import resolve_engine
+from lenet_mnist.provenance import typed
 from lenet_mnist.runs.checkpoints import list_checkpoints
 from lenet_mnist.runs.directory import RunDirectory
 from lenet_mnist.runs.manifest import Manifest
@@ -201,7 +202,7 @@ def _retraining_checks(
 ) -> Iterator[Check]:
     """Train from the start, in memory, and compare every row and the kept weights."""
     if manifest.status not in ("finished", "diverged"):
-        raise ConfigError(f"{run.path}: has not come to its end yet: lenet train --resume {run.path}")
+        raise ConfigError(f"{run.path}: has not come to its end yet: lenet train --resume {typed(run.path)}")
     if accepted := manifest.accepted_differences:
         raise ConfigError(f"{run.path}: cannot be trained again as it was: on the way {'; '.join(accepted)}")
     rows: list[EpochRow] = []

@@ -34,7 +34,7 @@ def layer_table(activation: Activation, num_classes: int, image_size: int) -> li
     """Return one row a layer, from the image to the logits, by arithmetic alone (no network is built)."""
     c1, s2, c3, s4 = feature_map_sizes(image_size)
     return [
-        _convolution("C1", 1, C1_CHANNELS, c1, f", padding {C1_PADDING}"),
+        _convolution("C1", 1, C1_CHANNELS, c1, f", pad {C1_PADDING}"),
         _activation("C1", activation, (C1_CHANNELS, c1, c1)),
         _pooling("S2", C1_CHANNELS, s2),
         _convolution("C3", C1_CHANNELS, C3_CHANNELS, c3),

@@ -12,6 +12,7 @@ from lenet_mnist.config_file import flat_values
 from lenet_mnist.data.augment import Augmentation
 from lenet_mnist.data.sets import Normalization, TrainSet, TrainVal
 from lenet_mnist.errors import ConfigError
+from lenet_mnist.files.storage import make_directory
 from lenet_mnist.model.engines import torch_network
 from lenet_mnist.randomness import Purpose, random_order
 from lenet_mnist.reporting.gallery import COLUMNS, Tile, tiles_figure
@@ -48,6 +49,7 @@ def draw_contact_sheet(
         ]
         tiles = list(chain.from_iterable(rows))
         title = f"Training images, and what the epochs of seed {seed} see of them\n{_in_words(augmentation)}"
+    make_directory(path.parent)
     save_figure(tiles_figure(tiles, title, if_none=""), path)
 
 

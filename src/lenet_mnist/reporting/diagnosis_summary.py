@@ -1,12 +1,12 @@
 """What a diagnosis says, in words and in JSON."""
 
-import shlex
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
 from lenet_mnist.analysis.findings import Finding
 from lenet_mnist.experiments.diagnosis import Diagnosis, TrialAdvice
+from lenet_mnist.provenance import typed
 from lenet_mnist.reporting.text import aligned, to_json
 from lenet_mnist.tuning.advice import Direction
 
@@ -15,7 +15,7 @@ def diagnosis_text(diagnosis: Diagnosis) -> str:
     """Say what is wrong with a training, why, and what to do; or that nothing was found."""
     lines = findings_lines(diagnosis)
     if not lines:
-        advice, config = diagnosis.advice, shlex.quote(str(diagnosis.run.config_path))
+        advice, config = diagnosis.advice, typed(diagnosis.run.config_path)
         lines = ["nothing wrong found", *(f"  {each}" for each in advice.evidence)]
         if advice.direction is Direction.UNKNOWN:
             lines.append(f"  to judge the learning rate {diagnosis.lr:.3g}: lenet lr-sweep --config {config}")

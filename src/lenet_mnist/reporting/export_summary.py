@@ -1,8 +1,7 @@
 """What `lenet export` wrote, in words and in JSON."""
 
-import shlex
-
 from lenet_mnist.inference.export import Exported, ExportFormat
+from lenet_mnist.provenance import typed
 from lenet_mnist.reporting.text import to_json
 
 
@@ -13,7 +12,7 @@ def export_text(exported: Exported) -> str:
         version = exported.figures["versions"]["onnxruntime"]
         lines.append(f"checked with ONNX Runtime {version}: {exported.agreement}")
     if exported.export_format is ExportFormat.TENSORBOARD:
-        lines.append(f"next  tensorboard --logdir {shlex.quote(str(exported.path))}")
+        lines.append(f"next  tensorboard --logdir {typed(exported.path)}")
     return "\n".join(lines)
 
 

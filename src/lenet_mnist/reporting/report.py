@@ -21,6 +21,7 @@ from lenet_mnist.config import Config
 from lenet_mnist.errors import ConfigError, LenetError, one_line
 from lenet_mnist.experiments.diagnosis import Diagnosis
 from lenet_mnist.files.storage import prepare_to_write, write_text
+from lenet_mnist.provenance import typed
 from lenet_mnist.reporting.charts import Chart
 from lenet_mnist.reporting.report_facts import (
     Command,
@@ -103,7 +104,7 @@ def report_of(run: RunDirectory) -> Report:
 
     return Report(
         run_id=run.id,
-        place=place_of(run),
+        place=typed(Path(place_of(run))),
         manifest=manifest,
         standing=standing_of(run, manifest),
         config=config,

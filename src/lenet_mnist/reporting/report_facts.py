@@ -9,6 +9,7 @@ from lenet_mnist.config import Config
 from lenet_mnist.config_file import flat_values, value_text
 from lenet_mnist.experiments.diagnosis import Diagnosis, diagnose_training
 from lenet_mnist.files.locks import is_locked
+from lenet_mnist.provenance import typed
 from lenet_mnist.runs.directory import RunDirectory
 from lenet_mnist.runs.manifest import Manifest, TeacherRecord
 
@@ -52,10 +53,10 @@ def standing_of(run: RunDirectory, manifest: Manifest) -> Standing:
                 "still training", f"This run is still training: {done}. This is what there is so far.", False
             )
         case "running":
-            go_on = f"lenet train --resume {place}"
+            go_on = f"lenet train --resume {typed(Path(place))}"
             return Standing("killed", f"This run was killed: {done}. It can go on: {go_on}", False)
         case "interrupted":
-            go_on = f"lenet train --resume {place}"
+            go_on = f"lenet train --resume {typed(Path(place))}"
             return Standing("interrupted", f"This run was interrupted: {done}. It can go on: {go_on}", False)
         case "diverged":
             kept = (
@@ -116,7 +117,7 @@ def _teacher(record: TeacherRecord) -> str:
 
 def commands_of(run: RunDirectory, manifest: Manifest) -> list[Command]:
     """Return how to do this again."""
-    place = place_of(run)
+    place = typed(Path(place_of(run)))
     return [
         Command(f"lenet train --config {place}/config.yaml", "trains again, with every value of this run"),
         Command(f"lenet evaluate {place}", "measures it on the test set, and writes this report again"),

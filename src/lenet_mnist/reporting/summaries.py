@@ -1,6 +1,6 @@
 """Results in words and in JSON: what a command prints on stdout."""
 
-import shlex
+import re
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -15,6 +15,7 @@ from lenet_mnist.experiments.training import TrainedRun
 from lenet_mnist.files.locks import is_locked
 from lenet_mnist.files.tables import read_json
 from lenet_mnist.model.layer_table import LayerRow
+from lenet_mnist.provenance import typed
 from lenet_mnist.reporting.diagnosis_summary import diagnosis_dict, findings_lines
 from lenet_mnist.reporting.text import aligned, to_json
 from lenet_mnist.runs.directory import RunDirectory
@@ -62,7 +63,7 @@ def training_text(runs: Sequence[TrainedRun]) -> str:
 
 def _next_step(run: TrainedRun) -> str:
     """Return what to type next. The test set is for the end, and for networks that have learned something."""
-    path = shlex.quote(str(run.directory.path))
+    path = typed(run.directory.path)
     if run.manifest.status == "interrupted":
         return f"train --resume {path}"
     has_learned = run.manifest.status == "finished" and read_record(run.directory).has_learned
@@ -150,8 +151,7 @@ def layers_text(rows: Sequence[LayerRow]) -> str:
         (
             row.name,
             row.operation,
-            row.formula,
-            " x ".join(map(str, row.output_shape)),
+            "x".join(map(str, row.output_shape)),
             f"{row.num_parameters:,}",
             f"{row.num_multiply_adds:,}",
         )
@@ -159,8 +159,11 @@ def layers_text(rows: Sequence[LayerRow]) -> str:
     ]
     parameters = sum(row.num_parameters for row in rows)
     multiply_adds = sum(row.num_multiply_adds for row in rows)
-    table.append(("total", "", "", "", f"{parameters:,}", f"{multiply_adds:,}"))
-    return aligned(("layer", "operation", "formula", "output", "parameters", "multiply-adds"), table, right=(4, 5))
+    table.append(("total", "", "", f"{parameters:,}", f"{multiply_adds:,}"))
+    kinds = {row.formula: re.match("[a-z ]*", row.operation) for row in rows}  # once each: a terminal is 80 wide
+    formulas = [(kind[0].strip() if kind else "", formula) for formula, kind in kinds.items()]
+    layers = aligned(("layer", "operation", "output", "parameters", "multiply-adds"), table, right=(3, 4))
+    return f"{layers}\n\n{aligned(('operation', 'formula'), formulas)}"
 
 
 def layers_json(rows: Sequence[LayerRow]) -> str:

@@ -4,6 +4,7 @@ from dataclasses import asdict
 
 from lenet_mnist.config import Activation
 from lenet_mnist.experiments.sweep_course import SweptRun, best_name
+from lenet_mnist.provenance import typed
 from lenet_mnist.reporting.text import aligned, to_json
 from lenet_mnist.tuning.horizon import exponent_of, rate_for
 from lenet_mnist.tuning.plan import epochs_text
@@ -87,4 +88,4 @@ def _certainty(ranking: Ranking) -> str:
 
 
 def _next_command(swept: SweptRun, activation: Activation) -> str:
-    return f"lenet train --config {swept.directory.path / best_name(activation, len(swept.answers))}"
+    return f"lenet train --config {typed(swept.directory.path / best_name(activation, len(swept.answers)))}"
