@@ -178,9 +178,9 @@ def best_rate(seen: Seen, activation: str) -> float:
 EXPECTED: dict[str, list[Check]] = {
     "lenet data fetch": [],
     "lenet data check": [printed("60000 x 28 x 28"), printed("10000 x 28 x 28"), printed("4,969"), printed("6,180")],
-    "lenet data show": [drawn("training-images.png")],
+    "lenet data show": [drawn("runs/training-images.png")],
     "lenet --help": [printed(word) for word in ("describe", "train", "lr-sweep", "evaluate", "data")],
-    "lenet describe": [printed(word) for word in ("6 x 28 x 28", "16 x 5 x 5", "48,120", "117,600", "240,000")],
+    "lenet describe": [printed(word) for word in ("6x28x28", "16x5x5", "48,120", "117,600", "240,000")],
     "lenet describe --json": [printed('"num_parameters": 156'), printed('"num_parameters": 61706')],
     # 5: sigmoid
     "lenet train --config configs/sigmoid.yaml --name sigmoid": [
@@ -292,7 +292,7 @@ EXPECTED: dict[str, list[Check]] = {
     ],
     "lenet evaluate found --split val": [drawn("report.html")],
     # after the lecture
-    "lenet data show --augment --config configs/accurate.yaml": [drawn("training-images.png")],
+    "lenet data show --augment --config configs/accurate.yaml": [drawn("runs/training-images.png")],
     "lenet train --config configs/accurate.yaml --name accurate": [
         drawn("plots/loss.png"),
         full(
