@@ -133,26 +133,30 @@ def test_dead_units_say_that_the_rate_is_too_high() -> None:
 
 
 @pytest.mark.parametrize(
-    ("activation", "optimizer", "flat", "is_found"),
+    ("activation", "optimizer", "flat", "at_the_end", "at_the_full_rate"),
     [
-        (Activation.RELU, "sgd", 0.8, False),
-        (Activation.RELU, "sgd", 0.88, True),
-        (Activation.RELU, "adam", 0.88, False),
-        (Activation.SIGMOID, "adam", 0.8, False),
-        (Activation.SIGMOID, "adam", 0.9, True),
-        (Activation.TANH, "sgd", 0.5, False),
-        (Activation.TANH, "sgd", 0.7, True),
-        (Activation.TANH, "adamw", 0.7, False),
+        (Activation.RELU, "sgd", 0.7, False, False),
+        (Activation.RELU, "sgd", 0.8, False, True),
+        (Activation.RELU, "sgd", 0.9, True, True),
+        (Activation.RELU, "adam", 0.87, False, True),
+        (Activation.SIGMOID, "adam", 0.75, False, False),
+        (Activation.SIGMOID, "sgd", 0.85, True, True),
+        (Activation.TANH, "adam", 0.2, False, False),
+        (Activation.TANH, "adam", 0.4, False, True),
+        (Activation.TANH, "sgd", 0.7, True, True),
+        (Activation.TANH, "adamw", 0.7, False, True),
     ],
 )
 def test_flat_outputs_say_that_the_rate_is_too_high(
-    activation: Activation, optimizer: str, flat: float, is_found: bool
+    activation: Activation, optimizer: str, flat: float, at_the_end: bool, at_the_full_rate: bool
 ) -> None:
     def probe(_: int, layer: Layer) -> dict[str, float]:
-        return {"saturated": flat if layer is Layer.C5 else 1.0 if layer is Layer.C1 else 0.1}
+        return {"saturated": flat if layer in (Layer.C3, Layer.C5) else 1.0 if layer is Layer.C1 else 0.1}
 
     of = record(activation=activation, probe=probe, training={"optimizer": optimizer})
-    assert causes(of) == ([Cause.LEARNING_RATE] if is_found else [])
+    steady = [replace(row, lr=of.config.training.peak_learning_rate) for row in of.history]
+    assert causes(of) == ([Cause.LEARNING_RATE] if at_the_end else [])
+    assert causes(replace(of, history=steady)) == ([Cause.LEARNING_RATE] if at_the_full_rate else [])
 
 
 @pytest.mark.parametrize(("jumps_in", "is_found"), [(10, True), (5, False)])

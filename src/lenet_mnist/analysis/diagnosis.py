@@ -20,18 +20,18 @@ from lenet_mnist.tuning.advice import Advice, Direction, Verdict, advise
 
 _HIDDEN = (Layer.C1, Layer.C3, Layer.C5, Layer.F6)
 _DEAD = 0.5  # of a layer's units
-# Of a layer's outputs. More flat ones come from a rate that is too high: large steps drive the weights far out. C1 is
-# left out: it sees blank background. Measured for each pair, as decay holds the weights back in its own way in each.
+# Of the outputs of C3 and C5, at a rate that was annealed and at one that was not. More flat ones come from a rate
+# that is too high: large steps drive the weights far out. Each optimizer holds them back in its own way.
 _FLAT = {
-    (Activation.RELU, Optimizer.SGD): 0.845,
-    (Activation.RELU, Optimizer.ADAM): 0.9,
-    (Activation.RELU, Optimizer.ADAMW): 0.86,
-    (Activation.SIGMOID, Optimizer.SGD): 0.85,
-    (Activation.SIGMOID, Optimizer.ADAM): 0.85,
-    (Activation.SIGMOID, Optimizer.ADAMW): 0.85,
-    (Activation.TANH, Optimizer.SGD): 0.6,
-    (Activation.TANH, Optimizer.ADAM): 0.65,
-    (Activation.TANH, Optimizer.ADAMW): 0.84,
+    (Activation.RELU, Optimizer.SGD): (0.86, 0.77),
+    (Activation.RELU, Optimizer.ADAM): (0.89, 0.845),
+    (Activation.RELU, Optimizer.ADAMW): (0.84, 0.825),
+    (Activation.SIGMOID, Optimizer.SGD): (0.8, 0.8),
+    (Activation.SIGMOID, Optimizer.ADAM): (0.8, 0.8),
+    (Activation.SIGMOID, Optimizer.ADAMW): (0.8, 0.8),
+    (Activation.TANH, Optimizer.SGD): (0.65, 0.5),
+    (Activation.TANH, Optimizer.ADAM): (0.575, 0.26),
+    (Activation.TANH, Optimizer.ADAMW): (0.73, 0.65),
 }
 _BACK = 4.0  # times lower: a rate that let the network learn, but broke it in part
 _FAR_BACK = 10.0  # times lower: one at which nothing was learned
@@ -91,16 +91,17 @@ def diagnose(record: TrainingRecord) -> list[Finding]:
 def signs_of_a_high_rate(record: TrainingRecord) -> tuple[str, ...]:
     """Return what a learning rate that is too high has done: dead units, too many flat outputs, a loss that jumps."""
     last, start = record.last_look, record.look(0)
-    most = _FLAT.get((record.activation, record.config.training.optimizer), 1.0)  # else not measured, and not asked
-    signs = []
-    for layer in _HIDDEN if last else ():
-        row = last[layer]
-        if row.dead >= _DEAD and (not start or start[layer].dead < _DEAD):
-            signs.append(f"{row.dead:.0%} of the units of {layer} are {record.flat} for every image of the probe")
-        elif layer is not Layer.C1 and row.saturated >= most:
-            signs.append(
-                f"{row.saturated:.0%} of the outputs of {layer} are {record.flat} (expected: below {most:.0%})"
-            )
+    signs = [
+        f"{last[layer].dead:.0%} of the units of {layer} are {record.flat} for every image of the probe"
+        for layer in _HIDDEN
+        if last and last[layer].dead >= _DEAD and (not start or start[layer].dead < _DEAD)
+    ]
+    of_pair = _FLAT.get((record.activation, record.config.training.optimizer))
+    if last and of_pair is not None:
+        most = of_pair[0 if _is_annealed(record) else 1]
+        flat = (last[Layer.C3].saturated + last[Layer.C5].saturated) / 2
+        if flat >= most:
+            signs.append(f"{flat:.0%} of the outputs of C3 and C5 are {record.flat} (expected: below {most:.0%})")
     if (jump := _jump(record)) is not None:
         signs.append(f"the validation loss jumped from {jump[0]:.3g} to {jump[1]:.3g} in the last epoch")
     return tuple(signs)
@@ -320,13 +321,16 @@ def stopped_too_early(record: TrainingRecord) -> Finding | None:
     return Finding(Cause.STOPPED_TOO_EARLY, "the training stopped too early", evidence, remedy, command)
 
 
+def _is_annealed(record: TrainingRecord) -> bool:
+    return bool(record.history) and record.history[-1].lr <= _NOT_ANNEALED * record.curve.peak_lr
+
+
 def _jump(record: TrainingRecord) -> tuple[float, float] | None:
     """Return the last two validation losses, if they jumped by more than chance at a rate that was not annealed."""
     if not record.has_learned or len(record.history) < 2:
         return None
     before, last = record.history[-2:]
-    is_annealed = last.lr <= _NOT_ANNEALED * record.curve.peak_lr
-    if is_annealed or last.val_loss < max(_TURNED, 1 + _chance(record)) * before.val_loss:
+    if _is_annealed(record) or last.val_loss < max(_TURNED, 1 + _chance(record)) * before.val_loss:
         return None
     return before.val_loss, last.val_loss
 
