@@ -457,7 +457,12 @@ def test_an_empty_section_changes_nothing(write: Callable[[str], Path], text: st
     [b"\xff\xfe\x00s", b"seed: \xe9\n", b"\x80\x02}.", "seed: 3".encode("utf-16"), "näme: 1".encode("latin-1")],
 )
 def test_a_file_that_is_no_utf_8_is_refused(refusal_of: Callable[[bytes], str], content: bytes) -> None:
-    assert "not UTF-8 text" in refusal_of(content)
+    assert "UTF-8" in refusal_of(content)
+
+
+def test_a_byte_order_mark_is_no_part_of_the_text(any_file: Path) -> None:
+    any_file.write_bytes(b"\xef\xbb\xbfseed: 7\n")
+    assert load_config(any_file).config.seed == 7
 
 
 @pytest.mark.parametrize("content", [b"\x00", b"\x7fELF\x02\x01\x01\x00", b"seed: \x1b[2J"])

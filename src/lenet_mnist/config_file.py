@@ -17,7 +17,7 @@ from pydantic import BaseModel, ValidationError
 
 from lenet_mnist.config import Config
 from lenet_mnist.errors import ConfigError, one_line
-from lenet_mnist.files.storage import read_bounded
+from lenet_mnist.files.storage import decode_text, read_bounded
 
 MAX_CONFIG_BYTES = 64 * 1024
 MAX_SEEDS = 1000
@@ -75,10 +75,7 @@ def load_config(
 def read_yaml_config(path: Path) -> dict[str, Any]:
     """Return the values in a configuration file by dotted key. Raises: ConfigError."""
     content = read_bounded(path, max_bytes=MAX_CONFIG_BYTES, error=ConfigError)
-    try:
-        text = content.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{path}: not UTF-8 text (byte {error.start}): is this a configuration file?") from error
+    text = decode_text(content, path, ConfigError)
     values = parse_yaml(text, origin=str(path))
     if values is None:
         raise ConfigError(f"{path}: empty. `lenet config show` prints a complete configuration to start from")

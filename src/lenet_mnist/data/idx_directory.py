@@ -4,7 +4,6 @@ train-images-idx3-ubyte and train-labels-idx1-ubyte, compressed or not, with or 
 beside them t10k-... or test-... if the set has an official test part; and classes.txt, if its classes have names.
 """
 
-import codecs
 import hashlib
 import math
 import re
@@ -22,7 +21,7 @@ from lenet_mnist.data.scaling import squared
 from lenet_mnist.data.sets import LoadedPart, Part, require_class_names
 from lenet_mnist.data.split import cut_off_test
 from lenet_mnist.errors import DataError
-from lenet_mnist.files.storage import read_bounded, storage_errors
+from lenet_mnist.files.storage import decode_text, read_bounded, storage_errors
 
 SOURCE = "idx"
 _FILE = re.compile(r"(.*?)(train|t10k|test)[-._](images|labels)[-._]idx[123][-._](?:ubyte|int)(\.gz)?", re.IGNORECASE)
@@ -129,12 +128,7 @@ def _names_of(numbers: Array, path: Path, digests: dict[str, str]) -> tuple[str,
     """Return what the classes of these labels are called: the first line of classes.txt names label 0."""
     content = read_bounded(path, max_bytes=_MOST_NAME_BYTES, error=DataError)
     digests[path.name] = hashlib.sha256(content).hexdigest()
-    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or b"\0" in content:
-        raise DataError(f"{path}: is UTF-16 text, not UTF-8: save it as UTF-8")
-    try:
-        lines = content.decode("utf-8-sig").splitlines()
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path}: not UTF-8 text (byte {error.start})") from error
+    lines = decode_text(content, path, DataError).splitlines()
     if numbers.min() < 0 or len(lines) <= numbers.max():
         raise DataError(
             f"{path}: {len(lines)} lines, but there are labels from {numbers.min()} to {numbers.max()}: a line each is "

@@ -3,6 +3,7 @@
 Every operation goes through the module `os`, one call each: a test can refuse, or kill at, any single one of them.
 """
 
+import codecs
 import errno
 import os
 import re
@@ -237,6 +238,19 @@ def open_regular(path: Path, error: type[LenetError]) -> BinaryIO:
         raise error(f"{path}: no such file") from None
     except (OSError, ValueError) as failure:  # ValueError: a null character in the name
         raise error(f"{path}: cannot be read: {getattr(failure, 'strerror', None) or failure}") from failure
+
+
+def decode_text(content: bytes, path: Path, error: type[LenetError]) -> str:
+    """Return what people have written into the file at `path`, as UTF-8, with a byte-order mark or without.
+
+    Raises: `error` if it is UTF-16, as Windows' programs like to save text, or no text.
+    """
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or b"\0" in content:
+        raise error(f"{path}: is UTF-16 text: save it as UTF-8")
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as failure:
+        raise error(f"{path}: is not UTF-8 text (byte {failure.start}): save it as UTF-8") from failure
 
 
 @contextmanager
