@@ -96,6 +96,7 @@ def test_the_defaults() -> None:
         "data.limit_train": None,
         "data.resize": False,
         "data.skip_unreadable": False,
+        "data.transpose": False,
         "augmentation.rotation": 0.0,
         "augmentation.scale": 0.0,
         "augmentation.shear": 0.0,
@@ -752,8 +753,9 @@ def configs(draw: st.DrawFn) -> Config:
                 "limit_train": st.none() | st.integers(1),
                 "resize": st.booleans(),
                 "skip_unreadable": st.booleans(),
+                "transpose": st.booleans(),
             }
-        ),
+        ).filter(lambda data: not (data["transpose"] and data["source"] in ("mnist", "digits"))),
         "augmentation": st.fixed_dictionaries(
             {
                 "rotation": st.floats(0, 180),
@@ -861,3 +863,18 @@ VALUES = ["1", "-1", "1e3", "0.5", ".nan", "true", "null", "''", "0x", "1:3", "=
 )
 def test_any_heap_of_yaml_is_refused_or_read(any_file: Path, pieces: list[str]) -> None:
     refused_or_read(any_file, "".join(pieces).encode("utf-8", "replace"))
+
+
+def test_a_rate_that_was_chosen_for_another_network_is_said() -> None:
+    assert load_config().notes == ()
+    for name, rate in (("sigmoid", "0.2"), ("tanh", "0.05")):
+        recipe = load_config(Path(__file__).parents[1] / "configs" / f"{name}.yaml")
+        assert recipe.notes == ()
+        assert recipe.config.training.learning_rate == float(rate)
+        (note,) = load_config(flags={"model.activation": name}).notes
+        assert f"configs/{name}.yaml" in note
+        assert f"--lr {rate}" in note
+        assert load_config(assignments=[f"model.activation={name}", "training.learning_rate=0.04"]).notes == ()
+    (note,) = load_config(assignments=["training.optimizer=adam"]).notes
+    assert "adam" in note
+    assert "--lr auto" in note

@@ -160,6 +160,14 @@ class DataConfig(Section):
     """Scale pictures of other sizes to 28 x 28, instead of refusing them."""
     skip_unreadable: bool = False
     """Leave out pictures that cannot be read, instead of refusing the whole directory."""
+    transpose: bool = False
+    """Turn the pictures of a directory, which lie on their side as EMNIST's do, upright: rows become columns."""
+
+    @model_validator(mode="after")
+    def _what_has_a_name_stands_upright(self) -> "DataConfig":
+        if self.transpose and self.source in list(Source):
+            raise ValueError(f"data.transpose: is for directories of your own; {self.source} stands upright")
+        return self
 
     @model_validator(mode="before")
     @classmethod

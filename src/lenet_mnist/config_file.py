@@ -15,13 +15,14 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from lenet_mnist.config import Config
+from lenet_mnist.config import Activation, Config
 from lenet_mnist.errors import ConfigError, one_line
 from lenet_mnist.files.storage import decode_text, read_bounded
 
 MAX_CONFIG_BYTES = 64 * 1024
 MAX_SEEDS = 1000
 DEFAULT_ORIGIN = "default"
+_RECIPE_RATES = {Activation.SIGMOID: 0.2, Activation.TANH: 0.05}  # of configs/
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,24 @@ class ResolvedConfig:
     def origin_of(self, key: str) -> str:
         """Return where the value of a dotted key came from."""
         return self.origins.get(key, DEFAULT_ORIGIN)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the user should know of values that were left out, a sentence each."""
+        activation, training = self.config.model.activation, self.config.training
+        usual = Config()
+        if "training.learning_rate" in self.origins or (
+            (activation, training.optimizer) == (usual.model.activation, usual.training.optimizer)
+        ):
+            return ()
+        recipe = ""
+        if training.optimizer is usual.training.optimizer:
+            recipe = f"; configs/{activation}.yaml has a recipe (--lr {_RECIPE_RATES[activation]:g})"
+        return (
+            f"the learning rate {training.learning_rate} is that of {usual.model.activation} with "
+            f"{usual.training.optimizer}, and not chosen for {activation} with {training.optimizer}{recipe}; "
+            "--lr auto searches for one",
+        )
 
     @contextmanager
     def naming_origins(self) -> Iterator[None]:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from tests.data.own import chosen, write_idx
 
+from lenet_mnist.config import DataConfig, Source
 from lenet_mnist.data import idx_directory
 from lenet_mnist.data.idx import encode_idx
 from lenet_mnist.data.idx_directory import load, read_class_names
@@ -30,7 +31,7 @@ def directory(digits: tuple[Array, Array], tmp_path: Path) -> Path:
 
 def refusal_of(directory: Path, part: Part = Part.TRAIN_VAL, is_resized: bool = False) -> str:
     with pytest.raises(DataError) as caught:
-        load(directory, part, is_resized)
+        load(directory, part, DataConfig(resize=is_resized))
     return str(caught.value)
 
 
@@ -39,7 +40,7 @@ def test_without_a_test_part_of_its_own_a_fifth_is_cut_off(
     digits: tuple[Array, Array], tmp_path: Path, is_packed: bool
 ) -> None:
     directory = write_idx(tmp_path, "train", *digits, is_packed)
-    rest, test = (load(directory, part, False) for part in Part)
+    rest, test = (load(directory, part, DataConfig()) for part in Part)
     assert (len(rest.labels), len(test.labels)) == (24, 6)
     assert sorted([*rest.indices, *test.indices]) == list(range(30))
     for part in (rest, test):
@@ -50,8 +51,8 @@ def test_without_a_test_part_of_its_own_a_fifth_is_cut_off(
 
 def test_the_digests_are_those_of_what_is_inside(digits: tuple[Array, Array], tmp_path: Path) -> None:
     raw, packed = (write_idx(tmp_path / str(k), "train", *digits, is_packed=bool(k)) for k in range(2))
-    assert load(raw, Part.TRAIN_VAL, False).files == load(packed, Part.TRAIN_VAL, False).files
-    assert list(load(raw, Part.TRAIN_VAL, False).files) == ["train-images-idx3-ubyte", "train-labels-idx1-ubyte"]
+    assert load(raw, Part.TRAIN_VAL, DataConfig()).files == load(packed, Part.TRAIN_VAL, DataConfig()).files
+    assert list(load(raw, Part.TRAIN_VAL, DataConfig()).files) == ["train-images-idx3-ubyte", "train-labels-idx1-ubyte"]
 
 
 @pytest.mark.parametrize("prefix", ["t10k", "test"])
@@ -63,9 +64,9 @@ def test_an_official_test_part_is_taken_and_not_opened_for_training(
     opened: list[str] = []
     read = idx_directory._read
     monkeypatch.setattr(idx_directory, "_read", lambda path, n: (opened.append(path.name), read(path, n))[1])
-    assert len(load(directory, Part.TRAIN_VAL, False).labels) == 30
+    assert len(load(directory, Part.TRAIN_VAL, DataConfig()).labels) == 30
     assert all(name.startswith("train-") for name in opened)
-    test = load(directory, Part.TEST, False)
+    test = load(directory, Part.TEST, DataConfig())
     assert np.array_equal(test.images, images)
     assert np.array_equal(test.labels, labels)
 
@@ -74,14 +75,14 @@ def test_classes_are_the_labels_that_there_are(digits: tuple[Array, Array], tmp_
     """EMNIST's letters count from 1; others leave gaps."""
     images, labels = digits
     directory = write_idx(tmp_path, "train", images, np.array([3, 7, 200])[labels])
-    loaded = load(directory, Part.TRAIN_VAL, False)
+    loaded = load(directory, Part.TRAIN_VAL, DataConfig())
     assert loaded.class_names == ("3", "7", "200") == read_class_names(directory)
     assert np.array_equal(loaded.labels, labels[loaded.indices])
 
 
 def test_classes_txt_names_them(directory: Path) -> None:
     (directory / "classes.txt").write_text("zero\n one \ntwó\nthree\n")
-    loaded = load(directory, Part.TRAIN_VAL, False)
+    loaded = load(directory, Part.TRAIN_VAL, DataConfig())
     assert loaded.class_names == ("zero", "one", "twó") == read_class_names(directory)
     assert "classes.txt" in loaded.files
 
@@ -124,7 +125,7 @@ def test_labels_may_be_of_other_whole_types_and_have_more_columns(
     (directory / LABELS).unlink()
     path = directory / f"train-labels-idx{len(sizes)}-int.gz"
     path.write_bytes(gzip.compress(header + table.tobytes()))
-    loaded = load(directory, Part.TRAIN_VAL, False)
+    loaded = load(directory, Part.TRAIN_VAL, DataConfig())
     assert loaded.class_names == ("0", "1", "2")
     assert np.array_equal(loaded.labels, digits[1][loaded.indices])
     path.write_bytes(gzip.compress(header + table.tobytes()[:-1]))
@@ -141,7 +142,7 @@ def test_files_may_have_a_prefix_and_points(digits: tuple[Array, Array], tmp_pat
     path = directory / f"{name}-images-idx3-ubyte"
     path.rename(directory / f"{name}-images.idx3-ubyte")
     assert idx_directory.is_idx_directory(directory)
-    assert len(load(directory, Part.TRAIN_VAL, False).labels) == 24
+    assert len(load(directory, Part.TRAIN_VAL, DataConfig()).labels) == 24
 
 
 def test_two_sets_in_one_directory_are_refused(directory: Path, digits: tuple[Array, Array]) -> None:
@@ -153,7 +154,7 @@ def test_two_sets_in_one_directory_are_refused(directory: Path, digits: tuple[Ar
 
 def test_a_raw_file_wins_over_its_compressed_form(directory: Path) -> None:
     (directory / "train-images-idx3-ubyte.gz").write_bytes(b"no gzip at all")
-    assert len(load(directory, Part.TRAIN_VAL, False).labels) == 24
+    assert len(load(directory, Part.TRAIN_VAL, DataConfig()).labels) == 24
 
 
 # Other sizes.
@@ -169,15 +170,46 @@ def test_other_sizes_are_refused_or_scaled(
     message = refusal_of(directory)
     assert f"its 24 pictures are {width} x {height} pixels, not 28 x 28" in message
     assert "data.resize=true" in message
-    scaled = load(directory, Part.TRAIN_VAL, True).images
+    scaled = load(directory, Part.TRAIN_VAL, DataConfig(resize=True)).images
     assert scaled.shape == (24, 28, 28)
     assert scaled.dtype == np.uint8
     assert scaled.mean() == pytest.approx(images.mean() * min(height, width) / max(height, width), rel=0.2)
 
 
 def test_what_has_the_right_size_is_not_touched(directory: Path) -> None:
-    first, second = (load(directory, Part.TRAIN_VAL, is_resized).images for is_resized in (False, True))
+    first, second = (
+        load(directory, Part.TRAIN_VAL, DataConfig(resize=is_resized)).images for is_resized in (False, True)
+    )
     assert np.array_equal(first, second)
+
+
+# Pictures that lie on their side.
+
+
+def test_pictures_can_be_turned_upright(digits: tuple[Array, Array], tmp_path: Path) -> None:
+    images, labels = digits
+    directory = write_idx(tmp_path / "own", "train", images.transpose(0, 2, 1), labels)
+    upright = load(directory, Part.TRAIN_VAL, DataConfig(source="own", transpose=True))
+    assert np.array_equal(upright.images, images[upright.indices])
+    wide = write_idx(tmp_path / "wide", "train", images[:, :14], labels)
+    high = write_idx(tmp_path / "high", "train", images[:, :14].transpose(0, 2, 1), labels)
+    config = DataConfig(source="own", resize=True)
+    turned = load(high, Part.TRAIN_VAL, config.model_copy(update={"transpose": True})).images
+    assert np.array_equal(load(wide, Part.TRAIN_VAL, config).images, turned)
+
+
+def test_that_emnist_s_pictures_lie_on_their_side_is_said(digits: tuple[Array, Array], tmp_path: Path) -> None:
+    for prefix in ("emnist-digits-", "EMNIST_letters_", "", "my-"):
+        directory = write_idx(tmp_path / f"{prefix}own", f"{prefix}train", *digits)
+        for transpose in (False, True):
+            notes = load(directory, Part.TRAIN_VAL, DataConfig(source="own", transpose=transpose)).notes
+            assert len(notes) == int("emnist" in prefix.lower() and not transpose)
+
+
+@pytest.mark.parametrize("source", Source)
+def test_what_has_a_name_stands_upright(source: Source) -> None:
+    with pytest.raises(ValueError, match=r"data\.transpose"):
+        DataConfig(source=source.value, transpose=True)
 
 
 # What does not fit.

@@ -35,7 +35,7 @@ def directory(tmp_path: Path, digits: tuple[Array, Array]) -> Path:
 
 
 def loaded(directory: Path, part: Part = Part.TRAIN_VAL, resize: bool = False, skip: bool = False) -> LoadedPart:
-    return load(directory, part, resize, skip)
+    return load(directory, part, DataConfig(resize=resize, skip_unreadable=skip))
 
 
 def refusal_of(directory: Path, part: Part = Part.TRAIN_VAL, **settings: bool) -> str:
@@ -211,6 +211,14 @@ def test_one_folder_too_many_or_too_deep_is_said(tmp_path: Path, digits: tuple[A
     write_pictures(tmp_path / "own" / "train", *digits, NAMES)
     assert f"name {tmp_path}/own instead" in refusal_of(tmp_path)
     assert len(loaded(tmp_path / "own").labels) == 24  # train alone: a fifth of it tests
+
+
+def test_pictures_can_be_turned_upright(tmp_path: Path, digits: tuple[Array, Array]) -> None:
+    images, labels = digits
+    upright = write_pictures(tmp_path / "upright", images, labels, NAMES)
+    lying = write_pictures(tmp_path / "lying", images.transpose(0, 2, 1), labels, NAMES)
+    turned = load(lying, Part.TRAIN_VAL, DataConfig(source="own", transpose=True))
+    assert np.array_equal(turned.images, loaded(upright).images)
 
 
 # The digests.

@@ -205,7 +205,7 @@ def changed(trained: TrainedNetwork) -> bytes:
     """The file of a network with one weight a little different."""
     with torch.no_grad():
         trained.network.c1.weight[0, 0, 0, 0] += 0.01
-        content = onnx_content(trained)
+        content = onnx_content(trained, is_of_mnist=True)
         trained.network.c1.weight[0, 0, 0, 0] -= 0.01
     return content
 

@@ -27,7 +27,7 @@ from lenet_mnist.training.checkpoint import TrainedNetwork, weights_digest
 
 
 def written(path: Path, trained: TrainedNetwork) -> Path:
-    path.write_bytes(onnx_content(trained))
+    path.write_bytes(onnx_content(trained, is_of_mnist=True))
     return path
 
 
@@ -45,7 +45,9 @@ def test_onnx_runtime_gives_torchs_answers(tmp_path: Path, small: TrainVal, acti
 def test_the_reference_of_onnx_gives_torchs_answers(small: TrainVal, activation: Activation) -> None:
     trained = network_of(activation, small)
     images = small.val.images[:5]
-    logits, probabilities = ReferenceEvaluator(onnx_content(trained)).run(None, {"images": images.numpy()})
+    logits, probabilities = ReferenceEvaluator(onnx_content(trained, is_of_mnist=True)).run(
+        None, {"images": images.numpy()}
+    )
     with torch.inference_mode():
         expected = trained.network(trained.normalization.apply(images))
     assert np.abs(logits - expected.numpy()).max() < 1e-4
@@ -65,18 +67,18 @@ def test_other_sizes_and_classes(tmp_path: Path) -> None:
 
 def test_the_same_weights_give_the_same_bytes(small: TrainVal) -> None:
     trained = network_of(Activation.TANH, small)
-    content = onnx_content(trained)
-    assert onnx_content(network_of(Activation.TANH, small)) == content
+    content = onnx_content(trained, is_of_mnist=True)
+    assert onnx_content(network_of(Activation.TANH, small), is_of_mnist=True) == content
     with torch.no_grad():
         trained.network.output.bias[0] += 1
-    other = onnx_content(trained)
+    other = onnx_content(trained, is_of_mnist=True)
     assert other != content
-    assert onnx_content(replace(trained, class_names=tuple("abcdefghij"))) != other
+    assert onnx_content(replace(trained, class_names=tuple("abcdefghij")), is_of_mnist=True) != other
 
 
 def test_the_file_says_what_it_is(small: TrainVal) -> None:
     trained = network_of(Activation.RELU, small)
-    model = onnx.load_from_string(onnx_content(trained))
+    model = onnx.load_from_string(onnx_content(trained, is_of_mnist=True))
     onnx.checker.check_model(model, full_check=True)
     assert [(each.domain, each.version) for each in model.opset_import] == [("", 13)]
     assert model.ir_version == 7
@@ -120,3 +122,12 @@ def test_onnx_runtime_reports_nothing(run: RunDirectory, mnist_dir: Path, tmp_pa
     assert "checked with ONNX Runtime" in finished.stdout
     assert finished.stderr == ""
     assert [path.name for path in home.rglob("*") if path.is_file()] == []
+
+
+def test_light_and_dark_are_named_where_they_are_known(small: TrainVal) -> None:
+    trained = network_of(Activation.TANH, small)
+    for is_of_mnist in (True, False):
+        model = onnx.load_from_string(onnx_content(trained, is_of_mnist))
+        texts = [model.doc_string, *(entry.value for entry in model.metadata_props if entry.key == "input")]
+        assert len(texts) == 2
+        assert {"white on black" in text for text in texts} == {is_of_mnist}

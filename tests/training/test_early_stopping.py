@@ -1,12 +1,15 @@
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from lenet_mnist.config import Keep
-from lenet_mnist.training.early_stopping import EarlyStopping, label_entropy
+from lenet_mnist.data.sets import TrainVal
+from lenet_mnist.training.early_stopping import EarlyStopping, guessing_loss, label_entropy
 
 LN10 = math.log(10)
 LOSS = st.sampled_from([0.1, 0.2, 0.2001, 1.0, 2.0, 2.25, 2.26, LN10, 2.34, 2.36, math.nan, math.inf]) | st.floats(0, 5)
@@ -145,3 +148,11 @@ def test_entropy_of_labels(counts: list[int], entropy: float) -> None:
 @given(st.lists(st.integers(0, 1000), min_size=2, max_size=12).filter(any))
 def test_entropy_lies_between_none_and_that_of_equal_counts(counts: list[int]) -> None:
     assert -1e-12 <= label_entropy(counts) <= math.log(len(counts)) + 1e-12
+
+
+def test_a_validation_part_of_one_class_does_not_make_guessing_free(small: TrainVal) -> None:
+    """Nothing comes near a loss of 0: a network that is right everywhere would count as one that guesses."""
+    ones = small.val.part(torch.nonzero(small.val.labels == 1)[:, 0])
+    of_train = label_entropy(small.train.labels.bincount().tolist())
+    assert guessing_loss(replace(small, val=ones)) == pytest.approx(of_train)
+    assert guessing_loss(small) == pytest.approx(label_entropy(small.val.labels.bincount().tolist()))

@@ -25,12 +25,14 @@ from lenet_mnist.cli.options import (
     RunsDir,
     Seed,
     Threads,
+    chosen_run,
     console,
     data_access,
     load_config,
     number,
     parse_path,
     say,
+    warn,
 )
 
 app = typer.Typer()
@@ -64,13 +66,12 @@ def evaluate(
     from lenet_mnist.reporting.drawing import draw_training
     from lenet_mnist.reporting.progress import TrainingProgress
     from lenet_mnist.reporting.report import write_report
-    from lenet_mnist.runs.listing import find_run
 
     access = data_access(data_dir, offline)
     with joined_ranks() as ranks:
         if is_led(ranks, access):
             return
-        directories = [find_run(run, runs_dir) for run in runs]
+        directories = [chosen_run(run, runs_dir) for run in runs]
         common = (access, device, batch_size, ranks)
         if len(directories) == 1:
             seen: EvaluatedRun | EvaluatedEnsemble = evaluate_run(directories[0], split, *common)
@@ -99,10 +100,9 @@ def verify(
 ) -> None:
     from lenet_mnist.experiments.verification import require_all_hold, verify_run
     from lenet_mnist.reporting import verification_summary
-    from lenet_mnist.runs.listing import find_run
 
     access = data_access(data_dir, offline)
-    verified = verify_run(find_run(run, runs_dir), retrain, access, console().print)
+    verified = verify_run(chosen_run(run, runs_dir), retrain, access, console().print)
     say(verification_summary.as_json(verified) if as_json else verification_summary.as_text(verified))
     require_all_hold(verified)
 
@@ -113,9 +113,8 @@ def verify(
 def diagnose(run: RunName, runs_dir: RunsDir = DEFAULT_RUNS_DIR, as_json: AsJson = False) -> None:
     from lenet_mnist.experiments import diagnosis
     from lenet_mnist.reporting import diagnosis_summary as summary
-    from lenet_mnist.runs.listing import find_run
 
-    directory = find_run(run, runs_dir, ("train", "sweep"))
+    directory = chosen_run(run, runs_dir, ("train", "sweep"))
     if directory.read_manifest().kind == "sweep":
         advised = diagnosis.advise_sweep(directory)
         say(summary.sweep_json(advised) if as_json else summary.sweep_text(advised))
@@ -146,11 +145,10 @@ def compare(
 ) -> None:
     from lenet_mnist.experiments import comparison, comparison_tables
     from lenet_mnist.reporting import compare_plots, compare_summary
-    from lenet_mnist.runs.listing import find_run
 
     comparison_tables.require_free(output)
     levels = [comparison.parse_level(text) for text in speed_ratio or ()]
-    directories = [find_run(run, runs_dir) for run in runs]
+    directories = [chosen_run(run, runs_dir) for run in runs]
     compared = comparison.compare_runs(directories, split, levels, data_access(data_dir, offline), device)
     directory = comparison_tables.write_comparison(compared, runs_dir, output, datetime.now(UTC))
     compare_plots.draw_comparison(compared, directory)
@@ -206,18 +204,18 @@ def cross_validate(
     from lenet_mnist.ranks import joined_ranks
     from lenet_mnist.reporting import cross_validation_plots, cross_validation_summary
     from lenet_mnist.reporting.progress import FoldProgress
-    from lenet_mnist.runs.listing import find_run
 
     access, progress = data_access(data_dir, offline), FoldProgress(console())
     with resolved.naming_origins(), joined_ranks() as ranks:
         if is_led(ranks, access, resolved.config):
             return
         if resume is None:
+            warn(resolved.notes)
             validated = cross_validation.new_cross_validation(
                 resolved.config, folds, repeats, runs_dir, access, progress, ranks
             )
         else:
-            run = find_run(resume, runs_dir, ("cross-validation",))
+            run = chosen_run(resume, runs_dir, ("cross-validation",))
             validated = cross_validation.resumed_cross_validation(
                 run, resolved, folds, repeats, access, progress, ranks
             )
@@ -230,10 +228,9 @@ def cross_validate(
 def report(run: RunName, runs_dir: RunsDir = DEFAULT_RUNS_DIR, as_json: AsJson = False) -> None:
     from lenet_mnist.reporting.report import write_report
     from lenet_mnist.reporting.text import to_json
-    from lenet_mnist.runs.listing import find_run
 
-    path = write_report(find_run(run, runs_dir))
-    say(to_json({"report": str(path)}) if as_json else str(path))
+    path = write_report(chosen_run(run, runs_dir))
+    say(to_json({"run": str(path.parent), "report": str(path)}) if as_json else str(path))
 
 
 @app.command(help="List the runs, newest first.")

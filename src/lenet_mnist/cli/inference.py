@@ -13,10 +13,12 @@ from lenet_mnist.cli.options import (
     Offline,
     RunName,
     RunsDir,
+    chosen_run,
     console,
     data_access,
     parse_path,
     say,
+    warn,
 )
 
 app = typer.Typer()
@@ -34,15 +36,15 @@ def predict(
 ) -> None:
     from lenet_mnist.inference.predict import read_pictures, require_all_answered
     from lenet_mnist.reporting import picture_steps, predict_summary
-    from lenet_mnist.runs.listing import find_run
 
-    reading = read_pictures(find_run(run, runs_dir), pictures)
+    reading = read_pictures(chosen_run(run, runs_dir), pictures)
+    for part in predict_summary.reading_json(reading) if as_json else predict_summary.reading_text(reading):
+        say(part)
+    warn(reading.notes)
     drawn = picture_steps.draw_reading(reading) if show else None
-    if reading.answers or as_json:
-        say(predict_summary.reading_json(reading) if as_json else predict_summary.reading_text(reading))
     if drawn:
         console().print(f"steps drawn in {drawn}", highlight=False, soft_wrap=True, markup=False)
-    elif show and reading.answers:
+    elif show and reading.num_answered:
         console().print("no steps to draw: a network that was not trained on MNIST takes pictures as they are")
     require_all_answered(reading)
 
@@ -76,9 +78,8 @@ def export(
 ) -> None:
     from lenet_mnist.inference.export import export_run
     from lenet_mnist.reporting import export_summary
-    from lenet_mnist.runs.listing import find_run
 
-    compared = None if compare is None else find_run(compare, runs_dir)
+    compared = None if compare is None else chosen_run(compare, runs_dir)
     access = data_access(data_dir, offline)
-    exported = export_run(find_run(run, runs_dir), compared, format_name, output, access)
+    exported = export_run(chosen_run(run, runs_dir), compared, format_name, output, access)
     say(export_summary.export_json(exported) if as_json else export_summary.export_text(exported))

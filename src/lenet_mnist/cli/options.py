@@ -3,7 +3,7 @@
 torch and matplotlib are imported inside the commands that need them, so that `lenet --help` answers at once.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
     from lenet_mnist.config_file import ResolvedConfig
     from lenet_mnist.data.mnist import DataAccess
+    from lenet_mnist.runs.directory import RunDirectory
+    from lenet_mnist.runs.manifest import Kind
 
 
 def parse_path(text: str) -> Path:
@@ -83,6 +85,22 @@ def number(text: str | None) -> float | str | None:
         return None if text is None else float(text)
     except ValueError:
         return text
+
+
+def chosen_run(argument: str, runs_dir: Path, kinds: "Sequence[Kind]" = ("train",)) -> "RunDirectory":
+    """Return the run that is meant (runs/listing.py), and say on stderr which it is where a name alone is given."""
+    from lenet_mnist.runs.listing import find_run
+
+    run = find_run(argument, runs_dir, kinds)
+    if argument != run.id and Path(argument) != run.path:
+        console().print(f"{argument}: {run.path}", highlight=False, soft_wrap=True, markup=False)
+    return run
+
+
+def warn(sentences: Iterable[str]) -> None:
+    """Say on stderr what the user should know."""
+    for sentence in sentences:
+        console().print(f"warning: {sentence}", highlight=False, soft_wrap=True, markup=False)
 
 
 def data_access(data_dir: Path, offline: bool) -> "DataAccess":

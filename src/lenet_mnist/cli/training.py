@@ -23,11 +23,13 @@ from lenet_mnist.cli.options import (
     RunsDir,
     Seed,
     Threads,
+    chosen_run,
     console,
     data_access,
     load_config,
     number,
     say,
+    warn,
 )
 from lenet_mnist.errors import ConfigError
 
@@ -92,16 +94,16 @@ def train(
     from lenet_mnist.reporting import summaries
     from lenet_mnist.reporting.drawing import draw_training
     from lenet_mnist.reporting.progress import TrainingProgress
-    from lenet_mnist.runs.listing import find_run
 
     access, progress = data_access(data_dir, offline), TrainingProgress(console())
     with resolved.naming_origins(), joined_ranks() as ranks:
         if is_led(ranks, access, resolved.config):
             return
         if resume is None:
+            warn(resolved.notes)
             runs = training_series.train_seeds(resolved.config, seeds, runs_dir, access, progress, ranks)
         else:
-            run = find_run(resume, runs_dir)
+            run = chosen_run(resume, runs_dir)
             runs = [training.resume_run(run, resolved, accept_differences, access, progress, ranks)]
     for trained in runs:
         draw_training(trained.directory, progress.note)
@@ -157,7 +159,6 @@ def lr_sweep(
     from lenet_mnist.ranks import joined_ranks
     from lenet_mnist.reporting import sweep_plots, sweep_summary
     from lenet_mnist.reporting.progress import SweepProgress
-    from lenet_mnist.runs.listing import find_run
     from lenet_mnist.tuning.plan import sweep_request
 
     request = sweep_request(activation, budget, lrs, min_lr, max_lr, num, seeds, epochs)
@@ -168,7 +169,7 @@ def lr_sweep(
         if resume is None:
             swept = sweeping.new_sweep(resolved.config, request, runs_dir, access, progress, ranks)
         else:
-            run = find_run(resume, runs_dir, ("sweep",))
+            run = chosen_run(resume, runs_dir, ("sweep",))
             swept = sweeping.resumed_sweep(run, resolved, request, access, progress, ranks)
     sweep_plots.draw_swept_run(swept)
     say(sweep_summary.sweep_json(swept) if as_json else sweep_summary.sweep_text(swept))

@@ -8,13 +8,14 @@ import hashlib
 import math
 import re
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from lenet_mnist.config import DataConfig
 from lenet_mnist.data.idx import gunzip, parse_header, parse_idx
 from lenet_mnist.data.mnist import IMAGE_SIZE
 from lenet_mnist.data.scaling import squared
@@ -36,13 +37,18 @@ Array = npt.NDArray[Any]
 Files = Mapping[tuple[Part, str], Path]
 
 
+def lies_on_its_side(names: Iterable[str], config: DataConfig) -> bool:
+    """Whether the pictures of files with these names lie on their side, as EMNIST's do, and are not turned upright."""
+    return not config.transpose and any("emnist" in name.lower() and _FILE.fullmatch(name) for name in names)
+
+
 def is_idx_directory(directory: Path) -> bool:
     """Whether there is an IDX file in it, by its name."""
     with storage_errors(directory, "list"):
         return any(_FILE.fullmatch(path.name) for path in directory.iterdir())
 
 
-def load(directory: Path, part: Part, is_resized: bool) -> LoadedPart:
+def load(directory: Path, part: Part, config: DataConfig) -> LoadedPart:
     """Return one part of the set; a test part of its own is not opened for the other, one that is cut off must be.
 
     Raises: DataError if files are missing, damaged, do not belong together, or hold something else than such pictures.
@@ -61,13 +67,21 @@ def load(directory: Path, part: Part, is_resized: bool) -> LoadedPart:
     if not has_test:
         rest, test = cut_off_test(labels)
         indices = test if part is Part.TEST else rest
+    images = images[indices].transpose(0, 2, 1).copy() if config.transpose else images[indices]
+    notes = []
+    if lies_on_its_side([path.name], config):
+        notes.append(
+            "EMNIST's pictures lie on their side: a network that learns from them so reads upright pictures wrong; "
+            "--set data.transpose=true turns them upright, and `lenet data show` shows them"
+        )
     return LoadedPart(
         source=SOURCE,
-        images=_of_the_right_size(images[indices], path, is_resized),
+        images=_of_the_right_size(images, path, config.resize),
         labels=labels[indices],
         indices=indices,
         class_names=class_names,
         files={_plain_name(path): digest, **digests},
+        notes=tuple(notes),
     )
 
 

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from lenet_mnist.config import DataConfig
 from lenet_mnist.data.decoding import Picture, decode_picture, is_picture, read_picture_bytes
 from lenet_mnist.data.mnist import IMAGE_SIZE
 from lenet_mnist.data.scaling import Pixels, squared, to_pixels
@@ -71,7 +72,7 @@ def is_picture_directory(directory: Path) -> bool:
     return bool(_folders(directory))
 
 
-def load(directory: Path, part: Part, is_resized: bool, is_unreadable_skipped: bool) -> LoadedPart:
+def load(directory: Path, part: Part, config: DataConfig) -> LoadedPart:
     """Return one part of the pictures, in the order of their folders' names and their own.
 
     Raises: DataError if a picture cannot be read or has another size, unless the settings allow for that, or if there
@@ -87,12 +88,13 @@ def load(directory: Path, part: Part, is_resized: bool, is_unreadable_skipped: b
         try:
             content = read_picture_bytes(path)
             contents[k] = hashlib.sha256(content).hexdigest()
-            images[k] = pixels_of(decode_picture(content, path), is_resized)
+            pixels = pixels_of(decode_picture(content, path), config.resize)
+            images[k] = pixels.T if config.transpose else pixels
         except OtherSizeError as error:
             others.append(_without(directory, error))
         except DataError as error:
             unreadable.append(_without(directory, error))
-    if unreadable and not is_unreadable_skipped:
+    if unreadable and not config.skip_unreadable:
         raise DataError(
             f"{directory}: {_some(unreadable, len(indices), 'cannot be read')}. Repair or remove them, or leave them "
             "out with --set data.skip_unreadable=true"

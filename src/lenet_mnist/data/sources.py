@@ -183,8 +183,8 @@ def _load(config: DataConfig, part: Part, access: DataAccess) -> LoadedPart:
             return digits.load(part)
     directory = find_directory(config.source, access)
     if _holds_idx(directory):
-        return idx_directory.load(directory, part, config.resize)
-    return picture_folders.load(directory, part, config.resize, config.skip_unreadable)
+        return idx_directory.load(directory, part, config)
+    return picture_folders.load(directory, part, config)
 
 
 def _holds_idx(directory: Path) -> bool:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lenet_mnist import provenance
+from lenet_mnist.config import Source
 from lenet_mnist.data.mnist import DataAccess
 from lenet_mnist.data.sources import load_train_val
 from lenet_mnist.errors import CheckFailedError, ConfigError, DataError, InstallationError
@@ -94,8 +95,8 @@ def _export_onnx(run: RunDirectory, output: Path | None, access: DataAccess) -> 
     from lenet_mnist.inference.onnx_file import OPSET, onnx_content
     from lenet_mnist.inference.onnx_runtime import VERSION, OnnxNetwork
 
-    trained = kept_network(run)
-    content, images = onnx_content(trained), _images_to_check_with(run, access)
+    trained, is_of_mnist = kept_network(run), run.read_manifest().data_source == Source.MNIST
+    content, images = onnx_content(trained, is_of_mnist), _images_to_check_with(run, access)
     path = _file(run, output, "lenet.onnx")
     found: list[Agreement] = []
 

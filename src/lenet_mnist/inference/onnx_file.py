@@ -21,14 +21,11 @@ from lenet_mnist.training.checkpoint import TrainedNetwork, weights_digest
 OPSET = 13  # of 2020; the newest operator that is needed, Softmax along the last axis, came with it
 _Step = tuple[str, list[str], str, dict[str, Any]]  # operator, inputs, output, attributes
 _IR_VERSION = 7  # that of the same release of ONNX
-_INPUT = (
-    "images: uint8, N x {size} x {size}, grey, white on black: 0 is the ground, 255 the ink, as in MNIST's files. "
-    "Scaling and normalisation are inside."
-)
+_INPUT = "images: uint8, N x {size} x {size}, grey, {ground}. Scaling and normalisation are inside."
 _OUTPUT = "logits: float, N x {classes}, one for each of class_names; probabilities: the same after softmax."
 
 
-def onnx_content(trained: TrainedNetwork) -> bytes:
+def onnx_content(trained: TrainedNetwork, is_of_mnist: bool) -> bytes:
     """Return the network as the content of an ONNX file: the same bytes for the same weights.
 
     Shapes: images N H W uint8; logits and probabilities N K float32. N is free.
@@ -78,9 +75,9 @@ def onnx_content(trained: TrainedNetwork) -> bytes:
         ir_version=_IR_VERSION,
         producer_name="lenet_mnist",
         producer_version=__version__,
-        doc_string=f"{_INPUT.format(size=size)} {_OUTPUT.format(classes=num_classes)}",
+        doc_string=f"{_input(size, is_of_mnist)} {_OUTPUT.format(classes=num_classes)}",
     )
-    helper.set_model_props(model, _metadata(trained))
+    helper.set_model_props(model, _metadata(trained, is_of_mnist))
     content: bytes = model.SerializeToString(deterministic=True)
     return content
 
@@ -102,11 +99,17 @@ def _dense(source: str, layer: str, activation: str) -> list[_Step]:
     ]
 
 
-def _metadata(trained: TrainedNetwork) -> dict[str, str]:
+def _input(size: int, is_of_mnist: bool) -> str:
+    """Say what goes in; of data other than MNIST nobody knows here which is ground and which is ink."""
+    ground = "white on black: 0 is the ground, 255 the ink, as in MNIST's files"
+    return _INPUT.format(size=size, ground=ground if is_of_mnist else "as those that it was trained on")
+
+
+def _metadata(trained: TrainedNetwork, is_of_mnist: bool) -> dict[str, str]:
     size = trained.network.image_size
     return {
         "class_names": json.dumps(trained.class_names),
-        "input": _INPUT.format(size=size),
+        "input": _input(size, is_of_mnist),
         "output": _OUTPUT.format(classes=len(trained.class_names)),
         "activation": trained.network.activation.value,
         "mean": repr(trained.normalization.mean),

@@ -1,13 +1,16 @@
 """What a trained network reads in pictures of people's own."""
 
+import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from lenet_mnist.config import Source
+from lenet_mnist.data import idx_directory
 from lenet_mnist.data.decoding import Picture, picture_paths, read_picture
 from lenet_mnist.data.mnist import IMAGE_SIZE
 from lenet_mnist.data.picture_folders import OtherSizeError, pixels_of
@@ -17,7 +20,11 @@ from lenet_mnist.experiments.evaluation import read_kept_network
 from lenet_mnist.inference.likeness import doubts, looks_of
 from lenet_mnist.inference.pictures import Steps, prepare
 from lenet_mnist.runs.directory import RunDirectory
+from lenet_mnist.runs.manifest import Manifest
 from lenet_mnist.training.checkpoint import TrainedNetwork
+
+MOST_KEPT = 20  # pictures and refusals that are remembered, of however many
+_LEAST_TO_COMPARE = 5  # pictures, to say that they lie on their side: docs/predict.md
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,6 +38,8 @@ class Answer:
     steps: Steps | None
     class_names: tuple[str, ...]
     probabilities: tuple[float, ...]
+    upright: float
+    """How much more of what it knows the network finds in the picture than in its mirror image about the diagonal."""
     doubts: tuple[str, ...]
 
     @property
@@ -47,22 +56,74 @@ class Refusal:
     reason: str
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class Reading:
-    """All pictures, in the order in which they were named."""
+    """Pictures, read one after the other in the order in which they were named, once; kept are only the first few."""
 
     run: RunDirectory
-    results: tuple[Answer | Refusal, ...]
+    manifest: Manifest
+    results: Iterator[Answer | Refusal]
+    passed_over: list[str]
+    """What of the folders was no picture, a sentence a folder."""
+    num_read: int = 0
+    num_refused: int = 0
+    prepared: list[tuple[Answer, Steps]] = field(default_factory=list)
+    refusals: list[Refusal] = field(default_factory=list)
+    uprights: tuple[float, float] = (0.0, 0.0)
+    """Sum and sum of squares of the answers' `upright`."""
+
+    def __iter__(self) -> Iterator[Answer | Refusal]:
+        for result in self.results:
+            self.num_read += 1
+            if isinstance(result, Refusal):
+                self.num_refused += 1
+                self.refusals += [result] if len(self.refusals) < MOST_KEPT else []
+            else:
+                self.uprights = (self.uprights[0] + result.upright, self.uprights[1] + result.upright**2)
+                if result.steps is not None and len(self.prepared) < MOST_KEPT:
+                    self.prepared.append((result, result.steps))
+            yield result
 
     @property
-    def answers(self) -> list[Answer]:
-        """Those that were answered."""
-        return [result for result in self.results if isinstance(result, Answer)]
+    def num_answered(self) -> int:
+        """How many pictures have been answered so far."""
+        return self.num_read - self.num_refused
 
     @property
-    def refusals(self) -> list[Refusal]:
-        """Those that were not."""
-        return [result for result in self.results if isinstance(result, Refusal)]
+    def only_guesses(self) -> bool:
+        """Whether the network has learned nothing, so that its answers mean nothing."""
+        return self.manifest.only_guesses
+
+    @property
+    def notes(self) -> list[str]:
+        """What should be known of the answers so far, a sentence each."""
+        found = list(self.passed_over)
+        if self.only_guesses:
+            found.append(
+                f"this network only guesses: its validation loss is {self.manifest.best_val_loss:.3g} nats, that of "
+                f"guessing {self.manifest.guessing_loss:.3g}; what it says of a picture means nothing"
+            )
+        elif self._lie_on_their_side():
+            found.append(
+                "to this network the pictures lie on their side: it knows them better mirrored about the diagonal. If "
+                "its data do so, as EMNIST's: train with --set data.transpose=true (docs/data.md)"
+            )
+        elif self.num_answered and idx_directory.lies_on_its_side(
+            self.manifest.data_files, self.run.read_config().data
+        ):
+            found.append(
+                "this network was trained on EMNIST's files, whose pictures lie on their side unless somebody turned "
+                "them: then it reads upright ones wrong, however sure it is. Train with --set data.transpose=true"
+            )
+        return found
+
+    def _lie_on_their_side(self) -> bool:
+        """Whether the mean of `upright` is below zero, by two standard deviations of it or more."""
+        count, (total, squares) = self.num_answered, self.uprights
+        if count < _LEAST_TO_COMPARE:
+            return False
+        mean = total / count
+        return mean < -2 * math.sqrt(max(squares / count - mean**2, 0) / (count - 1))
 
 
 def read_pictures(run: RunDirectory, arguments: Sequence[Path]) -> Reading:
@@ -74,11 +135,14 @@ def read_pictures(run: RunDirectory, arguments: Sequence[Path]) -> Reading:
     size.
     """
     trained = kept_network(run)
-    if run.read_manifest().data_source == Source.MNIST:
+    manifest = run.read_manifest()
+    if manifest.data_source == Source.MNIST:
         answered = partial(answer, trained)
     else:
         answered = partial(answer_as_it_is, trained, is_resized=run.read_config().data.resize)
-    return Reading(run, tuple(result for argument in arguments for result in _results(answered, argument)))
+    passed_over: list[str] = []
+    results = (result for argument in arguments for result in _results(answered, argument, passed_over))
+    return Reading(run, manifest, results, passed_over)
 
 
 def digit_network(run: RunDirectory) -> TrainedNetwork:
@@ -107,13 +171,17 @@ def kept_network(run: RunDirectory) -> TrainedNetwork:
     return trained
 
 
-def _results(answered: Callable[[Picture], Answer], argument: Path) -> Iterator[Answer | Refusal]:
+def _results(
+    answered: Callable[[Picture], Answer], argument: Path, passed_over: list[str]
+) -> Iterator[Answer | Refusal]:
     """Yield what becomes of a picture, or of each in a folder."""
     try:
-        paths, _ = picture_paths(argument)
+        paths, num_others = picture_paths(argument)
     except (DataError, StorageError) as error:
         yield Refusal(argument, str(error))
         return
+    if num_others:
+        passed_over.append(f"{argument}: passed over, being folders or no PNG, JPEG or BMP: {num_others:,}")
     for path in paths:
         try:
             yield answered(read_picture(path))
@@ -130,9 +198,9 @@ def answer(trained: TrainedNetwork, picture: Picture) -> Answer:
         steps = prepare(picture.grey)
     except DataError as error:
         raise DataError(f"{picture.path}: {error}") from None
-    probabilities = _probabilities(trained, steps.seen, picture.path)
+    probabilities, upright = _look(trained, steps.seen, picture.path)
     unlike = doubts(looks_of(steps), max(probabilities))
-    return Answer(picture, steps, trained.class_names, probabilities, tuple(unlike))
+    return Answer(picture, steps, trained.class_names, probabilities, upright, tuple(unlike))
 
 
 def answer_as_it_is(trained: TrainedNetwork, picture: Picture, is_resized: bool) -> Answer:
@@ -146,23 +214,27 @@ def answer_as_it_is(trained: TrainedNetwork, picture: Picture, is_resized: bool)
         raise DataError(
             f"{error}: the network was trained on pictures of {IMAGE_SIZE} x {IMAGE_SIZE} pixels, without data.resize"
         ) from None
-    return Answer(picture, None, trained.class_names, _probabilities(trained, seen, picture.path), ())
+    return Answer(picture, None, trained.class_names, *_look(trained, seen, picture.path), ())
 
 
 @torch.inference_mode()
-def _probabilities(trained: TrainedNetwork, seen: Pixels, path: Path) -> tuple[float, ...]:
-    """Return a probability for each class. Source: lecture point 8, softmax."""
-    logits = trained.network(trained.normalization.apply(torch.from_numpy(seen).unsqueeze(0)))[0].double()
+def _look(trained: TrainedNetwork, seen: Pixels, path: Path) -> tuple[tuple[float, ...], float]:
+    """Return a probability for each class, and `Answer.upright`. Source: lecture point 8, softmax."""
+    logits, mirrored = (
+        trained.network(trained.normalization.apply(torch.from_numpy(pixels).unsqueeze(0)))[0].double()
+        for pixels in (seen, np.ascontiguousarray(seen.T))
+    )
     if not bool(logits.isfinite().all()):
         raise DataError(f"{path}: the network's weights are so large that its answer is no number")
-    return tuple(logits.softmax(dim=0).tolist())
+    upright = float(logits.logsumexp(dim=0) - mirrored.logsumexp(dim=0))
+    return tuple(logits.softmax(dim=0).tolist()), upright if math.isfinite(upright) else 0.0
 
 
 def require_all_answered(reading: Reading) -> None:
-    """Raise DataError if a picture was refused; it names them all."""
-    refusals = reading.refusals
-    if len(reading.results) == 1 and refusals:
-        raise DataError(refusals[0].reason)
-    if refusals:
-        names = ", ".join(str(refusal.path) for refusal in refusals)
-        raise DataError(f"{len(refusals)} of {len(reading.results)} pictures could not be read: {names}")
+    """Raise DataError if a picture was refused; it names the first of them."""
+    if reading.num_read == 1 and reading.refusals:
+        raise DataError(reading.refusals[0].reason)
+    if reading.refusals:
+        more = reading.num_refused - len(reading.refusals)
+        names = ", ".join(str(refusal.path) for refusal in reading.refusals) + (f" and {more:,} more" if more else "")
+        raise DataError(f"{reading.num_refused:,} of {reading.num_read:,} pictures could not be read: {names}")

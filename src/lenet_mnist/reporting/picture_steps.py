@@ -11,7 +11,6 @@ from lenet_mnist.inference.predict import Answer, Reading
 from lenet_mnist.reporting.predict_summary import per_cent
 from lenet_mnist.reporting.style import ORANGE, TITLE_POINTS, plain, save_figure
 
-_MOST_ROWS = 20
 _WIDEST_NAME = 60
 _TITLES = (
     "grey",
@@ -23,17 +22,16 @@ _TITLES = (
 
 
 def draw_reading(reading: Reading) -> Path | None:
-    """Draw the steps of the first 20 pictures that were prepared into the run; return where, or None if none was.
+    """Draw the steps of the first pictures that were prepared into the run; return where, or None if none was.
 
     Raises: StorageError.
     """
-    prepared = [(answer, answer.steps) for answer in reading.answers if answer.steps is not None][:_MOST_ROWS]
-    if not prepared:
+    if not reading.prepared:
         return None
     prepare_to_write(reading.run.path)
     path = reading.run.predictions_path / "steps.png"
     make_directory(path.parent)
-    save_figure(steps_figure(prepared), path)
+    save_figure(steps_figure(reading.prepared), path)
     return path
 
 

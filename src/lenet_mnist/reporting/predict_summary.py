@@ -1,5 +1,9 @@
 """What a network reads in pictures, in words and in JSON."""
 
+import json
+import textwrap
+from collections.abc import Iterator
+
 from lenet_mnist.errors import one_line
 from lenet_mnist.inference.predict import Answer, Reading, Refusal
 from lenet_mnist.reporting.text import to_json
@@ -7,13 +11,25 @@ from lenet_mnist.reporting.text import to_json
 _NUM_SHOWN = 3
 
 
-def reading_text(reading: Reading) -> str:
-    """Say of each picture what it is, how sure that is, what was done to it, and what is odd about it."""
-    parts = [_refusal_text(each) if isinstance(each, Refusal) else _answer_text(each) for each in reading.results]
-    return "\n".join(parts)
+def reading_text(reading: Reading) -> Iterator[str]:
+    """Say of each picture what it is, how sure that is, what was done to it, and what is odd about it.
+
+    Nothing is said of a single one that could not be read: that is for the error.
+    """
+    held_back = None
+    for result in reading:
+        if held_back is not None:
+            yield held_back
+        held_back = None
+        if isinstance(result, Answer):
+            yield _answer_text(result, reading.only_guesses)
+        elif reading.num_read > 1:
+            yield _refusal_text(result)
+        else:
+            held_back = _refusal_text(result)
 
 
-def _answer_text(answer: Answer) -> str:
+def _answer_text(answer: Answer, only_guesses: bool) -> str:
     picture, ranking = answer.picture, answer.ranking[:_NUM_SHOWN]
     taken = "taken as it is"
     if answer.steps is not None:
@@ -23,7 +39,7 @@ def _answer_text(answer: Answer) -> str:
         f"{one_line(str(picture.path))}:  {shares}",
         f"  {taken}, {picture.width:,} x {picture.height:,} pixels",
     ]
-    if answer.doubts:
+    if answer.doubts and not only_guesses:
         lines.append("  warning: does not look like a digit of MNIST: " + "; ".join(answer.doubts))
     return "\n".join(lines)
 
@@ -37,9 +53,12 @@ def per_cent(probability: float) -> str:
     return "over 99.9%" if probability > 0.999 else "under 0.1%" if probability < 0.001 else f"{probability:.1%}"
 
 
-def reading_json(reading: Reading) -> str:
-    """Return the same as JSON, with the probabilities of all classes."""
-    return to_json({"run": str(reading.run.path), "pictures": [_row(result) for result in reading.results]})
+def reading_json(reading: Reading) -> Iterator[str]:
+    """Return the lines of one JSON document that says the same, with the probabilities of all classes."""
+    yield f'{{\n  "run": {json.dumps(str(reading.run.path))},\n  "pictures": ['
+    for result in reading:
+        yield textwrap.indent(("," if reading.num_read > 1 else "") + to_json(_row(result)), "    ")
+    yield f'  ],\n  "only_guesses": {json.dumps(reading.only_guesses)},\n  "notes": {json.dumps(reading.notes)}\n}}'
 
 
 def _row(result: Answer | Refusal) -> dict[str, object]:

@@ -1,6 +1,7 @@
 """A run's manifest: what happened, with what, and how it ended. It notices if it is changed."""
 
 import hashlib
+import math
 from typing import Any, Literal
 
 import torch
@@ -10,7 +11,7 @@ from lenet_mnist import provenance
 from lenet_mnist.data.sets import TrainVal
 from lenet_mnist.model.engines import ResolvedEngine
 from lenet_mnist.ranks import ALONE, Ranks
-from lenet_mnist.training.early_stopping import guessing_loss
+from lenet_mnist.training.early_stopping import GUESSING, guessing_loss
 
 Status = Literal["running", "finished", "interrupted", "diverged", "failed"]
 Kind = Literal["train", "sweep", "cross-validation"]
@@ -99,6 +100,17 @@ class Manifest(BaseModel):
     def accepted_differences(self) -> tuple[str, ...]:
         """What was another one when it was gone on with, a line each: it is no training of its configuration alone."""
         return tuple(line for resume in self.resumes for line in resume.differences)
+
+    @property
+    def only_guesses(self) -> bool:
+        """Whether the kept network has learned nothing, by its loss and its accuracy: few sure mistakes spoil a loss.
+
+        exp of the loss of guessing is the number of classes, if all are as frequent.
+        """
+        if self.best_val_loss is None or self.best_val_accuracy is None:
+            return False
+        is_near_chance = self.best_val_accuracy < 1.5 * math.exp(-self.guessing_loss)
+        return self.best_val_loss > GUESSING * self.guessing_loss and is_near_chance
 
     def digest(self) -> str:
         """Return what `sha256` has to be."""

@@ -13,8 +13,15 @@ GUESSING = 0.9  # of the loss of guessing: a network that ends above that has le
 
 
 def guessing_loss(data: TrainVal) -> float:
-    """Return the validation loss of a network that does not look, in nats."""
-    return label_entropy(data.val.labels.bincount(minlength=data.num_classes).tolist())
+    """Return the validation loss of a network that does not look, in nats.
+
+    Of a validation part with one class alone that would be 0, which nothing comes near: then it is that of the
+    training part.
+    """
+    of_val, of_train = (
+        label_entropy(part.labels.bincount(minlength=data.num_classes).tolist()) for part in (data.val, data.train)
+    )
+    return of_val or of_train
 
 
 def label_entropy(class_counts: Sequence[int]) -> float:
