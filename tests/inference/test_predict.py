@@ -114,7 +114,7 @@ def test_one_bad_picture_is_one_line(lenet: Lenet, tmp_path: Path) -> None:
     assert said.code == 3
     assert said.out == ""
     assert said.err.endswith("a\\nb.png: is no picture that lenet reads: PNG, JPEG or BMP\n")
-    assert len(said.err.splitlines()) == 2
+    assert len(said.err.splitlines()) == 1
     assert lenet("predict", tmp_path / "missing.png").code == 3
     assert lenet("predict", tmp_path / "missing.png", "--run", "nothing").code == 2
 

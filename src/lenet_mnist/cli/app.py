@@ -7,7 +7,7 @@ import typer
 
 from lenet_mnist import __version__
 from lenet_mnist.cli import analysis, architecture, config, data, inference, training
-from lenet_mnist.cli.options import say
+from lenet_mnist.cli.options import runs_meant, say
 from lenet_mnist.errors import ConfigError, StorageError
 from lenet_mnist.torchrun import torchrun_rank
 
@@ -41,6 +41,7 @@ def options(
     ] = False,
 ) -> None:
     """Refuse what no command can do here."""
+    runs_meant.clear()
     try:
         Path.cwd()
     except FileNotFoundError:

@@ -69,6 +69,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")
 RunName = Annotated[str, typer.Argument(metavar="RUN", help="A run's path, id or name, or `latest`.")]
 
 DEFAULT_DATA_DIR = user_cache()
+runs_meant: list[str] = []  # by the names that this command was given; said with its result
 DEFAULT_RUNS_DIR = Path("runs")
 
 
@@ -88,12 +89,12 @@ def number(text: str | None) -> float | str | None:
 
 
 def chosen_run(argument: str, runs_dir: Path, kinds: "Sequence[Kind]" = ("train",)) -> "RunDirectory":
-    """Return the run that is meant (runs/listing.py), and say on stderr which it is where a name alone is given."""
+    """Return the run that is meant (runs/listing.py). Where a name alone is given, `say` says which run it is."""
     from lenet_mnist.runs.listing import find_run
 
     run = find_run(argument, runs_dir, kinds)
     if argument != run.id and Path(argument) != run.path:
-        console().print(f"{argument}: {run.path}", highlight=False, soft_wrap=True, markup=False)
+        runs_meant.append(f"{argument}: {run.path}")
     return run
 
 
@@ -119,5 +120,11 @@ def console() -> "Console":
 
 
 def say(text: str) -> None:
-    """Print a result. Raises: StorageError if standard output is a file that cannot be written."""
+    """Print a result, and first, on stderr, which runs it is of, where names were given.
+
+    Raises: StorageError if standard output is a file that cannot be written.
+    """
+    for line in runs_meant:
+        console().print(line, highlight=False, soft_wrap=True, markup=False)
+    runs_meant.clear()
     print(text, flush=True)
