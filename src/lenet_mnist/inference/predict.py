@@ -24,7 +24,7 @@ from lenet_mnist.runs.manifest import Manifest
 from lenet_mnist.training.checkpoint import TrainedNetwork
 
 MOST_KEPT = 20  # pictures and refusals that are remembered, of however many
-_LEAST_TO_COMPARE = 5  # pictures, to say that they lie on their side: docs/predict.md
+_LEAST_TO_COMPARE, _NATS, _DEVIATIONS = 5, 1.0, 3.0  # to say that pictures lie on their side: docs/predict.md
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,12 +118,12 @@ class Reading:
         return found
 
     def _lie_on_their_side(self) -> bool:
-        """Whether the mean of `upright` is below zero, by two standard deviations of it or more."""
+        """Whether the mean of `upright` is well below zero: by so many nats, and so many standard deviations of it."""
         count, (total, squares) = self.num_answered, self.uprights
         if count < _LEAST_TO_COMPARE:
             return False
         mean = total / count
-        return mean < -2 * math.sqrt(max(squares / count - mean**2, 0) / (count - 1))
+        return mean < -max(_NATS, _DEVIATIONS * math.sqrt(max(squares / count - mean**2, 0) / (count - 1)))
 
 
 def read_pictures(run: RunDirectory, arguments: Sequence[Path]) -> Reading:
