@@ -208,6 +208,16 @@ def test_pictures_that_lie_on_their_side_are_noticed(small: TrainVal, run: RunDi
         assert any("lie on their side" in note for note in reading.notes) is turn
 
 
+def test_pictures_that_look_alike_from_both_sides_are_not_said_to_lie(run: RunDirectory) -> None:
+    """Discs and frames: whatever difference there is, is small or chance."""
+    reading = read_pictures(run, [])
+    for mean, deviation in ((-0.5, 0.1), (-2.0, 4.0)):
+        reading.num_read, reading.uprights = 8, (8 * mean, 8 * (mean**2 + deviation**2))
+        assert reading.notes == []
+    reading.uprights = (-8 * 2.0, 8 * (4.0 + 0.01))
+    assert len(reading.notes) == 1
+
+
 def answer_to(path: Path, run: RunDirectory) -> Answer:
     (answer,) = read_pictures(run, [path])
     assert isinstance(answer, Answer)
