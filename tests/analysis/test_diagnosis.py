@@ -167,6 +167,18 @@ def test_a_validation_loss_that_jumps_at_the_full_rate(jumps_in: int, is_found: 
     assert causes(of) == []  # annealed
 
 
+def test_a_rate_that_did_no_harm_is_not_called_too_high() -> None:
+    """The loss oscillated, and many outputs are flat; the network is right all the same."""
+    of = record(
+        train_loss=lambda e: 3.5 if e == 2 else 0.01,
+        val_loss=lambda _: 0.01,
+        val_accuracy=lambda _: 1.0,
+        probe=lambda e, layer: {"saturated": 0.95} if e and layer in (Layer.C3, Layer.C5) else {},
+    )
+    assert causes(of) == []
+    assert causes(replace(of, history=[replace(row, val_loss=0.1) for row in of.history]))[0] is Cause.LEARNING_RATE
+
+
 BROKEN: dict[str, dict[str, Any]] = {
     "a layer has died": {"probe": lambda e, layer: {"dead": 1.0} if e and layer is Layer.C3 else {}},
     "the loss fell and came back": {"train_loss": lambda e: LN10 if e > 3 else 0.5},

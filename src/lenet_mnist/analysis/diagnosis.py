@@ -10,6 +10,7 @@ Source: lecture points 5 (vanishing gradients), 6 (dead neurons), 9 (over-fittin
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from statistics import median
 
 from lenet_mnist.analysis.findings import Cause, Finding, TrainingRecord
@@ -45,6 +46,7 @@ _ENOUGH_MISTAKES = 100
 _MOVED = 0.004  # of a layer's weights in one update: a training that never changed them by so much has hardly begun
 _VANISHED = 50.0  # times: the gradient at the output to that at C1
 _GAP = 0.05  # of the training accuracy above the validation accuracy
+_NEGLIGIBLE = 0.01  # of chance level: a validation loss that nothing needs to be done about
 _TURNED = 1.25  # times its lowest value: a validation loss that has risen
 _LOSS_SCATTER = 4.0  # standard deviation, over images, of a loss's change in an epoch: times the mean loss
 _IMPATIENT = 3  # epochs without improvement that chance alone can bring about, one after the other
@@ -70,8 +72,9 @@ def diagnose(record: TrainingRecord) -> list[Finding]:
     """
     if record.guessing_loss == 0:
         return []
-    advice = advise(record.curve)
-    signs = signs_of_a_high_rate(record)
+    advice, signs = advise(record.curve), signs_of_a_high_rate(record)
+    if record.history and record.history[-1].val_loss < _NEGLIGIBLE * record.guessing_loss:
+        advice, signs = replace(advice, direction=Direction.KEEP), ()  # whatever the rate did, it did no harm
     is_too_high = bool(signs) or advice.direction is Direction.LOWER
     roots = [weight_decay(record), momentum(record, advice) if is_too_high else None]
     if not is_too_high:
