@@ -212,7 +212,7 @@ def test_a_diagnosis_of_other_data_says_that_its_thresholds_are_mnists(
     lenet: Lenet, shapes: Path, tmp_path: Path
 ) -> None:
     assert shapes.is_dir()
-    hint = "the thresholds were measured on MNIST: of other data, take this for a hint"
+    hint = "the thresholds were measured on MNIST; on other data this is a hint"
     answer = lenet("train", "--set", "data.source=shapes", *QUICK, "--lr", 1e-7)
     assert answer.out.splitlines()[-1] == hint
     assert hint in lenet("diagnose", "latest").out

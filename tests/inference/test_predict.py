@@ -126,8 +126,7 @@ def test_the_steps_are_drawn_into_the_run(lenet: Lenet, run: RunDirectory, folde
     drawn = Path("runs") / run.id / "predictions" / "steps.png"
     assert f"steps drawn in {drawn}" in said.err
     with Image.open(drawn) as picture:
-        assert picture.width == 1440
-        assert picture.height > 6 * 300
+        assert picture.height > 6 * 0.2 * picture.width  # a row for each
 
 
 def test_nothing_is_drawn_through_a_link(lenet: Lenet, run: RunDirectory, folder: Path, outside: Path) -> None:

@@ -245,7 +245,8 @@ def decode_text(content: bytes, path: Path, error: type[LenetError]) -> str:
 
     Raises: `error` if it is UTF-16, as Windows' programs like to save text, or no text.
     """
-    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or b"\0" in content:
+    is_every_other_byte_null = len(content) > 1 and 2 * content.count(0) >= len(content) - 1
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or is_every_other_byte_null:
         raise error(f"{path}: is UTF-16 text: save it as UTF-8")
     try:
         return content.decode("utf-8-sig")

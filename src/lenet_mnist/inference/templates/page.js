@@ -22,9 +22,16 @@ function stroke(from, to) {
   ink.lineWidth = PEN_WIDTH;
   ink.lineCap = "round";
   ink.beginPath();
-  ink.moveTo(from.x, from.y);
-  ink.lineTo(to.x, to.y);
-  ink.stroke();
+  if (from.x === to.x && from.y === to.y) {
+    // A dot, as a disc: some browsers draw no line of length zero, whatever its ends.
+    ink.fillStyle = "#000";
+    ink.arc(to.x, to.y, PEN_WIDTH / 2, 0, 2 * Math.PI);
+    ink.fill();
+  } else {
+    ink.moveTo(from.x, from.y);
+    ink.lineTo(to.x, to.y);
+    ink.stroke();
+  }
   showSoon();
 }
 
