@@ -550,21 +550,22 @@ def offline(count: int, _draw: random.Random, directory: Path) -> Found:
 def memory(count: int, _draw: random.Random, directory: Path) -> Found:
     """Let every command that reads a run meet files that are far larger than a training makes them."""
     whole_run(directory / "whole")
+    assert end_of(begin(directory / "whole", "train", *QUICK, "--seed=1", "--name=other")) == 0
     sweep = ["lr-sweep", "--limit-train=640", "--batch-size=32", "--num=3", "--seeds=0", "--set=data.val_size=500"]
     fresh = [sys.executable, "-m", "lenet_mnist", *sweep, "--set=name=swept", "--offline"]  # its workers are not forks
     subprocess.run(fresh, cwd=directory / "whole", check=True, capture_output=True)
-    assert end_of(begin(directory / "whole", "evaluate", "latest", "--split", "val", "--offline")) == 0
+    assert end_of(begin(directory / "whole", "evaluate", "relu", "--split", "val", "--offline")) == 0
     readers = [
         ["runs", "--test"],
-        ["diagnose", "latest"],
-        ["report", "latest"],
-        ["evaluate", "latest", "--split", "val", "--offline"],
-        ["evaluate", "latest", "--offline"],
-        ["compare", "latest", "--split", "val", "--offline"],
-        ["verify", "latest", "--offline"],
-        ["export", "latest", "--format", "safetensors", "--offline"],
-        ["export", "latest", "--format", "tensorboard", "--offline"],
-        ["train", "--resume", "latest", "--offline"],
+        ["diagnose", "relu"],
+        ["report", "relu"],
+        ["evaluate", "relu", "--split", "val", "--offline"],
+        ["evaluate", "relu", "--offline"],
+        ["compare", "relu", "other", "--split", "val", "--offline"],
+        ["verify", "relu", "--offline"],
+        ["export", "relu", "--format", "safetensors", "--offline"],
+        ["export", "relu", "--format", "tensorboard", "--offline"],
+        ["train", "--resume", "relu", "--offline"],
     ]
     sweepers = [["diagnose", "swept"], ["lr-sweep", "--resume", "swept", "--offline"]]
     most, longest, num_held, worst = 0, 0.0, 0, ["", ""]
@@ -572,8 +573,8 @@ def memory(count: int, _draw: random.Random, directory: Path) -> Found:
     for name, command in tried:
         place = directory / "place"
         shutil.copytree(directory / "whole", place)
-        runs = sorted((place / "runs").iterdir(), key=lambda path: "swept" in path.name)
-        BOMBS[name](RunDirectory(runs["journal" in name]))
+        (run,) = (place / "runs").glob("*-swept-*" if "journal" in name else "*-relu-*")
+        BOMBS[name](RunDirectory(run))
         _, status, usage = os.wait4(begin(place, *command), 0)
         peak, seconds = usage.ru_maxrss // 1024, usage.ru_utime + usage.ru_stime
         is_traced = "Traceback" in (place / "log.txt").read_text(errors="replace")

@@ -97,6 +97,13 @@ def test_a_training_that_still_goes_on(lenet: Lenet, run: RunDirectory) -> None:
     assert hparams.SESSION_END_INFO_TAG not in reader.Tags()["tensors"]
 
 
+def test_of_a_very_long_training_every_second_row_is_there(lenet: Lenet, run: RunDirectory) -> None:
+    header = run.steps_path.read_text().partition("\n")[0]
+    rows = "".join(f"{step},1,0.1,2.0,1.0,1.0\n" for step in range(1, 20_002))
+    run.steps_path.write_text(f"{header}\n{rows}")
+    assert [step for step, _ in scalars(exported(lenet, run), "steps/train_loss")] == list(range(1, 20_002, 2))
+
+
 def test_a_training_before_its_first_epoch(lenet: Lenet, run: RunDirectory) -> None:
     for path, header in run.history_headers.items():
         path.write_bytes(header)

@@ -2,6 +2,7 @@
 
 - scalars: history/<column> against epochs, steps/<column> against updates, probe_<column>/<layer> against epochs
 - custom scalars: training and validation in one chart, the five layers in one chart
+- of more than 20,000 recorded updates, or 5,000 epochs, every second or third, and so on
 - hyperparameters: the configuration; images: what `lenet evaluate` drew of the network
 
 Each event also bears a time. Runs record how many seconds each epoch took, so that it is the beginning of the run plus
@@ -13,12 +14,13 @@ Source: github.com/tensorflow/tensorflow, tensorflow/core/util/event.proto and t
 
 import io
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 from tensorboard.compat.proto.event_pb2 import Event, SourceMetadata
 from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.plugins.custom_scalar import layout_pb2
@@ -45,6 +47,8 @@ _ENDINGS: dict[Status, int] = {
     "diverged": api_pb2.STATUS_FAILURE,
     "failed": api_pb2.STATUS_FAILURE,
 }
+_MOST_STEPS, _MOST_EPOCHS = 20_000, 5_000  # rows of longer trainings are left out evenly
+_Row = TypeVar("_Row")
 _PICTURES = ("confusion_matrix", "misclassified", "calibration")
 _MAX_PICTURE_BYTES = 16 * 1024 * 1024
 _PNG = b"\x89PNG\r\n\x1a\n"
@@ -55,21 +59,21 @@ class _Clock:
     """When an update was made, in seconds since 1970: known at the ends of epochs, and between them in proportion."""
 
     beginning: float
-    steps: tuple[int, ...]
-    seconds: tuple[float, ...]
+    steps: npt.NDArray[np.int64]
+    seconds: npt.NDArray[np.float64]
 
     @classmethod
     def of(cls, manifest: Manifest, history: list[EpochRow]) -> "_Clock":
         beginning = datetime.fromisoformat(manifest.created).timestamp()
-        seconds = np.cumsum([0.0, *(row.seconds for row in history)]).tolist()
-        return cls(beginning, (0, *(row.step for row in history)), tuple(seconds))
+        seconds = np.cumsum([0.0, *(row.seconds for row in history)])
+        return cls(beginning, np.array([0, *(row.step for row in history)]), seconds)
 
     def at(self, step: int) -> float:
         return self.beginning + float(np.interp(step, self.steps, self.seconds))
 
     @property
     def end(self) -> float:
-        return self.beginning + self.seconds[-1]
+        return self.beginning + float(self.seconds[-1])
 
 
 def event_file(run: RunDirectory) -> tuple[str, bytes]:
@@ -96,17 +100,24 @@ def _events(run: RunDirectory, manifest: Manifest, clock: _Clock) -> Iterator[Ev
         wall_time=clock.beginning, file_version="brain.Event:2", source_metadata=SourceMetadata(writer="lenet_mnist")
     )
     yield _event(clock.beginning, 0, _layout(), _session_start(run.read_config(), clock.beginning))
-    for step_row in run.read_steps():
+    for step_row in _every(run.read_steps(), _MOST_STEPS):
         yield _event(clock.at(step_row.step), step_row.step, *_scalars("steps/{}", step_row))
-    for row in run.read_history():
+    history = run.read_history()
+    epochs = {0, *(row.epoch for row in _every(history, _MOST_EPOCHS))}
+    for row in (row for row in history if row.epoch in epochs):
         yield _event(clock.at(row.step), row.epoch, *_scalars("history/{}", row))
-    for probe_row in run.read_probe():
+    for probe_row in (row for row in run.read_probe() if row.epoch in epochs):
         scalars = _scalars(f"probe_{{}}/{probe_row.layer}", probe_row)
         yield _event(clock.at(probe_row.step), probe_row.epoch, *scalars)
     for picture in _pictures(run, manifest):
         yield _event(clock.end, manifest.best_epoch or 0, picture)
     if manifest.status in _ENDINGS:
         yield _event(clock.end, 0, _session_end(manifest.status, clock.end))
+
+
+def _every(rows: Sequence[_Row], most: int) -> Sequence[_Row]:
+    """Return all rows, or so few that there are not more than `most`."""
+    return rows[:: -(-len(rows) // most) or 1]
 
 
 def _event(time: float, step: int, *values: Summary.Value) -> Event:
