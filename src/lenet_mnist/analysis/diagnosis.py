@@ -2,7 +2,7 @@
 
 Every cause has one function, which reads what the run's files tell: the configuration, the loss curve, and what the
 probe saw inside the layers. A learning rate that is too high comes first: it breaks a network in ways that look like
-wrong labels or too much weight decay. The thresholds were set on seeds 0 to 2 and scored on others, at rates up to 16
+wrong labels or too much weight decay. The thresholds were set on some seeds and scored on others, at rates up to 16
 times the best, on trainings broken on purpose and on healthy ones: scripts/measure_diagnosis.py, docs/diagnosis.md.
 
 Source: lecture points 5 (vanishing gradients), 6 (dead neurons), 9 (over-fitting) and 12 (the learning rate).
