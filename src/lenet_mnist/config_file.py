@@ -54,7 +54,7 @@ class ResolvedConfig:
         ):
             return ()
         recipe = ""
-        if training.optimizer is usual.training.optimizer:
+        if training.optimizer is usual.training.optimizer and activation in _RECIPE_RATES:
             recipe = f"; configs/{activation}.yaml has a recipe (--lr {_RECIPE_RATES[activation]:g})"
         return (
             f"the learning rate {training.learning_rate} is that of {usual.model.activation} with "
