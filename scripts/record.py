@@ -33,7 +33,7 @@ from lenet_mnist import provenance
 from lenet_mnist.analysis.evaluate import Evaluation
 from lenet_mnist.analysis.intervals import mean_interval
 from lenet_mnist.config import Config
-from lenet_mnist.config_file import ResolvedConfig, load_config, with_values
+from lenet_mnist.config_file import ResolvedConfig, load_config
 from lenet_mnist.data.mnist import DataAccess
 from lenet_mnist.experiments.ensemble import evaluate_ensemble
 from lenet_mnist.experiments.training import require_all_finished, resume_run
@@ -70,11 +70,11 @@ class Kind:
 
     @property
     def config(self) -> Config:
-        return with_values(load_config(ROOT / "configs" / self.file).config, self.changes)
+        return load_config(ROOT / "configs" / self.file).config.replace(self.changes)
 
     def config_of(self, seed: int) -> Config:
         values = {"seed": seed, "name": f"{self.name}-{seed}", "training.threads": 1}
-        return with_values(self.config, values)
+        return self.config.replace(values)
 
 
 KINDS = {
@@ -129,7 +129,7 @@ def trained(config: Config, runs_dir: Path) -> RunDirectory:
         require_all_finished(runs)
         return runs[0].directory
     named = [find_run(name, runs_dir) for name in config.training.teachers]
-    wanted = with_values(config, {"training.teachers": [teacher.id for teacher in named]})
+    wanted = config.replace({"training.teachers": [teacher.id for teacher in named]})
     if run.read_config() != wanted:
         sys.exit(f"{run.path}: is another training of the same name: move it away")
     if run.read_manifest().status != "finished":

@@ -878,3 +878,35 @@ def test_a_rate_that_was_chosen_for_another_network_is_said() -> None:
     (note,) = load_config(assignments=["training.optimizer=adam"]).notes
     assert "adam" in note
     assert "--lr auto" in note
+
+
+# Other values.
+
+
+def test_other_values_are_validated_like_the_first_ones() -> None:
+    config = Config.model_validate({"data": {"source": "digits"}})
+    other = config.replace({"training.learning_rate": 0.5, "model.activation": "tanh", "seed": 3, "name": None})
+    assert flat_values(other) == flat_values(config) | {
+        "training.learning_rate": 0.5,
+        "model.activation": "tanh",
+        "seed": 3,
+    }
+    assert type(other.model.activation) is type(config.model.activation)
+    for key, values in {
+        "training.learning_rate": {"training.learning_rate": -1},
+        "training.learning": {"training.learning": 1},
+        "seed": {"training.momentum": 0.5, "seed": True},
+        "seat": {"seat": 1},
+        "train": {"train.momentum": 1},
+        "training.nesterov": {"training.nesterov": True, "training.optimizer": "adam"},
+    }.items():
+        with pytest.raises(ConfigError, match=f"^{key}: ") as caught:
+            config.replace(values)
+        assert caught.value.key == key
+
+
+def test_a_wrong_replacement_gets_the_origin_of_its_key_once() -> None:
+    resolved = load_config(assignments=["training.nesterov=true"])
+    with pytest.raises(ConfigError) as caught, resolved.naming_origins():
+        resolved.config.replace({"training.momentum": 0.0})
+    assert str(caught.value).startswith("--set training.nesterov=true: training.nesterov: true needs")

@@ -3,10 +3,13 @@
 Where the data lie and where runs go are no part of an experiment: see `--data-dir` and `--runs-dir`.
 """
 
+from collections.abc import Mapping
 from enum import StrEnum
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from lenet_mnist.errors import ConfigError
 
 MAX_SEED = 2**63 - 1
 MAX_TEACHERS = 100
@@ -280,3 +283,28 @@ class Config(Section):
     def label(self) -> str:
         """What the run is called."""
         return self.name or self.model.activation.value
+
+    def replace(self, values: Mapping[str, Any]) -> "Config":
+        """Return this configuration with other values, by dotted key. Raises: ConfigError with the wrong `key`."""
+        changed = self.model_dump()
+        for key, value in values.items():
+            section, _, name = key.rpartition(".")
+            (changed.setdefault(section, {}) if section else changed)[name] = value
+        try:
+            return Config.model_validate(changed)
+        except ValidationError as error:
+            key, message = first_problem(error)
+            raise ConfigError(f"{key}: {message}", key=key) from None
+
+
+def first_problem(error: ValidationError) -> tuple[str, str]:
+    """Return the dotted key of the first wrong value, and in one line what is wrong with it."""
+    first = error.errors(include_url=False)[0]
+    key = ".".join(map(str, first["loc"]))
+    message = first["msg"].removeprefix("Value error, ").removeprefix("Input ")
+    named, _, rule = message.partition(": ")
+    if named.startswith(f"{key}."):  # a rule over several values, which names one of them itself
+        return named, rule
+    shown = repr(first["input"])
+    shown = shown if len(shown) <= 60 else shown[:57] + "..."
+    return key, f"{message}, but it is {shown}"

@@ -15,7 +15,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from lenet_mnist.config import Activation, Config
+from lenet_mnist.config import Activation, Config, first_problem
 from lenet_mnist.errors import ConfigError, one_line
 from lenet_mnist.files.storage import decode_text, read_bounded
 
@@ -70,8 +70,8 @@ class ResolvedConfig:
         except ConfigError as error:
             if error.key is None:
                 raise
-            origin = self.origins.get(error.key)
-            raise ConfigError(f"{origin}: {error.key}: {error}" if origin else str(error)) from error
+            origin, message = self.origins.get(error.key), str(error).removeprefix(f"{error.key}: ")
+            raise ConfigError(f"{origin}: {error.key}: {message}" if origin else str(error)) from error
 
 
 def load_config(
@@ -115,13 +115,9 @@ def resolve(layers: Sequence[Layer]) -> ResolvedConfig:
     try:
         config = Config.model_validate(_nest(merged))
     except ValidationError as error:
-        raise ConfigError(_explain(error, origins)) from None
+        key, message = first_problem(error)
+        raise ConfigError(f"{origins.get(key, DEFAULT_ORIGIN)}: {key}: {message}") from None
     return ResolvedConfig(config, origins)
-
-
-def with_values(config: Config, values: Mapping[str, Any]) -> Config:
-    """Return `config` with other values, by their dotted keys. Raises: ConfigError."""
-    return resolve([Layer("the run's config.yaml", {**flat_values(config), **values})]).config
 
 
 def to_yaml(config: Config) -> str:
@@ -322,16 +318,3 @@ def _require_known(key: str, origin: str) -> None:
     near = near or [by_last_name[name] for name in difflib.get_close_matches(key.rpartition(".")[2], by_last_name, n=1)]
     hint = f"Did you mean {near[0]}?" if near else "`lenet config show` lists all keys"
     raise ConfigError(f"{origin}: {key}: unknown key. {hint}")
-
-
-def _explain(error: ValidationError, origins: Mapping[str, str]) -> str:
-    """Put the first thing that pydantic found into one line: origin, key, what is wrong, what was given."""
-    first = error.errors(include_url=False)[0]
-    key = ".".join(map(str, first["loc"]))
-    message = first["msg"].removeprefix("Value error, ").removeprefix("Input ")
-    if key not in KNOWN_KEYS:  # a rule over several values, which names them itself
-        named = next((known for known in KNOWN_KEYS if message.startswith(known)), None)
-        return f"{origins.get(named or '', 'configuration')}: {message}"
-    shown = repr(first["input"])
-    shown = shown if len(shown) <= 60 else shown[:57] + "..."
-    return f"{origins.get(key, DEFAULT_ORIGIN)}: {key}: {message}, but it is {shown}"

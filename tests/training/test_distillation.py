@@ -14,7 +14,6 @@ from tests.conftest import Nobody
 from tests.faults import Killed
 
 from lenet_mnist.config import Activation, AugmentationConfig, Config, TrainingConfig
-from lenet_mnist.config_file import with_values
 from lenet_mnist.data.batches import Lesson, TrainBatches, evaluation_batches
 from lenet_mnist.data.mnist import DataAccess
 from lenet_mnist.data.sets import Normalization, TrainVal
@@ -325,7 +324,7 @@ def test_the_latest_is_the_same_after_torchrun_has_started_the_job_again(
     teachers: list[str], tmp_path: Path, access: DataAccess
 ) -> None:
     config = RunDirectory(tmp_path / "runs" / teachers[0]).read_config()
-    config = with_values(config, {"training.teachers": ["latest"], "name": "student"})
+    config = config.replace({"training.teachers": ["latest"], "name": "student"})
     runs_dir = tmp_path / "runs"
     (first,) = train_seeds(config, "1", runs_dir, access, Nobody(), Ranks(job="a job"))
     again, second = train_seeds(config, "1-2", runs_dir, access, Nobody(), Ranks(job="a job", restarts=1))

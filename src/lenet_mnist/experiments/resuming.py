@@ -15,7 +15,7 @@ from typing import Any
 
 from lenet_mnist import provenance
 from lenet_mnist.config import AUTO, Config, Device, Engine, Schedule
-from lenet_mnist.config_file import ResolvedConfig, flat_values, with_values
+from lenet_mnist.config_file import ResolvedConfig, flat_values
 from lenet_mnist.data.sets import Fingerprint
 from lenet_mnist.errors import ConfigError
 from lenet_mnist.ranks import Ranks
@@ -67,7 +67,7 @@ def resumption(config: Config, manifest: Manifest, wanted: ResolvedConfig) -> Re
     ]
     now = decided | changed
     return Resumption(
-        config=with_values(config, changed),
+        config=config.replace(changed),
         threads=now["training.threads"],
         device=now["training.device"],
         engine=now["training.engine"],

@@ -7,7 +7,6 @@ from pathlib import Path
 import torch
 
 from lenet_mnist.config import Config
-from lenet_mnist.config_file import with_values
 from lenet_mnist.data.sets import TrainVal
 from lenet_mnist.errors import ConfigError, DataError
 from lenet_mnist.experiments.evaluation import read_kept_network
@@ -74,7 +73,7 @@ def find_teachers_again(config: Config, run: RunDirectory, manifest: Manifest, d
 
 def with_found_names(config: Config, taught_by: TaughtBy) -> Config:
     """Return `config` with the names by which its teachers are found again: `latest` would be another one tomorrow."""
-    return with_values(config, {_KEY: taught_by.names})
+    return config.replace({_KEY: taught_by.names})
 
 
 def _found_again_by(path: Path, runs_dir: Path) -> str:
