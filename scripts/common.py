@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from rich.console import Console
 
-from lenet_mnist.cli.options import DEFAULT_DATA_DIR
+from lenet_mnist.cli.flags import DEFAULT_DATA_DIR
 from lenet_mnist.data.mnist import DataAccess
 from lenet_mnist.devices import set_threads
 from lenet_mnist.errors import InterruptedBySignal

@@ -43,8 +43,8 @@ from safetensors.torch import load, save
 
 from common import ROOT, data_access
 from lenet_mnist.cli.app import app
+from lenet_mnist.cli.flags import DEFAULT_DATA_DIR
 from lenet_mnist.cli.main import main as lenet
-from lenet_mnist.cli.options import DEFAULT_DATA_DIR
 from lenet_mnist.config import Config, DataConfig
 from lenet_mnist.config_file import load_config, parse_yaml
 from lenet_mnist.data.idx import parse_idx

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, settings
 from tests.once import draw_roughly, read_and_parse_once
 
 from lenet_mnist.cli import main as command_line
-from lenet_mnist.cli.options import DEFAULT_DATA_DIR
+from lenet_mnist.cli.flags import DEFAULT_DATA_DIR
 from lenet_mnist.config import Config, DataConfig, Engine
 from lenet_mnist.data.mnist import TRAIN_FILES, DataAccess, fetch_missing, find
 from lenet_mnist.data.sets import TrainVal

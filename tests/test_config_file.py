@@ -133,7 +133,7 @@ def test_the_defaults() -> None:
 def test_no_layer_at_all_is_the_defaults() -> None:
     resolved = load_config()
     assert resolved.config == Config()
-    assert {resolved.origin_of(key) for key in KNOWN_KEYS} == {"default"}
+    assert resolved.origins == {}
 
 
 @pytest.mark.parametrize("section", ["", "model", "data", "augmentation", "training"])
@@ -174,7 +174,7 @@ def test_a_config_cannot_be_changed(section: str) -> None:
 def test_the_extreme_allowed_values_are_taken(key: str, value: Any) -> None:
     resolved = resolve([Layer("here", {key: value})])
     assert flat_values(resolved.config)[key] == value
-    assert resolved.origin_of(key) == "here"
+    assert resolved.origins[key] == "here"
 
 
 @pytest.mark.parametrize(
@@ -418,7 +418,7 @@ def test_a_key_without_neighbour_leads_to_the_list(refusal_of: Callable[[str], s
     ],
 )
 def test_a_key_given_twice_is_refused(refusal_of: Callable[[str], str], text: str, line: int, key: str) -> None:
-    assert refusal_of(text) == f"line {line}: the key '{key}' is there twice"
+    assert refusal_of(text) == f"line {line}: duplicate key '{key}'"
 
 
 @pytest.mark.parametrize("key", ["1", "null", "true", "[a]", "{a: b}", "1.5"])
@@ -510,7 +510,7 @@ def test_the_largest_file_is_read_whole(write: Callable[[str], Path]) -> None:
     ids=["plain", "bomb", "recursive"],
 )  # fmt: skip
 def test_aliases_are_refused(refusal_of: Callable[[str], str], text: str) -> None:
-    assert "aliases (*name) are not read here" in refusal_of(text)
+    assert "aliases (*name) are not allowed here" in refusal_of(text)
 
 
 @pytest.mark.parametrize("opening", ["[", "{a: ", "- ", "? "])
@@ -572,7 +572,7 @@ def test_flags_win_over_set_over_the_file_over_the_defaults(write: Callable[[str
     resolved = load_config(
         path,
         ["training.max_epochs=2", "training.batch_size=2"],
-        {"training.batch_size": 3, "training.momentum": None, "training.warmup": 0.25},
+        {"training.batch_size": 3, "training.warmup": 0.25},
     )
     training = resolved.config.training
     assert (resolved.config.seed, training.max_epochs, training.batch_size, training.momentum) == (1, 2, 3, 0.1)
@@ -581,15 +581,14 @@ def test_flags_win_over_set_over_the_file_over_the_defaults(write: Callable[[str
         "training.max_epochs": "--set training.max_epochs=2",
         "training.batch_size": "--batch-size",
         "training.momentum": str(path),
-        "training.warmup": "training.warmup",
+        "training.warmup": "--warmup",
     }
-    assert resolved.origin_of("training.learning_rate") == "default"
 
 
 def test_the_last_of_two_assignments_wins() -> None:
     resolved = load_config(assignments=["seed=1", "seed=2"])
     assert resolved.config.seed == 2
-    assert resolved.origin_of("seed") == "--set seed=2"
+    assert resolved.origins["seed"] == "--set seed=2"
 
 
 @pytest.mark.parametrize(

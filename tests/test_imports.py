@@ -31,6 +31,7 @@ ROOMS = [
     "torchrun",
     "config_file",
     "config",
+    "sections",
     "files",
     "signals",
     "provenance",

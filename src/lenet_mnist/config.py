@@ -1,19 +1,21 @@
-"""One experiment, as frozen and validated values. Every field says what it is, in which unit, and what is allowed.
+"""One experiment, as frozen and validated values. An option is declared here, once.
 
-Where the data lie and where runs go are no part of an experiment: see `--data-dir` and `--runs-dir`.
+The docstring below a field is its help, with the unit: the flags of the command line, `lenet config schema` and
+docs/options.md all take it from here, with the type, the range and the default. A flag is called as its field
+(`--batch-size`), unless the field names another (`"flag"`). Where data and runs are is not part of an experiment: see
+`--data-dir` and `--runs-dir`.
 """
 
-from collections.abc import Mapping
 from enum import StrEnum
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from lenet_mnist.errors import ConfigError
+from lenet_mnist.sections import Section
 
 MAX_SEED = 2**63 - 1
 MAX_TEACHERS = 100
-_MAX_TEACHERS_LETTERS = 30_000  # of their names together: a run's configuration must stay one that is read
+_MAX_TEACHERS_LETTERS = 30_000  # of all names together: the run's config.yaml must stay small enough to be read
 AUTO = "auto"
 
 
@@ -26,7 +28,7 @@ class Activation(StrEnum):
 
 
 class Optimizer(StrEnum):
-    """How a gradient becomes a change of the weights."""
+    """How a gradient becomes an update of the weights."""
 
     SGD = "sgd"
     ADAM = "adam"
@@ -34,7 +36,7 @@ class Optimizer(StrEnum):
 
 
 class Schedule(StrEnum):
-    """How the learning rate moves while training goes on; see training/schedule.py."""
+    """How the learning rate changes during training (training/schedule.py)."""
 
     CONSTANT = "constant"
     LINEAR = "linear"
@@ -44,14 +46,14 @@ class Schedule(StrEnum):
 
 
 class Keep(StrEnum):
-    """Which epoch's weights a training keeps: that of the lowest validation loss, or the last one."""
+    """Which epoch's weights are kept: those with the lowest validation loss, or the last."""
 
     BEST = "best"
     LAST = "last"
 
 
 class Device(StrEnum):
-    """Where the arithmetic happens. `auto`: the CPU if the native engine is there, else a GPU."""
+    """Where to compute. `auto`: the CPU if the native engine is available, else a GPU if there is one."""
 
     AUTO = "auto"
     CPU = "cpu"
@@ -60,7 +62,7 @@ class Device(StrEnum):
 
 
 class Engine(StrEnum):
-    """What computes the network; see model/engines.py."""
+    """What computes the network (model/engines.py)."""
 
     AUTO = "auto"
     TORCH = "torch"
@@ -68,7 +70,7 @@ class Engine(StrEnum):
 
 
 class Source(StrEnum):
-    """Data that have a name; `data.source` is one of these, or a directory (docs/data.md)."""
+    """Datasets with a name; `data.source` is one of these, or a directory (docs/data.md)."""
 
     MNIST = "mnist"
     FASHION_MNIST = "fashion-mnist"
@@ -84,21 +86,16 @@ class Split(StrEnum):
 
 
 def _part_size(value: Any) -> Any:
-    """Accept a count of images or a fraction of them."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise ValueError("must be a number of images, or a fraction between 0 and 1")
-    if isinstance(value, int) and value < 1:
-        raise ValueError("must be at least 1 image (or, as a fraction, be written with a point: 0.8)")
-    if isinstance(value, float) and not 0 < value < 1:
-        raise ValueError("as a fraction, must lie between 0 and 1 (a number of images is written without a point)")
+    is_count = isinstance(value, int) and not isinstance(value, bool) and value >= 1
+    if not is_count and not (isinstance(value, float) and 0 < value < 1):
+        raise ValueError("must be a number of images, or a fraction between 0 and 1 written with a point, as in 0.8")
     return value
 
 
-PartSize = Annotated[int | float, BeforeValidator(_part_size)]
+PartSize = Annotated[Annotated[int, Field(ge=1)] | Annotated[float, Field(gt=0, lt=1)], BeforeValidator(_part_size)]
 
 
 def _source(value: str) -> str:
-    """Accept a name or a path that can be shown, and written into a file."""
     if not value.isprintable():
         raise ValueError("must be a name or a directory, without control characters")
     return value
@@ -108,7 +105,6 @@ SourceName = Annotated[str, Field(min_length=1, max_length=4096), AfterValidator
 
 
 def _rate(value: Any) -> Any:
-    """Accept a number above 0, or the word auto."""
     if value == AUTO:
         return value
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= 1e6:
@@ -116,146 +112,140 @@ def _rate(value: Any) -> Any:
     return float(value)
 
 
-LearningRate = Annotated[float | Literal["auto"], BeforeValidator(_rate)]
+LearningRate = Annotated[Annotated[float, Field(gt=0, le=1e6)] | Literal["auto"], BeforeValidator(_rate)]
 
 
 def _runs(value: Any) -> Any:
-    """Accept a list of names or paths of runs."""
     if not isinstance(value, list | tuple) or not all(isinstance(name, str) and name for name in value):
         raise ValueError("must be a list of runs, as in [runs/a, runs/b]")
-    if not all(name.isprintable() for name in value):
+    if not "".join(value).isprintable():
         raise ValueError("must be names or paths without control characters")
-    if len(value) > MAX_TEACHERS or sum(map(len, value)) > _MAX_TEACHERS_LETTERS:
-        raise ValueError(f"must be at most {MAX_TEACHERS} runs, with {_MAX_TEACHERS_LETTERS:,} letters together")
+    if len(value) > MAX_TEACHERS or len("".join(value)) > _MAX_TEACHERS_LETTERS:
+        raise ValueError(f"must be at most {MAX_TEACHERS} runs, with {_MAX_TEACHERS_LETTERS:,} characters together")
     return tuple(value)
 
 
-class Section(BaseModel):
-    """Frozen, with no unknown keys, no conversion between types, no nan and no infinity."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+Runs = Annotated[tuple[str, ...], BeforeValidator(_runs)]
 
 
 class ModelConfig(Section):
     """The network (lecture points 3 to 6)."""
 
-    activation: Annotated[Activation, Field(strict=False)] = Activation.RELU
-    """Function between the layers: sigmoid, tanh or relu."""
-
-
-_OF_60_000 = (Source.MNIST, Source.FASHION_MNIST, Source.KMNIST)
+    activation: Activation = Field(Activation.RELU, strict=False)
+    """Activation function between the layers."""
 
 
 class DataConfig(Section):
-    """The data and their division (lecture points 9 and 10)."""
+    """The data and their split (lecture points 9 and 10)."""
 
-    source: SourceName = Source.MNIST.value
-    """mnist, fashion-mnist, kmnist, digits, or a directory: of IDX files, or with a folder of pictures a class."""
+    source: SourceName = Field(Source.MNIST.value, examples=list(Source))
+    """mnist, fashion-mnist, kmnist, digits, or your own directory: IDX files, or one folder of pictures per class."""
     train_size: PartSize = 55_000
-    """Training part of what is not the test part: a count, or a fraction written with a point."""
+    """Training images, out of those that are not test images: a count, or a fraction such as 0.8."""
     val_size: PartSize = 5_000
-    """Validation part of what is not the test part: a count, or a fraction written with a point."""
-    split_seed: int = Field(default=0, ge=0, le=MAX_SEED)
-    """Draws the split. It is apart from `seed`, so that runs over several seeds share one split."""
-    limit_train: int | None = Field(default=None, ge=1)
-    """Train on this many images of the training part only, stratified; null takes them all."""
+    """Validation images, out of those that are not test images: a count, or a fraction such as 0.2."""
+    split_seed: int = Field(0, ge=0, le=MAX_SEED)
+    """Seed of the train/validation split; separate from `seed`, so that runs with different seeds share one split."""
+    limit_train: int | None = Field(None, ge=1)
+    """Train on this many of the training images only, stratified by class; null uses all."""
     resize: bool = False
     """Scale pictures of other sizes to 28 x 28, instead of refusing them."""
     skip_unreadable: bool = False
-    """Leave out pictures that cannot be read, instead of refusing the whole directory."""
+    """Skip pictures that cannot be read, instead of refusing the whole directory."""
     transpose: bool = False
-    """Turn the pictures of a directory, which lie on their side as EMNIST's do, upright: rows become columns."""
+    """Swap rows and columns of the pictures in your own directory; EMNIST's, for example, are stored on their side."""
 
     @model_validator(mode="after")
-    def _what_has_a_name_stands_upright(self) -> "DataConfig":
+    def _named_sources_are_upright(self) -> "DataConfig":
         if self.transpose and self.source in list(Source):
-            raise ValueError(f"data.transpose: is for directories of your own; {self.source} stands upright")
+            raise ValueError(f"data.transpose: is for directories of your own; {self.source} is upright already")
         return self
 
     @model_validator(mode="before")
     @classmethod
     def _sizes_follow_the_source(cls, values: Any) -> Any:
-        """Give what is left out the lecture's numbers: 55,000 and 5,000 of MNIST's kin, 60/20/20 of all others."""
-        if not isinstance(values, dict) or values.get("source", Source.MNIST) in _OF_60_000:
+        """Fill in the sizes that are left out: 55,000 and 5,000 of MNIST's relatives, 60/20/20 of all others."""
+        of_60_000 = (Source.MNIST, Source.FASHION_MNIST, Source.KMNIST)
+        if not isinstance(values, dict) or values.get("source", Source.MNIST) in of_60_000:
             return values
         return {"train_size": 0.75, "val_size": 0.25} | values
 
 
 class AugmentationConfig(Section):
-    """How the training images are distorted, each anew in every epoch; all 0: not at all. docs/augmentation.md."""
+    """How training images are augmented, differently in each epoch (docs/augmentation.md); all 0: not at all."""
 
-    rotation: float = Field(default=0.0, ge=0, le=180)
-    """Degrees: each image is turned by an angle drawn evenly between -rotation and rotation."""
-    scale: float = Field(default=0.0, ge=0, le=0.5)
-    """Each image is magnified by a factor drawn evenly between 1 - scale and 1 + scale."""
-    shear: float = Field(default=0.0, ge=0, le=0.5)
-    """Each image is slanted: a step down moves it sideways by a share of a step between -shear and shear."""
-    shift: float = Field(default=0.0, ge=0, le=10)
-    """Pixels: each image is moved, across and down, by distances drawn evenly between -shift and shift."""
-    elastic: float = Field(default=0.0, ge=0, le=5)
-    """Pixels: root mean square of the smooth random displacement of each pixel, across and down alike."""
-    elastic_sigma: float = Field(default=5.0, ge=2, le=100)
-    """Pixels: standard deviation of the Gaussian that smooths `elastic`; the larger, the more it moves as a whole."""
-    views: int | None = Field(default=None, ge=1, le=100_000)
-    """Epochs after which the same views of the images come again; null distorts them anew in every epoch."""
+    rotation: float = Field(0.0, ge=0, le=180)
+    """Degrees: each image is rotated by an angle drawn uniformly from -rotation to rotation."""
+    scale: float = Field(0.0, ge=0, le=0.5)
+    """Each image is scaled by a factor drawn uniformly from 1 - scale to 1 + scale."""
+    shear: float = Field(0.0, ge=0, le=0.5)
+    """Each image is slanted: a pixel down moves it sideways by a fraction of a pixel between -shear and shear."""
+    shift: float = Field(0.0, ge=0, le=10)
+    """Pixels: each image is moved, across and down, by distances drawn uniformly from -shift to shift."""
+    elastic: float = Field(0.0, ge=0, le=5)
+    """Pixels: root mean square of the smooth random displacement of each pixel, in each direction."""
+    elastic_sigma: float = Field(5.0, ge=2, le=100)
+    """Pixels: standard deviation of the Gaussian that smooths `elastic`; larger values move larger regions as one."""
+    views: int | None = Field(None, ge=1, le=100_000)
+    """Number of epochs after which the augmented images repeat; null never repeats them."""
 
     @property
     def is_on(self) -> bool:
-        """Whether anything is distorted."""
+        """Whether images are augmented at all."""
         return any((self.rotation, self.scale, self.shear, self.shift, self.elastic))
 
 
 class TrainingConfig(Section):
-    """The fit of the weights, and when it ends (lecture point 12)."""
+    """How the weights are trained, and when training ends (lecture point 12)."""
 
-    max_epochs: int = Field(default=8, ge=1, le=100_000)
-    """Passes over the training images, at most; early stopping may end the run before."""
-    batch_size: int = Field(default=64, ge=1, le=1_000_000)
-    """Images in one update; the last batch of an epoch holds what is left."""
-    optimizer: Annotated[Optimizer, Field(strict=False)] = Optimizer.SGD
+    max_epochs: int = Field(8, ge=1, le=100_000, json_schema_extra={"flag": "--epochs"})
+    """Passes over the training images; early stopping may end training sooner."""
+    batch_size: int = Field(64, ge=1, le=1_000_000)
+    """Images per update; the last batch of an epoch may be smaller."""
+    optimizer: Optimizer = Field(Optimizer.SGD, strict=False)
     """sgd (with momentum), adam or adamw."""
-    learning_rate: LearningRate = 0.04
+    learning_rate: LearningRate = Field(0.04, json_schema_extra={"flag": "--lr"})
     """Peak learning rate, which the schedule scales; auto searches for it before training."""
-    learning_rate_budget: float | None = Field(default=None, gt=0, le=1e6)
-    """With learning_rate auto: what the search may cost, in epochs; null takes twice max_epochs."""
-    momentum: float = Field(default=0.9, ge=0, lt=1)
-    """Momentum of sgd; adam and adamw do not read it."""
+    learning_rate_budget: float | None = Field(None, gt=0, le=1e6, json_schema_extra={"flag": "--lr-budget"})
+    """With learning rate auto: cost of the search in epochs, at most; null is twice max_epochs."""
+    momentum: float = Field(0.9, ge=0, lt=1)
+    """Momentum of sgd; adam and adamw ignore it."""
     nesterov: bool = False
-    """Nesterov's form of the momentum; sgd with a momentum above 0 only."""
-    weight_decay: float = Field(default=1e-3, ge=0, le=1e3)
-    """Added to the gradient times the weights (sgd, adam), or taken off the weights directly (adamw)."""
-    schedule: Annotated[Schedule, Field(strict=False)] = Schedule.LINEAR
+    """Nesterov momentum; needs sgd and a momentum above 0."""
+    weight_decay: float = Field(1e-3, ge=0, le=1e3)
+    """Times the weights: added to the gradient (sgd, adam), or subtracted from the weights directly (adamw)."""
+    schedule: Schedule = Field(Schedule.LINEAR, strict=False)
     """constant, linear (to zero), cosine (to zero), one-cycle, or plateau (driven by the validation loss)."""
-    warmup: float = Field(default=0.1, ge=0, lt=1)
-    """Share of all updates during which the learning rate rises from near zero to its peak."""
-    plateau_factor: float = Field(default=0.5, gt=0, lt=1)
-    """With schedule plateau: what the learning rate is multiplied by when the validation loss rests."""
-    plateau_patience: int = Field(default=2, ge=0)
-    """With schedule plateau: epochs without improvement that are borne before the rate is reduced."""
-    patience: int | None = Field(default=5, ge=1)
+    warmup: float = Field(0.1, ge=0, lt=1)
+    """Fraction of all updates over which the learning rate rises from near zero to its peak."""
+    plateau_factor: float = Field(0.5, gt=0, lt=1)
+    """With schedule plateau: factor on the learning rate when the validation loss stops improving."""
+    plateau_patience: int = Field(2, ge=0)
+    """With schedule plateau: epochs without improvement that are tolerated before the learning rate is reduced."""
+    patience: int | None = Field(5, ge=1)
     """Epochs without improvement of the validation loss after which training stops; null never stops early."""
-    keep: Annotated[Keep, Field(strict=False)] = Keep.BEST
-    """Whose weights are kept: best (the epoch of the lowest validation loss) or last (of a rate that falls to zero)."""
-    teachers: Annotated[tuple[str, ...], BeforeValidator(_runs)] = ()
-    """Finished runs to learn from too: their mean logits on the same images as the network sees them."""
-    distillation_temperature: float = Field(default=2.0, ge=0.1, le=100)
-    """With teachers: what their logits and the network's are divided by before they are compared."""
-    distillation_weight: float = Field(default=1.0, ge=0, le=1)
-    """With teachers: the share of their answers in the loss; the rest is the labels'."""
-    min_delta: float = Field(default=0.0, ge=0)
-    """Nats by which the validation loss must fall to count as improvement for `patience`."""
-    checkpoint_every_steps: int | None = Field(default=None, ge=1)
-    """Updates after which the training state is saved, besides the end of each epoch; null saves it only there."""
-    device: Annotated[Device, Field(strict=False)] = Device.AUTO
-    """auto, cpu, cuda or mps."""
-    engine: Annotated[Engine, Field(strict=False)] = Engine.AUTO
-    """auto, torch or native: auto takes the native one where a C compiler is found and the settings are covered."""
-    threads: int | None = Field(default=None, ge=1, le=1024)
-    """CPU threads; null takes OMP_NUM_THREADS or one a core. The last bits of a result depend on it: runs record it."""
+    keep: Keep = Field(Keep.BEST, strict=False)
+    """Whose weights are kept: best (the epoch with the lowest validation loss) or last."""
+    teachers: Runs = Field((), json_schema_extra={"flag": "--teacher"})
+    """Finished runs to distill from: training also fits their mean logits on the same images."""
+    distillation_temperature: float = Field(2.0, ge=0.1, le=100)
+    """With teachers: divides their logits and the network's before the two are compared."""
+    distillation_weight: float = Field(1.0, ge=0, le=1)
+    """With teachers: their share of the loss; the rest is the labels'."""
+    min_delta: float = Field(0.0, ge=0)
+    """Nats by which the validation loss must fall to count as an improvement for `patience`."""
+    checkpoint_every_steps: int | None = Field(None, ge=1)
+    """Updates between checkpoints, besides the one at the end of each epoch; null saves only that one."""
+    device: Device = Field(Device.AUTO, strict=False)
+    """Where to compute; auto takes the CPU if the native engine is available, else a GPU if there is one."""
+    engine: Engine = Field(Engine.AUTO, strict=False)
+    """What computes the network: PyTorch (torch) or our own C code (native); auto takes native where it can."""
+    threads: int | None = Field(None, ge=1, le=1024)
+    """CPU threads; null is OMP_NUM_THREADS or one per core. The last digits of a result depend on it."""
 
     @property
     def peak_learning_rate(self) -> float:
-        """The learning rate as a number. Raises: ValueError if it is still to be searched for."""
+        """The learning rate as a number. Raises: ValueError if it is auto."""
         if isinstance(self.learning_rate, str):
             raise ValueError("training.learning_rate is auto: search for it first (tuning/auto.py)")
         return self.learning_rate
@@ -270,41 +260,16 @@ class TrainingConfig(Section):
 class Config(Section):
     """One experiment, complete. The same Config gives the same network, on the CPU of one machine with one engine."""
 
-    name: str | None = Field(default=None, pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,39}$")
-    """Part of the run's directory name: letters, digits, - and _, at most 40; null takes the activation's name."""
-    seed: int = Field(default=0, ge=0, le=MAX_SEED)
-    """Draws the starting weights, the order of the images and their distortions."""
-    model: ModelConfig = ModelConfig()
-    data: DataConfig = DataConfig()
-    augmentation: AugmentationConfig = AugmentationConfig()
-    training: TrainingConfig = TrainingConfig()
+    name: str | None = Field(None, pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,39}$")
+    """Part of the run directory's name: letters, digits, - and _, at most 40; null takes the activation's name."""
+    seed: int = Field(0, ge=0, le=MAX_SEED)
+    """Seed of the starting weights, the order of the images and their augmentation."""
+    model: ModelConfig = Field(default_factory=ModelConfig)
+    data: DataConfig = Field(default_factory=DataConfig)
+    augmentation: AugmentationConfig = Field(default_factory=AugmentationConfig)
+    training: TrainingConfig = Field(default_factory=TrainingConfig)
 
     @property
     def label(self) -> str:
-        """What the run is called."""
+        """The run's name, or the activation's."""
         return self.name or self.model.activation.value
-
-    def replace(self, values: Mapping[str, Any]) -> "Config":
-        """Return this configuration with other values, by dotted key. Raises: ConfigError with the wrong `key`."""
-        changed = self.model_dump()
-        for key, value in values.items():
-            section, _, name = key.rpartition(".")
-            (changed.setdefault(section, {}) if section else changed)[name] = value
-        try:
-            return Config.model_validate(changed)
-        except ValidationError as error:
-            key, message = first_problem(error)
-            raise ConfigError(f"{key}: {message}", key=key) from None
-
-
-def first_problem(error: ValidationError) -> tuple[str, str]:
-    """Return the dotted key of the first wrong value, and in one line what is wrong with it."""
-    first = error.errors(include_url=False)[0]
-    key = ".".join(map(str, first["loc"]))
-    message = first["msg"].removeprefix("Value error, ").removeprefix("Input ")
-    named, _, rule = message.partition(": ")
-    if named.startswith(f"{key}."):  # a rule over several values, which names one of them itself
-        return named, rule
-    shown = repr(first["input"])
-    shown = shown if len(shown) <= 60 else shown[:57] + "..."
-    return key, f"{message}, but it is {shown}"

@@ -13,15 +13,18 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import BaseModel, ValidationError
 
-from lenet_mnist.config import Activation, Config, first_problem
+from lenet_mnist.config import Activation, Config
 from lenet_mnist.errors import ConfigError, one_line
 from lenet_mnist.files.storage import decode_text, read_bounded
+from lenet_mnist.sections import flags_of
+from lenet_mnist.sections import flat_values as flat_values
 
 MAX_CONFIG_BYTES = 64 * 1024
 MAX_SEEDS = 1000
-DEFAULT_ORIGIN = "default"
+FLAGS = flags_of(Config)  # by key
+KNOWN_KEYS = tuple(FLAGS)
+_SECTIONS = {key.partition(".")[0] for key in KNOWN_KEYS if "." in key}
 _RECIPE_RATES = {Activation.SIGMOID: 0.2, Activation.TANH: 0.05}  # of configs/
 
 
@@ -40,13 +43,9 @@ class ResolvedConfig:
     config: Config
     origins: Mapping[str, str]
 
-    def origin_of(self, key: str) -> str:
-        """Return where the value of a dotted key came from."""
-        return self.origins.get(key, DEFAULT_ORIGIN)
-
     @property
     def notes(self) -> tuple[str, ...]:
-        """What the user should know of values that were left out, a sentence each."""
+        """Warnings about values that were left out, one sentence each."""
         activation, training = self.config.model.activation, self.config.training
         usual = Config()
         if "training.learning_rate" in self.origins or (
@@ -57,49 +56,43 @@ class ResolvedConfig:
         if training.optimizer is usual.training.optimizer and activation in _RECIPE_RATES:
             recipe = f"; configs/{activation}.yaml has a recipe (--lr {_RECIPE_RATES[activation]:g})"
         return (
-            f"the learning rate {training.learning_rate} is that of {usual.model.activation} with "
-            f"{usual.training.optimizer}, and not chosen for {activation} with {training.optimizer}{recipe}; "
+            f"the learning rate {training.learning_rate} was chosen for {usual.model.activation} with "
+            f"{usual.training.optimizer}, not for {activation} with {training.optimizer}{recipe}; "
             "--lr auto searches for one",
         )
 
+    def with_flag(self, key: str, value: Any) -> "ResolvedConfig":
+        """Return the same with one more value. Raises: ConfigError."""
+        return ResolvedConfig(self.config.replace({key: value}), {**self.origins, key: FLAGS[key]})
+
     @contextmanager
     def naming_origins(self) -> Iterator[None]:
-        """Complete a ConfigError that names a key, raised by whoever used the configuration, with its origin."""
-        try:
+        """Put the origin of its key before the message of a ConfigError that is raised inside."""
+        with _naming(self.origins):
             yield
-        except ConfigError as error:
-            if error.key is None:
-                raise
-            origin, message = self.origins.get(error.key), str(error).removeprefix(f"{error.key}: ")
-            raise ConfigError(f"{origin}: {error.key}: {message}" if origin else str(error)) from error
 
 
 def load_config(
     path: Path | None = None, assignments: Sequence[str] = (), flags: Mapping[str, Any] | None = None
 ) -> ResolvedConfig:
-    """Read `path`, apply `assignments` ("training.max_epochs=3") and `flags` (dotted key -> value, None: not given).
+    """Read `path`, apply `assignments` ("training.max_epochs=3") and then `flags`, which are values by dotted key.
 
     Raises: ConfigError, in one line, for anything that is not a valid configuration.
     """
-    layers = []
-    if path is not None:
-        layers.append(Layer(str(path), read_yaml_config(path)))
+    layers = [] if path is None else [Layer(str(path), read_yaml_config(path))]
     layers += [_assignment(text) for text in assignments]
-    layers += [
-        Layer(_FLAG_NAMES.get(key, key), {key: value}) for key, value in (flags or {}).items() if value is not None
-    ]
+    layers += [Layer(FLAGS[key], {key: value}) for key, value in (flags or {}).items()]
     return resolve(layers)
 
 
 def read_yaml_config(path: Path) -> dict[str, Any]:
     """Return the values in a configuration file by dotted key. Raises: ConfigError."""
     content = read_bounded(path, max_bytes=MAX_CONFIG_BYTES, error=ConfigError)
-    text = decode_text(content, path, ConfigError)
-    values = parse_yaml(text, origin=str(path))
+    values = parse_yaml(decode_text(content, path, ConfigError), origin=str(path))
     if values is None:
         raise ConfigError(f"{path}: empty. `lenet config show` prints a complete configuration to start from")
     if not isinstance(values, dict):
-        raise ConfigError(f"{path}: holds a {type(values).__name__}, expected keys and values")
+        raise ConfigError(f"{path}: contains a {type(values).__name__}, expected keys and values")
     return dict(_flatten(values, origin=str(path)))
 
 
@@ -112,12 +105,19 @@ def resolve(layers: Sequence[Layer]) -> ResolvedConfig:
             _require_known(key, layer.origin)
             merged[key] = value
             origins[key] = layer.origin
+    with _naming(origins):
+        return ResolvedConfig(Config.of(merged), origins)
+
+
+@contextmanager
+def _naming(origins: Mapping[str, str]) -> Iterator[None]:
     try:
-        config = Config.model_validate(_nest(merged))
-    except ValidationError as error:
-        key, message = first_problem(error)
-        raise ConfigError(f"{origins.get(key, DEFAULT_ORIGIN)}: {key}: {message}") from None
-    return ResolvedConfig(config, origins)
+        yield
+    except ConfigError as error:
+        if error.key is None or error.key not in origins:
+            raise
+        message = str(error).removeprefix(f"{error.key}: ")
+        raise ConfigError(f"{origins[error.key]}: {error.key}: {message}") from error
 
 
 def to_yaml(config: Config) -> str:
@@ -135,14 +135,14 @@ def annotated_yaml(resolved: ResolvedConfig) -> str:
             lines.append(f"{outer}:")
             section = outer
         line = f"{'  ' if outer else ''}{name}: {value_text(value)}"
-        lines.append(f"{line:36}  # {one_line(resolved.origin_of(key))}")
+        lines.append(f"{line:36}  # {one_line(resolved.origins.get(key, 'default'))}")
     return "\n".join(lines) + "\n"
 
 
 def value_text(value: Any) -> str:
     """Return one value of a configuration as YAML, in one line."""
     plain = list(value) if isinstance(value, tuple) else getattr(value, "value", value)
-    return _dump(plain, in_one_line=True).removesuffix("...\n").strip()
+    return _dump(plain, default_flow_style=True, width=math.inf).removesuffix("...\n").strip()
 
 
 def parse_seeds(text: str) -> list[int]:
@@ -154,60 +154,60 @@ def parse_seeds(text: str) -> list[int]:
             raise ConfigError(f"--seeds {text}: expected numbers and ranges, as in 0-4 or 0,7")
         first, last = int(match[1]), int(match[2] or match[1])
         if last < first or last - first >= MAX_SEEDS:
-            raise ConfigError(f"--seeds {text}: {part.strip()} is no range of 1 to {MAX_SEEDS} seeds")
+            raise ConfigError(f"--seeds {text}: {part.strip()} is not a range of 1 to {MAX_SEEDS} seeds")
         seeds |= dict.fromkeys(range(first, last + 1))
     return list(seeds)
 
 
-def flat_values(model: BaseModel, prefix: str = "") -> dict[str, Any]:
-    """Return every value of a configuration by dotted key, in declared order."""
-    values: dict[str, Any] = {}
-    for name in type(model).model_fields:
-        value = getattr(model, name)
-        if isinstance(value, BaseModel):
-            values |= flat_values(value, prefix=f"{prefix}{name}.")
-        else:
-            values[prefix + name] = value
-    return values
+def _assignment(text: str) -> Layer:
+    """Read one `--set key=value`; the value is YAML."""
+    key, separator, value = text.partition("=")
+    origin = f"--set {text}"
+    if not separator:
+        raise ConfigError(f"{origin}: expected key=value, as in --set training.max_epochs=3")
+    section, point, name = key.strip().rpartition(".")
+    parsed = parse_yaml(value, origin)
+    if point and section not in _SECTIONS:
+        _require_known(key.strip(), origin)
+    return Layer(origin, dict(_flatten({section: {name: parsed}} if section else {name: parsed}, origin)))
 
 
-KNOWN_KEYS = tuple(flat_values(Config()))
-_SECTIONS = {key.split(".")[0] for key in KNOWN_KEYS if "." in key}
-_FLAG_NAMES = {
-    "training.learning_rate": "--lr",
-    "training.learning_rate_budget": "--lr-budget",
-    "training.max_epochs": "--epochs",
-    "training.batch_size": "--batch-size",
-    "training.optimizer": "--optimizer",
-    "training.device": "--device",
-    "training.engine": "--engine",
-    "training.threads": "--threads",
-    "training.teachers": "--teacher",
-    "model.activation": "--activation",
-    "data.source": "--source",
-    "data.limit_train": "--limit-train",
-    "seed": "--seed",
-    "name": "--name",
-}
+def _flatten(values: Mapping[str, Any], origin: str) -> Iterator[tuple[str, Any]]:
+    """Yield dotted keys and values; only sections are opened."""
+    for name, value in values.items():
+        if "." in name.strip("."):
+            raise ConfigError(f"{origin}: {name}: a key cannot contain a point: write the section on a line of its own")
+        if name not in _SECTIONS:
+            yield name, value
+        elif isinstance(value, dict):
+            yield from ((f"{name}.{inner}", inner_value) for inner, inner_value in value.items())
+        elif value is not None:  # an empty section changes nothing
+            raise ConfigError(f"{origin}: {name}: is a section with keys of its own, not a value")
 
 
-def _refused(problem: str, place: Any) -> yaml.MarkedYAMLError:
-    """Return the error for something at a node or event of a YAML file."""
-    return yaml.MarkedYAMLError(problem=problem, problem_mark=place.start_mark)
+def _require_known(key: str, origin: str) -> None:
+    """Raise ConfigError, with the nearest known key, if there is no such key."""
+    if key in KNOWN_KEYS:
+        return
+    by_last_name = {known.rpartition(".")[2]: known for known in KNOWN_KEYS}
+    near = difflib.get_close_matches(key, [*KNOWN_KEYS, *_SECTIONS], n=1)
+    near = near or [by_last_name[name] for name in difflib.get_close_matches(key.rpartition(".")[2], by_last_name, n=1)]
+    hint = f"Did you mean {near[0]}?" if near else "`lenet config show` lists all keys"
+    raise ConfigError(f"{origin}: {key}: unknown key. {hint}")
+
+
+# Strict YAML: the plain scalars of YAML 1.2 (`1e-3` is a number, `no` a word); no aliases, tags or duplicate keys.
 
 
 class _StrictLoader(yaml.SafeLoader):
-    """YAML 1.2's plain scalars (so that `1e-3` is a number and `no` a word), no aliases, tags or duplicate keys."""
-
-    # What YAML 1.2's core schema resolves; PyYAML alone follows YAML 1.1.
-    yaml_implicit_resolvers: dict[str, list[tuple[str, Any]]] = {}  # noqa: RUF012
+    yaml_implicit_resolvers: dict[str, list[tuple[str, Any]]] = {}  # noqa: RUF012  # PyYAML's own are of YAML 1.1
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         event = self.peek_event()  # type: ignore[no-untyped-call]
         if isinstance(event, yaml.AliasEvent):
-            raise _refused("aliases (*name) are not read here: write the value out", event)
+            raise _refused("aliases (*name) are not allowed here: write the value out", event)
         if getattr(event, "tag", None) is not None:
-            raise _refused(f"tags ({event.tag}) are not read here: write the value alone", event)
+            raise _refused(f"tags ({event.tag}) are not allowed here: write the value alone", event)
         return super().compose_node(parent, index)
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
@@ -217,41 +217,32 @@ class _StrictLoader(yaml.SafeLoader):
             if not isinstance(key, str):
                 raise _refused(f"the key {key!r} is not a word", key_node)
             if key in seen:
-                raise _refused(f"the key {key!r} is there twice", key_node)
+                raise _refused(f"duplicate key {key!r}", key_node)
             seen.add(key)
         return super().construct_mapping(node, deep)
 
 
 class _StrictDumper(yaml.SafeDumper):
-    """Writes what _StrictLoader reads: a name like 1e3 gets quotes, since there it would be a number."""
-
-    yaml_implicit_resolvers = _StrictLoader.yaml_implicit_resolvers
+    yaml_implicit_resolvers = _StrictLoader.yaml_implicit_resolvers  # a name such as 1e3 is written in quotes
 
 
-def _dump(value: Any, in_one_line: bool = False) -> str:
-    text: str = yaml.dump(
-        value,
-        Dumper=_StrictDumper,
-        sort_keys=False,
-        allow_unicode=True,
-        default_flow_style=in_one_line,
-        width=math.inf if in_one_line else None,
-    )
+_NUMBER = r"[-+]?(\.[0-9]+|(0|[1-9][0-9]*)(\.[0-9]*)?)([eE][-+]?[0-9]+)?"
+for _tag, _pattern, _first in (
+    ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
+    ("bool", r"true|True|TRUE|false|False|FALSE", list("tTfF")),
+    ("int", r"[-+]?(0|[1-9][0-9]*)", list("-+0123456789")),
+    ("float", rf"{_NUMBER}|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)", list("-+.0123456789")),
+):
+    _StrictLoader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(rf"^(?:{_pattern})$"), _first)
+
+
+def _refused(problem: str, place: Any) -> yaml.MarkedYAMLError:
+    return yaml.MarkedYAMLError(problem=problem, problem_mark=place.start_mark)
+
+
+def _dump(value: Any, **style: Any) -> str:
+    text: str = yaml.dump(value, Dumper=_StrictDumper, sort_keys=False, allow_unicode=True, **style)
     return text
-
-
-def _resolve_scalars_as_yaml_1_2() -> None:
-    number = r"[-+]?(\.[0-9]+|(0|[1-9][0-9]*)(\.[0-9]*)?)([eE][-+]?[0-9]+)?"
-    for tag, pattern, first in (
-        ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
-        ("bool", r"true|True|TRUE|false|False|FALSE", list("tTfF")),
-        ("int", r"[-+]?(0|[1-9][0-9]*)", list("-+0123456789")),
-        ("float", rf"{number}|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)", list("-+.0123456789")),
-    ):
-        _StrictLoader.add_implicit_resolver(f"tag:yaml.org,2002:{tag}", re.compile(rf"^(?:{pattern})$"), first)
-
-
-_resolve_scalars_as_yaml_1_2()
 
 
 def parse_yaml(text: str, origin: str) -> Any:
@@ -267,54 +258,3 @@ def parse_yaml(text: str, origin: str) -> Any:
         raise ConfigError(f"{origin}: nested too deeply") from None
     except ValueError as error:
         raise ConfigError(f"{origin}: {error}") from None
-
-
-def _assignment(text: str) -> Layer:
-    """Read one `--set key=value`; the value is YAML."""
-    key, separator, value = text.partition("=")
-    if not separator:
-        raise ConfigError(f"--set {text}: expected key=value, as in --set training.max_epochs=3")
-    origin = f"--set {text}"
-    section, point, name = key.strip().rpartition(".")
-    parsed = parse_yaml(value, origin)
-    if point and section not in _SECTIONS:
-        _require_known(key.strip(), origin)
-    return Layer(origin, dict(_flatten({section: {name: parsed}} if section else {name: parsed}, origin)))
-
-
-def _flatten(values: Mapping[str, Any], origin: str) -> Iterator[tuple[str, Any]]:
-    """Yield dotted keys and values; sections are opened, and nothing else is."""
-    for name, value in values.items():
-        if "." in name.strip("."):
-            raise ConfigError(
-                f"{origin}: {name}: a point in a key: write the section and its keys on lines of their own"
-            )
-        if name not in _SECTIONS:
-            yield name, value
-        elif isinstance(value, dict):
-            yield from ((f"{name}.{inner}", inner_value) for inner, inner_value in value.items())
-        elif value is not None:  # a section with nothing in it changes nothing
-            raise ConfigError(f"{origin}: {name}: is a section with keys of its own, not a value")
-
-
-def _nest(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Undo `_flatten`."""
-    nested: dict[str, Any] = {}
-    for key, value in values.items():
-        section, _, name = key.rpartition(".")
-        if section:
-            nested.setdefault(section, {})[name] = value
-        else:
-            nested[name] = value
-    return nested
-
-
-def _require_known(key: str, origin: str) -> None:
-    """Raise ConfigError, with the nearest known key, if there is no such key."""
-    if key in KNOWN_KEYS:
-        return
-    by_last_name = {known.rpartition(".")[2]: known for known in KNOWN_KEYS}
-    near = difflib.get_close_matches(key, [*KNOWN_KEYS, *_SECTIONS], n=1)
-    near = near or [by_last_name[name] for name in difflib.get_close_matches(key.rpartition(".")[2], by_last_name, n=1)]
-    hint = f"Did you mean {near[0]}?" if near else "`lenet config show` lists all keys"
-    raise ConfigError(f"{origin}: {key}: unknown key. {hint}")

@@ -2,61 +2,39 @@
 
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lenet_mnist.cli.options import (
-    DEFAULT_DATA_DIR,
-    DEFAULT_RUNS_DIR,
-    ActivationName,
-    AsJson,
-    Assignments,
-    BatchSize,
-    ConfigPath,
-    DataDir,
-    DeviceName,
-    EngineName,
-    Epochs,
-    LimitTrain,
-    Name,
-    Offline,
-    RunName,
-    RunsDir,
-    Seed,
-    Threads,
-    chosen_run,
-    console,
-    data_access,
-    load_config,
-    number,
-    parse_path,
-    say,
-    warn,
-)
+from lenet_mnist.cli import flags
+from lenet_mnist.cli.flags import EXPERIMENT, MACHINE, chosen_run, configured, console, data_access, say, warn
+from lenet_mnist.config import Split
+
+if TYPE_CHECKING:
+    from lenet_mnist.config_file import ResolvedConfig
 
 app = typer.Typer()
 
 
 @app.command(
-    help="Measure a run on the test set (or the validation set): figures, tables, pictures. Of several, also together."
+    help="Evaluate runs on the test or the validation set. Writes metrics, tables and figures; several runs are also "
+    "evaluated as an ensemble."
 )
 def evaluate(
-    runs: Annotated[
-        list[str], typer.Argument(metavar="RUN...", help="A run's path, id or name, or `latest`; several.")
-    ],
-    split: Annotated[str, typer.Option("--split", help="test or val.")] = "test",
+    runs: Annotated[list[str], typer.Argument(metavar="RUN...", help="Paths, ids or names of runs, or `latest`.")],
+    split: Annotated[Split, typer.Option("--split", help="The part of the data to evaluate on.")] = Split.TEST,
     batch_size: Annotated[
-        int | None, typer.Option("--batch-size", min=1, max=1_000_000, help="Changes no figure.")
+        int | None,
+        typer.Option("--batch-size", min=1, max=1_000_000, help="Images per batch; does not affect the results."),
     ] = None,
     min_accuracy: Annotated[
-        float | None, typer.Option("--min-accuracy", min=0, max=1, help="Exit with 5 below this fraction.")
+        float | None, typer.Option("--min-accuracy", min=0, max=1, help="Exit with 5 if the accuracy is lower.")
     ] = None,
-    device: DeviceName = None,
-    data_dir: DataDir = DEFAULT_DATA_DIR,
-    runs_dir: RunsDir = DEFAULT_RUNS_DIR,
-    offline: Offline = False,
-    as_json: AsJson = False,
+    device: flags.Device = None,
+    data_dir: flags.DataDir = flags.DEFAULT_DATA_DIR,
+    runs_dir: flags.RunsDir = flags.DEFAULT_RUNS_DIR,
+    offline: flags.Offline = False,
+    as_json: flags.AsJson = False,
 ) -> None:
     from lenet_mnist.experiments.ensemble import EvaluatedEnsemble, evaluate_ensemble
     from lenet_mnist.experiments.evaluation import EvaluatedRun, evaluate_run, require_accuracy
@@ -89,14 +67,16 @@ def evaluate(
     require_accuracy(seen.evaluation, min_accuracy)
 
 
-@app.command(help="Compute a run's digests and metrics again, and say what holds; exit with 5 if something does not.")
+@app.command(
+    help="Check that a run is what it says it is. Recomputes digests and metrics; exits with 5 if one differs."
+)
 def verify(
-    run: RunName,
+    run: flags.Run,
     retrain: Annotated[bool, typer.Option("--retrain", help="Train it again, too, and compare every row.")] = False,
-    data_dir: DataDir = DEFAULT_DATA_DIR,
-    runs_dir: RunsDir = DEFAULT_RUNS_DIR,
-    offline: Offline = False,
-    as_json: AsJson = False,
+    data_dir: flags.DataDir = flags.DEFAULT_DATA_DIR,
+    runs_dir: flags.RunsDir = flags.DEFAULT_RUNS_DIR,
+    offline: flags.Offline = False,
+    as_json: flags.AsJson = False,
 ) -> None:
     from lenet_mnist.experiments.verification import require_all_hold, verify_run
     from lenet_mnist.reporting import verification_summary
@@ -108,9 +88,9 @@ def verify(
 
 
 @app.command(
-    help="Say what went wrong in a training, on what evidence, and what to do next; of a sweep, what each curve says."
+    help="Say what went wrong in a training, and what to do. Names the evidence; of a sweep, reads each loss curve."
 )
-def diagnose(run: RunName, runs_dir: RunsDir = DEFAULT_RUNS_DIR, as_json: AsJson = False) -> None:
+def diagnose(run: flags.Run, runs_dir: flags.RunsDir = flags.DEFAULT_RUNS_DIR, as_json: flags.AsJson = False) -> None:
     from lenet_mnist.experiments import diagnosis
     from lenet_mnist.reporting import diagnosis_summary as summary
 
@@ -124,24 +104,24 @@ def diagnose(run: RunName, runs_dir: RunsDir = DEFAULT_RUNS_DIR, as_json: AsJson
 
 
 @app.command(
-    help="Lay runs side by side: curves, a table with intervals, seeds grouped; of two runs, what each alone has right."
+    help="Compare runs: curves, accuracies and their intervals. Runs that differ only in their seed form a group; of "
+    "two runs, shows the images that only one of them gets right."
 )
 def compare(
     runs: Annotated[list[str], typer.Argument(metavar="RUN...", help="Paths, ids or names of two or more runs.")],
-    split: Annotated[str, typer.Option("--split", help="val or test; test counts as a look in each run.")] = "val",
+    split: Annotated[
+        Split, typer.Option("--split", help="Data to compare on; test counts as a test evaluation of each run.")
+    ] = Split.VAL,
     speed_ratio: Annotated[
         list[str] | None,
-        typer.Option("--speed-ratio", metavar="loss=NUMBER", help="Compare steps to that training loss; repeatable."),
+        typer.Option("--speed-ratio", metavar="loss=NUMBER", help="Compare updates to this training loss. Repeatable."),
     ] = None,
-    output: Annotated[
-        Path | None,
-        typer.Option("--output", parser=parse_path, metavar="<path>", help="A new directory for what is written."),
-    ] = None,
-    device: DeviceName = None,
-    data_dir: DataDir = DEFAULT_DATA_DIR,
-    runs_dir: RunsDir = DEFAULT_RUNS_DIR,
-    offline: Offline = False,
-    as_json: AsJson = False,
+    output: Annotated[Path | None, flags.output("A new directory to write to.")] = None,
+    device: flags.Device = None,
+    data_dir: flags.DataDir = flags.DEFAULT_DATA_DIR,
+    runs_dir: flags.RunsDir = flags.DEFAULT_RUNS_DIR,
+    offline: flags.Offline = False,
+    as_json: flags.AsJson = False,
 ) -> None:
     from lenet_mnist.experiments import comparison, comparison_tables
     from lenet_mnist.reporting import compare_plots, compare_summary
@@ -158,47 +138,24 @@ def compare(
 
 @app.command(
     "cross-validate",
-    help="Train on all folds but one, test on that one, fold after fold: for few images. The test set is not opened.",
+    help="Train on all folds but one, test on that one, in turn. For small data; the test set is not opened.",
 )
+@configured("--lr", *EXPERIMENT, *MACHINE)
 def cross_validate(
-    config: ConfigPath = None,
-    assignments: Assignments = None,
+    resolved: "ResolvedConfig",
     folds: Annotated[
-        int | None, typer.Option("--folds", min=2, max=1000, help="Parts, each tested on in turn.  [default: 5]")
+        int | None, typer.Option("--folds", min=2, max=1000, help="Number of folds.  [default: 5]")
     ] = None,
     repeats: Annotated[
-        int | None, typer.Option("--repeats", min=1, max=1000, help="Divide anew so often.  [default: 1]")
+        int | None,
+        typer.Option("--repeats", min=1, max=1000, help="Cross-validations, each with a new split.  [default: 1]"),
     ] = None,
-    lr: Annotated[str | None, typer.Option("--lr", help="Peak learning rate.")] = None,
-    epochs: Epochs = None,
-    batch_size: BatchSize = None,
-    activation: ActivationName = None,
-    seed: Seed = None,
-    limit_train: LimitTrain = None,
-    resume: Annotated[str | None, typer.Option("--resume", metavar="RUN", help="Go on with one.")] = None,
-    threads: Threads = None,
-    device: DeviceName = None,
-    engine: EngineName = None,
-    name: Name = None,
-    data_dir: DataDir = DEFAULT_DATA_DIR,
-    runs_dir: RunsDir = DEFAULT_RUNS_DIR,
-    offline: Offline = False,
-    as_json: AsJson = False,
+    resume: flags.Resume = None,
+    data_dir: flags.DataDir = flags.DEFAULT_DATA_DIR,
+    runs_dir: flags.RunsDir = flags.DEFAULT_RUNS_DIR,
+    offline: flags.Offline = False,
+    as_json: flags.AsJson = False,
 ) -> None:
-    flags = {
-        "training.learning_rate": number(lr),
-        "training.max_epochs": epochs,
-        "training.batch_size": batch_size,
-        "model.activation": activation,
-        "seed": seed,
-        "data.limit_train": limit_train,
-        "training.threads": threads,
-        "training.device": device,
-        "training.engine": engine,
-        "name": name,
-    }
-    resolved = load_config(config, assignments, flags)
-
     from lenet_mnist.experiments import cross_validation
     from lenet_mnist.experiments.following import is_led
     from lenet_mnist.ranks import joined_ranks
@@ -224,8 +181,8 @@ def cross_validate(
     say(summary.cross_validation_json(validated) if as_json else summary.cross_validation_text(validated))
 
 
-@app.command(help="Write all that a run's files tell into one page, report.html; the run may still be training.")
-def report(run: RunName, runs_dir: RunsDir = DEFAULT_RUNS_DIR, as_json: AsJson = False) -> None:
+@app.command(help="Write a run's report.html, one page with all results. The run may still be training.")
+def report(run: flags.Run, runs_dir: flags.RunsDir = flags.DEFAULT_RUNS_DIR, as_json: flags.AsJson = False) -> None:
     from lenet_mnist.reporting.report import write_report
     from lenet_mnist.reporting.text import to_json
 
@@ -235,9 +192,9 @@ def report(run: RunName, runs_dir: RunsDir = DEFAULT_RUNS_DIR, as_json: AsJson =
 
 @app.command(help="List the runs, newest first.")
 def runs(
-    runs_dir: RunsDir = DEFAULT_RUNS_DIR,
-    test: Annotated[bool, typer.Option("--test", help="Show the test accuracy too, where it was measured.")] = False,
-    as_json: AsJson = False,
+    runs_dir: flags.RunsDir = flags.DEFAULT_RUNS_DIR,
+    test: Annotated[bool, typer.Option("--test", help="Show test accuracies, too.")] = False,
+    as_json: flags.AsJson = False,
 ) -> None:
     from lenet_mnist.reporting import summaries
     from lenet_mnist.reporting.text import to_json

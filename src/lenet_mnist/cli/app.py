@@ -1,15 +1,21 @@
-"""The command line: each command parses, calls, and prints. Results go to stdout, progress and notes to stderr."""
+"""The command line: all commands together, and those that show a configuration and its network.
+
+Each command parses, calls one function, and prints. Results go to stdout, progress and notes to stderr.
+"""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from lenet_mnist import __version__
-from lenet_mnist.cli import analysis, architecture, config, data, inference, training
-from lenet_mnist.cli.options import runs_meant, say
+from lenet_mnist.cli import analysis, data, flags, inference, training
+from lenet_mnist.cli.flags import configured, say
 from lenet_mnist.errors import ConfigError, StorageError
 from lenet_mnist.torchrun import torchrun_rank
+
+if TYPE_CHECKING:
+    from lenet_mnist.config_file import ResolvedConfig
 
 _IN_SEVERAL_PROCESSES = ("train", "lr-sweep", "cross-validate", "evaluate")
 
@@ -21,10 +27,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for room in (architecture, training, analysis, inference):
-    app.add_typer(room.app)
-app.add_typer(data.app, name="data")
-app.add_typer(config.app, name="config")
+config_app = typer.Typer(help="Show and check configurations.", no_args_is_help=True)
 
 
 def _print_version(is_wanted: bool) -> None:
@@ -41,13 +44,64 @@ def options(
     ] = False,
 ) -> None:
     """Refuse what no command can do here."""
-    runs_meant.clear()
+    flags.runs_meant.clear()
     try:
         Path.cwd()
     except FileNotFoundError:
         raise StorageError("the current directory has been removed: change into another one") from None
     if torchrun_rank() is not None and context.invoked_subcommand not in _IN_SEVERAL_PROCESSES:
         raise ConfigError(
-            f"lenet {context.invoked_subcommand} is no work for several processes: torchrun is for "
-            f"{', '.join(_IN_SEVERAL_PROCESSES)}"
+            f"lenet {context.invoked_subcommand} cannot run under torchrun; {', '.join(_IN_SEVERAL_PROCESSES)} can"
         )
+
+
+@app.command(help="Show the network, layer by layer.")
+@configured("--activation")
+def describe(
+    resolved: "ResolvedConfig", data_dir: flags.DataDir = flags.DEFAULT_DATA_DIR, as_json: flags.AsJson = False
+) -> None:
+    from lenet_mnist.data.mnist import IMAGE_SIZE
+    from lenet_mnist.data.sources import class_names_of
+    from lenet_mnist.model.layer_table import layer_table
+    from lenet_mnist.reporting import summaries
+
+    with resolved.naming_origins():
+        class_names = class_names_of(resolved.config.data, flags.data_access(data_dir, offline=True))
+    rows = layer_table(resolved.config.model.activation, len(class_names), IMAGE_SIZE)
+    say(summaries.layers_json(rows) if as_json else summaries.layers_text(rows))
+
+
+for room in (training, analysis, inference):
+    app.add_typer(room.app)
+app.add_typer(data.app, name="data")
+app.add_typer(config_app, name="config")
+
+
+@config_app.command("show", help="Print every value and where it comes from, as YAML for --config.")
+def config_show(
+    config: Annotated[Path | None, typer.Argument(help="Configuration file; without it, ReLU's.")] = None,
+    assignments: flags.Assignments = None,
+) -> None:
+    from lenet_mnist.config_file import annotated_yaml, load_config
+
+    say(annotated_yaml(load_config(config, assignments or ())).rstrip())
+
+
+@config_app.command("check", help="Check that configuration files are valid.")
+def config_check(
+    configs: Annotated[list[Path], typer.Argument(help="Configuration files.")], assignments: flags.Assignments = None
+) -> None:
+    from lenet_mnist.config_file import load_config
+
+    for path in configs:
+        load_config(path, assignments or ())
+        say(f"ok  {path}")
+
+
+@config_app.command("schema", help="Print a JSON schema of configuration files, for editors.")
+def config_schema() -> None:
+    import json
+
+    from lenet_mnist.config import Config
+
+    say(json.dumps({"$schema": "https://json-schema.org/draft/2020-12/schema"} | Config.model_json_schema(), indent=2))

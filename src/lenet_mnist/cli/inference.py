@@ -5,21 +5,8 @@ from typing import Annotated
 
 import typer
 
-from lenet_mnist.cli.options import (
-    DEFAULT_DATA_DIR,
-    DEFAULT_RUNS_DIR,
-    AsJson,
-    DataDir,
-    Offline,
-    RunName,
-    RunsDir,
-    chosen_run,
-    console,
-    data_access,
-    parse_path,
-    say,
-    warn,
-)
+from lenet_mnist.cli import flags
+from lenet_mnist.cli.flags import chosen_run, console, data_access, parse_path, say, warn
 
 app = typer.Typer()
 
@@ -31,8 +18,8 @@ def predict(
     ],
     run: Annotated[str, typer.Option("--run", metavar="RUN", help="A run's path, id or name, or `latest`.")] = "latest",
     show: Annotated[bool, typer.Option("--show", help="Draw the steps, too, into the run.")] = False,
-    runs_dir: RunsDir = DEFAULT_RUNS_DIR,
-    as_json: AsJson = False,
+    runs_dir: flags.RunsDir = flags.DEFAULT_RUNS_DIR,
+    as_json: flags.AsJson = False,
 ) -> None:
     from lenet_mnist.inference.predict import read_pictures, require_all_answered
     from lenet_mnist.reporting import picture_steps, predict_summary
@@ -51,7 +38,7 @@ def predict(
 
 @app.command(help="Write a run's network, or what its training recorded, in a form that other programs read.")
 def export(
-    run: RunName,
+    run: flags.Run,
     format_name: Annotated[
         str,
         typer.Option(
@@ -71,10 +58,10 @@ def export(
             help="File to write, or tensorboard's directory; the default is in the run's export/.",
         ),
     ] = None,
-    data_dir: DataDir = DEFAULT_DATA_DIR,
-    runs_dir: RunsDir = DEFAULT_RUNS_DIR,
-    offline: Offline = False,
-    as_json: AsJson = False,
+    data_dir: flags.DataDir = flags.DEFAULT_DATA_DIR,
+    runs_dir: flags.RunsDir = flags.DEFAULT_RUNS_DIR,
+    offline: flags.Offline = False,
+    as_json: flags.AsJson = False,
 ) -> None:
     from lenet_mnist.inference.export import export_run
     from lenet_mnist.reporting import export_summary

@@ -1,92 +1,42 @@
 """Step 3 of the lecture, training: the weights, and the learning rate."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lenet_mnist.cli.options import (
-    DEFAULT_DATA_DIR,
-    DEFAULT_RUNS_DIR,
-    ActivationName,
-    AsJson,
-    Assignments,
-    BatchSize,
-    ConfigPath,
-    DataDir,
-    DeviceName,
-    EngineName,
-    Epochs,
-    LimitTrain,
-    Name,
-    Offline,
-    Rate,
-    RunsDir,
-    Seed,
-    Threads,
-    chosen_run,
-    console,
-    data_access,
-    load_config,
-    number,
-    say,
-    warn,
-)
+from lenet_mnist.cli import flags
+from lenet_mnist.cli.flags import EXPERIMENT, MACHINE, chosen_run, configured, console, data_access, say, warn
 from lenet_mnist.errors import ConfigError
+
+if TYPE_CHECKING:
+    from lenet_mnist.config_file import ResolvedConfig
 
 app = typer.Typer()
 
 
-@app.command(help="Train a network on the training set, and stop and choose by the validation set.")
+@app.command(
+    help="Train a network. The validation set decides when to stop, and which weights are kept. Several seeds give "
+    "several runs."
+)
+@configured("--lr", "--lr-budget", *EXPERIMENT, "--teacher", *MACHINE)
 def train(
-    config: ConfigPath = None,
-    assignments: Assignments = None,
-    lr: Rate = None,
-    lr_budget: Annotated[
-        float | None, typer.Option("--lr-budget", help="With --lr auto: epochs that the search may cost.")
-    ] = None,
-    epochs: Epochs = None,
-    batch_size: BatchSize = None,
-    activation: ActivationName = None,
-    seed: Seed = None,
-    seeds: Annotated[str | None, typer.Option("--seeds", help="One run a seed, as in 0-4 or 0,7.")] = None,
-    limit_train: LimitTrain = None,
-    teachers: Annotated[
-        list[str] | None, typer.Option("--teacher", metavar="RUN", help="Learn from this finished run; repeatable.")
-    ] = None,
-    resume: Annotated[str | None, typer.Option("--resume", metavar="RUN", help="Go on with a training.")] = None,
+    resolved: "ResolvedConfig",
+    seeds: Annotated[str | None, typer.Option("--seeds", help="One run per seed, as in 0-4 or 0,7.")] = None,
+    resume: flags.Resume = None,
     accept_differences: Annotated[
-        bool, typer.Option("--accept-differences", help="With --resume: go on though the result becomes another one.")
+        bool, typer.Option("--accept-differences", help="With --resume: resume even if the result will differ.")
     ] = False,
-    threads: Threads = None,
-    device: DeviceName = None,
-    engine: EngineName = None,
-    name: Name = None,
-    data_dir: DataDir = DEFAULT_DATA_DIR,
-    runs_dir: RunsDir = DEFAULT_RUNS_DIR,
-    offline: Offline = False,
-    as_json: AsJson = False,
+    data_dir: flags.DataDir = flags.DEFAULT_DATA_DIR,
+    runs_dir: flags.RunsDir = flags.DEFAULT_RUNS_DIR,
+    offline: flags.Offline = False,
+    as_json: flags.AsJson = False,
 ) -> None:
-    if seed is not None and seeds is not None:
+    if seeds is not None and resolved.origins.get("seed") == "--seed":
         raise ConfigError("--seed and --seeds exclude each other")
-    if resume is not None and seeds is not None:
-        raise ConfigError("--resume goes on with one run: --seeds does not go with it")
+    if seeds is not None and resume is not None:
+        raise ConfigError("--resume is for one run: --seeds cannot be combined with it")
     if accept_differences and resume is None:
-        raise ConfigError("--accept-differences belongs to --resume")
-    flags = {
-        "training.learning_rate": number(lr),
-        "training.learning_rate_budget": lr_budget,
-        "training.max_epochs": epochs,
-        "training.batch_size": batch_size,
-        "model.activation": activation,
-        "seed": seed,
-        "data.limit_train": limit_train,
-        "training.teachers": teachers or None,
-        "training.threads": threads,
-        "training.device": device,
-        "training.engine": engine,
-        "name": name,
-    }
-    resolved = load_config(config, assignments, flags)
+        raise ConfigError("--accept-differences needs --resume")
 
     from lenet_mnist.experiments import training, training_series
     from lenet_mnist.experiments.following import is_led
@@ -113,47 +63,30 @@ def train(
 
 @app.command(
     "lr-sweep",
-    help="Find the learning rate: train with several, over several seeds, and compare on the validation set.",
+    help="Find the learning rate. Trains briefly at several rates, over several seeds, and compares the validation "
+    "losses.",
 )
+@configured("--optimizer", "--batch-size", "--limit-train", *MACHINE, "--name")
 def lr_sweep(
-    config: ConfigPath = None,
-    assignments: Assignments = None,
-    activation: Annotated[str | None, typer.Option("--activation", help="One, or several as in sigmoid,relu.")] = None,
-    optimizer: Annotated[str | None, typer.Option("--optimizer", help="sgd, adam or adamw.")] = None,
+    resolved: "ResolvedConfig",
+    activation: Annotated[
+        str | None, typer.Option("--activation", help="One activation, or several as in sigmoid,relu.")
+    ] = None,
     lrs: Annotated[str | None, typer.Option("--lrs", help="Compare these rates, as in 0.01,0.1.")] = None,
     min_lr: Annotated[float | None, typer.Option("--min-lr", help="Smallest rate to try.")] = None,
     max_lr: Annotated[float | None, typer.Option("--max-lr", help="Largest rate to try.")] = None,
-    num: Annotated[int | None, typer.Option("--num", help="How many rates.  [default: 8]")] = None,
+    num: Annotated[int | None, typer.Option("--num", help="Number of rates.  [default: 8]")] = None,
     seeds: Annotated[
-        str | None,
-        typer.Option("--seeds", help="Those of the trainings at each rate, as in 0-4.  [default: 0-1]"),
+        str | None, typer.Option("--seeds", help="Seeds to train at each rate, as in 0-4.  [default: 0-1]")
     ] = None,
-    epochs: Annotated[float | None, typer.Option("--epochs", help="Of each training.  [default: 0.5]")] = None,
-    budget: Annotated[str | None, typer.Option("--budget", help="Time for all, as in 60s or 2m.")] = None,
-    limit_train: LimitTrain = None,
-    batch_size: BatchSize = None,
-    resume: Annotated[str | None, typer.Option("--resume", metavar="RUN", help="Go on with a sweep.")] = None,
-    threads: Threads = None,
-    device: DeviceName = None,
-    engine: EngineName = None,
-    name: Name = None,
-    data_dir: DataDir = DEFAULT_DATA_DIR,
-    runs_dir: RunsDir = DEFAULT_RUNS_DIR,
-    offline: Offline = False,
-    as_json: AsJson = False,
+    epochs: Annotated[float | None, typer.Option("--epochs", help="Epochs per training.  [default: 0.5]")] = None,
+    budget: Annotated[str | None, typer.Option("--budget", help="Time for the whole sweep, as in 60s or 2m.")] = None,
+    resume: flags.Resume = None,
+    data_dir: flags.DataDir = flags.DEFAULT_DATA_DIR,
+    runs_dir: flags.RunsDir = flags.DEFAULT_RUNS_DIR,
+    offline: flags.Offline = False,
+    as_json: flags.AsJson = False,
 ) -> None:
-    flags = {
-        "model.activation": None if "," in (activation or "") else activation,
-        "training.optimizer": optimizer,
-        "data.limit_train": limit_train,
-        "training.batch_size": batch_size,
-        "training.threads": threads,
-        "training.device": device,
-        "training.engine": engine,
-        "name": name,
-    }
-    resolved = load_config(config, assignments, flags)
-
     from lenet_mnist.experiments import lr_sweep as sweeping
     from lenet_mnist.experiments.following import is_led
     from lenet_mnist.ranks import joined_ranks
@@ -162,6 +95,8 @@ def lr_sweep(
     from lenet_mnist.tuning.plan import sweep_request
 
     request = sweep_request(activation, budget, lrs, min_lr, max_lr, num, seeds, epochs)
+    if request.activations is not None and len(request.activations) == 1:
+        resolved = resolved.with_flag("model.activation", request.activations[0])
     access, progress = data_access(data_dir, offline), SweepProgress(console())
     with resolved.naming_origins(), joined_ranks() as ranks:
         if is_led(ranks, access, resolved.config):
@@ -177,28 +112,18 @@ def lr_sweep(
 
 
 @app.command(
-    help="Measure how fast this machine trains, engine beside engine, and where the time goes: about a minute."
+    help="Measure how fast this machine trains. Compares the engines, and shows where the time goes: about a minute."
 )
+@configured("--activation", *MACHINE)
 def bench(
+    resolved: "ResolvedConfig",
     batch_size: Annotated[
-        list[int] | None, typer.Option("--batch-size", min=1, help="Images in one update; repeatable.")
+        list[int] | None, typer.Option("--batch-size", min=1, help="Images per update. Repeatable.")
     ] = None,
-    activation: ActivationName = None,
-    threads: Threads = None,
-    device: DeviceName = None,
-    engine: EngineName = None,
-    data_dir: DataDir = DEFAULT_DATA_DIR,
-    offline: Offline = False,
-    as_json: AsJson = False,
+    data_dir: flags.DataDir = flags.DEFAULT_DATA_DIR,
+    offline: flags.Offline = False,
+    as_json: flags.AsJson = False,
 ) -> None:
-    flags = {
-        "model.activation": activation,
-        "training.threads": threads,
-        "training.device": device,
-        "training.engine": engine,
-    }
-    resolved = load_config(None, None, flags)
-
     from lenet_mnist.benchmark.run import run_benchmark
     from lenet_mnist.reporting import summaries
 

@@ -1,0 +1,175 @@
+"""Flags: those that set a value of the configuration, made from config.py, and those that several commands share.
+
+torch and matplotlib are imported inside the commands that need them, so that `lenet --help` answers at once.
+"""
+
+import functools
+import inspect
+from collections.abc import Callable, Iterable, Sequence
+from enum import StrEnum
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_origin
+
+import typer
+
+from lenet_mnist.config import Config
+from lenet_mnist.config import Device as DeviceName
+from lenet_mnist.files.storage import user_cache
+from lenet_mnist.sections import fields_of, flags_of
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from lenet_mnist.data.mnist import DataAccess
+    from lenet_mnist.runs.directory import RunDirectory
+    from lenet_mnist.runs.manifest import Kind
+
+DEFAULT_DATA_DIR = user_cache()
+DEFAULT_RUNS_DIR = Path("runs")
+runs_meant: list[str] = []  # by the names that this command was given; shown with its result
+
+
+def parse_path(text: str) -> Path:
+    """Expand ~ in `--data-dir=~/mnist` too, where no shell does it; refuse an empty name."""
+    if text == "":
+        raise typer.BadParameter("expected the name of a file or directory")
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:
+        raise typer.BadParameter(f"{text}: no such user, or no home directory is known") from None
+
+
+ConfigPath = Annotated[Path | None, typer.Option("--config", "-c", help="Configuration file; without it, ReLU's.")]
+Assignments = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Set any value (docs/options.md); repeatable.")
+]
+Run = Annotated[str, typer.Argument(metavar="RUN", help="A run's path, id or name, or `latest`.")]
+Resume = Annotated[str | None, typer.Option("--resume", metavar="RUN", help="Resume an interrupted run.")]
+Device = Annotated[DeviceName | None, typer.Option("--device", help="Where to compute; by default, as in training.")]
+DataDir = Annotated[
+    Path,
+    typer.Option(
+        "--data-dir",
+        parser=parse_path,
+        metavar="<path>",
+        envvar="LENET_DATA_DIR",
+        show_default="the user's cache",
+        help="Where the data are.",
+    ),
+]
+RunsDir = Annotated[
+    Path,
+    typer.Option("--runs-dir", parser=parse_path, metavar="<path>", envvar="LENET_RUNS_DIR", help="Where runs are."),
+]
+Offline = Annotated[bool, typer.Option("--offline", help="Never use the network.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+
+
+def output(help_text: str) -> Any:
+    """Return the option --output."""
+    return typer.Option("--output", parser=parse_path, metavar="<path>", help=help_text)
+
+
+_KEYS = {flag: key for key, flag in flags_of(Config).items()}
+EXPERIMENT = ("--activation", "--epochs", "--batch-size", "--limit-train", "--seed", "--name")
+MACHINE = ("--threads", "--device", "--engine")
+
+
+def configured(*flags: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command the configuration that --config, --set and some flags of config.py make, as its `resolved`."""
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        @functools.wraps(command)
+        def run(config: Path | None, assignments: list[str] | None, **given: Any) -> None:
+            from lenet_mnist.config_file import load_config
+
+            typed = {flag: words for flag in flags if (words := given.pop(_parameter_name(flag)))}
+            values = {_KEYS[flag]: _value(flag, words) for flag, words in typed.items()}
+            command(resolved=load_config(config, assignments or (), values), **given)
+
+        kinds = {"config": ConfigPath, "assignments": Assignments} | {_parameter_name(f): _option(f) for f in flags}
+        offered = [inspect.Parameter(name, _KEYWORD, default=None, annotation=kind) for name, kind in kinds.items()]
+        own = [each.replace(kind=_KEYWORD) for each in inspect.signature(command).parameters.values()]
+        parameters = offered + [each for each in own if each.name != "resolved"]
+        run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        run.__annotations__ = {each.name: each.annotation for each in parameters}
+        return run
+
+    return decorate
+
+
+_KEYWORD = inspect.Parameter.KEYWORD_ONLY
+
+
+def _parameter_name(flag: str) -> str:
+    return flag.removeprefix("--").replace("-", "_")
+
+
+def _option(flag: str) -> Any:
+    """Return a flag of config.py as typer wants it. It takes any text: the configuration says what is wrong with it."""
+    field = fields_of(Config)[_KEYS[flag]]
+    is_list = get_origin(field.annotation) is tuple
+    about = f"{field.description}{' Repeatable.' * is_list}"
+    option = typer.Option(flag, metavar=f"<{'|'.join(_words(field.annotation))}>", help=about)
+    return Annotated[(list[str] if is_list else str) | None, option]
+
+
+def _value(flag: str, words: Any) -> Any:
+    """Return what was typed: YAML, unless the value is text."""
+    from lenet_mnist.config_file import parse_yaml
+
+    return words if "str" in _words(fields_of(Config)[_KEYS[flag]].annotation) else parse_yaml(words, flag)
+
+
+def _words(kind: Any) -> list[str]:
+    """Return what a value may be: the names of types, and words."""
+    if get_origin(kind) is Literal:
+        return list(get_args(kind))
+    if get_origin(kind) in (Annotated, tuple):
+        return _words(get_args(kind)[0])
+    if get_origin(kind) in (Union, UnionType):
+        return [word for part in get_args(kind) if part is not NoneType for word in _words(part)]
+    return list(kind) if issubclass(kind, StrEnum) else [kind.__name__]
+
+
+def chosen_run(argument: str, runs_dir: Path, kinds: "Sequence[Kind]" = ("train",)) -> "RunDirectory":
+    """Return the run that is meant (runs/listing.py). Where a name alone is given, `say` says which run it is."""
+    from lenet_mnist.runs.listing import find_run
+
+    run = find_run(argument, runs_dir, kinds)
+    if argument != run.id and Path(argument) != run.path:
+        runs_meant.append(f"{argument}: {run.path}")
+    return run
+
+
+def warn(sentences: Iterable[str]) -> None:
+    """Print warnings on standard error."""
+    for sentence in sentences:
+        console().print(f"warning: {sentence}", highlight=False, soft_wrap=True, markup=False)
+
+
+def data_access(data_dir: Path, offline: bool) -> "DataAccess":
+    """Return where the data are, and whether they may be fetched."""
+    from lenet_mnist.data.mnist import DataAccess
+    from lenet_mnist.reporting.progress import FetchProgress
+
+    return DataAccess(data_dir, offline, FetchProgress(console()))
+
+
+def console() -> "Console":
+    """Return where progress and notes are shown."""
+    from lenet_mnist.reporting.progress import StderrConsole
+
+    return StderrConsole()
+
+
+def say(text: str) -> None:
+    """Print a result; before it, on standard error, which runs it is of, where names were given.
+
+    Raises: StorageError if standard output is a file that cannot be written.
+    """
+    for line in runs_meant:
+        console().print(line, highlight=False, soft_wrap=True, markup=False)
+    runs_meant.clear()
+    print(text, flush=True)
