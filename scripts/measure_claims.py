@@ -248,9 +248,9 @@ def show_speed(journal: Journal) -> None:
 
 def ratio_text(steps: dict[int, float | None], others: dict[int, float | None]) -> str:
     ratio = speed_ratio(steps, others)
-    if ratio.value is None or ratio.interval is None:
+    if ratio is None or ratio.interval_95 is None:
         return f"never reached by {sum(step is None for step in others.values())} of {len(others)}"
-    return f"{ratio.value:.2f} ({ratio.interval.low:.2f} to {ratio.interval.high:.2f})"
+    return f"{ratio.value:.2f} ({ratio.interval_95.low:.2f} to {ratio.interval_95.high:.2f})"
 
 
 def show_accuracy(journal: Journal) -> None:

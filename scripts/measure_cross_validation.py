@@ -22,8 +22,8 @@ import torch
 
 from common import ROOT, Journal, data_access
 from lenet_mnist.analysis.cross_validation import Fold, Folds, fold_of
-from lenet_mnist.analysis.evaluate import evaluate
 from lenet_mnist.analysis.intervals import resampled_interval
+from lenet_mnist.analysis.metrics import evaluate
 from lenet_mnist.config import Config, Engine
 from lenet_mnist.data.sets import Normalization, TrainSet, TrainVal, ValSet
 from lenet_mnist.data.sources import load_train_val

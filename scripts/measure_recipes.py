@@ -23,7 +23,7 @@ from lenet_mnist.experiments.evaluation import evaluate_run
 from lenet_mnist.experiments.training import require_all_finished
 from lenet_mnist.experiments.training_series import train_seeds
 from lenet_mnist.reporting.progress import TrainingProgress
-from lenet_mnist.reporting.summaries import aligned
+from lenet_mnist.reporting.text import aligned
 
 
 def main() -> None:

@@ -13,7 +13,8 @@ from itertools import pairwise
 from statistics import fmean
 
 from common import data_access
-from lenet_mnist.analysis.speed import Ratio, speed_ratio, steps_to_level
+from lenet_mnist.analysis.intervals import Estimate
+from lenet_mnist.analysis.speed import speed_ratio, steps_to_level
 from lenet_mnist.config import Activation, Config, Engine
 from lenet_mnist.data.batches import evaluation_batches
 from lenet_mnist.data.sources import load_train_val
@@ -106,11 +107,11 @@ def off_by(read: Sequence[float | None], true: Sequence[float | None]) -> list[f
     return [a / b - 1 for a, b in zip(read, true, strict=True) if a is not None and b is not None]
 
 
-def ratio_text(ratio: Ratio) -> str:
+def ratio_text(ratio: Estimate | None) -> str:
     """Write a ratio and its interval."""
-    assert ratio.value is not None
-    assert ratio.interval is not None
-    return f"{ratio.value:.2f} ({ratio.interval.low:.2f} to {ratio.interval.high:.2f})"
+    assert ratio is not None
+    assert ratio.interval_95 is not None
+    return f"{ratio.value:.2f} ({ratio.interval_95.low:.2f} to {ratio.interval_95.high:.2f})"
 
 
 if __name__ == "__main__":

@@ -30,8 +30,8 @@ from rich.console import Console
 
 from common import ROOT, Journal, data_access, in_workers
 from lenet_mnist import provenance
-from lenet_mnist.analysis.evaluate import Evaluation
 from lenet_mnist.analysis.intervals import mean_interval
+from lenet_mnist.analysis.metrics import Evaluation
 from lenet_mnist.config import Config
 from lenet_mnist.config_file import ResolvedConfig, load_config
 from lenet_mnist.data.mnist import DataAccess

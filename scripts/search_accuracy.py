@@ -28,7 +28,7 @@ import torch
 from torch import Tensor
 
 from common import ROOT, Journal, data_access, in_workers
-from lenet_mnist.analysis.ensemble import mean_prediction
+from lenet_mnist.analysis.metrics import mean_prediction
 from lenet_mnist.config import AugmentationConfig, Config, DataConfig, Keep, Split
 from lenet_mnist.config_file import flat_values
 from lenet_mnist.data.augment import draw, resample

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from lenet_mnist.analysis.evaluate import evaluate
+from lenet_mnist.analysis.metrics import evaluate
 from lenet_mnist.config import Activation, AugmentationConfig, Config, DataConfig, ModelConfig, TrainingConfig
 from lenet_mnist.data.batches import TrainBatches
 from lenet_mnist.data.fetch import Silence

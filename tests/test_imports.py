@@ -26,7 +26,6 @@ ROOMS = [
     "devices",
     "model",
     "randomness",
-    "student",
     "ranks",
     "torchrun",
     "config_file",
@@ -42,7 +41,7 @@ ROOMS = [
 # What opens the test images, and who may name it: `lenet evaluate`, `compare` and `verify`, and `lenet data check`.
 WAYS_TO_THE_TEST_IMAGES = {
     "load_test": {"data/sources", "experiments/evaluation"},
-    "survey": {"data/sources", "cli/data", "data/inspection", "reporting/data_summary"},
+    "survey": {"data/sources", "cli/data", "data/inspection", "reporting/training_results"},
     "answers_of": {"experiments/evaluation", "experiments/comparison"},
     "evaluate_run": {"experiments/evaluation", "cli/analysis"},
     "evaluate_runs": {"experiments/evaluation", "experiments/ensemble"},

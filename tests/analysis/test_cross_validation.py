@@ -19,8 +19,8 @@ from scipy import stats
 from tests.conftest import copy_training_files
 
 from lenet_mnist.analysis.cross_validation import Fold, FoldResult, Folds, fold_of, pool, train_fold
-from lenet_mnist.analysis.evaluate import evaluate
 from lenet_mnist.analysis.intervals import resampled_interval
+from lenet_mnist.analysis.metrics import evaluate
 from lenet_mnist.config import Config
 from lenet_mnist.config_file import load_config
 from lenet_mnist.data.mnist import DataAccess
@@ -274,7 +274,7 @@ def test_the_command_never_opens_the_test_files(lenet: Callable[..., Any], mnist
     assert answer.code == 0, answer.err
     (run,) = list_runs(tmp_path / "runs")
     assert (run.path / "plots" / "cross_validation.png").read_bytes().startswith(b"\x89PNG")
-    for words in ("200", "each image was tested on once", "95 % interval", "Nadeau and Bengio"):
+    for words in ("200", "each image was tested once", "95 % interval", "Nadeau and Bengio"):
         assert words in answer.out
     listed = lenet("runs")
     assert "cross-validation" in listed.out

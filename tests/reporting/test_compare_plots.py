@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import torch
 
-from lenet_mnist.analysis.compare import mean_of, pair_answers
-from lenet_mnist.analysis.evaluate import Evaluation
+from lenet_mnist.analysis.intervals import mean_of
+from lenet_mnist.analysis.metrics import Evaluation, pair_answers
 from lenet_mnist.config import Config, Split
 from lenet_mnist.data.sets import ImageSet, Normalization
-from lenet_mnist.experiments.comparison import ComparedRun, Comparison, Group, Pair
+from lenet_mnist.experiments.comparison import ComparedRun, Comparison, Group, Pair, StepsToLevel
 from lenet_mnist.experiments.evaluation import Answers
 from lenet_mnist.model.lenet import LeNet
 from lenet_mnist.reporting import compare_plots, style
@@ -36,8 +36,9 @@ def run(seed: int, num_epochs: int, factor: float = 1.0, status: str = "finished
 
 
 def comparison(*groups: list[ComparedRun], levels: tuple[float, ...] = (0.1,)) -> Comparison:
-    named = [Group("ABCDEFGH"[k], f"lr {k}", tuple(runs), mean_of([0.9]), None) for k, runs in enumerate(groups)]
-    return Comparison(Split.VAL, levels, tuple(named), (), None)
+    steps = tuple(StepsToLevel(level, {}) for level in levels)
+    named = [Group("ABCDEFGH"[k], f"lr {k}", mean_of([0.9]), None, steps, tuple(runs)) for k, runs in enumerate(groups)]
+    return Comparison(Split.VAL, tuple(named), (), None)
 
 
 def drawn(found: Comparison, tmp_path: Path) -> None:

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from lenet_mnist.analysis.evaluate import Evaluation
 from lenet_mnist.analysis.findings import TrainingRecord
+from lenet_mnist.analysis.metrics import Evaluation
 from lenet_mnist.config import Config, Schedule
 from lenet_mnist.reporting import plots, style
 from lenet_mnist.training.loop import EpochRow

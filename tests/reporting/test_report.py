@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from tests.reporting.report_pages import PAYLOADS, Outline, put_everywhere, rename_classes, signed, sound
 
-from lenet_mnist.analysis.evaluate import Evaluation
+from lenet_mnist.analysis.metrics import Evaluation
 from lenet_mnist.config import DataConfig
 from lenet_mnist.data.mnist import DataAccess
 from lenet_mnist.data.sources import load_test

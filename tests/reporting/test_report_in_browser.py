@@ -9,7 +9,7 @@ from playwright.sync_api import Browser, Page
 from tests.browser import A_MOMENT, OpenPage, Watch, overflow, visited, window
 from tests.reporting.report_pages import PAYLOADS, put_everywhere, rename_classes, signed
 
-from lenet_mnist.analysis import examples
+from lenet_mnist.analysis import metrics
 from lenet_mnist.data.mnist import DataAccess
 from lenet_mnist.experiments.evaluation import evaluate_run
 from lenet_mnist.reporting.report import write_report
@@ -184,7 +184,7 @@ def terse_template(template_run: Path, tmp_path_factory: pytest.TempPathFactory,
     """An evaluated run that has kept two images of each cell: the page has all its parts, and is there sooner."""
     path = Path(shutil.copytree(template_run, tmp_path_factory.mktemp("terse") / template_run.name))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(examples, "PER_CELL", 2)
+        patch.setattr(metrics, "PER_CELL", 2)
         evaluate_run(RunDirectory(path), "val", access, None, None)
     return path
 

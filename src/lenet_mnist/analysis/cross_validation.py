@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from lenet_mnist.analysis.evaluate import ClassScores, Counts, evaluate, scores_of
 from lenet_mnist.analysis.intervals import Interval, resampled_interval
+from lenet_mnist.analysis.metrics import ClassScores, Counts, evaluate, scores_of
 from lenet_mnist.config import AUTO, MAX_SEED, Config, Schedule
 from lenet_mnist.data.sets import Normalization, TrainSet, TrainVal, ValSet
 from lenet_mnist.data.split import digest_of_split, limit, stratified_folds

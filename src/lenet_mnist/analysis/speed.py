@@ -1,48 +1,30 @@
-"""How many updates a training needs to a level of its loss, and how many times fewer one needs than another.
+"""How many updates a training needs to reach a loss, and how many times fewer it needs than another one.
 
-The loss of single batches scatters, so it is smoothed first: in the logarithm of the step, because a training that
-falls by half within 10 updates at its start takes 1,000 for it at its end.
+The loss of single batches is noisy, so it is smoothed first: over the logarithm of the step, because a loss that halves
+within 10 updates at the start takes 1,000 to halve at the end.
 """
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from lenet_mnist.analysis.compare import Method, difference_of
-from lenet_mnist.analysis.intervals import Interval
+from lenet_mnist.analysis.intervals import Estimate, Interval, difference_of
 from lenet_mnist.training.updates import StepRow
 
-_REACH = 1.25  # to both sides; docs/compare.md says what was measured of it
-_MOST = 1e6  # nats; a burst above it counts as this, or its rounding would be carried into all later sums
+_REACH = 1.25  # to both sides; docs/compare.md says how well that works
+_MOST = 1e6  # nats; a larger loss is counted as this, or its rounding error would stay in all later sums
 
 Reals = npt.NDArray[np.float64]
 
 
-@dataclass(frozen=True)
-class Ratio:
-    """How many times as many steps one side needs as the other, and where that lies with 95 % confidence.
-
-    `value` is the ratio of the geometric means over seeds; None if a training has never got there.
-    """
-
-    value: float | None
-    interval: Interval | None
-    method: Method
-
-    @property
-    def is_sure(self) -> bool:
-        """Whether the two can be told apart."""
-        return self.interval is not None and not self.interval.low <= 1 <= self.interval.high
-
-
 def smoothed_loss(steps: Sequence[StepRow]) -> tuple[Reals, Reals]:
-    """Return steps and smoothed training losses: a point for each row, which are in the order of their steps.
+    """Return steps and smoothed training losses, one point per row. The rows must be in the order of their steps.
 
-    Each is the mean over the rows within a factor of 1.25, a row counting for the updates since the one before it; it
-    stands at the mean logarithm of their steps, so that a fall is not shifted where the rows end or thin out.
+    Each point is the mean over the rows within a factor of 1.25, a row weighing as much as the number of updates since
+    the previous row. It is placed at the mean logarithm of their steps, so that a fall is not shifted where the rows
+    end or thin out.
     """
     if not steps:
         return np.empty(0), np.empty(0)
@@ -61,9 +43,9 @@ def smoothed_loss(steps: Sequence[StepRow]) -> tuple[Reals, Reals]:
 
 
 def steps_to_level(steps: Sequence[StepRow], level: float) -> float | None:
-    """Return the step at which the smoothed training loss first falls below `level`, or None if it never does.
+    """Return the step at which the smoothed training loss first falls below `level` nats, or None if it never does.
 
-    Units: `level` in nats. Between two points the loss is a straight line in the logarithm of the step.
+    Between two points the loss is interpolated linearly in the logarithm of the step.
     """
     at, losses = smoothed_loss(steps)
     below = np.flatnonzero(losses < level)
@@ -76,15 +58,15 @@ def steps_to_level(steps: Sequence[StepRow], level: float) -> float | None:
     return float(at[k - 1] * (at[k] / at[k - 1]) ** share)
 
 
-def speed_ratio(steps: Mapping[int, float | None], others: Mapping[int, float | None]) -> Ratio:
-    """Return how many times fewer steps the first side needs: the steps to a level by seed, of both sides.
+def speed_ratio(steps: Mapping[int, float | None], others: Mapping[int, float | None]) -> Estimate | None:
+    """Return how many times fewer steps the first side needs, from the steps to a level by seed of both sides.
 
-    With the same seeds on both sides they are compared seed by seed; a single training on a side gives no interval.
+    It is the ratio of the geometric means over seeds. None if a training never reached the level.
     """
     logs = {seed: math.log(step) for seed, step in steps.items() if step is not None}
     other_logs = {seed: math.log(step) for seed, step in others.items() if step is not None}
     if len(logs) < len(steps) or len(other_logs) < len(others) or not logs or not other_logs:
-        return Ratio(None, None, Method.NONE)
+        return None
     difference = difference_of(other_logs, logs)
-    interval = difference.interval and Interval(math.exp(difference.interval.low), math.exp(difference.interval.high))
-    return Ratio(math.exp(difference.value), interval, difference.method)
+    interval = difference.interval_95 and Interval(*map(math.exp, difference.interval_95))
+    return Estimate(math.exp(difference.value), interval, difference.method)

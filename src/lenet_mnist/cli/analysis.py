@@ -40,10 +40,12 @@ def evaluate(
     from lenet_mnist.experiments.evaluation import EvaluatedRun, evaluate_run, require_accuracy
     from lenet_mnist.experiments.following import is_led
     from lenet_mnist.ranks import joined_ranks
-    from lenet_mnist.reporting import plots, summaries
+    from lenet_mnist.reporting import plots
+    from lenet_mnist.reporting.analysis_results import EvaluationResult
     from lenet_mnist.reporting.drawing import draw_training
     from lenet_mnist.reporting.progress import TrainingProgress
     from lenet_mnist.reporting.report import write_report
+    from lenet_mnist.reporting.text import render
 
     access = data_access(data_dir, offline)
     with joined_ranks() as ranks:
@@ -61,9 +63,7 @@ def evaluate(
         write_report(member.run)
     if isinstance(seen, EvaluatedEnsemble):
         plots.draw_evaluation(seen)
-        say(summaries.ensemble_json(seen) if as_json else summaries.ensemble_text(seen))
-    else:
-        say(summaries.evaluation_json(seen) if as_json else summaries.evaluation_text(seen))
+    say(render(EvaluationResult(seen), as_json))
     require_accuracy(seen.evaluation, min_accuracy)
 
 
@@ -79,11 +79,12 @@ def verify(
     as_json: flags.AsJson = False,
 ) -> None:
     from lenet_mnist.experiments.verification import require_all_hold, verify_run
-    from lenet_mnist.reporting import verification_summary
+    from lenet_mnist.reporting.analysis_results import VerificationResult
+    from lenet_mnist.reporting.text import render
 
     access = data_access(data_dir, offline)
     verified = verify_run(chosen_run(run, runs_dir), retrain, access, console().print)
-    say(verification_summary.as_json(verified) if as_json else verification_summary.as_text(verified))
+    say(render(VerificationResult(verified), as_json))
     require_all_hold(verified)
 
 
@@ -92,15 +93,14 @@ def verify(
 )
 def diagnose(run: flags.Run, runs_dir: flags.RunsDir = flags.DEFAULT_RUNS_DIR, as_json: flags.AsJson = False) -> None:
     from lenet_mnist.experiments import diagnosis
-    from lenet_mnist.reporting import diagnosis_summary as summary
+    from lenet_mnist.reporting.analysis_results import DiagnosisResult, SweepAdvice
+    from lenet_mnist.reporting.text import render
 
     directory = chosen_run(run, runs_dir, ("train", "sweep"))
     if directory.read_manifest().kind == "sweep":
-        advised = diagnosis.advise_sweep(directory)
-        say(summary.sweep_json(advised) if as_json else summary.sweep_text(advised))
+        say(render(SweepAdvice(diagnosis.advise_sweep(directory)), as_json))
     else:
-        found = diagnosis.diagnose_training(directory)
-        say(summary.diagnosis_json(found) if as_json else summary.diagnosis_text(found))
+        say(render(DiagnosisResult(diagnosis.diagnose_training(directory)), as_json))
 
 
 @app.command(
@@ -123,17 +123,18 @@ def compare(
     offline: flags.Offline = False,
     as_json: flags.AsJson = False,
 ) -> None:
-    from lenet_mnist.experiments import comparison, comparison_tables
-    from lenet_mnist.reporting import compare_plots, compare_summary
+    from lenet_mnist.experiments import comparison
+    from lenet_mnist.reporting import compare_plots
+    from lenet_mnist.reporting.compare_result import ComparisonResult
+    from lenet_mnist.reporting.text import render
 
-    comparison_tables.require_free(output)
+    comparison.require_free(output)
     levels = [comparison.parse_level(text) for text in speed_ratio or ()]
     directories = [chosen_run(run, runs_dir) for run in runs]
     compared = comparison.compare_runs(directories, split, levels, data_access(data_dir, offline), device)
-    directory = comparison_tables.write_comparison(compared, runs_dir, output, datetime.now(UTC))
+    directory = comparison.write_comparison(compared, runs_dir, output, datetime.now(UTC))
     compare_plots.draw_comparison(compared, directory)
-    written = compare_summary.comparison_json if as_json else compare_summary.comparison_text
-    say(written(compared, directory))
+    say(render(ComparisonResult(compared, directory), as_json))
 
 
 @app.command(
@@ -159,8 +160,10 @@ def cross_validate(
     from lenet_mnist.experiments import cross_validation
     from lenet_mnist.experiments.following import is_led
     from lenet_mnist.ranks import joined_ranks
-    from lenet_mnist.reporting import cross_validation_plots, cross_validation_summary
+    from lenet_mnist.reporting import cross_validation_plots
+    from lenet_mnist.reporting.analysis_results import CrossValidationResult
     from lenet_mnist.reporting.progress import FoldProgress
+    from lenet_mnist.reporting.text import render
 
     access, progress = data_access(data_dir, offline), FoldProgress(console())
     with resolved.naming_origins(), joined_ranks() as ranks:
@@ -177,17 +180,17 @@ def cross_validate(
                 run, resolved, folds, repeats, access, progress, ranks
             )
     cross_validation_plots.draw_cross_validated_run(validated)
-    summary = cross_validation_summary
-    say(summary.cross_validation_json(validated) if as_json else summary.cross_validation_text(validated))
+    say(render(CrossValidationResult(validated), as_json))
 
 
 @app.command(help="Write a run's report.html, one page with all results. The run may still be training.")
 def report(run: flags.Run, runs_dir: flags.RunsDir = flags.DEFAULT_RUNS_DIR, as_json: flags.AsJson = False) -> None:
+    from lenet_mnist.reporting.analysis_results import ReportResult
     from lenet_mnist.reporting.report import write_report
-    from lenet_mnist.reporting.text import to_json
+    from lenet_mnist.reporting.text import render
 
     path = write_report(chosen_run(run, runs_dir))
-    say(to_json({"run": str(path.parent), "report": str(path)}) if as_json else str(path))
+    say(render(ReportResult(path.parent, path), as_json))
 
 
 @app.command(help="List the runs, newest first.")
@@ -196,9 +199,9 @@ def runs(
     test: Annotated[bool, typer.Option("--test", help="Show test accuracies, too.")] = False,
     as_json: flags.AsJson = False,
 ) -> None:
-    from lenet_mnist.reporting import summaries
-    from lenet_mnist.reporting.text import to_json
+    from lenet_mnist.reporting.analysis_results import RunsResult, run_row
+    from lenet_mnist.reporting.text import render
     from lenet_mnist.runs.listing import list_runs
 
-    rows = [summaries.run_row(run, with_test=test) for run in list_runs(runs_dir)]
-    say(to_json({"runs": rows}) if as_json else summaries.runs_text(rows, runs_dir))
+    rows = [run_row(run, with_test=test) for run in list_runs(runs_dir)]
+    say(render(RunsResult(rows, runs_dir), as_json))

@@ -63,12 +63,13 @@ def describe(
     from lenet_mnist.data.mnist import IMAGE_SIZE
     from lenet_mnist.data.sources import class_names_of
     from lenet_mnist.model.layer_table import layer_table
-    from lenet_mnist.reporting import summaries
+    from lenet_mnist.reporting.text import render
+    from lenet_mnist.reporting.training_results import LayersResult
 
     with resolved.naming_origins():
         class_names = class_names_of(resolved.config.data, flags.data_access(data_dir, offline=True))
     rows = layer_table(resolved.config.model.activation, len(class_names), IMAGE_SIZE)
-    say(summaries.layers_json(rows) if as_json else summaries.layers_text(rows))
+    say(render(LayersResult.of(rows), as_json))
 
 
 for room in (training, analysis, inference):

@@ -41,9 +41,10 @@ def train(
     from lenet_mnist.experiments import training, training_series
     from lenet_mnist.experiments.following import is_led
     from lenet_mnist.ranks import joined_ranks
-    from lenet_mnist.reporting import summaries
     from lenet_mnist.reporting.drawing import draw_training
     from lenet_mnist.reporting.progress import TrainingProgress
+    from lenet_mnist.reporting.text import render
+    from lenet_mnist.reporting.training_results import TrainingResult
 
     access, progress = data_access(data_dir, offline), TrainingProgress(console())
     with resolved.naming_origins(), joined_ranks() as ranks:
@@ -57,7 +58,7 @@ def train(
             runs = [training.resume_run(run, resolved, accept_differences, access, progress, ranks)]
     for trained in runs:
         draw_training(trained.directory, progress.note)
-    say(summaries.training_json(runs) if as_json else summaries.training_text(runs))
+    say(render(TrainingResult(runs), as_json))
     training.require_all_finished(runs)
 
 
@@ -90,8 +91,10 @@ def lr_sweep(
     from lenet_mnist.experiments import lr_sweep as sweeping
     from lenet_mnist.experiments.following import is_led
     from lenet_mnist.ranks import joined_ranks
-    from lenet_mnist.reporting import sweep_plots, sweep_summary
+    from lenet_mnist.reporting import sweep_plots
     from lenet_mnist.reporting.progress import SweepProgress
+    from lenet_mnist.reporting.text import render
+    from lenet_mnist.reporting.training_results import SweepResult
     from lenet_mnist.tuning.plan import sweep_request
 
     request = sweep_request(activation, budget, lrs, min_lr, max_lr, num, seeds, epochs)
@@ -107,7 +110,7 @@ def lr_sweep(
             run = chosen_run(resume, runs_dir, ("sweep",))
             swept = sweeping.resumed_sweep(run, resolved, request, access, progress, ranks)
     sweep_plots.draw_swept_run(swept)
-    say(sweep_summary.sweep_json(swept) if as_json else sweep_summary.sweep_text(swept))
+    say(render(SweepResult(swept), as_json))
     sweeping.require_answers(swept)
 
 
@@ -125,10 +128,11 @@ def bench(
     as_json: flags.AsJson = False,
 ) -> None:
     from lenet_mnist.benchmark.run import run_benchmark
-    from lenet_mnist.reporting import summaries
+    from lenet_mnist.reporting.text import render
+    from lenet_mnist.reporting.training_results import BenchmarkResult
 
     with resolved.naming_origins():
         measured = run_benchmark(
             resolved.config, batch_size or (64, 256), data_access(data_dir, offline), console().print
         )
-    say(summaries.benchmark_json(measured) if as_json else summaries.benchmark_text(measured))
+    say(render(BenchmarkResult(measured), as_json))

@@ -6,8 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from lenet_mnist.analysis.ensemble import mean_prediction
-from lenet_mnist.analysis.evaluate import Evaluation
+from lenet_mnist.analysis.metrics import Evaluation, mean_prediction
 from lenet_mnist.config import Split
 from lenet_mnist.data.mnist import DataAccess
 from lenet_mnist.errors import ConfigError

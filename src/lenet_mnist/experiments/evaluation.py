@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 import torch
 
-from lenet_mnist.analysis.evaluate import Evaluation, evaluate
+from lenet_mnist.analysis.metrics import Evaluation, evaluate
 from lenet_mnist.config import Config, Device, Engine, Split
 from lenet_mnist.data.batches import EVALUATION_CHUNK
 from lenet_mnist.data.mnist import DataAccess

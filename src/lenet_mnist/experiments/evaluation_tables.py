@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from lenet_mnist.analysis.evaluate import Evaluation
+from lenet_mnist.analysis.metrics import Evaluation
 from lenet_mnist.errors import one_line
 from lenet_mnist.files.tables import write_csv, write_json
 

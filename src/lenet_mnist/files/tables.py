@@ -118,6 +118,21 @@ def num_values(content: bytes) -> int:
     return sum(map(content.count, (b",", b"[", b"{")))
 
 
+def plain(value: Any) -> Any:
+    """Return `value` as JSON can hold it: a dataclass as its fields, a path as text; `plain()` of what has its own."""
+    if hasattr(value, "plain"):
+        return value.plain()
+    if hasattr(value, "_asdict"):
+        value = value._asdict()
+    elif dataclasses.is_dataclass(value):
+        value = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {key: plain(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(each) for each in value]
+    return str(value) if isinstance(value, Path) else value
+
+
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
     """Write a JSON file, whole or not at all; a number that is not finite is refused. Raises: StorageError."""
     write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")

@@ -76,8 +76,8 @@ def loss_curves_figure(compared: Comparison) -> Figure:
         if _is_above_zero([line.get_xdata() for line in axes.lines]):
             axes.set_xscale("log")
             axes.xaxis.set_major_formatter(plain_numbers())
-        for level in compared.levels:
-            axes.axhline(level, color=BLACK, linestyle=":", linewidth=1)
+        for steps in compared.groups[0].steps:
+            axes.axhline(steps.loss, color=BLACK, linestyle=":", linewidth=1)
     for axes in (*above, *below):
         if _is_above_zero([line.get_ydata() for line in axes.lines]):
             plain_log_axis(axes.yaxis)

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib.figure import Figure
 
-from lenet_mnist.analysis.evaluate import Evaluation
+from lenet_mnist.analysis.metrics import Evaluation
 from lenet_mnist.reporting.pixels import is_on_black
 from lenet_mnist.reporting.style import GREY, TITLE_POINTS, plain
 

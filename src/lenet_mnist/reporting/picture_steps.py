@@ -8,8 +8,8 @@ from matplotlib.patches import Rectangle
 from lenet_mnist.files.storage import make_directory, prepare_to_write
 from lenet_mnist.inference.pictures import Steps
 from lenet_mnist.inference.predict import Answer, Reading
-from lenet_mnist.reporting.predict_summary import per_cent
 from lenet_mnist.reporting.style import ORANGE, TITLE_POINTS, plain, save_figure
+from lenet_mnist.reporting.text import per_cent
 
 _WIDEST_NAME = 60
 _TITLES = (

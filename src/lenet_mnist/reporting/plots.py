@@ -12,9 +12,9 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-from lenet_mnist.analysis.evaluate import FEW_IMAGES, CalibrationBin, Counts, Evaluation
 from lenet_mnist.analysis.findings import TrainingRecord
 from lenet_mnist.analysis.intervals import wilson_interval
+from lenet_mnist.analysis.metrics import FEW_IMAGES, CalibrationBin, Counts, Evaluation
 from lenet_mnist.config import Schedule, Split
 from lenet_mnist.experiments.ensemble import EvaluatedEnsemble
 from lenet_mnist.experiments.evaluation import EvaluatedRun

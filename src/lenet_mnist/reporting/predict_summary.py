@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from lenet_mnist.errors import one_line
 from lenet_mnist.inference.predict import Answer, Reading, Refusal
-from lenet_mnist.reporting.text import to_json
+from lenet_mnist.reporting.text import per_cent, to_json
 
 _NUM_SHOWN = 3
 
@@ -46,11 +46,6 @@ def _answer_text(answer: Answer, only_guesses: bool) -> str:
 
 def _refusal_text(refusal: Refusal) -> str:
     return f"{one_line(refusal.reason)}\n  not read"
-
-
-def per_cent(probability: float) -> str:
-    """Write a probability so that nobody reads certainty into it."""
-    return "over 99.9%" if probability > 0.999 else "under 0.1%" if probability < 0.001 else f"{probability:.1%}"
 
 
 def reading_json(reading: Reading) -> Iterator[str]:

@@ -6,9 +6,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from lenet_mnist.analysis.evaluate import FEW_IMAGES, Counts
-from lenet_mnist.analysis.examples import PER_CELL
 from lenet_mnist.analysis.intervals import Interval, wilson_interval
+from lenet_mnist.analysis.metrics import FEW_IMAGES, PER_CELL, Counts
 from lenet_mnist.errors import DataError
 from lenet_mnist.reporting import pixels
 from lenet_mnist.reporting.charts import Axis, Chart, Series, line_chart

@@ -1,12 +1,19 @@
-"""Results as text: one JSON document, or a table whose columns stand under each other."""
+"""What a command prints on stdout: one result, as text or as JSON."""
 
 import json
 from collections.abc import Sequence
 from typing import Any
 
+from lenet_mnist.files.tables import plain
+
+
+def render(result: Any, as_json: bool) -> str:
+    """Return a result as its text, `str(result)`, or as one JSON document of its fields."""
+    return to_json(plain(result)) if as_json else str(result)
+
 
 def to_json(value: Any) -> str:
-    """Return one JSON document."""
+    """Return one JSON document. Raises: ValueError for a number that is not finite."""
     return json.dumps(value, indent=2, allow_nan=False)
 
 
@@ -20,8 +27,18 @@ def aligned(header: Sequence[str], rows: Sequence[Sequence[str]], right: Sequenc
     return "\n".join(line.rstrip() for line in lines)
 
 
+def counted(number: int, noun: str) -> str:
+    """Return "1 image" or "2,000 images"."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def per_cent(probability: float) -> str:
+    """Write a probability so that nobody reads certainty into it."""
+    return "over 99.9%" if probability > 0.999 else "under 0.1%" if probability < 0.001 else f"{probability:.1%}"
+
+
 def plain_number(value: float, digits: int = 3) -> str:
-    """Write a number in so many digits, thousands in full, and only far from one as a power of ten."""
+    """Write a number with a few digits, thousands in full, and as a power of ten only far from one."""
     if 1e3 <= abs(value) < 1e6:
         return f"{value:,.6g}"
     return f"{value:.{digits}g}".replace("e-0", "e-").replace("e+0", "e").replace("e+", "e")

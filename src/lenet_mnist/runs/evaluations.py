@@ -15,9 +15,16 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from safetensors.torch import save
 from torch import Tensor
 
-from lenet_mnist.analysis.evaluate import CalibrationBin, ClassScores, Counts, Evaluation, Reals, scores_of
-from lenet_mnist.analysis.examples import example_positions
 from lenet_mnist.analysis.intervals import Interval, wilson_interval
+from lenet_mnist.analysis.metrics import (
+    CalibrationBin,
+    ClassScores,
+    Counts,
+    Evaluation,
+    Reals,
+    example_positions,
+    scores_of,
+)
 from lenet_mnist.errors import DataError
 from lenet_mnist.files.storage import read_bounded, write_bytes
 from lenet_mnist.files.tables import first_error, read_json_text, read_records

@@ -6,8 +6,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lenet_mnist.student import t_quantile
-
 # What is known before a search: from seed to seed, the loss of one training scatters by about a tenth of itself. That
 # counts for as much as an estimate with this many degrees of freedom.
 _SCATTER = 0.1
@@ -30,7 +28,9 @@ class Noise:
     @property
     def t95(self) -> float:
         """So many standard errors hold the truth 95 times in 100."""
-        return t_quantile(0.975, self.freedom)
+        from scipy.stats import t  # half a second: only a search needs it
+
+        return float(t.ppf(0.975, self.freedom))
 
 
 def noise_of(losses: Mapping[tuple[float, int], float], lrs: Collection[float]) -> Noise:

@@ -1,0 +1,301 @@
+"""Everything that is counted from a network's answers to the images of one split.
+
+Source: lecture points 8 (softmax) and 9 (validation and test).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+
+from lenet_mnist.analysis.intervals import Interval, mcnemar_p_value, wilson_interval
+from lenet_mnist.data.batches import EVALUATION_CHUNK, evaluation_batches
+from lenet_mnist.data.sets import ImageSet
+from lenet_mnist.errors import DataError
+from lenet_mnist.ranks import ALONE, Ranks
+from lenet_mnist.training.checkpoint import TrainedNetwork
+
+PER_CELL = 12  # images of each cell of the confusion matrix that are kept for the report
+FEW_IMAGES = 10  # in a calibration bin: the accuracy of fewer says next to nothing
+_CALIBRATION_BINS = 15
+
+Counts = npt.NDArray[np.int64]
+Reals = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class ClassScores:
+    """How well one class is found. Fractions are 0 where there is nothing to divide by."""
+
+    name: str
+    num_images: int
+    num_predicted: int
+    num_correct: int
+
+    @property
+    def precision(self) -> float:
+        """Of the images that were predicted as this class, the fraction that belong to it."""
+        return self.num_correct / (self.num_predicted or 1)
+
+    @property
+    def recall(self) -> float:
+        """Of the images of this class, the fraction that were predicted as it."""
+        return self.num_correct / (self.num_images or 1)
+
+    @property
+    def f1(self) -> float:
+        """Harmonic mean of precision and recall."""
+        return 2 * self.num_correct / (self.num_images + self.num_predicted or 1)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the row as plain values for JSON."""
+        counts = {name: value for name, value in vars(self).items() if name != "name"}
+        return {"class": self.name, **counts, "precision": self.precision, "recall": self.recall, "f1": self.f1}
+
+
+def scores_of(matrix: Counts, class_names: tuple[str, ...]) -> list[ClassScores]:
+    """Return one row per class. Shapes: matrix K K, rows are true, columns predicted."""
+    counts = matrix.sum(axis=1).tolist(), matrix.sum(axis=0).tolist(), matrix.diagonal().tolist()
+    return [ClassScores(*row) for row in zip(class_names, *counts, strict=True)]
+
+
+@dataclass(frozen=True)
+class CalibrationBin:
+    """The images whose largest probability is in (low, high]."""
+
+    low: float
+    high: float
+    num_images: int
+    mean_confidence: float
+    accuracy: float
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """The network's answer to every image of a split, and what is counted from the answers.
+
+    Shapes: indices, labels, predictions N; probabilities N K, each row the softmax of the logits.
+    Units: `loss_sum` in nats, summed over the images.
+    """
+
+    class_names: tuple[str, ...]
+    indices: Counts
+    labels: Counts
+    predictions: Counts
+    probabilities: Reals
+    loss_sum: float
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def num_correct(self) -> int:
+        """Images whose prediction is their label."""
+        return int((self.predictions == self.labels).sum())
+
+    @property
+    def accuracy(self) -> float:
+        """Fraction of the images whose prediction is their label."""
+        return self.num_correct / len(self)
+
+    @property
+    def accuracy_interval(self) -> Interval:
+        """95 % interval of the accuracy over draws of as many images. It says nothing about other seeds."""
+        return wilson_interval(self.num_correct, len(self))
+
+    @property
+    def mean_loss(self) -> float:
+        """Mean cross-entropy, in nats per image."""
+        return self.loss_sum / len(self)
+
+    @property
+    def confidences(self) -> Reals:
+        """Probability of each prediction. Shape: N."""
+        return self.probabilities[np.arange(len(self)), self.predictions]
+
+    @cached_property
+    def confusion_matrix(self) -> Counts:
+        """Number of images by true class (row) and predicted class (column). Shape: K K."""
+        size = len(self.class_names)
+        return np.bincount(self.labels * size + self.predictions, minlength=size**2).reshape(size, size)
+
+    @property
+    def per_class(self) -> list[ClassScores]:
+        """One row per class."""
+        return scores_of(self.confusion_matrix, self.class_names)
+
+    @property
+    def top2_accuracy(self) -> float:
+        """Fraction of the images whose label has one of the two largest probabilities."""
+        of_label = np.take_along_axis(self.probabilities, self.labels[:, None], axis=1)
+        return float(((self.probabilities > of_label).sum(axis=1) < 2).mean())
+
+    @cached_property
+    def calibration(self) -> list[CalibrationBin]:
+        """Confidence against accuracy, in 15 bins of equal width. Empty bins are left out.
+
+        Source: Guo, Pleiss, Sun and Weinberger, "On calibration of modern neural networks", ICML 2017, equation 2.
+        """
+        confidences, is_correct = self.confidences, self.predictions == self.labels
+        edges = np.linspace(0, 1, _CALIBRATION_BINS + 1)
+        bin_of = np.clip(np.digitize(confidences, edges, right=True) - 1, 0, _CALIBRATION_BINS - 1)
+        return [
+            CalibrationBin(
+                low=float(edges[k]),
+                high=float(edges[k + 1]),
+                num_images=int(inside.sum()),
+                mean_confidence=float(confidences[inside].mean()),
+                accuracy=float(is_correct[inside].mean()),
+            )
+            for k in range(_CALIBRATION_BINS)
+            if (inside := bin_of == k).any()
+        ]
+
+    @property
+    def expected_calibration_error(self) -> float:
+        """Mean distance between confidence and accuracy over the bins, weighted by their images."""
+        gaps = (row.num_images * abs(row.mean_confidence - row.accuracy) for row in self.calibration)
+        return sum(gaps) / len(self)
+
+    @property
+    def mistakes(self) -> Counts:
+        """Positions of the wrong predictions, the most confident first."""
+        return self.most_confident(self.predictions != self.labels)
+
+    def most_confident(self, chosen: npt.NDArray[np.bool_]) -> Counts:
+        """Return the positions of the chosen images, the most confident first. Shape: chosen N."""
+        positions = np.flatnonzero(chosen)
+        return positions[np.argsort(-self.confidences[positions], kind="stable")]
+
+    def metrics(self) -> dict[str, Any]:
+        """Return every figure, and the tables behind the figures, as plain values for JSON."""
+        per_class = self.per_class
+        return {
+            "num_images": len(self),
+            "num_correct": self.num_correct,
+            "accuracy": self.accuracy,
+            "accuracy_interval_95": {"method": "wilson", **self.accuracy_interval._asdict()},
+            "loss": self.mean_loss,
+            "top2_accuracy": self.top2_accuracy,
+            "expected_calibration_error": self.expected_calibration_error,
+            "macro": {
+                name: sum(getattr(row, name) for row in per_class) / len(per_class)
+                for name in ("precision", "recall", "f1")
+            },
+            "per_class": [row.as_dict() for row in per_class],
+            "calibration": [vars(row) for row in self.calibration],
+        }
+
+
+@torch.inference_mode()
+def evaluate(
+    trained: TrainedNetwork,
+    image_set: ImageSet,
+    device: torch.device,
+    batch_size: int = EVALUATION_CHUNK,
+    ranks: Ranks = ALONE,
+) -> Evaluation:
+    """Return the network's answer to every image of `image_set`, whatever `batch_size` is.
+
+    Several ranks answer for a share each, and all of them get the whole.
+
+    Raises: DataError if there is no image, the images are not of the network's size, or a label names no class.
+    """
+    if len(image_set) == 0:
+        raise DataError("there are no images to evaluate on")
+    size, trained_size = image_set.image_size, trained.network.image_size
+    if size != trained_size:
+        raise DataError(f"the images are {size} pixels wide, but the network was trained on {trained_size}")
+    image_set.require_labels_below(len(trained.class_names))
+    network = trained.network.to(device)
+    share = ranks.share_of(len(image_set))
+    batches = evaluation_batches(image_set.part(share), trained.normalization, device, batch_size)
+    logits = torch.zeros(len(image_set), len(trained.class_names), dtype=torch.float64)
+    logits[share] = torch.cat([network(batch.images) for batch in batches]).cpu().double()
+    ranks.add_up(logits)
+    if not bool(logits.isfinite().all()):
+        raise DataError("the logits are not finite: the weights have overflowed")
+    return Evaluation(
+        class_names=trained.class_names,
+        indices=image_set.indices.numpy(),
+        labels=image_set.labels.numpy(),
+        predictions=logits.argmax(dim=1).numpy(),
+        probabilities=logits.softmax(dim=1).numpy(),
+        loss_sum=F.cross_entropy(logits, image_set.labels, reduction="sum").item(),
+    )
+
+
+def mean_prediction(evaluations: Sequence[Evaluation]) -> Evaluation:
+    """Return the answers of an ensemble: the mean of its members' probabilities.
+
+    Raises: DataError if the members have not answered for the same images and classes.
+    Source: Hansen and Salamon, "Neural network ensembles", IEEE Transactions on Pattern Analysis and Machine
+    Intelligence 12, 1990.
+    """
+    first = evaluations[0]
+    for other in evaluations[1:]:
+        _require_same_images(first, other)
+    probabilities = np.mean([each.probabilities for each in evaluations], axis=0)
+    of_label = probabilities[np.arange(len(first)), first.labels]
+    return Evaluation(
+        class_names=first.class_names,
+        indices=first.indices,
+        labels=first.labels,
+        predictions=probabilities.argmax(axis=1),
+        probabilities=probabilities,
+        loss_sum=float(-np.log(np.maximum(of_label, np.finfo(np.float64).tiny)).sum()),
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class PairedAnswers:
+    """Two networks' answers to the same images.
+
+    Shapes: fixed, broken: positions of the images that only the first or only the second has right, by confidence.
+    """
+
+    fixed: Counts
+    broken: Counts
+    num_both_right: int
+    num_both_wrong: int
+
+    def plain(self) -> dict[str, Any]:
+        """Return the counts, and how often two equally good networks would differ by as much, as plain values."""
+        counts = {"num_fixed": len(self.fixed), "num_broken": len(self.broken)}
+        both = {"num_both_right": self.num_both_right, "num_both_wrong": self.num_both_wrong}
+        return {**counts, **both, "mcnemar_p_value": mcnemar_p_value(*counts.values())}
+
+
+def pair_answers(first: Evaluation, second: Evaluation) -> PairedAnswers:
+    """Return which images one has right and the other wrong. Raises: DataError if they are not the same images."""
+    _require_same_images(first, second)
+    a, b = first.predictions == first.labels, second.predictions == second.labels
+    fixed, broken = second.most_confident(a & ~b), first.most_confident(b & ~a)
+    return PairedAnswers(fixed, broken, int((a & b).sum()), int((~a & ~b).sum()))
+
+
+def example_positions(evaluation: Evaluation, limit: int) -> Counts:
+    """Return the positions of at most `limit` images to keep for the report, up to 12 per cell of the matrix.
+
+    Of mistakes the 12 most confident ones, of correct answers the 6 most and the 6 least confident ones.
+    """
+    labels, predictions = evaluation.labels, evaluation.predictions
+    cells = labels * len(evaluation.class_names) + predictions
+    order = np.lexsort((-evaluation.confidences, cells))  # by cell, the most confident first
+    chosen = []
+    for members in np.split(order, np.flatnonzero(np.diff(cells[order])) + 1):
+        has_both_ends = labels[members[0]] == predictions[members[0]] and len(members) > PER_CELL
+        ends = members[: PER_CELL // 2], members[-(PER_CELL // 2) :]
+        chosen.append(np.concatenate(ends) if has_both_ends else members[:PER_CELL])
+    return np.concatenate(chosen)[:limit]
+
+
+def _require_same_images(first: Evaluation, other: Evaluation) -> None:
+    is_same = np.array_equal(first.indices, other.indices) and np.array_equal(first.labels, other.labels)
+    if not is_same or first.class_names != other.class_names:
+        raise DataError("the networks have answered for different images or classes")
