@@ -13,6 +13,7 @@ from tests.data.own import write_idx
 
 from lenet_mnist.analysis.metrics import Evaluation, mean_prediction
 from lenet_mnist.data.sets import TrainVal
+from lenet_mnist.errors import DataError
 from lenet_mnist.files.tables import read_csv
 from lenet_mnist.runs.directory import RunDirectory
 from lenet_mnist.runs.listing import list_runs
@@ -58,9 +59,9 @@ def test_a_network_that_is_sure_of_nothing_right_has_a_finite_loss() -> None:
 
 def test_those_that_answered_for_other_images_are_no_ensemble() -> None:
     one = evaluation_of([[0.9, 0.1], [0.4, 0.6]], [0, 0])
-    for other in (replace(one, indices=one.indices + 1), replace(one, labels=1 - one.labels), None):
+    for other in (replace(one, indices=one.indices + 1), replace(one, labels=1 - one.labels)):
         with pytest.raises(DataError, match="different images"):
-            mean_prediction([] if other is None else [one, other])
+            mean_prediction([one, other])
 
 
 @pytest.fixture(scope="module")
