@@ -117,7 +117,7 @@ def test_several_runs_are_evaluated_each_and_together(
 
     words = lenet("evaluate", runs["first"].path, runs["second"].path, "--split", "val")
     assert words.code == 0
-    assert "together" in words.out
+    assert "ensemble: " in words.out
     assert lenet("evaluate", runs["first"].path, runs["second"].path, "--min-accuracy", 1, "--split", "val").code == 5
 
 
