@@ -203,7 +203,7 @@ class TrainingConfig(Section):
     batch_size: int = Field(64, ge=1, le=1_000_000)
     """Images per update; the last batch of an epoch may be smaller."""
     optimizer: Optimizer = Field(Optimizer.SGD, strict=False)
-    """sgd (with momentum), adam or adamw."""
+    """How a gradient becomes an update; only sgd uses the momentum."""
     learning_rate: LearningRate = Field(0.04, json_schema_extra={"flag": "--lr"})
     """Peak learning rate, which the schedule scales; auto searches for it before training."""
     learning_rate_budget: float | None = Field(None, gt=0, le=1e6, json_schema_extra={"flag": "--lr-budget"})
@@ -213,9 +213,9 @@ class TrainingConfig(Section):
     nesterov: bool = False
     """Nesterov momentum; needs sgd and a momentum above 0."""
     weight_decay: float = Field(1e-3, ge=0, le=1e3)
-    """Times the weights: added to the gradient (sgd, adam), or subtracted from the weights directly (adamw)."""
+    """Strength of weight decay: part of the gradient (L2) for sgd and adam, decoupled for adamw."""
     schedule: Schedule = Field(Schedule.LINEAR, strict=False)
-    """constant, linear (to zero), cosine (to zero), one-cycle, or plateau (driven by the validation loss)."""
+    """How the learning rate changes: linear and cosine fall to zero, plateau follows the validation loss."""
     warmup: float = Field(0.1, ge=0, lt=1)
     """Fraction of all updates over which the learning rate rises from near zero to its peak."""
     plateau_factor: float = Field(0.5, gt=0, lt=1)
@@ -225,7 +225,7 @@ class TrainingConfig(Section):
     patience: int | None = Field(5, ge=1)
     """Epochs without improvement of the validation loss after which training stops; null never stops early."""
     keep: Keep = Field(Keep.BEST, strict=False)
-    """Whose weights are kept: best (the epoch with the lowest validation loss) or last."""
+    """Which epoch's weights are kept: best is the one with the lowest validation loss."""
     teachers: Runs = Field((), json_schema_extra={"flag": "--teacher"})
     """Finished runs to distill from: training also fits their mean logits on the same images."""
     distillation_temperature: float = Field(2.0, ge=0.1, le=100)
