@@ -147,7 +147,7 @@ class Lines(TrainingProgress):
     def note(self, text: str) -> None:
         super().note(f"{self._name}: {text}")
 
-    def begin(self, max_epochs: int, steps_per_epoch: int) -> None:
+    def begin(self, run: Path, step: int, max_epochs: int, steps_per_epoch: int) -> None:
         """Put up no bar: two would write over each other."""
 
     def add_epoch(self, row: EpochRow, is_best: bool) -> None:

@@ -3,7 +3,7 @@
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -23,6 +23,7 @@ from lenet_mnist.experiments.training_series import train_seeds
 from lenet_mnist.model.engines import NetworkFunction, resolve_engine
 from lenet_mnist.runs.directory import RunDirectory
 from lenet_mnist.training.loop import EpochRow
+from lenet_mnist.training.probe import ProbeRow
 from lenet_mnist.training.updates import StepRow
 
 if TYPE_CHECKING:
@@ -60,7 +61,10 @@ class Nobody:
     def note(self, text: str) -> None:
         pass
 
-    def begin(self, max_epochs: int, steps_per_epoch: int) -> None:
+    def begin(self, run: Path, step: int, max_epochs: int, steps_per_epoch: int) -> None:
+        pass
+
+    def add_probe(self, rows: Sequence[ProbeRow]) -> None:
         pass
 
     def add_step(self, row: StepRow) -> None:

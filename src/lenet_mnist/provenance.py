@@ -7,10 +7,11 @@ import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 
 import lenet_mnist
-from lenet_mnist.errors import one_line
+from lenet_mnist.errors import InstallationError, one_line
 
 
 def versions() -> dict[str, str]:
@@ -21,6 +22,16 @@ def versions() -> dict[str, str]:
         "torch": version("torch"),
         "numpy": version("numpy"),
     }
+
+
+def require_packages(option: str, extra: str, *names: str) -> None:
+    """Raise InstallationError, with the command that installs them, if packages of an extra are missing."""
+    missing = [name for name in names if find_spec(name) is None]
+    if missing:
+        raise InstallationError(
+            f"{option}: needs {' and '.join(missing)}, which lenet installs only if asked to: "
+            f"pip install 'lenet-mnist[{extra}]'"
+        )
 
 
 def machine() -> str:

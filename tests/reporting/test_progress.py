@@ -1,4 +1,5 @@
 import io
+from pathlib import Path
 
 from rich.console import Console
 
@@ -12,7 +13,7 @@ ROW = EpochRow(1, 2, 0.1, 0.5, 0.8, 0.4, 0.9, 1.5)
 def shown(terminal: bool) -> str:
     screen = io.StringIO()
     progress = TrainingProgress(Console(file=screen, force_terminal=terminal, width=60))
-    progress.begin(max_epochs=2, steps_per_epoch=2)
+    progress.begin(Path(), step=0, max_epochs=2, steps_per_epoch=2)
     progress.add_step(StepRow(1, 1, 0.1, 2.3, 1.0, 0.5))
     progress.add_epoch(ROW, is_best=True)
     progress.end()

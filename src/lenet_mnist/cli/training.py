@@ -1,5 +1,6 @@
 """Step 3 of the lecture, training: the weights, and the learning rate."""
 
+from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -14,6 +15,12 @@ if TYPE_CHECKING:
 app = typer.Typer()
 
 
+class Log(StrEnum):
+    """Where `lenet train --log` writes, besides the files of the run."""
+
+    TENSORBOARD = "tensorboard"
+
+
 @app.command(
     help="Train a network. The validation set decides when to stop, and which weights are kept. Several seeds give "
     "several runs."
@@ -26,6 +33,7 @@ def train(
     accept_differences: Annotated[
         bool, typer.Option("--accept-differences", help="With --resume: resume even if the result will differ.")
     ] = False,
+    log: Annotated[Log | None, typer.Option("--log", help="Also log values while training, for TensorBoard.")] = None,
     data_dir: flags.DataDir = flags.DEFAULT_DATA_DIR,
     runs_dir: flags.RunsDir = flags.DEFAULT_RUNS_DIR,
     offline: flags.Offline = False,
@@ -47,15 +55,20 @@ def train(
     from lenet_mnist.reporting.training_results import TrainingResult
 
     access, progress = data_access(data_dir, offline), TrainingProgress(console())
+    spectator: training.Spectator = progress
+    if log is Log.TENSORBOARD:
+        from lenet_mnist.reporting.tensorboard import TensorBoardLog
+
+        spectator = TensorBoardLog(progress)
     with resolved.naming_origins(), joined_ranks() as ranks:
         if is_led(ranks, access, resolved.config):
             return
         if resume is None:
             warn(resolved.notes)
-            runs = training_series.train_seeds(resolved.config, seeds, runs_dir, access, progress, ranks)
+            runs = training_series.train_seeds(resolved.config, seeds, runs_dir, access, spectator, ranks)
         else:
             run = chosen_run(resume, runs_dir)
-            runs = [training.resume_run(run, resolved, accept_differences, access, progress, ranks)]
+            runs = [training.resume_run(run, resolved, accept_differences, access, spectator, ranks)]
     for trained in runs:
         draw_training(trained.directory, progress.note)
     say(render(TrainingResult(runs), as_json))

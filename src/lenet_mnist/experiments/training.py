@@ -44,7 +44,7 @@ from lenet_mnist.runs.manifest import COMMANDS, Manifest, circumstances
 from lenet_mnist.runs.recording import Recorder
 from lenet_mnist.signals import PendingSignal, deferred_signals
 from lenet_mnist.training.loop import EpochRow, start_training, train
-from lenet_mnist.training.probe import Probe
+from lenet_mnist.training.probe import Probe, ProbeRow
 from lenet_mnist.training.updates import StepRow
 from lenet_mnist.tuning.auto import Decision
 
@@ -55,11 +55,14 @@ class Spectator(Protocol):
     def note(self, text: str) -> None:
         """Take one line that the user should know."""
 
-    def begin(self, max_epochs: int, steps_per_epoch: int) -> None:
-        """Take the length of the training that begins."""
+    def begin(self, run: Path, step: int, max_epochs: int, steps_per_epoch: int) -> None:
+        """Take which run begins, or continues after `step` updates, and how long it is."""
 
     def add_step(self, row: StepRow) -> None:
         """Take one update."""
+
+    def add_probe(self, rows: Sequence[ProbeRow]) -> None:
+        """Take what was measured inside the network, before the first update and after each epoch."""
 
     def add_epoch(self, row: EpochRow, is_best: bool) -> None:
         """Take one epoch."""
@@ -204,17 +207,21 @@ def _train_and_record(
         return pending.has_come
 
     def on_epoch(row: EpochRow) -> None:
-        recorder.add_epoch(row, probe.look(state))
+        look = probe.look(state)
+        recorder.add_epoch(row, look)
+        spectator.add_probe(look)
         spectator.add_epoch(row, is_best=state.stopping.best_epoch == row.epoch)
         if (note := crowding.note()) is not None:
             spectator.note(note)
 
     try:
         probe = Probe.of(data, config.seed, device)
-        spectator.begin(training.max_epochs, steps_per_epoch)
+        spectator.begin(recorder.run.path, state.step, training.max_epochs, steps_per_epoch)
         try:
             if state.step == 0:
-                recorder.add_look(probe.look(state))
+                look = probe.look(state)
+                recorder.add_look(look)
+                spectator.add_probe(look)
             begin_together(ranks, config, recorder.manifest, state, taught_by)
             teachers = teachers_of(taught_by.networks, config, device, state.network.engine)
             result = train(config, data, state, on_step, on_epoch, ranks, teachers)

@@ -3,7 +3,9 @@
 import os
 import sys
 import time
+from collections.abc import Sequence
 from contextlib import suppress
+from pathlib import Path
 from typing import IO, Any, cast
 
 from rich.console import Console
@@ -13,6 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from lenet_mnist.analysis.cross_validation import FoldResult
 from lenet_mnist.errors import one_line
 from lenet_mnist.training.loop import EpochRow
+from lenet_mnist.training.probe import ProbeRow
 from lenet_mnist.training.updates import StepRow
 from lenet_mnist.tuning.trial import TrialResult
 
@@ -96,7 +99,7 @@ class TrainingProgress:
         """Print one line."""
         self._console.print(text, highlight=False, soft_wrap=True, markup=False)
 
-    def begin(self, max_epochs: int, steps_per_epoch: int) -> None:
+    def begin(self, run: Path, step: int, max_epochs: int, steps_per_epoch: int) -> None:  # noqa: ARG002
         """Put up a bar, on a terminal."""
         self._max_epochs = max_epochs
         if self._console.is_terminal:
@@ -125,6 +128,9 @@ class TrainingProgress:
             loss = f"loss {row.train_loss:.3f}"
             self._bar.update(self._task, completed=row.step, epoch=row.epoch, loss=loss, refresh=True)
             self._last_moved = time.monotonic()
+
+    def add_probe(self, rows: Sequence[ProbeRow]) -> None:
+        """Show nothing of it."""
 
     def add_epoch(self, row: EpochRow, is_best: bool) -> None:
         """Print one line."""
