@@ -27,11 +27,10 @@ from torch import Tensor, nn
 
 from common import data_access
 from lenet_mnist.config import Activation, Config
+from lenet_mnist.data.scaling import Pixels
 from lenet_mnist.data.sets import Normalization
 from lenet_mnist.data.sources import load_train_val
-from lenet_mnist.inference.agreement import Pixels, compare
-from lenet_mnist.inference.onnx_file import OPSET, onnx_content
-from lenet_mnist.inference.onnx_runtime import VERSION, OnnxNetwork
+from lenet_mnist.inference.onnx_file import OPSET, RUNTIME_VERSION, Runtime, compare, onnx_content, open_onnx
 from lenet_mnist.inference.predict import kept_network
 from lenet_mnist.model.lenet import LeNet
 from lenet_mnist.provenance import machine, versions
@@ -55,7 +54,7 @@ def main() -> None:
     parser.add_argument("runs", nargs="*", type=Path)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    print(f"{machine()}; {versions()}; onnxruntime {VERSION}")
+    print(f"{machine()}; {versions()}; onnxruntime {RUNTIME_VERSION}")
     match arguments.part:
         case "agreement":
             agreement([RunDirectory(path) for path in arguments.runs])
@@ -72,11 +71,11 @@ def training_images() -> tuple[Pixels, Normalization]:
     return data.train.images[:10_000].numpy(), data.normalization
 
 
-def opened(trained: TrainedNetwork) -> OnnxNetwork:
+def opened(trained: TrainedNetwork) -> Runtime:
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory) / "lenet.onnx"
-        path.write_bytes(onnx_content(trained))
-        return OnnxNetwork(path)
+        path.write_bytes(onnx_content(trained, is_of_mnist=True))
+        return open_onnx(path)
 
 
 def milliseconds(action: Callable[[], object], times: int) -> str:
@@ -106,7 +105,7 @@ def agreement(runs: list[RunDirectory]) -> None:
         rows.append(
             [
                 run.read_config().label,
-                f"{len(onnx_content(trained)):,}",
+                f"{len(onnx_content(trained, is_of_mnist=True)):,}",
                 f"{found.num_same:,} + {found.num_ties}",
                 f"{found.largest_logit:.1f}",
                 f"{found.largest_logit_difference:.1e}",
@@ -207,7 +206,7 @@ def exporters() -> None:
     logging.disable(logging.WARNING)
     _, normalization = training_images()
     trained = random_network(Activation.RELU, 1, normalization, seed=0)
-    _show("node by node", lambda: onnx_content(trained))
+    _show("node by node", lambda: onnx_content(trained, is_of_mnist=True))
 
     def by_torch(is_new: bool) -> bytes:
         content = io.BytesIO()

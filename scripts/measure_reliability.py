@@ -517,7 +517,7 @@ def offline(count: int, _draw: random.Random, directory: Path) -> Found:
         ["compare", "first", "latest"],
         ["predict", "digit.png"],
         ["report", "latest"],
-        *(["export", "latest", "--format", each] for each in ("html", "onnx", "safetensors", "tensorboard")),
+        *(["export", "latest", "--format", each] for each in ("html", "onnx", "safetensors")),
         ["cross-validate", "--limit-train=640", "--folds=2", "--epochs=1", "--batch-size=32"],
         ["lr-sweep", "--limit-train=640", "--batch-size=32", "--num=3", "--seeds=0", "--set=data.val_size=500"],
         ["runs", "--test"],
@@ -564,7 +564,6 @@ def memory(count: int, _draw: random.Random, directory: Path) -> Found:
         ["compare", "relu", "other", "--split", "val", "--offline"],
         ["verify", "relu", "--offline"],
         ["export", "relu", "--format", "safetensors", "--offline"],
-        ["export", "relu", "--format", "tensorboard", "--offline"],
         ["train", "--resume", "relu", "--offline"],
     ]
     sweepers = [["diagnose", "swept"], ["lr-sweep", "--resume", "swept", "--offline"]]

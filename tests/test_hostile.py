@@ -169,13 +169,12 @@ DAMAGES: dict[str, Damage] = {
 COMMANDS = (
     ("evaluate", "latest", "--split", "val"),
     ("evaluate", "latest"),
-    ("train", "--resume", "latest"),
+    ("train", "--resume", "latest", "--log", "tensorboard"),
     ("verify", "latest"),
     ("diagnose", "latest"),
     ("report", "latest"),
     ("lr-sweep", "--resume", "latest"),
     ("export", "latest", "--format", "safetensors"),
-    ("export", "latest", "--format", "tensorboard"),
     ("runs", "--test"),
 )
 

@@ -42,7 +42,6 @@ COMMANDS = [
     (("export", "learned", "--format", "html"), 2),
     (("export", "learned", "--format", "onnx"), 2),
     (("export", "learned", "--format", "safetensors"), 0),
-    (("export", "learned", "--format", "tensorboard"), 0),
 ]
 TYPED = """
 import contextlib, io, json, sys
@@ -75,7 +74,6 @@ def with_the_documents_edits(directory: Path) -> Path:
 
 def test_gelu_added_as_the_document_says_goes_through_every_command(mnist_dir: Path, tmp_path: Path) -> None:
     pytest.importorskip("onnx")
-    pytest.importorskip("tensorboard")
     source = with_the_documents_edits(tmp_path)
     pixels = np.zeros((28, 28), np.uint8)
     pixels[5:23, 13:16] = 255

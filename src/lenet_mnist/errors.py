@@ -85,5 +85,10 @@ def one_line(text: str) -> str:
     return printable(text).replace("\n", "\\n")
 
 
+def per_cent(probability: float) -> str:
+    """Write a probability so that it never looks like certainty."""
+    return "over 99.9%" if probability > 0.999 else "under 0.1%" if probability < 0.001 else f"{probability:.1%}"
+
+
 def _escaped(letter: str) -> str:
     return letter.encode("unicode_escape").decode()

@@ -1,8 +1,9 @@
-"""`lenet export`: what is written where, and what is refused."""
+"""`lenet export`: what is written where, what is refused, and that every block of Python in docs/export.md works."""
 
 import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -11,20 +12,24 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
 import pytest
 import torch
+from tests.conftest import copy_training_files
 from tests.files.test_storage import without_privileges
+from tests.inference.networks import network_of
 
+from lenet_mnist.config import Activation
+from lenet_mnist.data.sets import TrainVal
 from lenet_mnist.inference import onnx_file
 from lenet_mnist.inference.onnx_file import onnx_content
-from lenet_mnist.inference.onnx_runtime import VERSION
 from lenet_mnist.runs.directory import RunDirectory
-from lenet_mnist.training.checkpoint import TrainedNetwork, read_network
+from lenet_mnist.training.checkpoint import TrainedNetwork, read_network, weights_digest, write_network
 
 Lenet = Callable[..., Any]
-FORMATS = ("html", "onnx", "safetensors", "tensorboard")
-WITH_A_NETWORK = FORMATS[:3]
+FORMATS = ("html", "onnx", "safetensors")
+PAGE = Path(__file__).parents[2] / "docs" / "export.md"
 
 
 def names_in(directory: Path) -> list[str]:
@@ -43,7 +48,7 @@ def test_a_page_is_written_into_the_run(lenet: Lenet, run: RunDirectory) -> None
     assert "http" not in text.replace("http-equiv", "")
     lenet("export", "latest", "--format", "html")
     assert path.read_text(encoding="utf-8") == text
-    assert [each.name for each in run.export_path.iterdir()] == ["lenet.html"]
+    assert names_in(run.export_path) == ["lenet.html"]
 
 
 def test_two_runs_in_one_page(lenet: Lenet, run: RunDirectory, tmp_path: Path) -> None:
@@ -57,71 +62,57 @@ def test_two_runs_in_one_page(lenet: Lenet, run: RunDirectory, tmp_path: Path) -
     assert lenet("export", run.id, "--compare", other.name, "--format", "html").out.endswith("/export/compared.html\n")
 
 
-@pytest.mark.parametrize(
-    ("arguments", "code", "complaint"),
-    [
-        (("--format", "pickle"), 2, "--format pickle: expected one of html, onnx, safetensors, tensorboard"),
-        (("--format", "ONNX"), 2, "--format ONNX: expected one of"),
-        (("--format", "html", "--output", "model.safetensors"), 2, "expected a name that ends in .html"),
-        (("--format", "html", "--compare", "nothing"), 2, "no such run"),
-        (("--format", "html", "--output", "missing/page.html"), 6, "cannot write"),
-        (("--format", "onnx", "--output", "lenet.html"), 2, "expected a name that ends in .onnx"),
-        (("--format", "onnx", "--output", "missing/lenet.onnx"), 6, "cannot write"),
-        (("--format", "onnx", "--compare", "latest"), 2, "--compare: goes with --format html only"),
-        (
-            ("--format", "onnx", "--data-dir", "nowhere", "--offline"),
-            3,
-            "the network is not checked, and so not exported",
-        ),
-        (("--format", "safetensors", "--output", "lenet.onnx"), 2, "expected a name that ends in .safetensors"),
-        (("--format", "tensorboard", "--compare", "latest"), 2, "--compare: goes with --format html only"),
-        ((), 2, "--format"),
-    ],
-)
 @pytest.mark.usefixtures("run")
-def test_what_cannot_be_is_one_line(lenet: Lenet, arguments: tuple[str, ...], code: int, complaint: str) -> None:
-    said = lenet("export", "latest", *arguments)
-    assert said.code == code
-    assert complaint in said.err
-    assert said.out == ""
+def test_what_cannot_be_is_one_line(lenet: Lenet) -> None:
+    for arguments, code, named in (
+        ("--format pickle", 2, "--format pickle"),
+        ("--format ONNX", 2, "--format ONNX"),
+        ("--format tensorboard", 2, "lenet train --log tensorboard"),  # where it is now
+        ("--format html --output model.safetensors", 2, "model.safetensors"),
+        ("--format html --compare nothing", 2, "nothing"),
+        ("--format html --output missing/page.html", 6, "missing/page.html"),
+        ("--format onnx --output lenet.html", 2, ".onnx"),
+        ("--format onnx --output missing/lenet.onnx", 6, "missing/lenet.onnx"),
+        ("--format onnx --compare latest", 2, "--compare"),
+        ("--format onnx --data-dir nowhere --offline", 3, "nowhere"),
+        ("--format safetensors --output lenet.onnx", 2, ".safetensors"),
+        ("", 2, "--format"),
+    ):
+        said = lenet("export", "latest", *arguments.split())
+        assert (said.code, said.out) == (code, ""), arguments
+        assert named in said.err, arguments
 
 
-@pytest.mark.parametrize("format_name", FORMATS)
-def test_nothing_is_written_through_a_link(lenet: Lenet, run: RunDirectory, outside: Path, format_name: str) -> None:
+def test_nothing_is_written_through_a_link(lenet: Lenet, run: RunDirectory, outside: Path) -> None:
     run.export_path.symlink_to(outside)
-    said = lenet("export", "latest", "--format", format_name)
-    assert said.code == 6
-    assert "is a symbolic link" in said.err
+    for format_name in FORMATS:
+        said = lenet("export", "latest", "--format", format_name)
+        assert said.code == 6
+        assert "symbolic link" in said.err
 
 
-@pytest.mark.parametrize("format_name", WITH_A_NETWORK)
-def test_damaged_weights_are_refused(lenet: Lenet, run: RunDirectory, format_name: str) -> None:
+def test_a_network_that_is_damaged_or_missing_is_refused(lenet: Lenet, run: RunDirectory) -> None:
     content = bytearray(run.model_path.read_bytes())
     content[-5] ^= 1
     run.model_path.write_bytes(content)
-    said = lenet("export", "latest", "--format", format_name)
-    assert said.code == 3
-    assert "damaged" in said.err
+    for format_name in FORMATS:
+        said = lenet("export", "latest", "--format", format_name)
+        assert said.code == 3
+        assert "damaged" in said.err
+    run.model_path.unlink()
+    for format_name in FORMATS:
+        said = lenet("export", "latest", "--format", format_name)
+        assert said.code == 3
+        assert "model.safetensors" in said.err
+    run.write_manifest(run.read_manifest().model_copy(update={"kind": "sweep"}))
+    for format_name in FORMATS:
+        said = lenet("export", run.path, "--format", format_name)
+        assert said.code == 2
+        assert "sweep" in said.err
     assert not run.export_path.exists()
 
 
-@pytest.mark.parametrize("format_name", WITH_A_NETWORK)
-def test_a_training_without_weights_yet_is_refused(lenet: Lenet, run: RunDirectory, format_name: str) -> None:
-    run.model_path.unlink()
-    said = lenet("export", "latest", "--format", format_name)
-    assert said.code == 3
-    assert "model.safetensors: no such file" in said.err
-
-
-@pytest.mark.parametrize("format_name", FORMATS)
-def test_a_sweep_is_refused(lenet: Lenet, run: RunDirectory, format_name: str) -> None:
-    run.write_manifest(run.read_manifest().model_copy(update={"kind": "sweep"}))
-    said = lenet("export", run.path, "--format", format_name)
-    assert said.code == 2
-    assert "is a sweep, not a training" in said.err
-
-
-@pytest.mark.parametrize("format_name", ["html", "safetensors", "tensorboard"])  # onnx reads data, which may be root's
+@pytest.mark.parametrize("format_name", ["html", "safetensors"])  # onnx reads data, which may be root's
 def test_a_directory_that_may_not_be_written_is_named(lenet: Lenet, run: RunDirectory, format_name: str) -> None:
     with tempfile.TemporaryDirectory() as directory:  # where others than root may look, too
         Path(directory).chmod(0o755)
@@ -130,25 +121,21 @@ def test_a_directory_that_may_not_be_written_is_named(lenet: Lenet, run: RunDire
         with without_privileges():
             said = lenet("export", copy, "--format", format_name)
         assert said.code == 6
-        assert "Permission denied. Check the permissions, or choose another directory" in said.err
+        assert "Permission denied" in said.err
         assert names_in(copy) == names_in(run.path)
         copy.chmod(0o755)
 
 
-@pytest.mark.parametrize(
-    ("format_name", "package", "extra"),
-    [("onnx", "onnx", "onnx"), ("onnx", "onnxruntime", "onnx"), ("tensorboard", "tensorboard", "tensorboard")],
-)
 def test_a_missing_extra_is_named_with_the_command_that_helps(
-    lenet: Lenet, run: RunDirectory, monkeypatch: pytest.MonkeyPatch, format_name: str, package: str, extra: str
+    lenet: Lenet, run: RunDirectory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(sys.modules, package, None)  # so Python says that there is none
-    said = lenet("export", "latest", "--format", format_name)
-    assert said.code == 6
-    assert said.err == (
-        f"error: --format {format_name}: needs {package}, which lenet installs only if asked to: "
-        f"pip install 'lenet-mnist[{extra}]'\n"
-    )
+    for package in ("onnx", "onnxruntime"):
+        with monkeypatch.context() as patch:
+            patch.setitem(sys.modules, package, None)  # so Python says that there is none
+            said = lenet("export", "latest", "--format", "onnx")
+        assert said.code == 6
+        assert f"needs {package}," in said.err
+        assert "pip install 'lenet-mnist[onnx]'" in said.err
     assert not run.export_path.exists()
 
 
@@ -168,10 +155,7 @@ def test_onnx_is_checked_on_10_000_images_and_says_so(lenet: Lenet, run: RunDire
     path = run.export_path / "lenet.onnx"
     first, second = said.out.splitlines()
     assert (said.code, first) == (0, f"runs/{run.id}/export/lenet.onnx")
-    assert second.startswith(
-        f"checked with ONNX Runtime {VERSION}: the same answer to 10,000 of 10,000 training images, "
-        "largest logit difference "
-    )
+    assert "the same answer to 10,000 of 10,000 training images" in second
     figures = json.loads((run.export_path / "lenet.onnx.json").read_text())
     assert (figures["num_images"], figures["num_same"], figures["num_ties"]) == (10_000, 10_000, 0)
     assert 0 < figures["largest_logit_difference"] <= figures["tolerance"] == 1e-4
@@ -180,13 +164,13 @@ def test_onnx_is_checked_on_10_000_images_and_says_so(lenet: Lenet, run: RunDire
     assert figures["file"] == "lenet.onnx"
     assert figures["sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
     assert figures["weights_sha256"] == run.read_manifest().weights_sha256
-    assert figures["versions"]["onnxruntime"] == VERSION
-    assert names_in(run.export_path) == ["lenet.onnx", "lenet.onnx.json"]
+    assert figures["versions"]["onnxruntime"] == onnx_file.RUNTIME_VERSION
     onnx.checker.check_model(path, full_check=True)
     content = path.read_bytes()
-    again = json.loads(lenet("export", "latest", "--format", "onnx", "--json").out)
-    assert again == {"format": "onnx", "path": f"runs/{run.id}/export/lenet.onnx", "check": figures}
+    document = json.loads(lenet("export", "latest", "--format", "onnx", "--json").out)
+    assert document == {"format": "onnx", "path": f"runs/{run.id}/export/lenet.onnx", "check": figures}
     assert path.read_bytes() == content
+    assert names_in(run.export_path) == ["lenet.onnx", "lenet.onnx.json"]
 
 
 def test_onnx_is_written_where_the_user_wants_it(lenet: Lenet, run: RunDirectory) -> None:
@@ -197,7 +181,7 @@ def test_onnx_is_written_where_the_user_wants_it(lenet: Lenet, run: RunDirectory
     Path("directory.onnx").mkdir()
     said = lenet("export", "latest", "--format", "onnx", "--output", "directory.onnx")
     assert said.code == 6
-    assert "directory.onnx: cannot write: Is a directory" in said.err
+    assert "directory.onnx" in said.err
     assert names_in(Path()) == ["directory.onnx", "my.onnx", "my.onnx.json", "runs"]
 
 
@@ -210,34 +194,24 @@ def changed(trained: TrainedNetwork, is_of_mnist: bool) -> bytes:
     return content
 
 
-@pytest.mark.parametrize(
-    ("content", "complaint"),
-    [
-        (changed, "not written: ONNX Runtime does not give torch's answers: the same answer to "),
-        (lambda *_: b"no network", "not written: ONNX Runtime "),
-    ],
-    ids=["another network", "no network"],
-)
-def test_what_another_runtime_reads_otherwise_is_refused(
-    lenet: Lenet, run: RunDirectory, monkeypatch: pytest.MonkeyPatch, content: Callable[..., bytes], complaint: str
+def test_a_file_that_computes_something_else_gets_no_name(
+    lenet: Lenet, run: RunDirectory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run.export_path.mkdir()
     for name in ("lenet.onnx", "lenet.onnx.json"):
         (run.export_path / name).write_text("old")
-    with monkeypatch.context() as patch:
-        patch.setattr(onnx_file, "onnx_content", content)
-        said = lenet("export", "latest", "--format", "onnx")
-    assert said.code == 5
-    assert f"export/lenet.onnx: {complaint}" in said.err
-    assert said.err.count("\n") == 1
-    assert said.out == ""
-    assert {path.name: path.read_text() for path in run.export_path.iterdir()} == {
-        "lenet.onnx": "old",
-        "lenet.onnx.json": "old",
-    }
+    for content in (changed, lambda *_: b"no network"):
+        with monkeypatch.context() as patch:
+            patch.setattr(onnx_file, "onnx_content", content)
+            said = lenet("export", "latest", "--format", "onnx")
+        assert (said.code, said.out) == (5, "")
+        assert "export/lenet.onnx: not written: ONNX Runtime " in said.err
+        assert said.err.count("\n") == 1
+        found = {path.name: path.read_text() for path in run.export_path.iterdir()}
+        assert found == {"lenet.onnx": "old", "lenet.onnx.json": "old"}
 
 
-def test_the_file_is_checked_as_it_lies_on_the_disk(
+def test_the_file_is_checked_as_it_is_on_the_disk(
     lenet: Lenet, run: RunDirectory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write = os.write
@@ -249,9 +223,7 @@ def test_the_file_is_checked_as_it_lies_on_the_disk(
         return write(handle, damaged)
 
     monkeypatch.setattr(os, "write", flip_a_bit)
-    said = lenet("export", "latest", "--format", "onnx")
-    assert said.code == 5
-    assert "not written: ONNX Runtime does not give torch's answers" in said.err
+    assert lenet("export", "latest", "--format", "onnx").code == 5
     assert names_in(run.export_path) == []
 
 
@@ -267,20 +239,33 @@ def test_safetensors_is_the_runs_own_file_again(lenet: Lenet, run: RunDirectory)
 
 
 def test_no_export_needs_the_test_images(lenet: Lenet, run: RunDirectory, mnist_dir: Path, tmp_path: Path) -> None:
-    from lenet_mnist.data.mnist import TRAIN_FILES, find
-
-    data = tmp_path / "data"
-    data.mkdir()
-    for file in TRAIN_FILES:
-        found = find(file, mnist_dir)
-        assert found is not None
-        (data / found.name).symlink_to(found)
+    copy_training_files(mnist_dir, tmp_path / "data")
     for format_name in FORMATS:
-        assert lenet("export", "latest", "--format", format_name, "--data-dir", data, "--offline").code == 0
-    assert names_in(run.export_path) == [
-        "lenet.html",
-        "lenet.onnx",
-        "lenet.onnx.json",
-        "lenet.safetensors",
-        "tensorboard",
-    ]
+        assert lenet("export", run.id, "--format", format_name, "--data-dir", tmp_path / "data", "--offline").code == 0
+    assert names_in(run.export_path) == ["lenet.html", "lenet.onnx", "lenet.onnx.json", "lenet.safetensors"]
+
+
+@pytest.mark.parametrize("activation", Activation)
+def test_every_block_of_python_in_the_docs_works(
+    lenet: Lenet, run: RunDirectory, small: TrainVal, monkeypatch: pytest.MonkeyPatch, activation: Activation
+) -> None:
+    write_network(run.model_path, network_of(activation, small))
+    trained = read_network(run.model_path)
+    digest = weights_digest(trained.network.state_dict())
+    run.write_manifest(run.read_manifest().model_copy(update={"weights_sha256": digest}))
+    for format_name in ("onnx", "safetensors"):
+        assert lenet("export", run.path, "--format", format_name).code == 0
+    monkeypatch.chdir(run.export_path)
+    images = small.val.images[:20]
+    with torch.inference_mode():
+        expected = trained.network(trained.normalization.apply(images)).numpy()
+    names: dict[str, Any] = {"images": images.numpy()}
+    blocks = re.findall(r"^```python\n(.*?)^```$", PAGE.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
+    num_answers = 0
+    for block in blocks:
+        exec(block, names)
+        if "answers" in names:
+            assert np.abs(np.asarray(names.pop("logits")) - expected).max() < 1e-4
+            assert names.pop("answers") == [str(digit) for digit in expected.argmax(axis=1)]
+            num_answers += 1
+    assert (len(blocks), num_answers) == (4, 3)

@@ -11,12 +11,12 @@ import pytest
 import torch
 from playwright.sync_api import Browser, Page, expect
 from tests.browser import A_MOMENT, OpenPage, Watch, overflow, visited, window
+from tests.inference.networks import network_of
 
 from lenet_mnist.config import Activation
 from lenet_mnist.data.sets import TrainVal
-from lenet_mnist.inference.page import drawing_page, inert_json
+from lenet_mnist.inference.drawing_page import drawing_page, inert_json
 from lenet_mnist.inference.pictures import prepare
-from lenet_mnist.model.lenet import LeNet
 from lenet_mnist.runs.directory import RunDirectory
 from lenet_mnist.training.checkpoint import TrainedNetwork, read_network, write_network
 
@@ -24,7 +24,6 @@ pytestmark = pytest.mark.browser
 
 Lenet = Callable[..., Any]
 THREE = [(90, 70), (120, 45), (160, 60), (160, 95), (125, 118), (165, 140), (165, 185), (125, 210), (85, 195)]
-_SPREAD = {Activation.SIGMOID: 0.5, Activation.TANH: 0.2, Activation.RELU: 0.1}
 # What would run, or end the block it stands in, if it were taken for markup or script.
 INJECTIONS = (
     "</script><script>alert(1)</script>",
@@ -36,16 +35,6 @@ INJECTIONS = (
     "&lt;b&gt; &amp;",
     "<svg/onload=alert(1)>",
 )
-
-
-def network_of(activation: Activation, small: TrainVal) -> TrainedNetwork:
-    """A network with weights and biases that make its answers differ from picture to picture."""
-    network = LeNet(activation, small.num_classes, 28)
-    generator = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        for parameter in network.parameters_in_order:
-            parameter.normal_(std=_SPREAD[activation], generator=generator)
-    return TrainedNetwork(network, small.normalization, small.class_names, epoch=3)
 
 
 def written(path: Path, *networks: tuple[str, TrainedNetwork]) -> Path:
@@ -130,7 +119,8 @@ def test_the_preparation_is_pythons_step_by_step(open_page: OpenPage, tmp_path: 
             const steps = prepare({height, width, values: Float64Array.from(values)});
             if (steps === null) return null;
             const plain = name => [...steps[name].values];
-            return {isDarkOnLight: steps.isDarkOnLight, box: Object.values(steps.box), numPieces: steps.pieces.length,
+            return {isDarkOnLight: steps.isDarkOnLight, box: Object.values(steps.box),
+                    numComponents: steps.components.length,
                     contrast: plain("contrast"), ink: plain("ink"), fitted: plain("fitted"), seen: plain("seen")};
         })""",
         [{"height": grey.shape[0], "width": grey.shape[1], "values": grey.ravel().tolist()} for grey in pictures],
@@ -140,7 +130,7 @@ def test_the_preparation_is_pythons_step_by_step(open_page: OpenPage, tmp_path: 
         steps = prepare(grey)
         assert in_page["isDarkOnLight"] == steps.is_dark_on_light
         assert in_page["box"] == list(steps.box)
-        assert in_page["numPieces"] == len(steps.pieces)
+        assert in_page["numComponents"] == len(steps.components)
         for name in ("contrast", "ink", "fitted"):
             assert np.allclose(in_page[name], getattr(steps, name).ravel(), atol=1e-9), name
         assert np.abs(np.array(in_page["seen"]) - steps.seen.ravel()).max() <= 1

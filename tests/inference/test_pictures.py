@@ -11,8 +11,8 @@ from lenet_mnist.errors import DataError
 from lenet_mnist.inference.pictures import (
     Grey,
     centre,
+    connected_components,
     extended,
-    find_pieces,
     fit,
     otsu_threshold,
     prepare,
@@ -130,12 +130,12 @@ def test_a_digit_that_fills_its_picture_is_found(digits: Grey) -> None:
 
 @pytest.mark.parametrize("level", [0, 93, 255])
 def test_one_colour_holds_no_ink(level: int) -> None:
-    with pytest.raises(DataError, match="one colour"):
+    with pytest.raises(DataError, match="no digit found"):
         prepare(np.full((60, 40), float(level)))
 
 
 def test_noise_alone_is_no_digit() -> None:
-    with pytest.raises(DataError, match="too faint"):
+    with pytest.raises(DataError, match="no digit found"):
         prepare(np.random.default_rng(0).normal(128, 5, (100, 100)))
 
 
@@ -158,12 +158,12 @@ def test_otsu_parts_two_classes() -> None:
     assert 20 < otsu_threshold(np.array([10.0] * 50 + [20.0] * 3 + [200.0] * 9)) < 200
 
 
-def test_pieces_hang_together_over_corners() -> None:
+def test_components_connect_over_corners() -> None:
     ink = np.zeros((6, 7))
     ink[0, 1] = ink[1, 2] = 1
     ink[4:6, 5] = 0.5
-    pieces, labels = find_pieces(ink)
-    assert [(piece.mass, tuple(piece.box), piece.num_sides) for piece in pieces] == [
+    components, labels = connected_components(ink)
+    assert [(each.mass, tuple(each.box), each.num_sides) for each in components] == [
         (2, (0, 2, 1, 3), 1),
         (1, (4, 6, 5, 6), 1),
     ]

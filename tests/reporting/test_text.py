@@ -4,8 +4,9 @@ import json
 
 import pytest
 
+from lenet_mnist.errors import per_cent
 from lenet_mnist.reporting.analysis_results import RunsResult, run_row
-from lenet_mnist.reporting.text import aligned, per_cent, plain_number, render, to_json
+from lenet_mnist.reporting.text import aligned, plain_number, render, to_json
 from lenet_mnist.runs.directory import RunDirectory
 
 

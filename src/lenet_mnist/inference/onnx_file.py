@@ -1,28 +1,49 @@
-"""The network as an ONNX file: from the pixels as they lie in MNIST's files to logits and probabilities.
+"""The network as an ONNX file, from MNIST's pixels to logits and probabilities, and its check by ONNX Runtime.
 
-The graph is put together node by node. Its values bear the lecture's names of the layers, its weights those of the
-state dict.
+The graph is put together node by node. Values have the lecture's names of the layers, weights those of the state dict.
 
 Source: lecture points 3, 4, 7 and 8; github.com/onnx/onnx, docs/IR.md and docs/Operators.md.
 """
 
 import json
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
+import torch
 from onnx import TensorProto, helper, numpy_helper
 
 from lenet_mnist import __version__
-from lenet_mnist.errors import ConfigError
+from lenet_mnist.data.batches import EVALUATION_CHUNK
+from lenet_mnist.data.scaling import Pixels
+from lenet_mnist.errors import CheckFailedError, ConfigError, DataError
 from lenet_mnist.model.activations import ACTIVATIONS
 from lenet_mnist.model.engines import C1_PADDING, POOL_SIZE
 from lenet_mnist.training.checkpoint import TrainedNetwork, weights_digest
 
-OPSET = 13  # of 2020; the newest operator that is needed, Softmax along the last axis, came with it
-_Step = tuple[str, list[str], str, dict[str, Any]]  # operator, inputs, output, attributes
-_IR_VERSION = 7  # that of the same release of ONNX
+# From 1.29 on, ONNX Runtime reports to its maker and leaves an identifier in the user's cache, unless the environment
+# forbids it when the library is loaded. On Windows, which has had this for longer, a call turns it off.
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+import onnxruntime
+
+onnxruntime.disable_telemetry_events()
+
+OPSET = 13  # of 2020, the first with Softmax along the last axis
+RUNTIME_VERSION = onnxruntime.__version__
+BATCH_SIZES = (1, 7, 1000)  # one image; with a smaller last batch; many
+TOLERANCE = 1e-4
+_ROUNDING = 2e-6  # of the largest logit; scripts/measure_export.py rounding finds up to 1.1e-6
+_IR_VERSION = 7  # of the same release of ONNX as OPSET
 _INPUT = "images: uint8, N x {size} x {size}, grey, {ground}. Scaling and normalisation are inside."
 _OUTPUT = "logits: float, N x {classes}, one for each of class_names; probabilities: the same after softmax."
+
+_Step = tuple[str, list[str], str, dict[str, Any]]  # operator, inputs, output, attributes
+# Pixels N H W uint8 -> logits and probabilities, N K float32 each
+Runtime = Callable[[Pixels], tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]]
 
 
 def onnx_content(trained: TrainedNetwork, is_of_mnist: bool) -> bytes:
@@ -35,20 +56,28 @@ def onnx_content(trained: TrainedNetwork, is_of_mnist: bool) -> bytes:
     size, num_classes = network.image_size, network.num_classes
     activation = ACTIVATIONS[network.activation].onnx
     if activation is None:
-        raise ConfigError(
-            f"--format onnx: no operator is known for {network.activation}; safetensors takes any network"
-        )
-    steps = [
+        raise ConfigError(f"--format onnx: ONNX has no operator for {network.activation}; use --format safetensors")
+    steps: list[_Step] = [
         ("Cast", ["images"], "pixels", {"to": TensorProto.FLOAT}),
         ("Div", ["pixels", "white"], "scaled", {}),
         ("Sub", ["scaled", "mean"], "centred", {}),
         ("Div", ["centred", "std"], "normalised", {}),
         ("Unsqueeze", ["normalised", "channel_axis"], "input", {}),
-        *_convolution("input", "c1", "s2", activation, padding=C1_PADDING),
-        *_convolution("s2", "c3", "s4", activation, padding=0),
-        ("Flatten", ["s4"], "features", {"axis": 1}),
-        *_dense("features", "c5", activation),
-        *_dense("c5", "f6", activation),
+    ]
+    pool = {"kernel_shape": [POOL_SIZE] * 2, "strides": [POOL_SIZE] * 2}
+    for source, layer, result, padding in (("input", "c1", "s2", C1_PADDING), ("s2", "c3", "s4", 0)):
+        steps += [
+            ("Conv", [source, f"{layer}.weight", f"{layer}.bias"], layer, {"pads": [padding] * 4}),
+            ("MaxPool", [layer], f"{result}.pooled", pool),  # before the activation, as in model/engines.py
+            (activation, [f"{result}.pooled"], result, {}),
+        ]
+    steps.append(("Flatten", ["s4"], "features", {"axis": 1}))
+    for source, layer in (("features", "c5"), ("c5", "f6")):
+        steps += [
+            ("Gemm", [source, f"{layer}.weight", f"{layer}.bias"], f"{layer}.sums", {"transB": 1}),
+            (activation, [f"{layer}.sums"], layer, {}),
+        ]
+    steps += [
         ("Gemm", ["f6", "output.weight", "output.bias"], "logits", {"transB": 1}),
         ("Softmax", ["logits"], "probabilities", {"axis": -1}),
     ]
@@ -59,62 +88,109 @@ def onnx_content(trained: TrainedNetwork, is_of_mnist: bool) -> bytes:
         "channel_axis": np.array([1]),
         **{name: value.detach().cpu().numpy() for name, value in network.state_dict().items()},
     }
+    tensor = helper.make_tensor_value_info
     graph = helper.make_graph(
         [helper.make_node(kind, inputs, [output], name=output, **options) for kind, inputs, output, options in steps],
         "lenet",
-        [helper.make_tensor_value_info("images", TensorProto.UINT8, ["N", size, size])],
-        [
-            helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", num_classes])
-            for name in ("logits", "probabilities")
-        ],
+        [tensor("images", TensorProto.UINT8, ["N", size, size])],
+        [tensor(name, TensorProto.FLOAT, ["N", num_classes]) for name in ("logits", "probabilities")],
         [numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()],
     )
+    # Of data other than MNIST nobody knows here which pixels are ink.
+    ground = "white on black: 0 is the ground, 255 the ink, as in MNIST's files"
+    about = {
+        "class_names": json.dumps(trained.class_names),
+        "input": _INPUT.format(size=size, ground=ground if is_of_mnist else "as those that it was trained on"),
+        "output": _OUTPUT.format(classes=num_classes),
+        "activation": network.activation.value,
+        "mean": repr(normalization.mean),
+        "std": repr(normalization.std),
+        "epoch": str(trained.epoch),
+        "weights_sha256": weights_digest(network.state_dict()),
+        "lenet_mnist_version": __version__,
+    }
     model = helper.make_model(
         graph,
         opset_imports=[helper.make_opsetid("", OPSET)],
         ir_version=_IR_VERSION,
         producer_name="lenet_mnist",
         producer_version=__version__,
-        doc_string=f"{_input(size, is_of_mnist)} {_OUTPUT.format(classes=num_classes)}",
+        doc_string=f"{about['input']} {about['output']}",
     )
-    helper.set_model_props(model, _metadata(trained, is_of_mnist))
+    helper.set_model_props(model, about)
     content: bytes = model.SerializeToString(deterministic=True)
     return content
 
 
-def _convolution(source: str, layer: str, result: str, activation: str, padding: int) -> list[_Step]:
-    """Return a convolution with what follows it; the maximum is taken before the activation, as in model/engines.py."""
-    pool = {"kernel_shape": [POOL_SIZE] * 2, "strides": [POOL_SIZE] * 2}
-    return [
-        ("Conv", [source, f"{layer}.weight", f"{layer}.bias"], layer, {"pads": [padding] * 4}),
-        ("MaxPool", [layer], f"{result}.pooled", pool),
-        (activation, [f"{result}.pooled"], result, {}),
-    ]
+def open_onnx(path: Path) -> Runtime:
+    """Open an ONNX file in ONNX Runtime, on the CPU. Raises: CheckFailedError if it cannot be opened."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    options.log_severity_level = 3  # errors only
+    try:
+        session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # its errors have no common base class
+        raise CheckFailedError(f"ONNX Runtime {RUNTIME_VERSION} cannot open it: {error}") from None
+    return lambda images: tuple(session.run(["logits", "probabilities"], {"images": images}))
 
 
-def _dense(source: str, layer: str, activation: str) -> list[_Step]:
-    return [
-        ("Gemm", [source, f"{layer}.weight", f"{layer}.bias"], f"{layer}.sums", {"transB": 1}),
-        (activation, [f"{layer}.sums"], layer, {}),
-    ]
+@dataclass(frozen=True)
+class Agreement:
+    """How close another runtime comes to torch: the largest differences over all images and batch sizes.
+
+    An image counts as the same if the answer to it is, at every batch size. It is a tie if a different answer is
+    within rounding of the best. Two float32 computations differ by rounding, which grows with the logits: allowed are
+    1e-4, or 2e-6 of the largest logit where that is more.
+    """
+
+    num_images: int
+    num_same: int
+    num_ties: int
+    largest_logit: float
+    largest_logit_difference: float
+    largest_probability_difference: float
+    tolerance: float
+
+    @property
+    def holds(self) -> bool:
+        """Whether the other runtime computes the same network."""
+        differences = self.largest_logit_difference, self.largest_probability_difference
+        return max(differences) <= self.tolerance and self.num_same + self.num_ties == self.num_images
 
 
-def _input(size: int, is_of_mnist: bool) -> str:
-    """Say what goes in; of data other than MNIST nobody knows here which is ground and which is ink."""
-    ground = "white on black: 0 is the ground, 255 the ink, as in MNIST's files"
-    return _INPUT.format(size=size, ground=ground if is_of_mnist else "as those that it was trained on")
+@torch.inference_mode()
+def compare(trained: TrainedNetwork, runtime: Runtime, images: Pixels) -> Agreement:
+    """Compare what `runtime` computes with torch's logits and probabilities. Shapes: images N H W.
 
-
-def _metadata(trained: TrainedNetwork, is_of_mnist: bool) -> dict[str, str]:
+    Raises: DataError if the images do not have the network's size, or torch's logits are not finite; CheckFailedError
+    if those of `runtime` are not.
+    """
     size = trained.network.image_size
-    return {
-        "class_names": json.dumps(trained.class_names),
-        "input": _input(size, is_of_mnist),
-        "output": _OUTPUT.format(classes=len(trained.class_names)),
-        "activation": trained.network.activation.value,
-        "mean": repr(trained.normalization.mean),
-        "std": repr(trained.normalization.std),
-        "epoch": str(trained.epoch),
-        "weights_sha256": weights_digest(trained.network.state_dict()),
-        "lenet_mnist_version": __version__,
-    }
+    if images.shape[1] != size:
+        raise DataError(f"the images are {images.shape[1]} pixels wide, but the network was trained on {size}")
+    chunks = torch.split(torch.from_numpy(images), EVALUATION_CHUNK)
+    logits = torch.cat([trained.network(trained.normalization.apply(chunk)) for chunk in chunks])
+    if not bool(logits.isfinite().all()):
+        raise DataError("the logits are not finite: the weights have overflowed")
+    expected = logits.numpy(), logits.softmax(dim=1).numpy()
+    largest = float(logits.abs().max())
+    same, tied = np.ones(len(images), dtype=bool), np.ones(len(images), dtype=bool)
+    differences = np.zeros(2)
+    for batch_size in BATCH_SIZES:
+        parts = [runtime(images[start : start + batch_size]) for start in range(0, len(images), batch_size)]
+        found = [np.concatenate(values) for values in zip(*parts, strict=True)]
+        if not all(np.isfinite(values).all() for values in found):
+            raise CheckFailedError(f"in batches of {batch_size} its answers are not finite")
+        answers = found[0].argmax(axis=1)
+        same &= answers == expected[0].argmax(axis=1)
+        tied &= expected[0].max(axis=1) - expected[0][np.arange(len(images)), answers] <= _ROUNDING * largest
+        differences = np.maximum(differences, [np.abs(a - b).max() for a, b in zip(found, expected, strict=True)])
+    return Agreement(
+        num_images=len(images),
+        num_same=int(same.sum()),
+        num_ties=int((tied & ~same).sum()),
+        largest_logit=largest,
+        largest_logit_difference=float(differences[0]),
+        largest_probability_difference=float(differences[1]),
+        tolerance=max(TOLERANCE, _ROUNDING * largest),
+    )

@@ -1,6 +1,6 @@
 """From a grey picture of a digit to the small one that the network sees, made as MNIST's were. Each step is a value.
 
-templates/picture.js is this and data/scaling.py once more, line by line, in the page to draw on: change both
+templates/picture.js is the same as this and data/scaling.py, line by line, for the page to draw on: change both
 (tests/inference/test_page.py).
 
 Source: yann.lecun.com/exdb/mnist: "size normalized to fit in a 20x20 pixel box while preserving their aspect ratio",
@@ -18,15 +18,15 @@ from lenet_mnist.data.mnist import DIGIT_SIZE, IMAGE_SIZE
 from lenet_mnist.data.scaling import Grey, resampling
 from lenet_mnist.errors import DataError
 
-# Tried out on validation images (docs/predict.md).
-_LEAST_CONTRAST = 12  # of 255 grey levels: with less, a picture counts as one of a single colour
-_BORDER = 3  # what ink at the picture's border weighs against ink anywhere
+# Chosen on validation images (docs/predict.md).
+_LEAST_CONTRAST = 12  # of 255 grey levels: a picture with less counts as blank
+_BORDER = 3  # weight of ink at the picture's border against ink anywhere
 _NOISE = 4  # standard deviations of the paper's grey
 _SIGMA_OF_MAD = 1.4826  # standard deviation over median absolute deviation, of normal noise
-_STROKE = 0.25  # share of full ink from which on a pixel belongs to a stroke
-_DIRT = 0.05  # share of the largest piece's ink below which a piece is dirt
-_DIGIT = 0.1  # share of all ink from which on a piece can be the digit
-_FULL = 0.9  # share of the strokes' pixels that may stay below full ink
+_STROKE = 0.25  # share of full ink: pixels with as much belong to a stroke
+_DIRT = 0.05  # share of the largest component's ink: a component with less is dirt
+_DIGIT = 0.1  # share of all ink: a component with less cannot be the digit
+_FULL = 0.9  # share of the strokes' pixels that may have less than full ink
 
 
 class Box(NamedTuple):
@@ -38,8 +38,8 @@ class Box(NamedTuple):
     right: int
 
 
-class Piece(NamedTuple):
-    """Ink that hangs together: where, how much (sum of its pixels' ink), and how many sides of the picture it meets."""
+class Component(NamedTuple):
+    """A connected component: where, how much ink (summed over its pixels), how many sides of the picture it meets."""
 
     label: int
     box: Box
@@ -49,7 +49,7 @@ class Piece(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Steps:
-    """What became of a picture on its way to the network.
+    """A picture on its way to the network.
 
     Shapes: grey, contrast, ink H W; digit the rows and columns of `box`; fitted at most 20 20; seen 28 28 uint8.
     Units: grey and contrast 0 .. 255; ink, digit and fitted 0 (paper) .. 1; seen 0 (paper) .. 255, as MNIST's pixels.
@@ -59,7 +59,7 @@ class Steps:
     is_dark_on_light: bool
     contrast: Grey
     ink: Grey
-    pieces: tuple[Piece, ...]
+    components: tuple[Component, ...]
     box: Box
     digit: Grey
     fitted: Grey
@@ -70,38 +70,38 @@ def prepare(grey: Grey) -> Steps:
     """Find the digit in a grey picture, and make of it what the network sees.
 
     Shapes: grey H W, 0 .. 255.
-    Raises: DataError if there is no ink to be found.
+    Raises: DataError if there is no ink in it.
     """
-    is_dark_on_light, contrast = stand_out(grey)
+    is_dark_on_light, contrast = estimate_polarity(grey)
     ink = ink_of(contrast)
-    pieces, labels = find_pieces(ink)
-    kept = pieces_of_digit(pieces)
-    box = box_around(kept)
-    is_other = ~np.isin(labels, [0, *(piece.label for piece in kept)])
+    components, labels = connected_components(ink)
+    kept = components_of_digit(components)
+    box = bounding_box(kept)
+    is_other = ~np.isin(labels, [0, *(component.label for component in kept)])
     digit = np.where(is_other, 0, ink)[box.top : box.bottom, box.left : box.right]
     fitted = fit(digit)
     return Steps(grey, is_dark_on_light, contrast, ink, tuple(kept), box, digit, fitted, centre(fitted))
 
 
-def stand_out(grey: Grey) -> tuple[bool, Grey]:
-    """Return whether the ink is darker than the paper, and how far each pixel stands out of the paper around it.
+def estimate_polarity(grey: Grey) -> tuple[bool, Grey]:
+    """Return whether the ink is darker than the paper, and the contrast of each pixel with the paper around it.
 
-    Of ink darker and ink lighter, that is right which leaves the picture's border, where mostly paper is, empty.
+    Of dark ink and light ink, take the one that leaves the picture's border, which is mostly paper, empty.
     """
+
+    def score(contrast: Grey) -> float:
+        border = np.concatenate([contrast[0], contrast[-1], contrast[:, 0], contrast[:, -1]])
+        return math.sqrt((contrast**2).mean()) - _BORDER * math.sqrt((border**2).mean())
+
     dark, light = top_hat(255 - grey), top_hat(grey)
-    is_dark_on_light = _score(dark) >= _score(light)
+    is_dark_on_light = score(dark) >= score(light)
     return is_dark_on_light, dark if is_dark_on_light else light
 
 
-def _score(contrast: Grey) -> float:
-    border = np.concatenate([contrast[0], contrast[-1], contrast[:, 0], contrast[:, -1]])
-    return math.sqrt((contrast**2).mean()) - _BORDER * math.sqrt((border**2).mean())
-
-
 def top_hat(grey: Grey) -> Grey:
-    """Return how much lighter each pixel is than its surroundings; shadows and gradients of the light go.
+    """Return how much lighter each pixel is than its surroundings; this removes shadows and gradients of the light.
 
-    The surroundings are what is left when everything light and narrower than half of the picture is wiped out.
+    The surroundings are what is left after removing everything light and narrower than half of the picture.
 
     Source: Serra, "Image analysis and mathematical morphology", 1982: the white top-hat transform.
     """
@@ -111,7 +111,7 @@ def top_hat(grey: Grey) -> Grey:
 
 
 def _slide(rows: Grey, radius: int, extreme: np.ufunc) -> Grey:
-    """Return the extreme of the 2 radius + 1 pixels around each, along the rows."""
+    """Return the minimum or maximum over the 2 radius + 1 pixels around each, along the rows."""
     values = extended(rows, radius)
     width, full = 1, 2 * radius + 1
     while 2 * width <= full:
@@ -123,7 +123,7 @@ def _slide(rows: Grey, radius: int, extreme: np.ufunc) -> Grey:
 
 
 def extended(rows: Grey, radius: int) -> Grey:
-    """Return the rows with `radius` more pixels at both ends, turned about the end: what rises goes on rising."""
+    """Return the rows with `radius` more pixels at both ends, by an odd reflection: what rises keeps rising."""
     last = rows.shape[1] - 1
     turns, rest = np.divmod(np.arange(-radius, last + radius + 1), last)
     first_column, last_column = rows[:, :1], rows[:, -1:]
@@ -134,7 +134,7 @@ def extended(rows: Grey, radius: int) -> Grey:
 
 
 def otsu_threshold(values: Grey) -> float:
-    """Return the level, 0 .. 255, that parts the values into the two classes that differ most.
+    """Return the level, 0 .. 255, that separates the values into the two classes that differ most.
 
     Source: Otsu, "A threshold selection method from gray-level histograms", IEEE Trans. SMC 9(1), 1979.
     """
@@ -146,9 +146,9 @@ def otsu_threshold(values: Grey) -> float:
 
 
 def ink_of(contrast: Grey) -> Grey:
-    """Return 0 where there is paper, 1 where there is full ink, and what lies between in proportion.
+    """Return 0 for paper, 1 for full ink, and values in between in proportion.
 
-    Raises: DataError if nothing stands out of the paper and its noise.
+    Raises: DataError if nothing stands out from the paper and its noise.
     """
     is_stroke = contrast > otsu_threshold(contrast)
     paper, strokes = contrast[~is_stroke], contrast[is_stroke]
@@ -156,26 +156,26 @@ def ink_of(contrast: Grey) -> Grey:
     no_ink = middle + _NOISE * _SIGMA_OF_MAD * np.median(np.abs(paper - middle))
     full_ink = np.median(strokes) if len(strokes) else no_ink
     if full_ink - no_ink < _LEAST_CONTRAST:
-        raise DataError("nothing stands out of its ground: of one colour, or too faint")
+        raise DataError("no digit found: the picture is blank or has too little contrast")
     ink: Grey = np.clip((contrast - no_ink) / (full_ink - no_ink), 0, 1)
     return ink
 
 
-def find_pieces(ink: Grey) -> tuple[list[Piece], npt.NDArray[np.int64]]:
-    """Return the pieces of ink, and a picture of their labels, which count from 1. Shapes: ink and labels H W."""
+def connected_components(ink: Grey) -> tuple[list[Component], npt.NDArray[np.int64]]:
+    """Return the components of ink, and a picture of their labels, counted from 1. Shapes: ink and labels H W."""
     height, width = ink.shape
-    row = width + 2  # with a frame of paper, so that each pixel has eight neighbours
+    row = width + 2  # with a border of paper, so that each pixel has eight neighbours
     labels = np.pad(np.where(ink >= _STROKE, -1, 0), 1).ravel().tolist()
     values = np.pad(ink, 1).ravel().tolist()
     neighbours = (-row - 1, -row, -row + 1, -1, 1, row - 1, row, row + 1)
-    pieces: list[Piece] = []
+    components: list[Component] = []
     for start in range(len(labels)):
         if labels[start] != -1:
             continue
-        label = len(pieces) + 1
+        label = len(components) + 1
         labels[start] = label
         inside = [start]
-        for place in inside:  # it grows meanwhile
+        for place in inside:  # which grows in the loop
             for step in neighbours:
                 if labels[place + step] == -1:
                     labels[place + step] = label
@@ -183,36 +183,32 @@ def find_pieces(ink: Grey) -> tuple[list[Piece], npt.NDArray[np.int64]]:
         ys, xs = [place // row - 1 for place in inside], [place % row - 1 for place in inside]
         box = Box(min(ys), max(ys) + 1, min(xs), max(xs) + 1)
         num_sides = (box.top == 0) + (box.bottom == height) + (box.left == 0) + (box.right == width)
-        pieces.append(Piece(label, box, sum(values[place] for place in inside), num_sides))
-    return pieces, np.array(labels).reshape(height + 2, row)[1:-1, 1:-1]
+        components.append(Component(label, box, sum(values[place] for place in inside), num_sides))
+    return components, np.array(labels).reshape(height + 2, row)[1:-1, 1:-1]
 
 
-def pieces_of_digit(pieces: list[Piece]) -> list[Piece]:
-    """Return the pieces that make the digit: neither dirt, nor what meets two sides, as edges and ruled lines do.
+def components_of_digit(components: list[Component]) -> list[Component]:
+    """Return the components of the digit: no dirt, and nothing that meets two sides, as edges and ruled lines do.
 
     If there is hardly anything else, what meets two sides is the digit, cut out without a margin.
     """
-    inner = [piece for piece in pieces if piece.num_sides < 2]
-    all_mass = sum(piece.mass for piece in pieces)
-    candidates = inner if max((piece.mass for piece in inner), default=0) >= _DIGIT * all_mass else pieces
-    heaviest = max(piece.mass for piece in candidates)
-    return [piece for piece in candidates if piece.mass >= _DIRT * heaviest]
+    inner = [each for each in components if each.num_sides < 2]
+    all_mass = sum(each.mass for each in components)
+    candidates = inner if max((each.mass for each in inner), default=0) >= _DIGIT * all_mass else components
+    heaviest = max(each.mass for each in candidates)
+    return [each for each in candidates if each.mass >= _DIRT * heaviest]
 
 
-def box_around(pieces: list[Piece]) -> Box:
-    """Return the smallest box that holds all pieces."""
-    return Box(
-        min(piece.box.top for piece in pieces),
-        max(piece.box.bottom for piece in pieces),
-        min(piece.box.left for piece in pieces),
-        max(piece.box.right for piece in pieces),
-    )
+def bounding_box(components: list[Component]) -> Box:
+    """Return the smallest box around all components."""
+    tops, bottoms, lefts, rights = zip(*(each.box for each in components), strict=True)
+    return Box(min(tops), max(bottoms), min(lefts), max(rights))
 
 
 def fit(digit: Grey) -> Grey:
-    """Return the digit with its longer side at 20 pixels, and a tenth of its strokes' pixels at 1, as MNIST's are.
+    """Scale the digit until its longer side has 20 pixels and a tenth of its strokes' pixels are 1, as in MNIST.
 
-    A thin pen's strokes would be faint if they were only made smaller.
+    Only made smaller, the strokes of a thin pen would be faint.
     """
     height, width = digit.shape
     scale = DIGIT_SIZE / max(height, width)
@@ -225,7 +221,7 @@ def fit(digit: Grey) -> Grey:
 
 
 def centre(fitted: Grey) -> npt.NDArray[np.uint8]:
-    """Return the picture that the network sees: the centre of mass at its centre, to the nearest pixel."""
+    """Return the picture that the network sees, with the centre of mass in the middle, to the nearest pixel."""
     height, width = fitted.shape
     mass = fitted.sum()
     y = (fitted.sum(axis=1) * np.arange(height)).sum() / mass

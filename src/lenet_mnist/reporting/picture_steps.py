@@ -1,28 +1,28 @@
-"""The steps from pictures to what the network sees, drawn."""
+"""The steps from a picture to what the network sees, drawn for `lenet predict --show`."""
 
 from pathlib import Path
 
 from matplotlib.figure import Figure, SubFigure
 from matplotlib.patches import Rectangle
 
+from lenet_mnist.errors import per_cent
 from lenet_mnist.files.storage import make_directory, prepare_to_write
 from lenet_mnist.inference.pictures import Steps
 from lenet_mnist.inference.predict import Answer, Reading
 from lenet_mnist.reporting.style import ORANGE, TITLE_POINTS, plain, save_figure
-from lenet_mnist.reporting.text import per_cent
 
 _WIDEST_NAME = 60
 _TITLES = (
     "grey",
-    "stands out of its ground",
-    "ink, and the digit found",
+    "contrast",
+    "ink, with the digit found",
     "fitted into 20 x 20",
     "what the network sees",
 )
 
 
 def draw_reading(reading: Reading) -> Path | None:
-    """Draw the steps of the first pictures that were prepared into the run; return where, or None if none was.
+    """Draw into the run the steps of the first pictures that were prepared; return where, or None if there are none.
 
     Raises: StorageError.
     """
@@ -36,7 +36,7 @@ def draw_reading(reading: Reading) -> Path | None:
 
 
 def steps_figure(prepared: list[tuple[Answer, Steps]]) -> Figure:
-    """One row a picture, from its grey pixels to those that the network sees."""
+    """Draw one row per picture, from its grey pixels to those that the network sees."""
     figure = Figure(figsize=(9.0, 0.3 + 2.15 * len(prepared)), layout="constrained")
     for part, (answer, steps) in zip(figure.subfigures(len(prepared), 1, squeeze=False)[:, 0], prepared, strict=True):
         _draw_steps(part, answer, steps)
@@ -44,9 +44,8 @@ def steps_figure(prepared: list[tuple[Answer, Steps]]) -> Figure:
 
 
 def _draw_steps(part: SubFigure, answer: Answer, steps: Steps) -> None:
-    name, probability = answer.ranking[0]
-    file = answer.picture.path.name
-    part.suptitle(f"{plain(file, _WIDEST_NAME)}: {plain(name)}, {per_cent(probability)}", fontsize=TITLE_POINTS)
+    file, name = plain(Path(answer.picture).name, _WIDEST_NAME), plain(answer.prediction)
+    part.suptitle(f"{file}: {name}, {per_cent(answer.probabilities[answer.prediction])}", fontsize=TITLE_POINTS)
     shown = (steps.grey, steps.contrast, steps.ink, steps.fitted, steps.seen)
     maps = ("gray", "gray_r", "gray_r", "gray_r", "gray_r")
     limits = ((0, 255), (0, max(steps.contrast.max(), 1)), (0, 1), (0, 1), (0, 255))

@@ -32,11 +32,6 @@ def counted(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
-def per_cent(probability: float) -> str:
-    """Write a probability so that nobody reads certainty into it."""
-    return "over 99.9%" if probability > 0.999 else "under 0.1%" if probability < 0.001 else f"{probability:.1%}"
-
-
 def plain_number(value: float, digits: int = 3) -> str:
     """Write a number with a few digits, thousands in full, and as a power of ten only far from one."""
     if 1e3 <= abs(value) < 1e6:

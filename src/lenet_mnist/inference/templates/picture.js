@@ -1,5 +1,5 @@
-// From a grey picture of a digit to the small one that the network sees: inference/pictures.py
-// and data/scaling.py, line by line.
+// From a grey picture of a digit to the small one that the network sees: inference/pictures.py and data/scaling.py,
+// line by line.
 // A picture is {height, width, values}: a Float64Array, row by row. Constants and names are those of the Python module.
 "use strict";
 
@@ -15,21 +15,21 @@ const DIGIT = 0.1;
 const FULL = 0.9;
 const REACH = 0.75;
 
-// Return the steps, or null if there is no ink to be found.
+// Return the steps, or null if there is no ink in the picture.
 function prepare(grey) {
-  const [isDarkOnLight, contrast] = standOut(grey);
+  const [isDarkOnLight, contrast] = estimatePolarity(grey);
   const ink = inkOf(contrast);
   if (ink === null) return null;
-  const [pieces, labels] = findPieces(ink);
-  const kept = piecesOfDigit(pieces);
-  const box = boxAround(kept);
-  const isKept = new Set([0, ...kept.map((piece) => piece.label)]);
+  const [components, labels] = connectedComponents(ink);
+  const kept = componentsOfDigit(components);
+  const box = boundingBox(kept);
+  const isKept = new Set([0, ...kept.map((component) => component.label)]);
   const digit = picture(box.bottom - box.top, box.right - box.left, (y, x) => {
     const place = (box.top + y) * ink.width + box.left + x;
     return isKept.has(labels[place]) ? ink.values[place] : 0;
   });
   const fitted = fit(digit);
-  return { grey, isDarkOnLight, contrast, ink, pieces: kept, box, digit, fitted, seen: centre(fitted) };
+  return { grey, isDarkOnLight, contrast, ink, components: kept, box, digit, fitted, seen: centre(fitted) };
 }
 
 function picture(height, width, valueAt) {
@@ -38,7 +38,7 @@ function picture(height, width, valueAt) {
   return { height, width, values };
 }
 
-function standOut(grey) {
+function estimatePolarity(grey) {
   const inverted = { ...grey, values: grey.values.map((value) => 255 - value) };
   const [dark, light] = [topHat(inverted), topHat(grey)];
   const isDarkOnLight = score(dark) >= score(light);
@@ -65,7 +65,7 @@ function transposed(rows) {
   return picture(rows.width, rows.height, (y, x) => rows.values[x * rows.width + y]);
 }
 
-// Return the extreme of the 2 radius + 1 pixels around each, along the rows.
+// Return the minimum or maximum over the 2 radius + 1 pixels around each, along the rows.
 function slide(rows, radius, extreme) {
   const { height, width: rowWidth } = rows;
   const values = extended(rows, radius);
@@ -89,7 +89,7 @@ function slide(rows, radius, extreme) {
   return { height, width: rowWidth, values: values.slice(0, height * rowWidth) };
 }
 
-// Return the rows with `radius` more pixels at both ends, turned about the end: what rises goes on rising.
+// Return the rows with `radius` more pixels at both ends, by an odd reflection: what rises keeps rising.
 function extended(rows, radius) {
   const last = rows.width - 1;
   return picture(rows.height, rows.width + 2 * radius, (y, x) => {
@@ -137,24 +137,24 @@ function median(values) {
   return sorted.length % 2 ? sorted[half] : (sorted[half - 1] + sorted[half]) / 2;
 }
 
-function findPieces(ink) {
+function connectedComponents(ink) {
   const { height, width } = ink;
-  const row = width + 2; // with a frame of paper, so that each pixel has eight neighbours
+  const row = width + 2; // with a border of paper, so that each pixel has eight neighbours
   const framed = picture(height + 2, row, (y, x) => {
     const isFrame = y === 0 || y === height + 1 || x === 0 || x === width + 1;
     return isFrame ? 0 : ink.values[(y - 1) * width + x - 1];
   }).values;
   const labels = Int32Array.from(framed, (value) => (value >= STROKE ? -1 : 0));
   const neighbours = [-row - 1, -row, -row + 1, -1, 1, row - 1, row, row + 1];
-  const pieces = [];
+  const components = [];
   for (let start = 0; start < labels.length; start++) {
     if (labels[start] !== -1) continue;
-    const label = pieces.length + 1;
+    const label = components.length + 1;
     labels[start] = label;
     const inside = [start];
     const box = { top: height, bottom: 0, left: width, right: 0 };
     let mass = 0;
-    for (const place of inside) { // it grows meanwhile
+    for (const place of inside) { // which grows in the loop
       for (const step of neighbours) {
         if (labels[place + step] === -1) {
           labels[place + step] = label;
@@ -167,22 +167,22 @@ function findPieces(ink) {
       mass += framed[place];
     }
     const numSides = (box.top === 0) + (box.bottom === height) + (box.left === 0) + (box.right === width);
-    pieces.push({ label, box, mass, numSides });
+    components.push({ label, box, mass, numSides });
   }
   const place = (y, x) => (y + 1) * row + x + 1;
-  return [pieces, picture(height, width, (y, x) => labels[place(y, x)]).values];
+  return [components, picture(height, width, (y, x) => labels[place(y, x)]).values];
 }
 
-function piecesOfDigit(pieces) {
-  const inner = pieces.filter((piece) => piece.numSides < 2);
-  const allMass = pieces.reduce((sum, piece) => sum + piece.mass, 0);
-  const heaviestOf = (some) => some.reduce((most, piece) => Math.max(most, piece.mass), 0);
-  const candidates = heaviestOf(inner) >= DIGIT * allMass ? inner : pieces;
-  return candidates.filter((piece) => piece.mass >= DIRT * heaviestOf(candidates));
+function componentsOfDigit(components) {
+  const inner = components.filter((component) => component.numSides < 2);
+  const allMass = components.reduce((sum, component) => sum + component.mass, 0);
+  const heaviestOf = (some) => some.reduce((most, component) => Math.max(most, component.mass), 0);
+  const candidates = heaviestOf(inner) >= DIGIT * allMass ? inner : components;
+  return candidates.filter((component) => component.mass >= DIRT * heaviestOf(candidates));
 }
 
-function boxAround(pieces) {
-  const boxes = pieces.map((piece) => piece.box);
+function boundingBox(components) {
+  const boxes = components.map((component) => component.box);
   return {
     top: Math.min(...boxes.map((box) => box.top)),
     bottom: Math.max(...boxes.map((box) => box.bottom)),

@@ -1,7 +1,7 @@
-"""A page to draw on: networks, their forward pass and the preparation of pictures in one HTML file without a network.
+"""A page to draw on: one HTML file, with networks, their forward pass and the preparation of pictures inside.
 
 A run is not trusted: names reach the page as JSON in a block that is never run, and are shown as text; a policy in
-the page lets no other script run than its own, and nothing be fetched.
+the page lets no script but its own run, and nothing be fetched.
 """
 
 import base64
@@ -12,8 +12,6 @@ from collections.abc import Sequence
 from importlib.resources import files
 from typing import Any
 
-import torch
-
 from lenet_mnist.config import Activation
 from lenet_mnist.errors import ConfigError
 from lenet_mnist.training.checkpoint import TrainedNetwork
@@ -23,20 +21,26 @@ _DRAWN = (Activation.SIGMOID, Activation.TANH, Activation.RELU)  # ACTIVATIONS i
 
 
 def drawing_page(networks: Sequence[tuple[str, TrainedNetwork]]) -> str:
-    """Return the page that lets the networks read what is drawn, side by side, each under its name.
+    """Return the page on which the networks, side by side, each under its name, classify what is drawn.
 
-    Raises: ConfigError if the page cannot compute one.
+    Raises: ConfigError if the page cannot compute one of them.
     """
     for _, trained in networks:
-        if trained.network.activation not in _DRAWN:
-            known, own = ", ".join(_DRAWN), trained.network.activation
-            raise ConfigError(f"--format html: the page computes {known}, not {own}; safetensors takes any network")
-    script = "\n".join(_part(name) for name in _SCRIPTS)
-    style = _part("page.css")
-    policy = f"default-src 'none'; script-src '{_digest(script)}'; style-src '{_digest(style)}'"
-    data = {"networks": [_packed(name, trained) for name, trained in networks]}
-    values = {"policy": policy, "style": style, "script": script, "data": inert_json(data)}
-    return re.sub(r"\{\{(\w+)\}\}", lambda match: values[match[1]], _part("page.html"))
+        if (own := trained.network.activation) not in _DRAWN:
+            raise ConfigError(
+                f"--format html: the page computes {', '.join(_DRAWN)}, not {own}; use --format safetensors"
+            )
+    page, *scripts = (
+        files("lenet_mnist.inference").joinpath("templates", name).read_text(encoding="utf-8")
+        for name in ("page.html", *_SCRIPTS)
+    )
+    script, style = "\n".join(scripts), page.partition("<style>")[2].partition("</style>")[0]
+    values = {
+        "policy": f"default-src 'none'; script-src '{_digest(script)}'; style-src '{_digest(style)}'",
+        "script": script,
+        "data": inert_json({"networks": [_packed(name, trained) for name, trained in networks]}),
+    }
+    return re.sub(r"\{\{(\w+)\}\}", lambda match: values[match[1]], page)
 
 
 def inert_json(value: Any) -> str:
@@ -47,6 +51,7 @@ def inert_json(value: Any) -> str:
 
 def _packed(name: str, trained: TrainedNetwork) -> dict[str, Any]:
     """Return a network as plain values; weights in base64, float32, least significant byte first."""
+    weights = {key: value.detach().cpu().numpy().astype("<f4") for key, value in trained.network.state_dict().items()}
     return {
         "name": name,
         "activation": trained.network.activation.value,
@@ -54,18 +59,10 @@ def _packed(name: str, trained: TrainedNetwork) -> dict[str, Any]:
         "classNames": list(trained.class_names),
         "mean": trained.normalization.mean,
         "std": trained.normalization.std,
-        "weights": {key: _base64(value) for key, value in trained.network.state_dict().items()},
+        "weights": {key: base64.b64encode(value.tobytes()).decode() for key, value in weights.items()},
     }
-
-
-def _base64(tensor: torch.Tensor) -> str:
-    return base64.b64encode(tensor.detach().cpu().numpy().astype("<f4").tobytes()).decode()
 
 
 def _digest(text: str) -> str:
     """Return the name of a script or style in a Content-Security-Policy. Source: W3C, CSP level 3, 2.3.1."""
     return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"
-
-
-def _part(name: str) -> str:
-    return files("lenet_mnist.inference").joinpath("templates", name).read_text(encoding="utf-8")
