@@ -33,8 +33,8 @@ from common import data_access
 from lenet_mnist.config import Activation, Config, Engine, ModelConfig
 from lenet_mnist.data.augment import Augmentation, draw
 from lenet_mnist.data.batches import evaluation_batches
+from lenet_mnist.data.load import load_train_val
 from lenet_mnist.data.sets import TrainVal
-from lenet_mnist.data.sources import load_train_val
 from lenet_mnist.devices import set_threads
 from lenet_mnist.experiments.training import train_run
 from lenet_mnist.metrics import count

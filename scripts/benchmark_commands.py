@@ -15,7 +15,8 @@ from collections.abc import Callable
 from statistics import median
 
 from common import ROOT, data_access
-from lenet_mnist.data.mnist import ALL_FILES, read_verified
+from lenet_mnist.config import Source
+from lenet_mnist.data.mnist import FILES, read_verified
 from lenet_mnist.provenance import machine, versions
 
 LENET = [sys.executable, "-m", "lenet_mnist"]
@@ -54,7 +55,10 @@ def main() -> None:
     directory = data_access().directory
     print(f"{machine()}; {versions()}")
     print("lenet --help:", seconds(lambda: command("--help"), 11))
-    print("load and verify the four files:", seconds(lambda: [read_verified(f, directory) for f in ALL_FILES], 11))
+    print(
+        "load and verify the four files:",
+        seconds(lambda: [read_verified(f, directory) for f in FILES[Source.MNIST]], 11),
+    )
     print("lenet describe (start-up with torch):", seconds(lambda: command("describe"), 5))
     print("lenet train --config configs/accurate.yaml:", seconds(train_accurately, 3))
     for engine in ("native", "torch"):

@@ -26,7 +26,7 @@ from benchmark_peers import arrays
 from common import data_access
 from lenet_mnist.config import Config, Engine
 from lenet_mnist.config_file import load_config
-from lenet_mnist.data.sources import load_train_val
+from lenet_mnist.data.load import load_train_val
 from lenet_mnist.devices import set_threads
 from lenet_mnist.model.engines import resolve_engine
 from lenet_mnist.provenance import machine, versions

@@ -34,8 +34,8 @@ import numpy as np
 
 from common import data_access
 from lenet_mnist.config import Config
+from lenet_mnist.data.load import load_train_val
 from lenet_mnist.data.sets import ImageSet
-from lenet_mnist.data.sources import load_train_val
 from lenet_mnist.provenance import git_state, machine
 from peers.arm import Arrays, Epoch, Setting
 from peers.report import SCALING_BATCH_SIZE, Report, Training, draw, tables

@@ -17,7 +17,7 @@ import torch
 
 from common import data_access
 from lenet_mnist.config import Activation, Config, DataConfig, Engine, ModelConfig, TrainingConfig
-from lenet_mnist.data.sources import load_train_val
+from lenet_mnist.data.load import load_train_val
 from lenet_mnist.model.engines import resolve_engine
 from lenet_mnist.provenance import machine
 from lenet_mnist.training.loop import EpochRow, start_training, train

@@ -16,7 +16,7 @@ from lenet_mnist.cli.flags import DEFAULT_DATA_DIR
 from lenet_mnist.data.mnist import DataAccess
 from lenet_mnist.devices import set_threads
 from lenet_mnist.errors import InterruptedBySignal
-from lenet_mnist.files import journal
+from lenet_mnist.files import tables
 from lenet_mnist.reporting.progress import FetchProgress
 
 ROOT = Path(__file__).parent.parent
@@ -28,7 +28,7 @@ Result = TypeVar("Result")
 def data_access() -> DataAccess:
     """Return where the commands look for MNIST too."""
     directory = Path(os.environ.get("LENET_DATA_DIR", DEFAULT_DATA_DIR))
-    return DataAccess(directory, offline=False, listener=FetchProgress(Console(stderr=True)))
+    return DataAccess(directory, offline=False, progress=FetchProgress(Console(stderr=True)))
 
 
 def in_workers(function: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[tuple[Item, Result]]:
@@ -54,7 +54,7 @@ class Journal:
     """Finished measurements, one JSON document a line: a script that is started again goes on where it was."""
 
     def __init__(self, path: Path) -> None:
-        self._file = journal.Journal(path)
+        self._file = tables.Journal(path)
         self._entries = {json.dumps(each["key"], sort_keys=True): each["value"] for each in self._file.documents()}
 
     def get(self, key: Any) -> Any | None:

@@ -25,8 +25,8 @@ from lenet_mnist.analysis.intervals import mean_interval
 from lenet_mnist.config import Config, DataConfig
 from lenet_mnist.config_file import load_config
 from lenet_mnist.data.batches import evaluation_batches
+from lenet_mnist.data.load import load_test, load_train_val
 from lenet_mnist.data.sets import TestSet, TrainVal
-from lenet_mnist.data.sources import load_test, load_train_val
 from lenet_mnist.metrics import count
 from lenet_mnist.model.engines import resolve_engine
 from lenet_mnist.reporting.gallery import Tile, tiles_figure

@@ -35,7 +35,7 @@ from lenet_mnist.analysis.intervals import mean_interval
 from lenet_mnist.analysis.speed import speed_ratio, steps_to_level
 from lenet_mnist.config import Activation, Config, Schedule
 from lenet_mnist.config_file import load_config
-from lenet_mnist.data.sources import load_train_val
+from lenet_mnist.data.load import load_train_val
 from lenet_mnist.metrics import Tally
 from lenet_mnist.model.engines import layer_outputs, resolve_engine
 from lenet_mnist.training.loop import EpochRow, start_training, train

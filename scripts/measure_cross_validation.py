@@ -25,8 +25,8 @@ from lenet_mnist.analysis.cross_validation import Fold, Folds, fold_of
 from lenet_mnist.analysis.intervals import resampled_interval
 from lenet_mnist.analysis.metrics import evaluate
 from lenet_mnist.config import Config, Engine
+from lenet_mnist.data.load import load_train_val
 from lenet_mnist.data.sets import Normalization, TrainSet, TrainVal, ValSet
-from lenet_mnist.data.sources import load_train_val
 from lenet_mnist.devices import set_threads
 from lenet_mnist.model.engines import resolve_engine
 from lenet_mnist.training.checkpoint import TrainedNetwork

@@ -35,8 +35,8 @@ from lenet_mnist.analysis.diagnosis import diagnose
 from lenet_mnist.analysis.findings import Cause, Finding, TrainingRecord
 from lenet_mnist.config import Activation, Config, DataConfig, Engine, Optimizer, Schedule
 from lenet_mnist.config_file import load_config
+from lenet_mnist.data.load import load_train_val
 from lenet_mnist.data.sets import TrainSet, TrainVal, ValSet
-from lenet_mnist.data.sources import load_train_val
 from lenet_mnist.model.engines import resolve_engine
 from lenet_mnist.training.loop import EpochRow, start_training, train
 from lenet_mnist.training.probe import Probe, ProbeRow

@@ -27,9 +27,9 @@ from torch import Tensor, nn
 
 from common import data_access
 from lenet_mnist.config import Activation, Config
-from lenet_mnist.data.scaling import Pixels
+from lenet_mnist.data.decoding import Pixels
+from lenet_mnist.data.load import load_train_val
 from lenet_mnist.data.sets import Normalization
-from lenet_mnist.data.sources import load_train_val
 from lenet_mnist.inference.onnx_file import OPSET, RUNTIME_VERSION, Runtime, compare, onnx_content, open_onnx
 from lenet_mnist.inference.predict import kept_network
 from lenet_mnist.model.lenet import LeNet

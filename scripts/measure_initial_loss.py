@@ -10,7 +10,7 @@ import torch
 from common import data_access
 from lenet_mnist.config import Activation, Config
 from lenet_mnist.data.batches import evaluation_batches
-from lenet_mnist.data.sources import load_train_val
+from lenet_mnist.data.load import load_train_val
 from lenet_mnist.metrics import count
 from lenet_mnist.randomness import Purpose, torch_generator
 from lenet_mnist.training.loop import start_training

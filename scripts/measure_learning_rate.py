@@ -37,7 +37,7 @@ import peers_learning_rate
 from common import ROOT, Journal, data_access
 from lenet_mnist.config import Activation, Config, Engine, Optimizer
 from lenet_mnist.config_file import load_config
-from lenet_mnist.data.sources import load_train_val
+from lenet_mnist.data.load import load_train_val
 from lenet_mnist.devices import set_threads
 from lenet_mnist.errors import ConfigError
 from lenet_mnist.model.engines import resolve_engine

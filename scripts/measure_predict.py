@@ -27,7 +27,7 @@ from common import data_access
 from lenet_mnist.config import DataConfig
 from lenet_mnist.config_file import load_config
 from lenet_mnist.data.decoding import read_picture
-from lenet_mnist.data.sources import load_test, load_train_val
+from lenet_mnist.data.load import load_test, load_train_val
 from lenet_mnist.errors import DataError
 from lenet_mnist.experiments.training import require_all_finished
 from lenet_mnist.experiments.training_series import train_seeds

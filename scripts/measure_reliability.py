@@ -47,9 +47,9 @@ from lenet_mnist.cli.flags import DEFAULT_DATA_DIR
 from lenet_mnist.cli.main import main as lenet
 from lenet_mnist.config import Config, DataConfig
 from lenet_mnist.config_file import load_config, parse_yaml
+from lenet_mnist.data.fetch import fetch_missing
 from lenet_mnist.data.idx import parse_idx
-from lenet_mnist.data.mnist import fetch_missing
-from lenet_mnist.data.sources import load_train_val
+from lenet_mnist.data.load import load_train_val
 from lenet_mnist.errors import LenetError
 from lenet_mnist.runs.checkpoints import list_checkpoints
 from lenet_mnist.runs.directory import RunDirectory, create_run

@@ -17,7 +17,7 @@ from lenet_mnist.analysis.intervals import Estimate
 from lenet_mnist.analysis.speed import speed_ratio, steps_to_level
 from lenet_mnist.config import Activation, Config, Engine
 from lenet_mnist.data.batches import evaluation_batches
-from lenet_mnist.data.sources import load_train_val
+from lenet_mnist.data.load import load_train_val
 from lenet_mnist.devices import choose_device, set_threads
 from lenet_mnist.metrics import count
 from lenet_mnist.model.engines import resolve_engine

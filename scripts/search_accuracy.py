@@ -33,8 +33,8 @@ from lenet_mnist.config import AugmentationConfig, Config, DataConfig, Keep, Spl
 from lenet_mnist.config_file import flat_values
 from lenet_mnist.data.augment import draw, resample
 from lenet_mnist.data.batches import Batch
+from lenet_mnist.data.load import load_train_val
 from lenet_mnist.data.sets import TrainVal
-from lenet_mnist.data.sources import load_train_val
 from lenet_mnist.experiments.evaluation import answers_of
 from lenet_mnist.experiments.teachers import find_teachers, teachers_of
 from lenet_mnist.metrics import count

@@ -18,9 +18,9 @@ import torch
 
 from common import Journal, data_access
 from lenet_mnist.config import Config
-from lenet_mnist.data import digits
-from lenet_mnist.data.scaling import Pixels, resampling, to_pixels
-from lenet_mnist.data.sources import load_train_val
+from lenet_mnist.data import mnist
+from lenet_mnist.data.decoding import Pixels, resampling, to_pixels
+from lenet_mnist.data.load import load_train_val
 from lenet_mnist.devices import set_threads
 from lenet_mnist.model.engines import resolve_engine
 from lenet_mnist.reporting.text import aligned
@@ -78,7 +78,7 @@ def main() -> None:
     rows = []
     if arguments.what == "enlargements":
         for name, enlarge in ENLARGEMENTS.items():
-            digits.enlarged = enlarge
+            mnist.enlarged = enlarge
             rows.append([name, *row_of([measured(journal, name, TRAINING, *each) for each in draws()])])
     else:
         for recipe in RECIPES:

@@ -15,7 +15,7 @@ from typing import Any
 
 from common import Journal, data_access
 from lenet_mnist.config import Config
-from lenet_mnist.data.sources import load_train_val
+from lenet_mnist.data.load import load_train_val
 from lenet_mnist.devices import set_threads
 from search_recipes import run
 

@@ -17,8 +17,8 @@ import torch
 
 from common import Journal, data_access
 from lenet_mnist.config import Config
+from lenet_mnist.data.load import load_train_val
 from lenet_mnist.data.sets import TrainVal
-from lenet_mnist.data.sources import load_train_val
 from lenet_mnist.devices import set_threads
 from lenet_mnist.model.engines import resolve_engine
 from lenet_mnist.training.loop import EpochRow, start_training, train

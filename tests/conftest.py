@@ -15,10 +15,11 @@ from tests.once import draw_roughly, read_and_parse_once
 
 from lenet_mnist.cli import main as command_line
 from lenet_mnist.cli.flags import DEFAULT_DATA_DIR
-from lenet_mnist.config import Config, DataConfig, Engine
-from lenet_mnist.data.mnist import TRAIN_FILES, DataAccess, fetch_missing, find
+from lenet_mnist.config import Config, DataConfig, Engine, Source
+from lenet_mnist.data.fetch import fetch_missing
+from lenet_mnist.data.load import load_train_val
+from lenet_mnist.data.mnist import FILES, DataAccess, Progress, find
 from lenet_mnist.data.sets import TrainVal
-from lenet_mnist.data.sources import load_train_val
 from lenet_mnist.experiments.training_series import train_seeds
 from lenet_mnist.model.engines import NetworkFunction, resolve_engine
 from lenet_mnist.runs.directory import RunDirectory
@@ -42,17 +43,14 @@ settings.register_profile(
 settings.load_profile("the same")
 
 
-class Listener:
-    """Takes what a fetch says."""
+class Listener(Progress):
+    """Keeps what a download says."""
 
     def __init__(self) -> None:
         self.notes: list[str] = []
 
     def note(self, text: str) -> None:
         self.notes.append(text)
-
-    def progress(self, name: str, bytes_done: int, bytes_total: int | None) -> None:
-        pass
 
 
 class Nobody:
@@ -118,14 +116,14 @@ def _no_wait_for_the_disk() -> Iterator[None]:
 def mnist_dir() -> Path:
     """The directory that holds real MNIST."""
     directory = Path(os.environ.get("LENET_DATA_DIR", DEFAULT_DATA_DIR))
-    fetch_missing(DataAccess(directory, offline=False, listener=Listener()))
+    fetch_missing(DataAccess(directory, offline=False, progress=Listener()))
     return directory
 
 
 def copy_training_files(mnist_dir: Path, directory: Path) -> None:
     """Let `directory`, which may be a new one, hold MNIST without its test images."""
     directory.mkdir(exist_ok=True)
-    for file in TRAIN_FILES:
+    for file in FILES[Source.MNIST][:2]:
         path = find(file, mnist_dir)
         assert path is not None
         shutil.copy(path, directory)
@@ -134,7 +132,7 @@ def copy_training_files(mnist_dir: Path, directory: Path) -> None:
 @pytest.fixture(scope="session")
 def access(mnist_dir: Path) -> DataAccess:
     """Real MNIST without a network."""
-    return DataAccess(mnist_dir, offline=True, listener=Listener())
+    return DataAccess(mnist_dir, offline=True, progress=Listener())
 
 
 @pytest.fixture(scope="session")

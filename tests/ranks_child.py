@@ -10,10 +10,9 @@ from torch import Tensor
 from lenet_mnist.analysis.metrics import evaluate
 from lenet_mnist.config import Activation, AugmentationConfig, Config, DataConfig, ModelConfig, TrainingConfig
 from lenet_mnist.data.batches import TrainBatches
-from lenet_mnist.data.fetch import Silence
-from lenet_mnist.data.mnist import DataAccess
+from lenet_mnist.data.load import load_train_val
+from lenet_mnist.data.mnist import DataAccess, Progress
 from lenet_mnist.data.sets import TrainVal
-from lenet_mnist.data.sources import load_train_val
 from lenet_mnist.errors import ConfigError
 from lenet_mnist.model.engines import layer_outputs
 from lenet_mnist.ranks import ALONE, Ranks, joined_ranks
@@ -109,7 +108,7 @@ def main(data_dir: Path) -> None:
     torch.set_num_threads(1)
     torch.manual_seed(0)
     data = load_train_val(
-        DataConfig(train_size=450, val_size=100), DataAccess(data_dir, offline=True, listener=Silence())
+        DataConfig(train_size=450, val_size=100), DataAccess(data_dir, offline=True, progress=Progress())
     )
     with joined_ranks() as ranks:
         found: dict[str, object] = {"num_ranks": ranks.num_ranks}

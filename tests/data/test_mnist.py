@@ -1,10 +1,12 @@
-"""Real MNIST: found in every layout, verified to the last byte, and never replaced."""
+"""Real MNIST and its like, found in every layout, verified to the last byte, never replaced; scikit-learn's digits."""
 
 import gzip
+import hashlib
 import os
 import shutil
 import socket
 import subprocess
+import sys
 import tempfile
 import tracemalloc
 import urllib.request
@@ -14,55 +16,30 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from tests.files.test_storage import NOBODY
 
-from lenet_mnist.config import DataConfig
+from lenet_mnist.config import DataConfig, Source
 from lenet_mnist.data import mnist
+from lenet_mnist.data.fetch import fetch_missing
 from lenet_mnist.data.idx import encode_idx
+from lenet_mnist.data.load import is_verified, load_test, load_train_val
 from lenet_mnist.data.mnist import (
-    ALL_FILES,
-    TEST_FILES,
-    TEST_IMAGES,
-    TEST_LABELS,
-    TRAIN_FILES,
-    TRAIN_IMAGES,
-    TRAIN_LABELS,
+    FILES,
     DataAccess,
     IdxFile,
-    fetch_missing,
+    Progress,
+    enlarged,
     find,
+    load_digits,
     raw_directory,
     read_verified,
 )
-from lenet_mnist.data.sets import TestSet, TrainVal
-from lenet_mnist.data.sources import load_test, load_train_val
-from lenet_mnist.errors import ConfigError, DataError, LenetError
+from lenet_mnist.data.sets import Part, TestSet, TrainVal
+from lenet_mnist.errors import ConfigError, DataError, InstallationError, LenetError
 
-NOBODY = 65534
-
-Damage = Callable[[bytes], bytes]
-DAMAGES: dict[str, tuple[Damage, str]] = {
-    "empty": (lambda _: b"", "truncated: 0 bytes"),
-    "header only": (lambda content: content[:8], "truncated: 8 bytes"),
-    "half of it": (lambda content: content[: len(content) // 2], "truncated"),
-    "last byte missing": (lambda content: content[:-1], "truncated"),
-    "wrong magic number": (lambda content: b"\0\0\x09" + content[3:], "damaged: its SHA-256 is"),
-    "one bit in the middle": (
-        lambda content: content[:5000] + bytes([content[5000] ^ 1]) + content[5001:],
-        "damaged: its SHA-256 is",
-    ),
-    "one bit at the end": (lambda content: content[:-1] + bytes([content[-1] ^ 128]), "damaged: its SHA-256 is"),
-    "one byte more": (lambda content: content + b"\0", "longer than"),
-    "twice itself": (lambda content: content * 2, "longer than"),
-    "a page of HTML": (lambda _: b"<html>404 not found</html>", "truncated"),
-}
-
-
-class Listener:
-    def note(self, text: str) -> None:
-        pytest.fail(f"nothing was to be fetched: {text}")
-
-    def progress(self, name: str, *_: object) -> None:
-        pytest.fail(f"nothing was to be fetched: {name}")
+MNIST = FILES[Source.MNIST]
+TRAIN_IMAGES, TRAIN_LABELS, TEST_IMAGES, TEST_LABELS = MNIST
+KIN = (Source.FASHION_MNIST, Source.KMNIST)
 
 
 @pytest.fixture(autouse=True)
@@ -80,21 +57,14 @@ def _no_network(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="module")
 def originals(mnist_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """The four files, raw, in one directory; tests link to them."""
+    """The four files in one directory, raw and compressed; tests link to them."""
     directory = tmp_path_factory.mktemp("originals")
-    for file in ALL_FILES:
-        (directory / file.name).write_bytes(encode_idx(read_verified(file, mnist_dir)[1]))
+    for file in MNIST:
+        content = encode_idx(read_verified(file, mnist_dir)[1])
+        (directory / file.name).write_bytes(content)
+        (directory / f"{file.name}.gz").write_bytes(gzip.compress(content, compresslevel=1, mtime=0))
     yield directory
     shutil.rmtree(directory)
-
-
-@pytest.fixture(scope="module")
-def compressed(originals: Path) -> Path:
-    """The four files, compressed, beside the raw ones."""
-    for file in ALL_FILES:
-        content = gzip.compress((originals / file.name).read_bytes(), compresslevel=1, mtime=0)
-        (originals / f"{file.name}.gz").write_bytes(content)
-    return originals
 
 
 @pytest.fixture
@@ -102,7 +72,7 @@ def place(originals: Path, tmp_path: Path) -> Iterator[Callable[..., Path]]:
     """Put files into a data directory of one's own: links to the originals, or given content."""
 
     def place(file: IdxFile, content: bytes | None = None, suffix: str = "", flat: bool = False) -> Path:
-        path = (tmp_path if flat else raw_directory(tmp_path)) / (file.name + suffix)
+        path = (tmp_path if flat else raw_directory(tmp_path, file.source)) / (file.name + suffix)
         path.parent.mkdir(parents=True, exist_ok=True)
         if content is None:
             path.symlink_to(originals / path.name)
@@ -114,15 +84,18 @@ def place(originals: Path, tmp_path: Path) -> Iterator[Callable[..., Path]]:
     shutil.rmtree(tmp_path)  # some files are large, and pytest keeps directories
 
 
+Place = Callable[..., Path]
+
+
 @pytest.fixture(params=[True, False], ids=["offline", "online"])
 def mine(request: pytest.FixtureRequest, tmp_path: Path) -> DataAccess:
     """The data directory of `place`; if something is missing there, asking for it is an error of the test."""
-    return DataAccess(tmp_path, offline=request.param, listener=Listener())
+    return DataAccess(tmp_path, offline=request.param, progress=Progress())
 
 
 @pytest.fixture
 def offline(tmp_path: Path) -> DataAccess:
-    return DataAccess(tmp_path, offline=True, listener=Listener())
+    return DataAccess(tmp_path, offline=True, progress=Progress())
 
 
 @pytest.fixture(scope="module")
@@ -137,360 +110,227 @@ def test_set(access: DataAccess) -> TestSet:
 
 def load(file: IdxFile, access: DataAccess) -> None:
     """Load the part of the data that `file` belongs to."""
-    if file in TRAIN_FILES:
-        load_train_val(DataConfig(), access)
-    else:
-        load_test(DataConfig(), access)
+    load_train_val(DataConfig(), access) if file in MNIST[:2] else load_test(DataConfig(), access)
 
 
-def refusal_of(load: Callable[[], object]) -> str:
+def refusal_of(load: Callable[..., object], *arguments: object) -> str:
     with pytest.raises(DataError) as caught:
-        load()
+        load(*arguments)
     return str(caught.value)
 
 
 # Sound data.
 
 
-def test_all_of_mnist_is_there(everything: TrainVal, test_set: TestSet) -> None:
-    assert everything.train.images.shape == (55_000, 28, 28)
-    assert everything.val.images.shape == (5_000, 28, 28)
-    assert test_set.images.shape == (10_000, 28, 28)
-    for images in (everything.train, everything.val, test_set):
-        assert (images.images.dtype, images.labels.dtype, images.indices.dtype) == (
-            torch.uint8,
-            torch.int64,
-            torch.int64,
-        )
+def test_all_of_mnist_is_there_each_image_once(everything: TrainVal, test_set: TestSet) -> None:
+    for images, count in ((everything.train, 55_000), (everything.val, 5_000), (test_set, 10_000)):
+        assert images.images.shape == (count, 28, 28)
+        assert (images.images.dtype, images.labels.dtype) == (torch.uint8, torch.int64)
         assert images.labels.unique().tolist() == list(range(10))
-    assert everything.class_names == ("0", "1", "2", "3", "4", "5", "6", "7", "8", "9")
-    assert round(everything.normalization.mean, 3) == 0.131
-    assert round(everything.normalization.std, 3) == 0.308
-
-
-def test_the_two_parts_are_the_60_000_each_image_once(everything: TrainVal) -> None:
     indices = torch.cat([everything.train.indices, everything.val.indices])
     assert indices.sort().values.tolist() == list(range(60_000))
+    assert test_set.indices.tolist() == list(range(10_000))
+    assert everything.class_names == tuple("0123456789")
+    assert (round(everything.normalization.mean, 3), round(everything.normalization.std, 3)) == (0.131, 0.308)
 
 
 def test_pixels_and_labels_are_those_that_torchvision_reads(
-    everything: TrainVal, test_set: TestSet, place: Callable[..., Path], tmp_path: Path
+    everything: TrainVal, test_set: TestSet, place: Place, tmp_path: Path
 ) -> None:
-    from torchvision.datasets import MNIST
+    from torchvision import datasets
 
-    for file in ALL_FILES:
+    for file in MNIST:
         place(file)
-    training, test = (MNIST(tmp_path, train=is_training, download=False) for is_training in (True, False))
+    training, test = (datasets.MNIST(tmp_path, train=is_training, download=False) for is_training in (True, False))
     for part in (everything.train, everything.val):
         assert torch.equal(part.images, training.data[part.indices])
         assert torch.equal(part.labels, training.targets[part.indices])
     assert torch.equal(test_set.images, test.data)
     assert torch.equal(test_set.labels, test.targets)
-    assert test_set.indices.tolist() == list(range(10_000))
 
 
 def test_the_fingerprint_names_the_files_and_the_split(everything: TrainVal, access: DataAccess) -> None:
     assert everything.fingerprint.source == "mnist"
-    assert everything.fingerprint.files == {file.name: file.sha256 for file in TRAIN_FILES}
-    splits = {
-        load_train_val(config, access).fingerprint.split
-        for config in (
-            DataConfig(),
-            DataConfig(split_seed=1),
-            DataConfig(limit_train=54_999),
-            DataConfig(val_size=4_999),
-        )
-    }
-    assert len(splits) == 4
-    assert everything.fingerprint.split in splits
+    assert everything.fingerprint.files == {file.name: file.sha256 for file in MNIST[:2]}
+    configs = (DataConfig(split_seed=1), DataConfig(limit_train=54_999), DataConfig(val_size=4_999))
+    splits = {load_train_val(config, access).fingerprint.split for config in configs}
+    assert len(splits | {everything.fingerprint.split}) == 4
 
 
-def test_sizes_are_followed(access: DataAccess) -> None:
+def test_sizes_are_followed_or_refused(access: DataAccess) -> None:
     parts = load_train_val(DataConfig(train_size=0.5, val_size=100, limit_train=300), access)
     assert (len(parts.train), len(parts.val)) == (300, 100)
-
-
-def test_a_split_that_does_not_fit_is_an_error_of_the_configuration(access: DataAccess) -> None:
     with pytest.raises(ConfigError) as caught:
         load_train_val(DataConfig(limit_train=55_001), access)
     assert caught.value.key == "data.limit_train"
 
 
-@pytest.mark.parametrize("file", ALL_FILES, ids=lambda file: file.name)
-def test_a_file_is_as_long_as_it_says(originals: Path, file: IdxFile) -> None:
-    content = (originals / file.name).read_bytes()
-    assert len(content) == file.num_bytes
-    assert file.complaint(content) is None
-
-
 def test_what_is_read_cannot_be_changed(access: DataAccess) -> None:
-    _, array = read_verified(TEST_LABELS, access.directory)
     with pytest.raises(ValueError, match="read-only"):
-        array[0] = 1
+        read_verified(TEST_LABELS, access.directory)[1][0] = 1
 
 
-# Where the files lie.
+# Where the files are.
 
 
-@pytest.mark.usefixtures("compressed")
 @pytest.mark.parametrize("flat", [False, True], ids=["torchvision", "flat"])
 @pytest.mark.parametrize("suffix", ["", ".gz"], ids=["raw", "gz"])
-def test_every_layout_is_found(
-    place: Callable[..., Path], mine: DataAccess, test_set: TestSet, flat: bool, suffix: str
-) -> None:
-    for file in ALL_FILES:
+def test_every_layout_is_found(place: Place, mine: DataAccess, test_set: TestSet, flat: bool, suffix: str) -> None:
+    for file in MNIST:
         path = place(file, suffix=suffix, flat=flat)
         assert find(file, mine.directory) == path
     assert torch.equal(load_test(DataConfig(), mine).images, test_set.images)
-    if mine.offline:
-        assert load_train_val(DataConfig(), mine).train.images.shape == (55_000, 28, 28)
     assert fetch_missing(mine) == []
 
 
-def test_raw_files_win_over_compressed_and_torchvision_s_layout_over_the_flat_one(
-    place: Callable[..., Path], tmp_path: Path
-) -> None:
+def test_raw_files_win_over_compressed_and_torchvision_s_layout_over_the_flat_one(place: Place, tmp_path: Path) -> None:
     for flat, suffix in [(True, ".gz"), (True, ""), (False, ".gz"), (False, "")]:
         path = place(TEST_LABELS, b"", suffix=suffix, flat=flat)
         assert find(TEST_LABELS, tmp_path) == path
 
 
-@pytest.mark.usefixtures("compressed")
-def test_layouts_may_be_mixed(place: Callable[..., Path], offline: DataAccess) -> None:
+def test_training_neither_needs_nor_opens_the_test_files(place: Place, mine: DataAccess, everything: TrainVal) -> None:
+    for file in MNIST[:2]:
+        place(file)
+    assert load_train_val(DataConfig(), mine).normalization == everything.normalization
+    for file in MNIST[2:]:
+        os.mkfifo(raw_directory(mine.directory) / file.name)
+    assert torch.equal(load_train_val(DataConfig(), mine).train.images, everything.train.images)
+
+
+def test_testing_needs_no_training_files(place: Place, mine: DataAccess) -> None:
     place(TEST_IMAGES, suffix=".gz")
-    place(TEST_LABELS, flat=True)
-    assert len(load_test(DataConfig(), offline)) == 10_000
-
-
-# Training and test data have nothing to do with each other.
-
-
-@pytest.mark.parametrize("content", [None, b"", b"no MNIST"], ids=["absent", "empty", "garbage"])
-def test_training_needs_no_test_files(
-    place: Callable[..., Path], mine: DataAccess, everything: TrainVal, content: bytes | None
-) -> None:
-    for file in TRAIN_FILES:
-        place(file)
-    for file in TEST_FILES if content is not None else ():
-        place(file, content)
-    loaded = load_train_val(DataConfig(), mine)
-    assert torch.equal(loaded.train.images, everything.train.images)
-    assert loaded.normalization == everything.normalization
-
-
-def test_training_does_not_open_the_test_files(place: Callable[..., Path], offline: DataAccess) -> None:
-    for file in TRAIN_FILES:
-        place(file)
-    for file in TEST_FILES:
-        os.mkfifo(raw_directory(offline.directory) / file.name)
-    assert len(load_train_val(DataConfig(), offline).val) == 5_000
-
-
-def test_testing_needs_no_training_files(place: Callable[..., Path], mine: DataAccess) -> None:
-    for file in TEST_FILES:
-        place(file)
+    place(TEST_LABELS, flat=True)  # layouts may be mixed
     assert len(load_test(DataConfig(), mine)) == 10_000
 
 
 # Damage.
 
+Damage = Callable[[bytes], bytes]
+RAW_DAMAGES: list[tuple[Damage, str]] = [
+    (lambda _: b"", "truncated: 0 bytes"),
+    (lambda content: content[:8], "truncated: 8 bytes"),
+    (lambda content: content[:-1], "truncated"),
+    (lambda content: b"\0\0\x09" + content[3:], "damaged: its SHA-256 is"),
+    (lambda content: content[:5000] + bytes([content[5000] ^ 1]) + content[5001:], "damaged: its SHA-256 is"),
+    (lambda content: content[:-1] + bytes([content[-1] ^ 128]), "damaged: its SHA-256 is"),
+    (lambda content: content[:8] + content[:7:-1], "damaged: its SHA-256 is"),
+    (lambda content: content + b"\0", "too long"),
+    (lambda content: content * 2, "too long"),
+    (lambda _: b"<html>404 not found</html>", "truncated"),
+]
+GZ_DAMAGES: list[tuple[Damage, str]] = [
+    (lambda content: gzip.decompress(content), "damaged: Not a gzipped file"),
+    (lambda _: b"", "truncated: 0 bytes"),
+    (lambda content: content[:-1000], "damaged: "),
+    (lambda content: content[:-4], "damaged: "),
+    (lambda content: content[:-8] + bytes([content[-8] ^ 1]) + content[-7:], "damaged: CRC check"),
+    (lambda content: content[:2000] + bytes([content[2000] ^ 1]) + content[2001:], "damaged: "),
+    (lambda content: content + b"junk", "damaged: "),
+    (lambda _: gzip.compress(b"something else"), "truncated: 14 bytes"),
+    (lambda content: content * 2, "too long"),
+    (lambda content: gzip.compress(content, 0), "truncated: "),
+    (lambda content: gzip.compress(gzip.decompress(content)[:-1] + b"\x0b", 1), "damaged: its SHA-256 is"),
+]
 
-@pytest.mark.parametrize("damage", DAMAGES)
-@pytest.mark.parametrize("file", [TRAIN_LABELS, TEST_IMAGES, TEST_LABELS], ids=lambda file: file.name)
+
+@pytest.mark.parametrize(("suffix", "damages"), [("", RAW_DAMAGES), (".gz", GZ_DAMAGES)], ids=["raw", "gz"])
 def test_a_damaged_file_is_named_and_left_alone(
-    originals: Path, place: Callable[..., Path], mine: DataAccess, file: IdxFile, damage: str
+    originals: Path, place: Place, mine: DataAccess, suffix: str, damages: list[tuple[Damage, str]]
 ) -> None:
-    change, said = DAMAGES[damage]
-    content = change((originals / file.name).read_bytes())
-    for other in ALL_FILES:
-        if other is not file:
-            place(other)
-    path = place(file, content)
-    before = path.stat().st_mtime_ns
-    message = refusal_of(lambda: load(file, mine))
-    assert message.startswith(f"{path}: {said}")
-    assert "delete it or move it away" in message
-    assert fetch_missing(mine) == []
-    assert path.read_bytes() == content
-    assert path.stat().st_mtime_ns == before
+    for file in MNIST[:3]:
+        place(file)
+    sound = (originals / f"{TEST_LABELS.name}{suffix}").read_bytes()
+    for change, said in damages:
+        path = place(TEST_LABELS, change(sound), suffix)
+        before = path.stat().st_mtime_ns
+        message = refusal_of(load_test, DataConfig(), mine)
+        assert message.startswith(f"{path}: {said}")
+        assert "delete it or move it away" in message
+        assert fetch_missing(mine) == []
+        assert (path.read_bytes(), path.stat().st_mtime_ns) == (change(sound), before)
 
 
 @pytest.mark.parametrize("position", [2, 16, 47_040_015])
 def test_one_wrong_byte_among_the_training_images_is_noticed(
-    originals: Path, place: Callable[..., Path], offline: DataAccess, position: int
+    originals: Path, place: Place, offline: DataAccess, position: int
 ) -> None:
     content = bytearray((originals / TRAIN_IMAGES.name).read_bytes())
     content[position] ^= 1
     path = place(TRAIN_IMAGES, bytes(content))
     place(TRAIN_LABELS)
-    assert refusal_of(lambda: load_train_val(DataConfig(), offline)).startswith(f"{path}: damaged: its SHA-256 is")
+    assert refusal_of(load_train_val, DataConfig(), offline).startswith(f"{path}: damaged: its SHA-256 is")
 
 
-@pytest.mark.parametrize(
-    ("wanted", "given"),
-    [
-        (TRAIN_LABELS, TEST_LABELS),
-        (TEST_LABELS, TRAIN_LABELS),
-        (TEST_LABELS, TEST_IMAGES),
-        (TEST_IMAGES, TEST_LABELS),
-        (TRAIN_LABELS, TRAIN_IMAGES),
-        (TRAIN_IMAGES, TEST_IMAGES),
-        (TEST_IMAGES, TRAIN_IMAGES),
-        (TRAIN_IMAGES, TRAIN_LABELS),
-    ],
-    ids=lambda file: file.name,
-)
-def test_a_file_under_another_s_name_is_refused(
-    originals: Path, place: Callable[..., Path], offline: DataAccess, wanted: IdxFile, given: IdxFile
-) -> None:
-    for file in ALL_FILES:
-        if file is not wanted:
-            place(file)
-    path = raw_directory(offline.directory) / wanted.name
-    path.symlink_to(originals / given.name)
-    message = refusal_of(lambda: load(wanted, offline))
-    if given.num_bytes <= 2 * wanted.num_bytes:
-        assert message.startswith(f"{path}: this is {given.name} under another name")
-    else:
-        assert message.startswith(f"{path}: larger than")
-
-
-def test_labels_in_another_order_are_refused(originals: Path, place: Callable[..., Path], offline: DataAccess) -> None:
-    content = (originals / TEST_LABELS.name).read_bytes()
-    path = place(TEST_LABELS, content[:8] + content[:7:-1])
-    place(TEST_IMAGES)
-    assert refusal_of(lambda: load_test(DataConfig(), offline)).startswith(f"{path}: damaged")
-
-
-GZ_DAMAGES: dict[str, tuple[Damage, str]] = {
-    "not compressed": (lambda content: gzip.decompress(content), "damaged: Not a gzipped file"),
-    "empty": (lambda _: b"", "truncated: 0 bytes"),
-    "cut": (lambda content: content[:-1000], "damaged: "),
-    "checksum cut": (lambda content: content[:-4], "damaged: "),
-    "wrong checksum": (lambda content: content[:-8] + bytes([content[-8] ^ 1]) + content[-7:], "damaged: CRC check"),
-    "one bit": (lambda content: content[:2000] + bytes([content[2000] ^ 1]) + content[2001:], "damaged: "),
-    "junk behind": (lambda content: content + b"junk", "damaged: "),
-    "something else": (lambda _: gzip.compress(b"something else"), "truncated: 14 bytes"),
-    "twice": (lambda content: content * 2, "longer than"),
-    "compressed twice": (lambda content: gzip.compress(content, 0), "truncated: "),
-    "one value changed": (
-        lambda content: gzip.compress(gzip.decompress(content)[:-1] + b"\x0b", 1),
-        "damaged: its SHA-256 is",
-    ),
-}
-
-
-@pytest.mark.parametrize("damage", GZ_DAMAGES)
-def test_a_damaged_compressed_file_is_named_and_left_alone(
-    compressed: Path, place: Callable[..., Path], mine: DataAccess, damage: str
-) -> None:
-    change, said = GZ_DAMAGES[damage]
-    content = change((compressed / f"{TEST_LABELS.name}.gz").read_bytes())
-    for file in (*TRAIN_FILES, TEST_IMAGES):
+def test_a_file_under_another_s_name_is_refused(originals: Path, place: Place, offline: DataAccess) -> None:
+    for file in MNIST:
         place(file)
-    path = place(TEST_LABELS, content, suffix=".gz")
-    assert refusal_of(lambda: load_test(DataConfig(), mine)).startswith(f"{path}: {said}")
-    assert fetch_missing(mine) == []
-    assert path.read_bytes() == content
+    for wanted in MNIST:
+        path = raw_directory(offline.directory) / wanted.name
+        for given in MNIST:
+            path.unlink()
+            path.symlink_to(originals / given.name)
+            if given is wanted:
+                load(wanted, offline)
+                continue
+            fits = given.num_bytes <= 2 * wanted.num_bytes
+            said = f"this is {given.name} under a different name" if fits else "larger than"
+            assert refusal_of(load, wanted, offline).startswith(f"{path}: {said}")
+        path.unlink()
+        path.symlink_to(originals / wanted.name)
 
 
-@pytest.mark.parametrize("members", [1, 400])
-def test_a_gzip_bomb_is_refused_without_unpacking_it(
-    place: Callable[..., Path], offline: DataAccess, members: int
-) -> None:
-    bomb = gzip.compress(bytes(100_000_000 // members), mtime=0) * members  # 100 MB in 97 KB
-    path = place(TRAIN_LABELS, bomb, suffix=".gz")
-    assert len(bomb) < 2 * TRAIN_LABELS.num_bytes
+@pytest.mark.parametrize("content", [b"", gzip.compress(bytes(10**8)), gzip.compress(bytes(250_000)) * 400])
+def test_a_bomb_or_a_huge_file_is_refused_unread(place: Place, offline: DataAccess, content: bytes) -> None:
+    assert len(content) < 2 * TRAIN_LABELS.num_bytes
+    path = place(TRAIN_LABELS, content, suffix=".gz" if content else "")
+    if not content:
+        os.truncate(path, 10**9)
     tracemalloc.start()
     try:
-        message = refusal_of(lambda: read_verified(TRAIN_LABELS, offline.directory))
+        message = refusal_of(read_verified, TRAIN_LABELS, offline.directory)
         assert tracemalloc.get_traced_memory()[1] < 3_000_000
     finally:
         tracemalloc.stop()
-    assert message.startswith(f"{path}: longer than the 60,008 bytes")
-
-
-@pytest.mark.parametrize("suffix", ["", ".gz"])
-def test_a_huge_file_is_refused_unread(place: Callable[..., Path], offline: DataAccess, suffix: str) -> None:
-    path = place(TEST_LABELS, b"", suffix=suffix)
-    with path.open("r+b") as file:
-        file.truncate(10**9)
-    tracemalloc.start()
-    try:
-        message = refusal_of(lambda: read_verified(TEST_LABELS, offline.directory))
-        assert tracemalloc.get_traced_memory()[1] < 3_000_000
-    finally:
-        tracemalloc.stop()
-    assert message.startswith(f"{path}: larger than")
+    assert message.startswith(f"{path}: too long: 60,009 bytes" if content else f"{path}: larger than")
 
 
 @pytest.mark.parametrize("kind", ["directory", "pipe"])
-def test_what_is_no_file_is_named(place: Callable[..., Path], offline: DataAccess, kind: str) -> None:
+def test_what_is_not_a_file_is_named(place: Place, offline: DataAccess, kind: str) -> None:
     place(TEST_IMAGES)
     path = raw_directory(offline.directory) / TEST_LABELS.name
     path.mkdir() if kind == "directory" else os.mkfifo(path)
-    assert refusal_of(lambda: load_test(DataConfig(), offline)).startswith(f"{path}: is ")
+    assert refusal_of(load_test, DataConfig(), offline).startswith(f"{path}: is ")
 
 
 # Nothing there.
 
 
-@pytest.mark.parametrize("missing", ALL_FILES, ids=lambda file: file.name)
-def test_a_file_missing_offline_is_named(place: Callable[..., Path], offline: DataAccess, missing: IdxFile) -> None:
-    for file in ALL_FILES:
-        if file is not missing:
-            place(file)
-    message = refusal_of(lambda: load(missing, offline))
-    assert message.startswith(f"{offline.directory}: {missing.name}: no such file")
-    assert "lenet data fetch" in message
-    assert refusal_of(lambda: read_verified(missing, offline.directory)).startswith(
-        f"{offline.directory}: {missing.name}: no such file"
-    )
-    assert not raw_directory(offline.directory).joinpath(missing.name).exists()
+def test_a_file_missing_offline_is_named(place: Place, offline: DataAccess) -> None:
+    for missing in MNIST:
+        shutil.rmtree(raw_directory(offline.directory), ignore_errors=True)
+        for file in MNIST:
+            if file is not missing:
+                place(file)
+        message = refusal_of(load, missing, offline)
+        assert message.startswith(f"{offline.directory}: {missing.name}: no such file")
+        assert "lenet data fetch" in message
+        assert f"{missing.name}: no such file" in refusal_of(read_verified, missing, offline.directory)
 
 
-@pytest.mark.parametrize(
-    "load",
-    [
-        lambda access: load_train_val(DataConfig(), access),
-        lambda access: load_test(DataConfig(), access),
-        fetch_missing,
-    ],
-)
 @pytest.mark.parametrize("place_name", ["", "none", "a/b/c", "a_file"])
-def test_no_data_offline_is_an_error_and_makes_nothing(
-    tmp_path: Path, load: Callable[[DataAccess], object], place_name: str
-) -> None:
+def test_no_data_offline_is_an_error_and_makes_nothing(tmp_path: Path, place_name: str) -> None:
     (tmp_path / "a_file").write_bytes(b"")
     directory = tmp_path / place_name
-    message = refusal_of(lambda: load(DataAccess(directory, offline=True, listener=Listener())))
-    assert message.startswith(f"{directory}: ")
-    assert all(file.name in message for file in ALL_FILES)
+    access = DataAccess(directory, offline=True, progress=Progress())
+    for message in (
+        refusal_of(load, MNIST[0], access),
+        refusal_of(load, MNIST[2], access),
+        refusal_of(fetch_missing, access),
+    ):
+        assert message.startswith(f"{directory}: ")
+        assert all(file.name in message for file in MNIST)
     assert [path.name for path in tmp_path.iterdir()] == ["a_file"]
-
-
-def test_only_what_is_missing_is_fetched(
-    place: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    asked: list[tuple[list[str], Path]] = []
-    monkeypatch.setattr(mnist, "fetch", lambda files, directory, _: asked.append((list(files), directory)))
-    place(TRAIN_IMAGES, b"damaged")
-    place(TEST_LABELS, b"damaged", suffix=".gz", flat=True)
-    missing = fetch_missing(DataAccess(tmp_path, offline=False, listener=Listener()))
-    assert missing == [TRAIN_LABELS, TEST_IMAGES]
-    assert asked == [([TRAIN_LABELS.name, TEST_IMAGES.name], raw_directory(tmp_path))]
-
-
-def test_loading_fetches_what_is_missing(
-    originals: Path, place: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def fetch(files: dict[str, IdxFile], directory: Path, _listener: object) -> None:
-        for name in files:
-            (directory / name).symlink_to(originals / name)
-
-    monkeypatch.setattr(mnist, "fetch", fetch)
-    place(TEST_IMAGES)
-    assert len(load_test(DataConfig(), DataAccess(tmp_path, offline=False, listener=Listener()))) == 10_000
 
 
 @pytest.fixture
@@ -509,17 +349,130 @@ def closed_dir() -> Iterator[Path]:
     shutil.rmtree(outer)
 
 
-def test_a_directory_that_may_not_be_entered_is_named(closed_dir: Path) -> None:
-    with pytest.raises(LenetError, match=f"^{closed_dir}"):
-        load_test(DataConfig(), DataAccess(closed_dir, offline=True, listener=Listener()))
+def test_a_directory_that_cannot_be_opened_is_named(closed_dir: Path) -> None:
+    for directory in (closed_dir, closed_dir.parent / ("n" * 300)):
+        with pytest.raises(LenetError, match=f"^{directory}"):
+            load_test(DataConfig(), DataAccess(directory, offline=True, progress=Progress()))
 
 
-def test_a_directory_with_an_impossible_name_is_named(tmp_path: Path) -> None:
-    directory = tmp_path / ("n" * 300)
-    with pytest.raises(LenetError, match=f"^{directory}"):
-        load_test(DataConfig(), DataAccess(directory, offline=True, listener=Listener()))
+# Fashion-MNIST and KMNIST, with small files in the place of theirs.
 
 
-def test_labels_are_copied_as_they_are(everything: TrainVal, access: DataAccess) -> None:
-    _, labels = read_verified(TRAIN_LABELS, access.directory)
-    assert np.array_equal(everything.val.labels.numpy(), labels[everything.val.indices.numpy()])
+@pytest.fixture(params=KIN)
+def kin(
+    request: pytest.FixtureRequest, small: TrainVal, place: Place, monkeypatch: pytest.MonkeyPatch
+) -> tuple[IdxFile, ...]:
+    """The files of one of the two sets, in their place: a hundred training images and twenty for the test."""
+    source, files = request.param, []
+    images, labels = small.train.images.numpy(), small.train.labels.numpy().astype(np.uint8)
+    arrays = images[:100], labels[:100], images[:20], labels[:20]
+    for file, array in zip(FILES[source], arrays, strict=True):
+        raw = encode_idx(array)
+        content = gzip.compress(raw, mtime=0) if file.compressed else raw
+        files.append(IdxFile(file.name, array.shape, hashlib.sha256(content).hexdigest(), source, file.compressed))
+        place(files[-1], content, ".gz" if file.compressed else "")
+    monkeypatch.setitem(mnist.FILES, source, tuple(files))
+    monkeypatch.setattr(mnist, "_DEBIAN", Path("/nowhere"))
+    return tuple(files)
+
+
+def test_kin_are_read_from_torchvision_s_directories(kin: tuple[IdxFile, ...], offline: DataAccess) -> None:
+    config = DataConfig(source=kin[0].source.value, train_size=0.8, val_size=0.2)
+    data, test = load_train_val(config, offline), load_test(config, offline)
+    assert (len(data.train), len(data.val), len(test)) == (80, 20, 20)
+    assert len(data.class_names) == 10
+    assert data.class_names == mnist.CLASS_NAMES[kin[0].source]
+    assert data.fingerprint.source == kin[0].source
+    assert list(data.fingerprint.files.values()) == [file.sha256 for file in kin[:2]]
+    path = find(kin[2], offline.directory)
+    assert path is not None
+    content = bytearray(path.read_bytes())
+    content[-9] ^= 1
+    path.write_bytes(content)
+    message = refusal_of(load_test, config, offline)
+    assert message.startswith(f"{path}: damaged: ")
+    assert f"`lenet data fetch --source {kin[0].source}`" in message
+    path.unlink()
+    assert len(load_train_val(config, offline).train) == 80
+    assert f"`lenet data fetch --source {kin[0].source}`" in refusal_of(load_test, config, offline)
+
+
+def test_a_file_of_another_set_is_told_by_its_name(originals: Path) -> None:
+    content = (originals / TEST_LABELS.name).read_bytes()
+    assert FILES[Source.FASHION_MNIST][3].mismatch(content) == "this is t10k-labels-idx1-ubyte of mnist"
+
+
+def test_what_is_verified_compressed_is_not_looked_for_in_another_form(place: Place, offline: DataAccess) -> None:
+    place(FILES[Source.KMNIST][3], b"uncompressed")
+    assert find(FILES[Source.KMNIST][3], offline.directory) is None
+
+
+def test_fashion_mnist_is_found_where_debian_puts_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mnist, "_DEBIAN", tmp_path / "debian")
+    path = tmp_path / "debian" / f"{TEST_LABELS.name}.gz"
+    path.parent.mkdir()
+    path.write_bytes(b"")
+    assert find(FILES[Source.FASHION_MNIST][3], tmp_path / "data") == path
+    assert find(TEST_LABELS, tmp_path / "data") is None
+
+
+def test_the_digests_are_well_formed_and_all_different() -> None:
+    digests = {file.sha256 for files in FILES.values() for file in files}
+    assert len(digests) == 12
+    assert all(len(digest) == 64 and set(digest) <= set("0123456789abcdef") for digest in digests)
+
+
+@pytest.mark.fashion
+def test_real_fashion_mnist(access: DataAccess) -> None:
+    config = DataConfig(source="fashion-mnist")
+    data, test = load_train_val(config, access), load_test(config, access)
+    assert (len(data.train), len(data.val), len(test)) == (55_000, 5_000, 10_000)
+    assert data.train.labels.bincount().tolist() == [5_500] * 10
+    assert is_verified(config)
+
+
+# scikit-learn's digits.
+
+
+def test_all_digits_are_there_each_in_one_part() -> None:
+    from sklearn.datasets import load_digits as scikit_learns
+
+    known = scikit_learns()
+    rest, test = (load_digits(part) for part in Part)
+    assert (len(rest.labels), len(test.labels)) == (1438, 359)
+    assert sorted([*rest.indices, *test.indices]) == list(range(1797))
+    for part in (rest, test):
+        assert np.array_equal(part.labels, known.target[part.indices])
+        assert (part.images.shape, part.images.dtype) == ((len(part.labels), 28, 28), np.uint8)
+    assert abs(np.bincount(test.labels) - np.bincount(known.target) / 5).max() < 1
+    assert test.indices[:8].tolist() == [13, 14, 30, 32, 43, 47, 69, 70]  # for ever
+    assert int(test.indices.sum()) == 333_627
+    small, large = known.images[rest.indices], rest.images[:, 4:24, 4:24].astype(float)
+    for axis in (1, 2):  # the ink is where it was
+        small_centres = (small.sum(axis=3 - axis) * np.arange(8)).sum(axis=1) / small.sum(axis=(1, 2))
+        large_centres = (large.sum(axis=3 - axis) * np.arange(20)).sum(axis=1) / large.sum(axis=(1, 2))
+        assert np.abs((small_centres + 0.5) / 8 - (large_centres + 0.5) / 20).max() < 0.02
+
+
+def test_digits_fill_the_box_of_mnist_s_with_ink_from_none_to_full() -> None:
+    small = np.zeros((2, 8, 8), dtype=np.uint8)
+    small[1] = 16
+    none, full = enlarged(small)
+    assert none.max() == 0
+    assert (full[4:24, 4:24] == 255).all()
+    assert full.sum() == 255 * 20 * 20
+
+
+def test_other_digits_are_refused_and_scikit_learn_is_named_where_it_is_missing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    import sklearn.datasets
+
+    digits = sklearn.datasets.load_digits()
+    digits.images[700, 3, 3] += 1
+    monkeypatch.setattr(sklearn.datasets, "load_digits", lambda: digits)
+    with pytest.raises(DataError, match="their SHA-256 is"):
+        load_digits(Part.TRAIN_VAL)
+    monkeypatch.setitem(sys.modules, "sklearn", None)
+    with pytest.raises(InstallationError, match=r"pip install scikit-learn$"):
+        load_digits(Part.TRAIN_VAL)

@@ -12,11 +12,10 @@ from tests.conftest import Listener
 from tests.data.own import chosen, write_pictures
 
 from lenet_mnist.config import DataConfig
-from lenet_mnist.data import picture_folders
+from lenet_mnist.data.load import load_test, load_train_val
 from lenet_mnist.data.mnist import DataAccess
 from lenet_mnist.data.picture_folders import load, read_class_names
 from lenet_mnist.data.sets import LoadedPart, Part, TrainVal
-from lenet_mnist.data.sources import load_test, load_train_val
 from lenet_mnist.errors import DataError
 
 Array = np.ndarray
@@ -46,8 +45,11 @@ def refusal_of(directory: Path, part: Part = Part.TRAIN_VAL, **settings: bool) -
 
 def first_picture(directory: Path, part: Part = Part.TRAIN_VAL) -> Path:
     """Return a picture of a part."""
-    listing, indices = picture_folders._part_of(directory, part)
-    return listing.paths[indices[0]]
+    return directory / loaded(directory, part).names[0]
+
+
+def num_pictures(directory: Path) -> int:
+    return sum(len(loaded(directory, part).labels) for part in Part)
 
 
 def test_classes_are_the_folders_by_name_and_a_fifth_is_cut_off(directory: Path, digits: tuple[Array, Array]) -> None:
@@ -58,32 +60,35 @@ def test_classes_are_the_folders_by_name_and_a_fifth_is_cut_off(directory: Path,
     order = np.concatenate([np.flatnonzero(digits[1] == NAMES.index(name)) for name in sorted(NAMES)])
     for part in (rest, test):
         assert np.array_equal(part.images, digits[0][order[part.indices]])
-        assert [sorted(NAMES)[label] for label in part.labels] == [
-            NAMES[label] for label in digits[1][order[part.indices]]
-        ]
+        expected = [NAMES[label] for label in digits[1][order[part.indices]]]
+        assert [sorted(NAMES)[label] for label in part.labels] == expected
         assert part.notes == ()
 
 
 @pytest.mark.parametrize("part", Part)
 def test_the_pictures_of_the_other_part_are_not_opened(directory: Path, part: Part) -> None:
-    other = next(each for each in Part if each is not part)
-    listing, indices = picture_folders._part_of(directory, other)
-    for k in indices:
-        listing.paths[k].write_bytes(b"no picture")
-    assert len(loaded(directory, part).labels) == 30 - len(indices)
+    other = loaded(directory, next(each for each in Part if each is not part))
+    for name in other.names:
+        (directory / name).write_bytes(b"not a picture")
+    assert len(loaded(directory, part).labels) == 30 - len(other.names)
 
 
-def test_test_is_a_folder_too_where_train_stands_beside_it(tmp_path: Path, digits: tuple[Array, Array]) -> None:
+def test_test_is_a_folder_too_where_train_is_next_to_it(tmp_path: Path, digits: tuple[Array, Array]) -> None:
     images, labels = digits
     for first, second in (("train", "test"), ("Training", "Testing")):
         directory = tmp_path / first
         write_pictures(directory / first, images, labels, NAMES)
+        assert f"name {directory}/{first} instead" in refusal_of(tmp_path)
         write_pictures(directory / second, images[::2], labels[::2], NAMES)
         rest, test = (loaded(directory, part) for part in Part)
         assert (len(rest.labels), len(test.labels)) == (30, 15)
         assert rest.class_names == test.class_names == tuple(sorted(NAMES))
-    (directory / "more").mkdir()
-    assert f"{directory}/more: stands beside Training" in refusal_of(directory)
+        (directory / "more").mkdir()
+        assert f"{directory}/more: is next to {first}" in refusal_of(directory)
+        (directory / "more").rmdir()
+        write_pictures(directory / second, images, labels, (*NAMES[:2], "fours"))
+        assert f"the class fours is in only one of {first} and {second}" in refusal_of(directory, Part.TEST)
+        directory.rename(tmp_path / f".{first}")
 
 
 def test_classes_may_be_called_train_and_test(tmp_path: Path, digits: tuple[Array, Array]) -> None:
@@ -91,50 +96,49 @@ def test_classes_may_be_called_train_and_test(tmp_path: Path, digits: tuple[Arra
     assert loaded(directory).class_names == ("test", "train", "val")
 
 
-def test_a_class_of_one_part_only_is_named(tmp_path: Path, digits: tuple[Array, Array]) -> None:
-    write_pictures(tmp_path / "train", *digits, NAMES)
-    write_pictures(tmp_path / "test", *digits, (*NAMES[:2], "fours"))
-    assert "the class fours is in one of train and test only" in refusal_of(tmp_path, Part.TEST)
-
-
 def test_grey_is_made_of_colours(tmp_path: Path) -> None:
     for name, colour in (("red", (255, 0, 0)), ("blue", (0, 0, 255))):
         (tmp_path / name).mkdir()
         for k in range(5):
             Image.new("RGB", (28, 28), colour).save(tmp_path / name / f"{k}.png")
-    images = loaded(tmp_path).images
-    assert sorted(np.unique(images).tolist()) == [29, 76]  # ITU-R 601: 0.299 R + 0.587 G + 0.114 B
+    assert sorted(np.unique(loaded(tmp_path).images).tolist()) == [29, 76]  # ITU-R 601: 0.299 R + 0.587 G + 0.114 B
 
 
-def test_hidden_and_other_files_are_passed_over(directory: Path) -> None:
+def test_hidden_files_and_those_of_systems_are_skipped_silently_others_with_a_note(
+    directory: Path, digits: tuple[Array, Array]
+) -> None:
     before = loaded(directory)
-    (directory / ".git").mkdir()
-    (directory / "README.txt").write_text("about")
+    for name in (".git", "__MACOSX", "@eaDir", "lost+found", "$RECYCLE.BIN", ".ipynb_checkpoints"):
+        for place in (directory, directory / "zeros"):
+            (place / name / "zeros").mkdir(parents=True)
+            (place / name / "zeros" / "._0.png").write_bytes(b"not a picture")
+            (place / name / "0000.png").write_bytes(b"not a picture")
+    for name in ("README.txt", "zeros/.hidden.png", "zeros/Thumbs.db"):
+        (directory / name).write_bytes(b"")
     (directory / "link").symlink_to("README.txt")
-    (directory / "zeros" / ".hidden.png").write_bytes(b"")
     after = loaded(directory)
-    assert (after.files, after.notes) == (before.files, ())
+    assert (after.class_names, after.files, after.notes) == (before.class_names, before.files, ())
     (directory / "zeros" / "picture.gif").write_bytes(b"GIF89a")
-    (note,) = loaded(directory).notes
-    assert "zeros/picture.gif" in note
+    Image.fromarray(digits[0][0]).save(directory / "zeros.17.png")
+    inside, beside = loaded(directory).notes
+    assert ("zeros/picture.gif" in inside, "zeros.17.png" in beside) == (True, True)
 
 
 def test_a_picture_is_known_by_its_name_or_its_content(directory: Path) -> None:
     """Browsers save .jfif, old programs .jpe, some none at all: none of them is left out."""
-    before = len(loaded(directory).labels) + len(loaded(directory, Part.TEST).labels)
+    before = num_pictures(directory)
     picture = Image.open(first_picture(directory)).convert("L")
     names = ("a.jfif", "b.JPE", "c.JFI", "d", "e.jpg_large", "f.JPG")
     for name in names:
         picture.save(directory / "zeros" / name, format="JPEG")
     picture.save(directory / "zeros" / "g", format="PNG")
     picture.save(directory / "zeros" / "h", format="BMP")
-    (directory / "zeros" / "BMW").write_text("BMW is no picture")
-    rest = loaded(directory)
-    assert len(rest.labels) + len(loaded(directory, Part.TEST).labels) == before + len(names) + 2
-    assert ["zeros/BMW" in note for note in rest.notes] == [True]
+    (directory / "zeros" / "BMW").write_text("BMW is not a picture")
+    assert num_pictures(directory) == before + len(names) + 2
+    assert ["zeros/BMW" in note for note in loaded(directory).notes] == [True]
 
 
-def test_pictures_in_folders_within_a_class_are_of_the_class(tmp_path: Path, digits: tuple[Array, Array]) -> None:
+def test_pictures_in_folders_within_a_class_belong_to_the_class(tmp_path: Path, digits: tuple[Array, Array]) -> None:
     flat = write_pictures(tmp_path / "flat", *digits, NAMES)
     nested = write_pictures(tmp_path / "nested", *digits, tuple(f"{name}/session 1/a" for name in NAMES))
     for part in Part:
@@ -146,31 +150,13 @@ def test_pictures_in_folders_within_a_class_are_of_the_class(tmp_path: Path, dig
     assert all(name.split("/")[1:3] == ["session 1", "a"] for name in found.names)
 
 
-def test_pictures_beside_the_classes_are_named(directory: Path, digits: tuple[Array, Array]) -> None:
-    Image.fromarray(digits[0][0]).save(directory / "zeros.17.png")
-    assert ["zeros.17.png" in note for note in loaded(directory).notes] == [True]
-
-
-def test_folders_of_systems_are_no_classes(directory: Path) -> None:
-    before = loaded(directory)
-    for name in ("__MACOSX", "@eaDir", "lost+found", "$RECYCLE.BIN", ".ipynb_checkpoints"):
-        for place in (directory, directory / "zeros"):
-            (place / name / "zeros").mkdir(parents=True)
-            (place / name / "zeros" / "._0.png").write_bytes(b"no picture")
-            (place / name / "0000.png").write_bytes(b"no picture")
-    (directory / "zeros" / "Thumbs.db").write_bytes(b"")
-    after = loaded(directory)
-    assert (after.class_names, after.files, after.notes) == (before.class_names, before.files, ())
-
-
 def test_classes_come_in_the_order_of_numbers(tmp_path: Path, digits: tuple[Array, Array]) -> None:
-    images, labels = digits
     for names in (("10", "9", "2"), ("class 10", "class 9", "class 2")):
-        directory = write_pictures(tmp_path / names[0], images, labels, names)
+        directory = write_pictures(tmp_path / names[0], *digits, names)
         assert loaded(directory).class_names == tuple(reversed(names)) == read_class_names(directory)
 
 
-def test_a_name_is_one_whatever_way_its_accents_are_written(tmp_path: Path, digits: tuple[Array, Array]) -> None:
+def test_a_name_is_one_however_its_accents_are_written(tmp_path: Path, digits: tuple[Array, Array]) -> None:
     """Zip archives of macOS hold the letters and their accents one by one."""
     whole, apart = (unicodedata.normalize(form, "Königin") for form in ("NFC", "NFD"))
     write_pictures(tmp_path / "train", *digits, (whole, "b", "c"))
@@ -189,7 +175,7 @@ def test_a_validation_part_of_its_own_is_used(
     images, labels = digits
     for k, name in enumerate(names):
         write_pictures(tmp_path / name, images[k::3], labels[k::3], NAMES)
-    access = DataAccess(tmp_path, offline=True, listener=Listener())
+    access = DataAccess(tmp_path, offline=True, progress=Listener())
     config = DataConfig(source=str(tmp_path))
     data, test = load_train_val(config, access), load_test(config, access)
     given = {image.tobytes() for image in images[1::3]}
@@ -207,46 +193,35 @@ def test_a_validation_part_of_its_own_is_used(
     assert [name for name in before if before[name] != after[name]] == [f"{names[1]}/zeros/"]
 
 
-def test_one_folder_too_many_or_too_deep_is_said(tmp_path: Path, digits: tuple[Array, Array]) -> None:
-    write_pictures(tmp_path / "own" / "train", *digits, NAMES)
-    assert f"name {tmp_path}/own instead" in refusal_of(tmp_path)
-    assert len(loaded(tmp_path / "own").labels) == 24  # train alone: a fifth of it tests
-
-
-def test_pictures_can_be_turned_upright(tmp_path: Path, digits: tuple[Array, Array]) -> None:
-    images, labels = digits
-    upright = write_pictures(tmp_path / "upright", images, labels, NAMES)
-    lying = write_pictures(tmp_path / "lying", images.transpose(0, 2, 1), labels, NAMES)
-    turned = load(lying, Part.TRAIN_VAL, DataConfig(source="own", transpose=True))
-    assert np.array_equal(turned.images, loaded(upright).images)
-
-
-# The digests.
+def test_pictures_can_be_turned_upright(tmp_path: Path, directory: Path, digits: tuple[Array, Array]) -> None:
+    transposed = write_pictures(tmp_path / "transposed", digits[0].transpose(0, 2, 1), digits[1], NAMES)
+    turned = load(transposed, Part.TRAIN_VAL, DataConfig(source="own", transpose=True))
+    assert np.array_equal(turned.images, loaded(directory).images)
 
 
 def test_a_changed_a_renamed_and_a_new_picture_are_noticed(directory: Path) -> None:
-    before = loaded(directory).files
-    assert sorted(before) == sorted(f"{name}/" for name in NAMES)
-    path = next(path for path in sorted((directory / "zeros").iterdir()) if path != first_picture(directory, Part.TEST))
-    read, _ = picture_folders._part_of(directory, Part.TRAIN_VAL)
+    before = loaded(directory)
+    assert sorted(before.files) == sorted(f"{name}/" for name in NAMES)
+    path = next(directory / name for name in before.names if name.startswith("zeros/"))
     content = path.read_bytes()
 
     Image.new("L", (28, 28), 9).save(first_picture(directory))
     changed = loaded(directory).files
-    assert sum(before[name] != changed[name] for name in before) == 1
+    assert sum(before.files[name] != changed[name] for name in changed) == 1
 
     path.rename(path.with_name(f"{path.stem}a.png"))  # which stays in its place
-    assert loaded(directory).files["zeros/"] not in (before["zeros/"], changed["zeros/"])
+    assert loaded(directory).files["zeros/"] not in (before.files["zeros/"], changed["zeros/"])
 
     (directory / "zeros" / "zz.png").write_bytes(content)
-    assert len(loaded(directory).labels) + len(loaded(directory, Part.TEST).labels) == len(read.paths) + 1
+    assert num_pictures(directory) == 31
 
 
-# Pictures that cannot be read.
+# Pictures that cannot be read, or have a different size.
 
 
-@pytest.mark.parametrize("content", [b"", b"no picture", b"\x89PNG\r\n\x1a\n" + bytes(50)])
-def test_an_unreadable_picture_is_named_and_left_out_only_if_that_is_wanted(directory: Path, content: bytes) -> None:
+@pytest.mark.parametrize("content", [b"", b"not a picture", b"\x89PNG\r\n\x1a\n" + bytes(50)])
+def test_an_unreadable_picture_is_named_and_skipped_only_on_request(directory: Path, content: bytes) -> None:
+    test = loaded(directory, Part.TEST)
     path = first_picture(directory)
     path.write_bytes(content)
     message = refusal_of(directory)
@@ -255,23 +230,18 @@ def test_an_unreadable_picture_is_named_and_left_out_only_if_that_is_wanted(dire
     assert "data.skip_unreadable=true" in message
     rest = loaded(directory, skip=True)
     assert len(rest.labels) == 23
-    assert rest.notes[0].startswith(f"left out: 1 of 24 pictures cannot be read: {name}: ")
+    assert rest.notes[0].startswith(f"skipped: 1 of 24 pictures cannot be read: {name}: ")
     assert str(directory) not in rest.notes[0]  # notes are kept in the run, which names no place
+    assert np.array_equal(loaded(directory, Part.TEST, skip=True).indices, test.indices)
 
 
 def test_of_many_the_first_are_named(directory: Path) -> None:
     for path in directory.rglob("*.png"):
-        path.write_bytes(b"no picture")
+        path.write_bytes(b"not a picture")
     message = refusal_of(directory)
     assert message.startswith(f"{directory}: 24 of 24 pictures cannot be read: ")
-    assert message.count("is no picture") == 10
+    assert message.count("is not a picture") == 10
     assert "; and 14 more. " in message
-
-
-def test_leaving_out_a_picture_moves_no_other_from_part_to_part(directory: Path) -> None:
-    test = loaded(directory, Part.TEST)
-    first_picture(directory).write_bytes(b"no picture")
-    assert np.array_equal(loaded(directory, Part.TEST, skip=True).indices, test.indices)
 
 
 def test_a_bomb_is_refused_unread(directory: Path) -> None:
@@ -281,43 +251,22 @@ def test_a_bomb_is_refused_unread(directory: Path) -> None:
     assert "is too large" in refusal_of(directory)
 
 
-# Other sizes.
-
-
-def test_other_sizes_are_counted_and_named_or_scaled(directory: Path) -> None:
+def test_other_sizes_are_counted_and_named_or_resized(directory: Path) -> None:
     path = first_picture(directory)
     Image.open(path).resize((56, 56), Image.Resampling.NEAREST).save(path)
-    message = refusal_of(directory)
-    name = f"{path.parent.name}/{path.name}"
-    assert message.startswith(f"{directory}: 1 of 24 pictures are not 28 x 28 pixels: {name} (56 x 56). ")
-    assert "data.resize=true" in message
-    with pytest.raises(DataError):
-        loaded(directory, skip=True)  # it can be read
-    before = loaded(directory, resize=True)
-    assert len(before.labels) == 24
+    for skip in (False, True):  # it can be read
+        message = refusal_of(directory, skip=skip)
+        assert f"1 of 24 pictures are not 28 x 28 pixels: {path.parent.name}/{path.name} (56 x 56). " in message
+        assert "data.resize=true" in message
+    assert len(loaded(directory, resize=True).labels) == 24
 
 
-def test_an_unreadable_picture_of_another_size_comes_first(directory: Path) -> None:
-    first, second = sorted((directory / "zeros").iterdir())[:2]
-    Image.new("L", (30, 30)).save(first)
-    second.write_bytes(b"")
-    messages = {refusal_of(directory, part) for part in Part}
-    assert any("cannot be read" in message or "are not 28 x 28" in message for message in messages)
-
-
-# Directories that are none.
-
-
-def emptied(directory: Path) -> None:
-    for path in (directory / "zeros").iterdir():
-        path.unlink()
+# Directories that do not fit.
 
 
 def alone(directory: Path) -> None:
     for name in NAMES[1:]:
-        for path in (directory / name).iterdir():
-            path.unlink()
-        (directory / name).rmdir()
+        (directory / name).rename(directory / f".{name}")
 
 
 def crowded(directory: Path) -> None:
@@ -326,8 +275,8 @@ def crowded(directory: Path) -> None:
 
 
 BAD_DIRECTORIES: dict[str, tuple[Callable[[Path], object], str]] = {
-    "an empty class": (emptied, "zeros: is a class without a picture"),
-    "one class": (alone, "holds 1 class, zeros: to choose, there must be two at least"),
+    "an empty class": (lambda d: (d / "empty").mkdir(), "empty: is a class without a picture"),
+    "one class": (alone, "holds 1 class, zeros: at least two are needed"),
     "many classes": (crowded, "holds 1,003 classes, of at most 1,000"),
     "a long name": (lambda d: (d / ("n" * 65)).mkdir(), "a name has 1 to 64 printable characters"),
     "a name that moves the cursor": (lambda d: (d / "a\x1b[2Jb").mkdir(), "a name has 1 to 64 printable characters"),
@@ -339,7 +288,7 @@ BAD_DIRECTORIES: dict[str, tuple[Callable[[Path], object], str]] = {
 
 
 @pytest.mark.parametrize("kind", BAD_DIRECTORIES)
-def test_what_is_no_such_directory_is_said(directory: Path, kind: str) -> None:
+def test_what_does_not_fit_is_said(directory: Path, kind: str) -> None:
     make, said = BAD_DIRECTORIES[kind]
     make(directory)
     message = refusal_of(directory)
@@ -350,7 +299,7 @@ def test_what_is_no_such_directory_is_said(directory: Path, kind: str) -> None:
     assert str(caught.value) == message
 
 
-def test_a_pipe_is_no_picture_and_does_not_stop_anything(directory: Path) -> None:
+def test_a_pipe_is_not_a_picture_and_does_not_block(directory: Path) -> None:
     os.mkfifo(directory / "zeros" / "pipe.png")
     refusals = []
     for part in Part:

@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from lenet_mnist.config import DataConfig
+from lenet_mnist.data.load import load_test, load_train_val
 from lenet_mnist.data.mnist import DataAccess
 from lenet_mnist.data.sets import Fingerprint, ImageSet, Normalization, TestSet, TrainSet, TrainVal, ValSet
-from lenet_mnist.data.sources import load_test, load_train_val
 from lenet_mnist.errors import DataError
 
 KINDS = [TrainSet, ValSet, TestSet]

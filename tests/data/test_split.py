@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lenet_mnist.config import DataConfig
+from lenet_mnist.data.load import load_train_val
 from lenet_mnist.data.mnist import TRAIN_LABELS, DataAccess, read_verified
-from lenet_mnist.data.sources import load_train_val
 from lenet_mnist.data.split import digest_of_split, limit, split_train_val, take_stratified
 from lenet_mnist.errors import ConfigError
 from lenet_mnist.randomness import Purpose, random_keys

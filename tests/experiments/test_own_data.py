@@ -125,11 +125,11 @@ def test_what_is_odd_is_noted_on_stderr_in_the_manifest_and_in_the_report(
     for path in rest[:20]:
         path.write_bytes(first.read_bytes())
     checked = lenet("data", "check", "--source", "shapes")
-    assert "warning: the classes are unequal: 35 images of <script>alert(1)<, 10 of nought" in checked.out
+    assert "warning: the classes are imbalanced: 35 images of <script>alert(1)<, 10 of nought" in checked.out
     assert "across parts 0" not in checked.out
     answer = lenet("train", "--set", "data.source=shapes", *QUICK)
-    assert "data: the classes are unequal: " in answer.err
-    assert "validation images are in an earlier part too, pixel by pixel" in answer.err
+    assert "data: the classes are imbalanced: " in answer.err
+    assert "validation images are in an earlier part too" in answer.err
     notes = only_run(tmp_path).read_manifest().data_notes
     assert len(notes) == 2
     lenet("report", "latest")
@@ -190,7 +190,7 @@ BAD_INPUT = [
     (("train", "--set", "data.source=."), 3, "holds neither IDX files"),
     (("train", "--set", "data.source=digits", "--set", "data.train_size=5000"), 2, "but the data have 1,438"),
     (("data", "check", "--source", "nowhere"), 2, "expected one of mnist, fashion-mnist, kmnist, digits"),
-    (("data", "fetch", "--source", "digits"), 2, "part of scikit-learn"),
+    (("data", "fetch", "--source", "digits"), 2, "digits: only mnist"),
     (("data", "fetch", "--source", "kmnist", "--offline", "--data-dir", "nowhere"), 3, "--offline forbids"),
     (("data", "where", "--source", "fashon"), 2, "did you mean fashion-mnist?"),
     (("describe", "--set", "data.source=digit"), 2, "did you mean digits?"),

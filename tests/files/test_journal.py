@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from lenet_mnist.errors import DataError, StorageError
-from lenet_mnist.files.journal import Journal
+from lenet_mnist.files.tables import Journal
 
 
 def test_documents_come_back_in_their_order(tmp_path: Path) -> None:

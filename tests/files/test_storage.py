@@ -359,7 +359,7 @@ def test_directories_are_made_with_their_parents(tmp_path: Path) -> None:
 
 
 def test_a_directory_that_cannot_be_made_is_named(shared_dir: Path) -> None:
-    with pytest.raises(StorageError, match=f"^{shared_dir}/old: is no directory"):
+    with pytest.raises(StorageError, match=f"^{shared_dir}/old: is not a directory"):
         make_directory(shared_dir / "old")
     shared_dir.chmod(0o555)
     with without_privileges(), pytest.raises(StorageError, match=f"^{shared_dir}/a/b: .*Permission denied"):
@@ -384,7 +384,7 @@ def test_a_file_up_to_the_limit_is_read(tmp_path: Path, num_bytes: int) -> None:
 @pytest.mark.parametrize("error", [DataError, ConfigError, StorageError])
 def test_a_file_above_the_limit_is_refused(tmp_path: Path, error: type[LenetError]) -> None:
     (tmp_path / "file").write_bytes(b"x" * 11)
-    with pytest.raises(error, match=f"^{tmp_path}/file: larger than the 10 bytes"):
+    with pytest.raises(error, match=f"^{tmp_path}/file: larger than the limit of 10 bytes"):
         read_bounded(tmp_path / "file", max_bytes=10, error=error)
 
 
@@ -458,5 +458,5 @@ def test_a_file_that_has_grown_since_it_was_looked_at_is_read_whole_or_refused()
     content = read_bounded(path, max_bytes=100_000, error=DataError)
     assert content.startswith(b"Name:")
     assert content.endswith(b"\n")
-    with pytest.raises(DataError, match="larger than the 10 bytes"):
+    with pytest.raises(DataError, match="larger than the limit of 10 bytes"):
         read_bounded(path, max_bytes=10, error=DataError)

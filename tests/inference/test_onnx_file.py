@@ -17,7 +17,7 @@ from onnx.reference import ReferenceEvaluator
 from tests.inference.networks import network_of
 
 from lenet_mnist.config import Activation
-from lenet_mnist.data.scaling import Pixels
+from lenet_mnist.data.decoding import Pixels
 from lenet_mnist.data.sets import Normalization, TrainVal
 from lenet_mnist.errors import CheckFailedError, DataError
 from lenet_mnist.inference.onnx_file import BATCH_SIZES, TOLERANCE, Runtime, compare, onnx_content, open_onnx

@@ -13,8 +13,8 @@ from tests.reporting.report_pages import PAYLOADS, Outline, put_everywhere, rena
 
 from lenet_mnist.analysis.metrics import Evaluation
 from lenet_mnist.config import DataConfig
+from lenet_mnist.data.load import load_test
 from lenet_mnist.data.mnist import DataAccess
-from lenet_mnist.data.sources import load_test
 from lenet_mnist.errors import ConfigError, DataError, one_line
 from lenet_mnist.experiments import evaluation
 from lenet_mnist.files.locks import exclusive_lock

@@ -14,8 +14,8 @@ from lenet_mnist.benchmark.steps import (
     present_engines,
 )
 from lenet_mnist.config import Config
+from lenet_mnist.data.load import load_train_val
 from lenet_mnist.data.mnist import DataAccess
-from lenet_mnist.data.sources import load_train_val
 from lenet_mnist.devices import choose_device, set_threads
 from lenet_mnist.errors import ConfigError
 from lenet_mnist.model.engines import resolve_engine

@@ -35,9 +35,8 @@ def _start_up(data_dir: Path) -> dict[str, float]:
     mark("import torch")
     from lenet_mnist.config import Config
     from lenet_mnist.data.batches import TrainBatches
-    from lenet_mnist.data.fetch import Silence
-    from lenet_mnist.data.mnist import DataAccess
-    from lenet_mnist.data.sources import load_train_val
+    from lenet_mnist.data.load import load_train_val
+    from lenet_mnist.data.mnist import DataAccess, Progress
     from lenet_mnist.experiments import training_series  # noqa: F401  # what `lenet train` imports
     from lenet_mnist.model.engines import resolve_engine
     from lenet_mnist.training.loop import start_training
@@ -45,7 +44,7 @@ def _start_up(data_dir: Path) -> dict[str, float]:
 
     mark("import lenet")
     config, cpu = Config(), torch.device("cpu")
-    data = load_train_val(config.data, DataAccess(data_dir, offline=True, listener=Silence()))
+    data = load_train_val(config.data, DataAccess(data_dir, offline=True, progress=Progress()))
     mark("read and verify the data")
     engine = resolve_engine(config.training.engine, cpu, data.train.image_size)
     mark("load and check the engine")

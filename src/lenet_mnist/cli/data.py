@@ -19,14 +19,15 @@ app = typer.Typer(help="Download, check, find and show the data.", no_args_is_he
 def data_fetch(
     resolved: "ResolvedConfig", data_dir: flags.DataDir = flags.DEFAULT_DATA_DIR, offline: flags.Offline = False
 ) -> None:
-    from lenet_mnist.data import mnist
-    from lenet_mnist.data.sources import published_files
+    from lenet_mnist.data.fetch import fetch_missing
+    from lenet_mnist.data.load import published_files
+    from lenet_mnist.data.mnist import read_verified
 
     with resolved.naming_origins():
         files = published_files(resolved.config.data)
-    fetched = mnist.fetch_missing(flags.data_access(data_dir, offline), files)
+    fetched = fetch_missing(flags.data_access(data_dir, offline), files)
     for file in files:
-        path, _ = mnist.read_verified(file, data_dir)
+        path, _ = read_verified(file, data_dir)
         say(f"{'fetched' if file in fetched else 'was there'}  {path}")
 
 
@@ -35,7 +36,7 @@ def data_fetch(
 def data_check(
     resolved: "ResolvedConfig", data_dir: flags.DataDir = flags.DEFAULT_DATA_DIR, as_json: flags.AsJson = False
 ) -> None:
-    from lenet_mnist.data.sources import survey, verified_files
+    from lenet_mnist.data.load import survey, verified_files
     from lenet_mnist.reporting.text import render
     from lenet_mnist.reporting.training_results import DataResult
 
@@ -48,10 +49,10 @@ def data_check(
 @app.command("where", help="Print the data directory and what was found in it.")
 @configured("--source")
 def data_where(resolved: "ResolvedConfig", data_dir: flags.DataDir = flags.DEFAULT_DATA_DIR) -> None:
-    from lenet_mnist.data.sources import whereabouts
+    from lenet_mnist.data.load import source_of
 
     with resolved.naming_origins():
-        places = whereabouts(resolved.config.data, flags.data_access(data_dir, offline=True))
+        places = source_of(resolved.config.data, flags.data_access(data_dir, offline=True)).places()
     say(str(data_dir))
     for name, path in places:
         say(f"  {name}: {path or 'missing'}")
@@ -70,7 +71,7 @@ def data_show(
     data_dir: flags.DataDir = flags.DEFAULT_DATA_DIR,
     offline: flags.Offline = False,
 ) -> None:
-    from lenet_mnist.data.sources import load_train_val
+    from lenet_mnist.data.load import load_train_val
     from lenet_mnist.reporting.contact_sheet import EXAMPLE, draw_contact_sheet
 
     augmentation = resolved.config.augmentation

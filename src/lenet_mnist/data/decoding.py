@@ -10,27 +10,32 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 from PIL import ExifTags, Image, UnidentifiedImageError
 
-from lenet_mnist.data.scaling import Grey
+from lenet_mnist.data.sets import IMAGE_SIZE
 from lenet_mnist.errors import DataError
 from lenet_mnist.files.storage import read_bounded, storage_errors
 
 _SUFFIXES = (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".jfi", ".bmp", ".dib")
 _FORMATS = ("PNG", "JPEG", "BMP")
-_BEGINNINGS = re.compile(rb"\x89PNG\r\n\x1a\n|\xff\xd8\xff|BM.{4}\0\0\0\0", re.DOTALL)
+_FIRST_BYTES = re.compile(rb"\x89PNG\r\n\x1a\n|\xff\xd8\xff|BM.{4}\0\0\0\0", re.DOTALL)
 _MAX_BYTES = 64 * 1024 * 1024
 _MAX_SIDE = 20_000
 _MAX_PIXELS = 64_000_000
-_TOO_LARGE = f"is too large: at most {_MAX_SIDE:,} pixels a side and {_MAX_PIXELS:,} in all. Make it smaller first"
-_LEAST_SIDE = 8
-_WORKING_SIDE = 256  # pixels that the longer side is shrunk to: nine times what is left in the end, or more
-_MOST_AT_ONCE = 1 << 19  # pixels that are converted before they are shrunk: a large picture goes strip by strip
+_TOO_LARGE = f"is too large: at most {_MAX_SIDE:,} pixels per side and {_MAX_PIXELS:,} in total. Shrink it first"
+_MIN_SIDE = 8
+_WORKING_SIDE = 256  # pixels that the longer side is shrunk to: nine times the network's, or more
+_STRIP_PIXELS = 1 << 19  # converted at a time: a large picture is shrunk strip by strip
+_REACH = 0.75  # of the distance between two new pixels: how far each averages over old ones
+
+Grey = npt.NDArray[np.float64]
+Pixels = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True, eq=False)
 class Picture:
-    """A picture, decoded. Shapes: grey H W, 0 .. 255, the longer side at most 256; width and height are the file's."""
+    """A decoded picture. Shapes: grey H W, 0 .. 255, the longer side at most 256; width and height are the file's."""
 
     path: Path
     width: int
@@ -38,10 +43,14 @@ class Picture:
     grey: Grey
 
 
-def is_picture(path: Path) -> bool:
-    """Whether a file is a picture that is read, by its name, or where that does not say so by its first bytes.
+class OtherSizeError(DataError):
+    """A picture is not of the network's size."""
 
-    What is called a picture is one, whatever it holds: whoever reads it says what is wrong with it.
+
+def is_picture(path: Path) -> bool:
+    """Whether a file has the name of a picture, or else the first bytes of one.
+
+    A file that is only named like one counts: reading it says what is wrong.
 
     Raises: StorageError if it cannot be read.
     """
@@ -51,17 +60,17 @@ def is_picture(path: Path) -> bool:
         if not path.is_file():
             return False
         with path.open("rb") as file:
-            return _BEGINNINGS.match(file.read(10)) is not None
+            return _FIRST_BYTES.match(file.read(10)) is not None
 
 
 def picture_paths(argument: Path) -> tuple[list[Path], int]:
-    """Return the files that are meant, the one named or the pictures in the folder named, and how many are not.
+    """Return the file named, or the pictures in the folder named, and how many other entries the folder has.
 
-    Raises: DataError if a folder holds none; StorageError if it cannot be listed.
+    Raises: DataError if a folder holds no picture; StorageError if it cannot be listed.
     """
     try:
         is_folder = argument.is_dir()
-    except OSError:  # a name too long; whoever reads it says so
+    except OSError:  # a name too long: reading it will say so
         is_folder = False
     if not is_folder:
         return [argument], 0
@@ -74,7 +83,7 @@ def picture_paths(argument: Path) -> tuple[list[Path], int]:
 
 
 def read_picture(path: Path) -> Picture:
-    """Return the picture in `path`, turned as its camera was held, laid on plain ground where it is transparent.
+    """Return the picture in `path`, upright as its EXIF data say, on a plain background where it is transparent.
 
     Raises: DataError if it is missing, not a PNG, JPEG or BMP picture, damaged, animated, too large or too small.
     """
@@ -82,7 +91,7 @@ def read_picture(path: Path) -> Picture:
 
 
 def read_picture_bytes(path: Path) -> bytes:
-    """Return the content of a picture's file. Raises: DataError if it is missing or larger than pictures are."""
+    """Return the content of a picture's file. Raises: DataError if it is missing or larger than 64 MB."""
     return read_bounded(path, max_bytes=_MAX_BYTES, error=DataError)
 
 
@@ -92,18 +101,57 @@ def decode_picture(content: bytes, path: Path) -> Picture:
         raise DataError(f"{path}: is empty")
     with _decoding_errors(path), Image.open(io.BytesIO(content), formats=_FORMATS) as image:
         width, height = image.size
-        _require_bearable(image, path)
-        # JPEG alone can be decoded at a fraction of its size.
+        _require_bounded(image, path)
+        # Only JPEG can be decoded at a fraction of its size.
         image.draft("L" if image.mode == "RGB" else image.mode, (2 * _WORKING_SIDE, 2 * _WORKING_SIDE))
         orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
-        if orientation in (5, 6, 7, 8):  # lying on its side
+        if orientation in (5, 6, 7, 8):  # transposed
             width, height = height, width
         return Picture(path, width, height, _upright(_grey(image), orientation))
 
 
+def pixels_of(picture: Picture, resize: bool) -> Pixels:
+    """Return a picture as a network sees it, 28 x 28. Raises: OtherSizeError if it is not, and `resize` is off."""
+    if (picture.width, picture.height) == (IMAGE_SIZE, IMAGE_SIZE):
+        return to_pixels(picture.grey)
+    if not resize:
+        raise OtherSizeError(f"{picture.path} ({picture.width} x {picture.height})")
+    return squared(picture.grey, IMAGE_SIZE)
+
+
+def resampling(size: int, new_size: int) -> Grey:
+    """Return the matrix that turns `size` pixels into `new_size`, by triangular averages. Shapes: new_size size."""
+    step = size / new_size
+    reach = max(_REACH * step, 1)
+    middles = (np.arange(new_size) + 0.5) * step - 0.5
+    weights: Grey = np.maximum(0, 1 - np.abs(np.arange(size) - middles[:, None]) / reach)
+    weights /= weights.sum(axis=1, keepdims=True)
+    return weights
+
+
+def squared(grey: Grey, size: int) -> Pixels:
+    """Return the picture fitted into a square, with its proportions kept; the rest is the median of its border.
+
+    Shapes: grey H W, 0 .. 255; result size size.
+    """
+    height, width = grey.shape
+    new_height, new_width = (max(1, round(side * size / max(height, width))) for side in (height, width))
+    border = np.concatenate([grey[0], grey[-1], grey[:, 0], grey[:, -1]])
+    whole = np.full((size, size), np.median(border))
+    top, left = (size - new_height) // 2, (size - new_width) // 2
+    small = resampling(height, new_height) @ grey @ resampling(width, new_width).T
+    whole[top : top + new_height, left : left + new_width] = small
+    return to_pixels(whole)
+
+
+def to_pixels(grey: Grey) -> Pixels:
+    """Round to integer grey levels, 0 .. 255."""
+    return np.clip(np.floor(grey + 0.5), 0, 255).astype(np.uint8)
+
+
 @contextmanager
 def _decoding_errors(path: Path) -> Iterator[None]:
-    """Turn whatever a decoder says of a damaged file into one line. Its warnings are of no use to a user."""
+    """Turn whatever a decoder raises for a damaged file into one line. Its warnings do not help a user."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -111,36 +159,35 @@ def _decoding_errors(path: Path) -> Iterator[None]:
     except DataError:
         raise
     except UnidentifiedImageError:
-        raise DataError(f"{path}: is no picture that lenet reads: PNG, JPEG or BMP") from None
+        raise DataError(f"{path}: is not a picture that lenet reads: PNG, JPEG or BMP") from None
     except Image.DecompressionBombError:
         raise DataError(f"{path}: {_TOO_LARGE}") from None
     except Exception as error:  # decoders of untrusted bytes: struct.error, SyntaxError, EOFError, ValueError, ...
         raise DataError(f"{path}: is damaged: {error}") from None
 
 
-def _require_bearable(image: Image.Image, path: Path) -> None:
-    """Raise DataError if the picture, of which only the header has been read, is not one to decode."""
+def _require_bounded(image: Image.Image, path: Path) -> None:
+    """Raise DataError if the picture, of which only the header has been read, should not be decoded."""
     width, height = image.size
     if max(width, height) > _MAX_SIDE or width * height > _MAX_PIXELS:
         raise DataError(f"{path}: {width:,} x {height:,} pixels: {_TOO_LARGE}")
-    if min(width, height) < max(_LEAST_SIDE, max(width, height) * _LEAST_SIDE / _WORKING_SIDE):
+    if min(width, height) < max(_MIN_SIDE, max(width, height) * _MIN_SIDE / _WORKING_SIDE):
         raise DataError(f"{path}: {width:,} x {height:,} pixels: too small, or too narrow, to be read")
-    # A JPEG of several pictures is no animation: cameras add previews.
+    # A JPEG with several pictures is not an animation: cameras add previews.
     if image.format == "PNG" and getattr(image, "is_animated", False):
-        raise DataError(f"{path}: is animated: save the one picture that is meant")
+        raise DataError(f"{path}: is animated: save the one frame that is meant")
 
 
 def _grey(image: Image.Image) -> Grey:
-    """Return the grey pixels, 0 .. 255, at working size."""
-    if image.mode.startswith("I"):  # 16 bits: Pillow's own conversion would cut them off at 255
+    if image.mode.startswith("I"):  # 16 bits: Pillow's own conversion would clip them at 255
         return _shrunk(image, lambda part: Image.fromarray(np.asarray(part, dtype=np.float32) / 257))
     if image.has_transparency_data:
-        return _laid_on_plain_ground(_shrunk(image, lambda part: part.convert("RGBA")))
+        return _on_plain_background(_shrunk(image, lambda part: part.convert("RGBA")))
     return _shrunk(image, lambda part: part.convert("L"))
 
 
 def _upright(grey: Grey, orientation: int) -> Grey:
-    """Return the pixels as they are seen. Source: Exif 2.3, 4.6.4, tag Orientation."""
+    """Source: Exif 2.3, 4.6.4, tag Orientation."""
     if orientation in (5, 6, 7, 8):
         grey = grey.T
     if orientation in (3, 4, 7, 8):
@@ -150,26 +197,26 @@ def _upright(grey: Grey, orientation: int) -> Grey:
     return np.ascontiguousarray(grey)
 
 
-def _laid_on_plain_ground(pixels: Grey) -> Grey:
-    """Put white behind dark ink, and black behind light ink: white ink on white would be gone. Shapes: H W 4; H W."""
+def _on_plain_background(pixels: Grey) -> Grey:
+    """Put white behind dark ink, and black behind light ink, which white would hide. Shapes: H W 4; H W."""
     grey = np.asarray(Image.fromarray(pixels[..., :3].astype(np.uint8)).convert("L"), dtype=np.float64)
     opacity = pixels[..., 3] / 255
     if opacity.min() == 1 or opacity.max() == 0:
         return np.where(opacity == 0, 255.0, grey)
-    ground = 255.0 if (grey * opacity).sum() / opacity.sum() < 128 else 0.0
-    return grey * opacity + ground * (1 - opacity)
+    background = 255.0 if (grey * opacity).sum() / opacity.sum() < 128 else 0.0
+    return grey * opacity + background * (1 - opacity)
 
 
 def _shrunk(image: Image.Image, converted: Callable[[Image.Image], Image.Image]) -> Grey:
-    """Return the picture, converted, with its longer side at working size at most.
+    """Return the picture, converted, with its longer side at most the working size.
 
-    Each pixel is the mean of those it covers. Strip by strip, so that of a large picture never two copies are there.
+    Each pixel is the mean of those it covers. Strip by strip, so that a large picture is never in memory twice.
     """
     image.load()
     width, height = image.size
     scale = min(1.0, _WORKING_SIDE / max(image.size))
     new_width, new_height = (max(1, round(side * scale)) for side in image.size)
-    step = max(1, _MOST_AT_ONCE * new_height // (width * height))
+    step = max(1, _STRIP_PIXELS * new_height // (width * height))
     strips = []
     for first in range(0, new_height, step):
         last = min(first + step, new_height)

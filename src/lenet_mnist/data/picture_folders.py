@@ -1,8 +1,8 @@
-"""A directory with a folder of pictures for each class, which is called what the folder is called.
+"""A directory with a folder of pictures for each class; the folder's name is the class's.
 
-Pictures in folders within a class's folder are of that class. Where the directory holds a folder train (or training)
-instead, with the classes' folders in it, a folder val (valid, validation) beside it is the validation part, and a
-folder test (testing) the test part. Of the pictures of the test part not even the files are opened.
+Pictures in folders within a class's folder belong to the class. If the directory holds a folder train (or training)
+instead, which contains the classes' folders, then a folder val (valid, validation) next to it is the validation part,
+and a folder test (testing) the test part. The files of the test part's pictures are not even opened for training.
 """
 
 import hashlib
@@ -10,125 +10,79 @@ import os
 import re
 import unicodedata
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from lenet_mnist.config import DataConfig
-from lenet_mnist.data.decoding import Picture, decode_picture, is_picture, read_picture_bytes
-from lenet_mnist.data.mnist import IMAGE_SIZE
-from lenet_mnist.data.scaling import Pixels, squared, to_pixels
-from lenet_mnist.data.sets import LoadedPart, Part, require_class_names
+from lenet_mnist.data.decoding import OtherSizeError, Pixels, decode_picture, is_picture, pixels_of, read_picture_bytes
+from lenet_mnist.data.sets import IMAGE_SIZE, LoadedPart, Part, require_class_names
 from lenet_mnist.data.split import Indices, cut_off_test
 from lenet_mnist.errors import DataError
 from lenet_mnist.files.storage import storage_errors
 
-SOURCE = "pictures"
 _TRAIN, _VAL, _TEST = ("train", "training"), ("val", "valid", "validation"), ("test", "testing")
 _SYSTEM = {"__macosx", "@eadir", "lost+found", "$recycle.bin", "system volume information", "thumbs.db", "desktop.ini"}
-_MOST_PICTURES = 1_000_000
-_MOST_NAMED = 10
+_MAX_PICTURES = 1_000_000
+_MAX_NAMED = 10
 
 
-@dataclass(frozen=True, eq=False)
-class _Listing:
-    """What lies in the folders of the classes: for each picture its place, its class and its name, class/picture.png.
+class _Picture(NamedTuple):
+    """A picture's path, its class, and its name: class/picture.png, or val/class/picture.png."""
 
-    The last `num_val` are those of a validation part of its own. `notes` are what was passed over.
-    """
+    path: Path
+    label: int
+    name: str
+
+
+class _Listing(NamedTuple):
+    """The pictures in the classes' folders; the last `num_val` are a validation part. `notes` say what was skipped."""
 
     class_names: tuple[str, ...]
-    paths: list[Path]
-    labels: Indices
-    names: list[str]
+    pictures: list[_Picture]
     notes: tuple[str, ...]
     num_val: int = 0
-
-    def digests(self, contents: dict[int, str]) -> dict[str, str]:
-        """Return one digest a folder: of the names of all its pictures, and of the contents of those that were read."""
-        hashers: dict[str, Any] = {}
-        for k, (name, label) in enumerate(zip(self.names, self.labels.tolist(), strict=True)):
-            folder, _, rest = name.partition(f"{self.class_names[label]}/")
-            hasher = hashers.setdefault(f"{folder}{self.class_names[label]}/", hashlib.sha256())
-            hasher.update(repr((rest, contents.get(k))).encode())
-        return {folder: hasher.hexdigest() for folder, hasher in hashers.items()}
-
-    def followed_by(self, val: "_Listing", folder: str) -> "_Listing":
-        """Return the pictures with those of the validation part behind them."""
-        return _Listing(
-            self.class_names,
-            self.paths + val.paths,
-            np.concatenate([self.labels, val.labels]),
-            self.names + [f"{folder}/{name}" for name in val.names],
-            self.notes + val.notes,
-            len(val.paths),
-        )
-
-
-def is_picture_directory(directory: Path) -> bool:
-    """Whether there are folders in it."""
-    return bool(_folders(directory))
 
 
 def load(directory: Path, part: Part, config: DataConfig) -> LoadedPart:
     """Return one part of the pictures, in the order of their folders' names and their own.
 
-    Raises: DataError if a picture cannot be read or has another size, unless the settings allow for that, or if there
+    Raises: DataError if a picture cannot be read or has a different size, unless the settings allow that, or if there
     are not two classes with pictures; StorageError if a folder cannot be listed.
     """
     listing, indices = _part_of(directory, part)
     contents: dict[int, str] = {}
     images: dict[int, Pixels] = {}
-    unreadable: list[str] = []
-    others: list[str] = []
+    problems: dict[type[DataError], list[str]] = {DataError: [], OtherSizeError: []}
     for k in indices.tolist():
-        path = listing.paths[k]
+        path = listing.pictures[k].path
         try:
             content = read_picture_bytes(path)
             contents[k] = hashlib.sha256(content).hexdigest()
             pixels = pixels_of(decode_picture(content, path), config.resize)
             images[k] = pixels.T if config.transpose else pixels
-        except OtherSizeError as error:
-            others.append(_without(directory, error))
-        except DataError as error:
-            unreadable.append(_without(directory, error))
+        except DataError as error:  # named within the directory: no run says where its data were
+            problems[type(error)].append(str(error).replace(f"{directory}{os.sep}", ""))
+    unreadable = _first_of(problems[DataError], len(indices), "cannot be read")
     if unreadable and not config.skip_unreadable:
         raise DataError(
-            f"{directory}: {_some(unreadable, len(indices), 'cannot be read')}. Repair or remove them, or leave them "
-            "out with --set data.skip_unreadable=true"
+            f"{directory}: {unreadable}. Repair or remove them, or skip them with --set data.skip_unreadable=true"
         )
-    if others:
-        raise DataError(
-            f"{directory}: {_some(others, len(indices), 'are not 28 x 28 pixels')}. Scale them, or let lenet do it "
-            "with --set data.resize=true"
-        )
-    left_out = [f"left out: {_some(unreadable, len(indices), 'cannot be read')}"] if unreadable else []
+    if others := _first_of(problems[OtherSizeError], len(indices), "are not 28 x 28 pixels"):
+        raise DataError(f"{directory}: {others}. Resize them, or let lenet do it with --set data.resize=true")
+    read = [listing.pictures[k] for k in images]
     return LoadedPart(
-        source=SOURCE,
+        source="pictures",
         images=np.stack(list(images.values())) if images else np.empty((0, IMAGE_SIZE, IMAGE_SIZE), dtype=np.uint8),
-        labels=listing.labels[list(images)],
+        labels=np.array([picture.label for picture in read], dtype=np.int64),
         indices=np.array(list(images), dtype=np.int64),
         class_names=listing.class_names,
-        files=listing.digests(contents),
-        names=tuple(listing.names[k] for k in images),
-        notes=(*left_out, *listing.notes),
-        num_val=sum(k >= len(listing.paths) - listing.num_val for k in images),
+        files=_digests(listing, contents),
+        names=tuple(picture.name for picture in read),
+        notes=(*([f"skipped: {unreadable}"] if unreadable else []), *listing.notes),
+        num_val=sum(k >= len(listing.pictures) - listing.num_val for k in images),
     )
-
-
-class OtherSizeError(DataError):
-    """A picture has another size than the network takes."""
-
-
-def pixels_of(picture: Picture, is_resized: bool) -> Pixels:
-    """Return a picture as the network takes it. Raises: OtherSizeError if it would have to be scaled, and may not."""
-    if (picture.width, picture.height) == (IMAGE_SIZE, IMAGE_SIZE):
-        return to_pixels(picture.grey)
-    if not is_resized:
-        raise OtherSizeError(f"{picture.path} ({picture.width} x {picture.height})")
-    return squared(picture.grey, IMAGE_SIZE)
 
 
 def read_class_names(directory: Path) -> tuple[str, ...]:
@@ -136,31 +90,60 @@ def read_class_names(directory: Path) -> tuple[str, ...]:
     return _part_of(directory, Part.TRAIN_VAL)[0].class_names
 
 
+def require_folders(directory: Path) -> None:
+    """Raise DataError if there is no folder in a directory."""
+    if _folders(directory):
+        return
+    if pictures := _pictures_in(directory):
+        raise DataError(
+            f"{directory}: holds {len(pictures):,} pictures, such as {pictures[0]}, but no folder for each class: put "
+            "them into folders named after their classes"
+        )
+    raise DataError(
+        f"{directory}: holds neither IDX files (train-images-idx3-ubyte, train-labels-idx1-ubyte) nor a folder of "
+        "pictures for each class"
+    )
+
+
+def _digests(listing: _Listing, contents: dict[int, str]) -> dict[str, str]:
+    """Return one digest per folder: of the names of all its pictures, and the contents of those that were read."""
+    hashers: dict[str, Any] = {}
+    for k, picture in enumerate(listing.pictures):
+        class_folder = f"{listing.class_names[picture.label]}/"
+        folder, _, rest = picture.name.partition(class_folder)
+        hasher = hashers.setdefault(f"{folder}{class_folder}", hashlib.sha256())
+        hasher.update(repr((rest, contents.get(k))).encode())
+    return {folder: hasher.hexdigest() for folder, hasher in hashers.items()}
+
+
 def _part_of(directory: Path, part: Part) -> tuple[_Listing, Indices]:
-    """Return a listing, and which of its pictures are of the part."""
-    with storage_errors(directory, "look into it"):
+    """Return a listing, and which of its pictures belong to the part."""
+    with storage_errors(directory, "open"):
         folders = _folders(directory)
         train, val, test = (_called(names, folders) for names in (_TRAIN, _VAL, _TEST))
         if train is None or not _folders(train):  # classes may have these names
             train, val, test, folders = directory, None, None, []
         if others := [folder for folder in folders if folder not in (train, val, test)]:
             raise DataError(
-                f"{others[0]}: stands beside {train.name}, which holds the folders of the classes: beside it, val is "
-                "for validation and test for the test; put what is there into one of them, or elsewhere"
+                f"{others[0]}: is next to {train.name}, which holds the classes' folders; only val (validation) and "
+                "test may be there: move its pictures into one of them, or elsewhere"
             )
         listing = _list(train)
-        if test is None:
-            rest, cut_off = cut_off_test(listing.labels)
-            if part is Part.TEST:
-                return listing, cut_off
-        else:
+        if test is not None:
             tested = _list(test, like=train, class_names=listing.class_names)
-            if part is Part.TEST:
-                return tested, np.arange(len(tested.paths))
-            rest = np.arange(len(listing.paths))
+            rest, indices = np.arange(len(listing.pictures)), np.arange(len(tested.pictures))
+        else:
+            tested = listing
+            rest, indices = cut_off_test(np.array([picture.label for picture in listing.pictures]))
+        if part is Part.TEST:
+            return tested, indices
         if val is not None:
-            listing = listing.followed_by(_list(val, train, listing.class_names), val.name)
-            rest = np.append(rest, np.arange(len(listing.paths))[-listing.num_val :])
+            of_val = _list(val, train, listing.class_names)
+            pictures = [picture._replace(name=f"{val.name}/{picture.name}") for picture in of_val.pictures]
+            rest = np.append(rest, len(listing.pictures) + np.arange(len(pictures)))
+            listing = _Listing(
+                listing.class_names, listing.pictures + pictures, listing.notes + of_val.notes, len(pictures)
+            )
         return listing, rest
 
 
@@ -169,32 +152,30 @@ def _called(names: Sequence[str], folders: Sequence[Path]) -> Path | None:
 
 
 def _list(directory: Path, like: Path | None = None, class_names: tuple[str, ...] = ()) -> _Listing:
-    """Return the pictures in the folders of a directory, which are those of `like`, called `class_names`, too."""
+    """Return the pictures in a directory's folders, which must be those of `like`: `class_names`."""
     folders: dict[str, Path] = {}
     for folder in _folders(directory):
-        name = unicodedata.normalize("NFC", folder.name)  # macOS takes letters with accents apart
+        name = unicodedata.normalize("NFC", folder.name)  # macOS separates letters from their accents
         if name in folders:
             raise DataError(
-                f"{directory}: two folders are called {name}, with its letters written in two ways (Unicode's NFC and "
-                "NFD): put their pictures into one"
+                f"{directory}: two folders are called {name}, in two spellings of its letters (Unicode's NFC and NFD): "
+                "put their pictures into one"
             )
         folders[name] = folder
-    names = tuple(sorted(folders, key=_by_numbers))
-    if like is not None and (others := sorted({*names} ^ {*class_names}, key=_by_numbers)):
+    names = tuple(sorted(folders, key=_natural_order))
+    if like is not None and (others := sorted({*names} ^ {*class_names}, key=_natural_order)):
         raise DataError(
-            f"{directory.parent}: the class {others[0]} is in one of {like.name} and {directory.name} only: "
+            f"{directory.parent}: the class {others[0]} is in only one of {like.name} and {directory.name}: "
             "both need a folder for each class"
         )
     if len(names) == 1 and _folders(folders[names[0]]):
         raise DataError(
-            f"{directory}: holds 1 class, {names[0]}: to choose, there must be two at least. If the folders in it are "
-            f"the classes, name {folders[names[0]]} instead"
+            f"{directory}: holds 1 class, {names[0]}: at least two are needed. If the folders in it are the classes, "
+            f"name {folders[names[0]]} instead"
         )
     require_class_names(names, str(directory))
-    paths: list[Path] = []
-    labels: list[int] = []
-    relative: list[str] = []
-    passed_over: list[str] = []
+    found: list[_Picture] = []
+    skipped: list[str] = []
     for label, name in enumerate(names):
         files = _files(folders[name])
         pictures = {inside: _no_link(path) for inside, path in files.items() if is_picture(path)}
@@ -203,33 +184,29 @@ def _list(directory: Path, like: Path | None = None, class_names: tuple[str, ...
                 f"{folders[name]}: is a class without a picture: no file in it is a PNG, JPEG or BMP. Remove the "
                 "folder, or put pictures there"
             )
-        paths += pictures.values()
-        labels += [label] * len(pictures)
-        relative += [f"{name}/{inside}" for inside in pictures]
-        passed_over += [f"{name}/{inside}" for inside in files if inside not in pictures]
-        if len(paths) > _MOST_PICTURES:
-            raise DataError(f"{directory}: holds more than the {_MOST_PICTURES:,} pictures that are read")
+        found += [_Picture(path, label, f"{name}/{inside}") for inside, path in pictures.items()]
+        skipped += [f"{name}/{inside}" for inside in files if inside not in pictures]
+        if len(found) > _MAX_PICTURES:
+            raise DataError(f"{directory}: holds more than the {_MAX_PICTURES:,} pictures that are read")
     notes = {
-        "passed over in the folders of the classes, being no PNG, JPEG or BMP": passed_over,
-        "passed over, being in no folder of a class": pictures_beside(directory),
-        "pictures in folders within the classes' folders, which count for the class": [
-            name for name in relative if name.count("/") > 1
-        ],
+        "skipped files that are not PNG, JPEG or BMP": skipped,
+        "skipped pictures outside the classes' folders": _pictures_in(directory),
+        "pictures in subfolders, which belong to the class": [each.name for each in found if each.name.count("/") > 1],
     }
-    said = tuple(f"{what}: {len(found):,}, as {found[0]}" for what, found in notes.items() if found)
-    return _Listing(names, paths, np.array(labels), relative, said)
+    said = tuple(f"{what}: {len(some):,}, such as {some[0]}" for what, some in notes.items() if some)
+    return _Listing(names, found, said)
 
 
-def pictures_beside(directory: Path) -> list[str]:
-    """Return the names of the pictures that lie in a directory itself, and not in a folder. Raises: StorageError."""
+def _pictures_in(directory: Path) -> list[str]:
+    """Return the names of the pictures that are in a directory itself, not in a folder. Raises: StorageError."""
     return [path.name for path in _visible(directory) if not path.is_dir() and is_picture(path)]
 
 
 def _files(folder: Path) -> dict[str, Path]:
-    """Return all files in a folder and the folders within, by their names in it, in the order of these."""
+    """Return all files in a folder and the folders within, sorted by their names relative to it."""
     found = {}
     folders = [folder]
-    for place in folders:  # it grows meanwhile
+    for place in folders:  # which grows in this loop
         for path in _visible(place):
             if path.is_dir():
                 folders.append(_no_link(path))
@@ -243,14 +220,14 @@ def _folders(directory: Path) -> list[Path]:
 
 
 def _visible(directory: Path) -> list[Path]:
-    """Return what lies in a directory, in the order of names, without what is hidden or the system's."""
+    """Return what is in a directory, sorted by name, without hidden files and the system's."""
     with storage_errors(directory, "list"):
         paths = [path for path in directory.iterdir() if not path.name.startswith(".")]
     return sorted((path for path in paths if path.name.lower() not in _SYSTEM), key=lambda path: path.name)
 
 
-def _by_numbers(name: str) -> tuple[list[str | int], str]:
-    """Return what orders names as people count: 2 before 10."""
+def _natural_order(name: str) -> tuple[list[str | int], str]:
+    """Return a key that sorts 2 before 10."""
     return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", name)], name
 
 
@@ -261,12 +238,8 @@ def _no_link(path: Path) -> Path:
     return path
 
 
-def _without(directory: Path, error: DataError) -> str:
-    """Return a message about a picture that names it within the directory: no run says where its data lay."""
-    return str(error).replace(f"{directory}{os.sep}", "")
-
-
-def _some(lines: Sequence[str], num_in_all: int, what: str) -> str:
-    """Name the first few of many."""
-    more = f"; and {len(lines) - _MOST_NAMED:,} more" if len(lines) > _MOST_NAMED else ""
-    return f"{len(lines):,} of {num_in_all:,} pictures {what}: {'; '.join(lines[:_MOST_NAMED])}{more}"
+def _first_of(problems: Sequence[str], num_in_all: int, what: str) -> str:
+    """Name the first few of many, or return nothing if there is none."""
+    more = f"; and {len(problems) - _MAX_NAMED:,} more" if len(problems) > _MAX_NAMED else ""
+    named = f"{len(problems):,} of {num_in_all:,} pictures {what}: {'; '.join(problems[:_MAX_NAMED])}{more}"
+    return named if problems else ""

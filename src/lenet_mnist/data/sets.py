@@ -1,12 +1,13 @@
 """What the rest of the program knows of data. Training, validation and test images are three different types.
 
-A function that takes a `TrainVal` cannot be handed test images: the type checker refuses it (lecture point 9).
+A function that takes a `TrainVal` cannot be given test images: the type checker refuses it (lecture point 9).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import Self
+from pathlib import Path
+from typing import NamedTuple, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -15,12 +16,13 @@ from torch import Tensor
 
 from lenet_mnist.errors import DataError
 
+IMAGE_SIZE = 28  # pixels, of every source's images: height and width
 LONGEST_CLASS_NAME = 64
 _MOST_CLASSES = 1000
 
 
 class Part(Enum):
-    """The two parts of any source, which never meet: what trains and validates, and what tests."""
+    """The two disjoint parts of every source: one for training and validation, one for the test."""
 
     TRAIN_VAL = "train-val"
     TEST = "test"
@@ -28,11 +30,11 @@ class Part(Enum):
 
 @dataclass(frozen=True, eq=False)
 class LoadedPart:
-    """One part of a source, as it came out of its files.
+    """One part of a source, as read from its files.
 
-    Shapes: images N H W uint8; labels N int64, each in 0 .. K-1; indices N int64, the places in the source.
-    `files` are the SHA-256 of what was read, by name; `notes` what the user should know of it; `names` are the files of
-    the images, where each has its own. The last `num_val` are a validation part that the source itself sets apart.
+    Shapes: images N H W uint8; labels N int64, each in 0 .. K-1; indices N int64, positions in the source.
+    `files` maps names to the SHA-256 of what was read; `notes` are sentences for the user; `names` are the images'
+    files, where each image has its own. The last `num_val` images are a validation part that the source itself defines.
     """
 
     source: str
@@ -46,11 +48,23 @@ class LoadedPart:
     num_val: int = 0
 
 
+class DataSource(NamedTuple):
+    """Where images come from, as three functions. They raise DataError and StorageError.
+
+    `load` returns one part, and opens no file that only the other part needs; `class_names` opens no image; `places`
+    are what the source consists of, and where each of it is, or None where it is missing.
+    """
+
+    load: Callable[[Part], LoadedPart]
+    class_names: Callable[[], tuple[str, ...]]
+    places: Callable[[], list[tuple[str, Path | None]]]
+
+
 def require_class_names(names: Sequence[str], where: str) -> None:
-    """Raise DataError, which names `where` they come from, unless these are names of classes that can be told apart."""
+    """Raise DataError, which says `where` they come from, unless these are two or more distinct names of classes."""
     if len(names) < 2:
         only = f", {names[0]}" if names else ""
-        raise DataError(f"{where}: holds {len(names)} class{only}: to choose, there must be two at least")
+        raise DataError(f"{where}: holds {len(names)} class{only}: at least two are needed")
     if len(names) > _MOST_CLASSES:
         raise DataError(f"{where}: holds {len(names):,} classes, of at most {_MOST_CLASSES:,}")
     for name in names:
@@ -61,7 +75,7 @@ def require_class_names(names: Sequence[str], where: str) -> None:
 
 
 def is_class_name(name: str) -> bool:
-    """Whether a class can be called that: short enough for a table, and nothing that moves the cursor."""
+    """Whether this can name a class: short enough for a table, and without control characters."""
     return name.isprintable() and name.strip() != "" and len(name) <= LONGEST_CLASS_NAME
 
 
@@ -69,8 +83,8 @@ def is_class_name(name: str) -> bool:
 class ImageSet:
     """Labelled grey images.
 
-    Shapes: images N H W uint8; labels N int64, each in 0 .. K-1; indices N int64, the place of each image in its
-    source, so that a prediction can always be traced back to its picture. `names` are the images' files, where each has
+    Shapes: images N H W uint8; labels N int64, each in 0 .. K-1; indices N int64, the position of each image in its
+    source, so that a prediction can be traced back to its picture. `names` are the images' files, where each image has
     its own.
     """
 
@@ -90,12 +104,12 @@ class ImageSet:
         return len(self.images)
 
     def name_of(self, position: int) -> str:
-        """Return what an image is called: its file, or else its place in the source."""
+        """Return an image's file, or else its position in the source."""
         return self.names[position] if self.names else str(int(self.indices[position]))
 
     @property
     def image_size(self) -> int:
-        """Height, which is also the width, in pixels."""
+        """Height and width, in pixels."""
         return self.images.shape[1]
 
     def is_same_as(self, other: "ImageSet") -> bool:
@@ -103,7 +117,7 @@ class ImageSet:
         return torch.equal(self.images, other.images) and torch.equal(self.labels, other.labels)
 
     def require_labels_below(self, num_classes: int) -> None:
-        """Raise DataError if a label names no class."""
+        """Raise DataError if a label is not in 0 .. num_classes - 1."""
         outside = (self.labels < 0) | (self.labels >= num_classes)
         if outside.any():
             place = int(outside.nonzero()[0])
@@ -113,18 +127,18 @@ class ImageSet:
             )
 
     def part(self, chosen: Tensor | slice) -> Self:
-        """Return the chosen ones, as images of the same kind. Shapes: chosen N int64, positions in this set."""
+        """Return the chosen images, as a set of the same kind. Shapes: chosen N int64, positions in this set."""
         positions = range(len(self))[chosen] if isinstance(chosen, slice) else chosen.tolist()
         names = tuple(self.names[position] for position in positions) if self.names else ()
         return type(self)(self.images[chosen], self.labels[chosen], self.indices[chosen], names)
 
 
 class TrainSet(ImageSet):
-    """Images that fit the weights."""
+    """Images that the weights are fitted to."""
 
 
 class ValSet(ImageSet):
-    """Images that choose settings and the moment to stop."""
+    """Images that choose settings and when to stop."""
 
 
 class TestSet(ImageSet):
@@ -142,7 +156,7 @@ class Normalization:
 
     @classmethod
     def of(cls, images: TrainSet) -> "Normalization":
-        """Measure the training images, and no others. Raises: DataError if all pixels are equal."""
+        """Measure the training images. Raises: DataError if all pixels are equal."""
         counts = torch.bincount(images.images.flatten(), minlength=256).double()  # exact, whatever the order
         if int(counts.count_nonzero()) < 2:
             raise DataError(f"all pixels of the {len(images)} training images are equal: there is nothing to learn")
@@ -152,13 +166,13 @@ class Normalization:
         return cls(mean.item(), std.item())
 
     def apply(self, images: Tensor) -> Tensor:
-        """Return pixels that average 0 with deviation 1. Shapes: images N H W uint8; result N 1 H W float32."""
+        """Return pixels with mean 0 and deviation 1. Shapes: images N H W uint8; result N 1 H W float32."""
         return images.unsqueeze(1).float().div_(255).sub_(self.mean).div_(self.std)
 
 
 @dataclass(frozen=True)
 class Fingerprint:
-    """Which data these are, byte by byte: the SHA-256 of each file, and of the indices of the split."""
+    """Exactly which data these are: the SHA-256 of each file, and of the indices of the split."""
 
     source: str
     files: dict[str, str]
@@ -167,7 +181,7 @@ class Fingerprint:
 
 @dataclass(frozen=True, eq=False)
 class TrainVal:
-    """All that training may see. `notes` are what the user should know of it, a sentence each."""
+    """All that training may see. `notes` are sentences for the user about these data."""
 
     train: TrainSet
     val: ValSet
@@ -182,5 +196,5 @@ class TrainVal:
 
     @property
     def num_classes(self) -> int:
-        """K, which is the number of outputs that a network for these data has."""
+        """K, the number of a network's outputs."""
         return len(self.class_names)

@@ -26,15 +26,14 @@ from lenet_mnist.analysis.cross_validation import (
 )
 from lenet_mnist.config import Config, Device, Engine
 from lenet_mnist.config_file import ResolvedConfig, flat_values
+from lenet_mnist.data.load import load_train_val
 from lenet_mnist.data.mnist import DataAccess
-from lenet_mnist.data.sources import load_train_val
 from lenet_mnist.devices import choose_device, set_threads
 from lenet_mnist.errors import ConfigError, DataError, DivergedError, InterruptedBySignal, LenetError
 from lenet_mnist.experiments.resuming import differences_of_data, require_same
-from lenet_mnist.files.journal import Journal
 from lenet_mnist.files.locks import exclusive_lock
 from lenet_mnist.files.storage import prepare_to_write
-from lenet_mnist.files.tables import write_csv, write_json
+from lenet_mnist.files.tables import Journal, write_csv, write_json
 from lenet_mnist.model.engines import resolve_engine
 from lenet_mnist.provenance import typed
 from lenet_mnist.ranks import ALONE, Ranks

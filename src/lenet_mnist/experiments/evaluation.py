@@ -16,9 +16,9 @@ import torch
 from lenet_mnist.analysis.metrics import Evaluation, evaluate
 from lenet_mnist.config import Config, Device, Engine, Split
 from lenet_mnist.data.batches import EVALUATION_CHUNK
+from lenet_mnist.data.load import is_verified, load_test, load_train_val
 from lenet_mnist.data.mnist import DataAccess
 from lenet_mnist.data.sets import ImageSet
-from lenet_mnist.data.sources import is_verified, load_test, load_train_val
 from lenet_mnist.devices import choose_device, set_threads
 from lenet_mnist.errors import CheckFailedError, ConfigError, DataError
 from lenet_mnist.experiments.diagnosis import read_record

@@ -9,8 +9,8 @@ from pathlib import Path
 from lenet_mnist import provenance
 from lenet_mnist.config import Config, Device, Engine
 from lenet_mnist.config_file import flat_values
+from lenet_mnist.data.load import load_train_val
 from lenet_mnist.data.mnist import DataAccess
-from lenet_mnist.data.sources import load_train_val
 from lenet_mnist.devices import choose_device, set_threads
 from lenet_mnist.experiments.evaluation import EvaluationTogether, follow_evaluation
 from lenet_mnist.experiments.teachers import TaughtBy, teachers_of

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from lenet_mnist.config import Config, Device, Engine
 from lenet_mnist.config_file import ResolvedConfig, flat_values
+from lenet_mnist.data.load import load_train_val
 from lenet_mnist.data.mnist import DataAccess
-from lenet_mnist.data.sources import load_train_val
 from lenet_mnist.devices import choose_device, set_threads
 from lenet_mnist.errors import ConfigError, DataError, DivergedError
 from lenet_mnist.experiments.resuming import differences_of_data, require_same

@@ -9,7 +9,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from lenet_mnist.config import Activation
 from lenet_mnist.errors import DataError
-from lenet_mnist.files.journal import Journal
+from lenet_mnist.files.tables import Journal
 from lenet_mnist.tuning.plan import Plan, SweepRequest
 from lenet_mnist.tuning.range_test import RangePoint
 from lenet_mnist.tuning.sweep import Extension

@@ -15,9 +15,9 @@ import torch
 from lenet_mnist.config import Config
 from lenet_mnist.config_file import ResolvedConfig
 from lenet_mnist.data.batches import num_batches
+from lenet_mnist.data.load import load_train_val
 from lenet_mnist.data.mnist import DataAccess
 from lenet_mnist.data.sets import TrainVal
-from lenet_mnist.data.sources import load_train_val
 from lenet_mnist.devices import Crowding, choose_device, set_threads
 from lenet_mnist.errors import ConfigError, DivergedError, InterruptedBySignal
 from lenet_mnist.experiments.following import begin_together, weights_of

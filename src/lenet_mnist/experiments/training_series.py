@@ -10,8 +10,8 @@ from typing import Any
 
 from lenet_mnist.config import AUTO, Config, Engine
 from lenet_mnist.config_file import ResolvedConfig, parse_seeds
+from lenet_mnist.data.load import load_train_val
 from lenet_mnist.data.mnist import DataAccess
-from lenet_mnist.data.sources import load_train_val
 from lenet_mnist.devices import choose_device, set_threads
 from lenet_mnist.errors import ConfigError, DataError
 from lenet_mnist.experiments.teachers import find_teachers, with_found_names

@@ -11,9 +11,9 @@ from typing import Any
 
 from lenet_mnist.config import Config, Device, Engine, Split
 from lenet_mnist.data.batches import evaluation_batches
+from lenet_mnist.data.load import load_train_val
 from lenet_mnist.data.mnist import DataAccess
 from lenet_mnist.data.sets import TrainVal
-from lenet_mnist.data.sources import load_train_val
 from lenet_mnist.devices import choose_device, set_threads
 from lenet_mnist.errors import CheckFailedError, ConfigError, DataError
 from lenet_mnist.experiments.evaluation import count_again

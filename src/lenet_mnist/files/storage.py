@@ -1,6 +1,6 @@
-"""Files written whole or not at all, and read only up to a size that was decided beforehand.
+"""Files written whole or not at all, and read only up to a given size.
 
-Every operation goes through the module `os`, one call each: a test can refuse, or kill at, any single one of them.
+Every operation is one call of the module `os`, so that a test can refuse, or kill at, any single one.
 """
 
 import codecs
@@ -23,14 +23,14 @@ import platformdirs
 from lenet_mnist.errors import LenetError, StorageError
 
 _NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0)  # Windows has neither this flag nor the next
-_NO_WAIT = getattr(os, "O_NONBLOCK", 0)  # for a writer of a pipe
-_BINARY = getattr(os, "O_BINARY", 0)  # Windows alone has this one
+_NO_WAIT = getattr(os, "O_NONBLOCK", 0)  # for the other end of a pipe
+_BINARY = getattr(os, "O_BINARY", 0)  # only Windows has this one
 _UNFINISHED = re.compile(r"\..*\.([0-9a-f]{8})-(\d{1,9})-[0-9a-f]{8}\.part", re.DOTALL)
 _LONGEST_WRITE_SECONDS = 24 * 3600
 
 
 def user_cache() -> Path:
-    """Return where a user's data and compiled code are kept, also for a user who has no home."""
+    """Return where a user's data and compiled code are kept, also for a user without a home directory."""
     try:
         path = platformdirs.user_cache_path("lenet-mnist", appauthor=False)
     except RuntimeError:
@@ -50,7 +50,6 @@ def storage_errors(path: Path, action: str) -> Iterator[None]:
 
 
 def _advice(error: OSError) -> str:
-    """Say what to do about it, where that is known."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return ". Free some space, or choose another directory"
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
@@ -61,12 +60,12 @@ def _advice(error: OSError) -> str:
 def write_bytes(path: Path, content: bytes, check: Callable[[Path], None] = lambda _path: None) -> None:
     """Write `content`, whole or not at all; a link at `path` is replaced, not followed.
 
-    Content and directory entry are synced before this returns, so that a crash at any moment leaves either the old
-    file or the new one, complete. `check` gets the path of the complete file before it takes the place of the old one:
-    if it raises, nothing has changed.
+    Content and directory entry are synced, so a crash at any moment leaves either the old file or the new one,
+    complete. `check` gets the path of the complete new file before it replaces the old one; if it raises, nothing has
+    changed.
 
-    Raises: StorageError if the operating system refuses a write, a sync or the renaming. `path` is then as it was,
-    unless only the last sync, that of the directory, failed: then it is new and complete, but a crash could undo it.
+    Raises: StorageError if the operating system refuses a write, a sync or the renaming. `path` is then unchanged,
+    unless only the sync of the directory failed: then it is new and complete, but a crash could undo that.
     """
     temporary = path.with_name(f".{path.name[:80]}.{_this_machine()}-{os.getpid()}-{secrets.token_hex(4)}.part")
     with storage_errors(path, "write"), synced_entries(path.parent):
@@ -86,12 +85,12 @@ def write_bytes(path: Path, content: bytes, check: Callable[[Path], None] = lamb
 
 
 def open_in_place(path: Path, flags: int) -> int:
-    """Open a file of a run that is written in place, or read while it is. Whatever else bears its name is refused.
+    """Open a file of a run that is written in place, or read while it is. Only a regular file is opened.
 
-    A link, also a hard one, as an archive can hold it, may lead to a file of the user; a pipe or a device may wait for
-    ever.
+    A link, even a hard link, which an archive can contain, may lead to a file of the user; a pipe or a device may block
+    for ever.
 
-    Raises: OSError; StorageError if it is no regular file, or has another name.
+    Raises: OSError; StorageError if it is not a regular file, or has a second name.
     """
     try:
         handle = os.open(path, flags | _NO_FOLLOW | _NO_WAIT | _BINARY, 0o666)
@@ -105,14 +104,11 @@ def open_in_place(path: Path, flags: int) -> int:
     os.close(handle)
     if not stat.S_ISREG(status.st_mode):
         raise StorageError(f"{path}: is not a regular file: move it away")
-    raise StorageError(f"{path}: is a hard link, and another file would be changed through it: put a copy in its place")
+    raise StorageError(f"{path}: is a hard link, and writing would change the other file: put a copy in its place")
 
 
 def append_line(path: Path, line: bytes) -> None:
-    """Add a line, with its end, to a file that may be a new one; when this returns, it is on the disk.
-
-    Raises: StorageError.
-    """
+    """Append a line to a file, which may be new; when this returns, it is on disk. Raises: StorageError."""
     with storage_errors(path, "append"), synced_entries(path.parent):
         handle = open_in_place(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
         try:
@@ -134,29 +130,29 @@ def remove(path: Path) -> None:
 
 
 def prepare_to_write(directory: Path) -> None:
-    """Remove what processes that died have left anywhere in `directory`.
+    """Remove what dead processes left anywhere in `directory`.
 
     Raises: StorageError if there is a symbolic link in it: nothing is written through one.
     """
-    with storage_errors(directory, "look into it"):
+    with storage_errors(directory, "open"):
         places = [directory]
         while places:
             with os.scandir(places.pop()) as entries:
                 for entry in entries:
                     if entry.is_symlink():
                         raise StorageError(
-                            f"{entry.path}: is a symbolic link, and nothing is written into a run through one: "
-                            "put what it points to in its place"
+                            f"{entry.path}: is a symbolic link, and nothing is written through one: put what it "
+                            "points to in its place"
                         )
                     if entry.is_dir():
                         places.append(Path(entry.path))
                     elif _is_left_over(entry):
-                        with suppress(FileNotFoundError):  # another one tidies up, too
+                        with suppress(FileNotFoundError):  # another process tidies up, too
                             Path(entry.path).unlink()
 
 
 def tidy_up(directory: Path) -> None:
-    """Remove what processes that died have left in `directory`, as far as that may be done: nothing depends on it."""
+    """Remove what dead processes left in `directory`, if that is permitted."""
     with suppress(OSError), os.scandir(directory) as entries:
         for entry in entries:
             if _is_left_over(entry):
@@ -164,7 +160,7 @@ def tidy_up(directory: Path) -> None:
 
 
 def _is_left_over(entry: os.DirEntry[str]) -> bool:
-    """Whether a file is one that `write_bytes` has not finished, and never will: its process is not there any more."""
+    """Whether a file was left by a `write_bytes` whose process is dead."""
     match = _UNFINISHED.fullmatch(entry.name)
     if match is None:
         return False
@@ -184,10 +180,7 @@ def _this_machine() -> str:
 
 
 def make_directory(path: Path) -> None:
-    """Make `path` and its parents where they are missing; their names are on the disk when this returns.
-
-    Raises: StorageError.
-    """
+    """Make `path` and its missing parents; when this returns, their names are on disk. Raises: StorageError."""
     with storage_errors(path, "make this directory"):
         require_directory(path)
         for place in reversed([*takewhile(lambda place: not place.exists(), (path, *path.parents))]):
@@ -196,39 +189,39 @@ def make_directory(path: Path) -> None:
 
 
 def require_directory(path: Path) -> None:
-    """Raise StorageError if `path` is there and is no directory, or where it is missing, its nearest parent is none."""
-    with storage_errors(path, "look at it"):
+    """Raise StorageError if `path`, or its nearest parent that exists, is not a directory."""
+    with storage_errors(path, "open"):
         nearest = next((place for place in (path, *path.parents) if os.path.lexists(place)), None)
         if nearest is not None and not nearest.is_dir():
-            what = "is a link to something that is not there" if nearest.is_symlink() else "is no directory"
-            raise StorageError(f"{nearest}: {what}: name another place, or move it away")
+            what = "is a dangling link" if nearest.is_symlink() else "is not a directory"
+            raise StorageError(f"{nearest}: {what}: name a different place, or move it away")
 
 
 def read_bounded(path: Path, *, max_bytes: int, error: type[LenetError]) -> bytes:
     """Return the content of a regular file of at most `max_bytes`.
 
-    Raises: `error` if there is no such file, it is no regular file, cannot be read or is larger; nothing beyond
-    `max_bytes` is read into memory.
+    Raises: `error` if it does not exist, is not a regular file, cannot be read or is larger; no more than `max_bytes`
+    are read into memory.
     """
     try:
         with open_regular(path, error) as file:
             size = os.fstat(file.fileno()).st_size
-            content = file.read(min(size, max_bytes) + 1)  # to ask for all that is allowed would take it all
+            content = file.read(min(size, max_bytes) + 1)  # asking for all that is allowed would allocate it
             if len(content) > size:  # it has grown since
                 content += file.read(max_bytes + 1 - len(content))
     except OSError as failure:
         raise error(f"{path}: cannot be read: {failure.strerror or failure}") from failure
     if len(content) > max_bytes:
-        raise error(f"{path}: larger than the {max_bytes:,} bytes that such a file can have")
+        raise error(f"{path}: larger than the limit of {max_bytes:,} bytes")
     return content
 
 
 def open_regular(path: Path, error: type[LenetError]) -> BinaryIO:
-    """Open a file to read it. Raises: `error` if there is none, or it is no regular file; a pipe is not waited for."""
+    """Open a file to read it. Raises: `error` if it is missing, or not a regular file; a pipe does not block."""
     try:
         if path.is_dir():
-            raise error(f"{path}: is a directory, a file was expected")
-        if stat.S_ISREG(path.stat().st_mode):  # looked at before it is opened, which a device could notice
+            raise error(f"{path}: is a directory, not a file")
+        if stat.S_ISREG(path.stat().st_mode):  # before it is opened, which a device could notice
             file = os.fdopen(os.open(path, os.O_RDONLY | _NO_WAIT | _BINARY), "rb")
             if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
                 return file
@@ -241,9 +234,9 @@ def open_regular(path: Path, error: type[LenetError]) -> BinaryIO:
 
 
 def decode_text(content: bytes, path: Path, error: type[LenetError]) -> str:
-    """Return what people have written into the file at `path`, as UTF-8, with a byte-order mark or without.
+    """Return the text that a person has saved as `path`: UTF-8, with or without a byte-order mark.
 
-    Raises: `error` if it is UTF-16, as Windows' programs like to save text, or no text.
+    Raises: `error` if it is UTF-16, as some Windows programs save text, or not text.
     """
     is_every_other_byte_null = len(content) > 1 and 2 * content.count(0) >= len(content) - 1
     if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or is_every_other_byte_null:
@@ -257,7 +250,7 @@ def decode_text(content: bytes, path: Path, error: type[LenetError]) -> str:
 @contextmanager
 def synced_entries(directory: Path) -> Iterator[None]:
     """Sync the entries of `directory` after the block; it is opened before, so that a refusal changes nothing."""
-    if os.name == "nt":  # Windows cannot open directories; its renames are journalled
+    if os.name == "nt":  # which cannot open directories; its renames are journalled
         yield
         return
     handle = os.open(directory, os.O_RDONLY)
@@ -266,14 +259,14 @@ def synced_entries(directory: Path) -> Iterator[None]:
         try:
             os.fsync(handle)
         except OSError as error:
-            if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # some file systems have no sync of directories
+            if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # some file systems cannot sync directories
                 raise
     finally:
         os.close(handle)
 
 
 def write_all(handle: int, content: bytes) -> None:
-    """Write all of it: one call may take a part only."""
+    """Write all of `content`: one call may write only a part."""
     rest = memoryview(content)
     while rest:
         rest = rest[os.write(handle, rest) :]

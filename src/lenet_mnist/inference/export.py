@@ -8,9 +8,9 @@ from typing import Any
 
 from lenet_mnist import provenance
 from lenet_mnist.config import Source
+from lenet_mnist.data.decoding import Pixels
+from lenet_mnist.data.load import load_train_val
 from lenet_mnist.data.mnist import DataAccess
-from lenet_mnist.data.scaling import Pixels
-from lenet_mnist.data.sources import load_train_val
 from lenet_mnist.errors import CheckFailedError, ConfigError, DataError
 from lenet_mnist.experiments.evaluation import member_of
 from lenet_mnist.files.storage import make_directory, prepare_to_write, write_bytes, write_text

@@ -19,7 +19,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from lenet_mnist import __version__
 from lenet_mnist.data.batches import EVALUATION_CHUNK
-from lenet_mnist.data.scaling import Pixels
+from lenet_mnist.data.decoding import Pixels
 from lenet_mnist.errors import CheckFailedError, ConfigError, DataError
 from lenet_mnist.model.activations import ACTIVATIONS
 from lenet_mnist.model.engines import C1_PADDING, POOL_SIZE

@@ -1,6 +1,6 @@
 """From a grey picture of a digit to the small one that the network sees, made as MNIST's were. Each step is a value.
 
-templates/picture.js is the same as this and data/scaling.py, line by line, for the page to draw on: change both
+templates/picture.js is the same as this and data/decoding.py, line by line, for the page to draw on: change both
 (tests/inference/test_page.py).
 
 Source: yann.lecun.com/exdb/mnist: "size normalized to fit in a 20x20 pixel box while preserving their aspect ratio",
@@ -14,8 +14,9 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from lenet_mnist.data.mnist import DIGIT_SIZE, IMAGE_SIZE
-from lenet_mnist.data.scaling import Grey, resampling
+from lenet_mnist.data.decoding import Grey, resampling
+from lenet_mnist.data.mnist import DIGIT_SIZE
+from lenet_mnist.data.sets import IMAGE_SIZE
 from lenet_mnist.errors import DataError
 
 # Chosen on validation images (docs/predict.md).

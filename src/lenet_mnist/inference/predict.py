@@ -13,10 +13,9 @@ import numpy as np
 import torch
 
 from lenet_mnist.config import Source
-from lenet_mnist.data import idx_directory
-from lenet_mnist.data.decoding import Picture, picture_paths, read_picture
-from lenet_mnist.data.mnist import IMAGE_SIZE
-from lenet_mnist.data.picture_folders import OtherSizeError, pixels_of
+from lenet_mnist.data.decoding import OtherSizeError, Picture, picture_paths, pixels_of, read_picture
+from lenet_mnist.data.idx import may_be_transposed
+from lenet_mnist.data.sets import IMAGE_SIZE
 from lenet_mnist.errors import ConfigError, DataError, StorageError, one_line, per_cent
 from lenet_mnist.experiments.evaluation import read_kept_network
 from lenet_mnist.files.tables import plain
@@ -151,9 +150,7 @@ class Reading:
                 "the pictures seem to be on their side: the network recognises more in their mirror images about the "
                 "diagonal. If its own data are, as EMNIST's: train with --set data.transpose=true (docs/data.md)"
             )
-        elif self.num_answered and idx_directory.lies_on_its_side(
-            self.manifest.data_files, self.run.read_config().data
-        ):
+        elif self.num_answered and may_be_transposed(self.manifest.data_files, self.run.read_config().data):
             found.append(
                 "this network was trained on EMNIST's files, whose images are on their side unless somebody has turned "
                 "them. It then misreads upright ones, however sure it is. Train with --set data.transpose=true"

@@ -13,6 +13,7 @@ from rich.control import Control
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from lenet_mnist.analysis.cross_validation import FoldResult
+from lenet_mnist.data import mnist
 from lenet_mnist.errors import one_line
 from lenet_mnist.training.loop import EpochRow
 from lenet_mnist.training.probe import ProbeRow
@@ -203,26 +204,34 @@ class FoldProgress(_ManyProgress):
         self._add(f"{repeat}fold {fold.number}/{fold.folds.num_folds}  {ended}  {result.seconds:.1f} s")
 
 
-class FetchProgress:
-    """Shows a fetch of data: each note on a line, each file's progress in place on a terminal."""
+class FetchProgress(mnist.Progress):
+    """Shows a download: each note on a line, each file's progress in place on a terminal."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
-        self._shown: tuple[str, int] | None = None
+        self.begin("", None)
 
     def note(self, text: str) -> None:
         """Print one line."""
         self._console.print(text, highlight=False, soft_wrap=True, markup=False)
 
-    def progress(self, name: str, bytes_done: int, bytes_total: int | None) -> None:
+    def begin(self, text: str, total: int | None) -> None:
+        """Begin a file of `total` bytes."""
+        self._name, self._num_bytes, self._done, self._tenth = text, total, 0, -1
+
+    def advance(self, amount: int, text: str = "") -> None:  # noqa: ARG002
         """Show tenths of a file, or every megabyte where the size is not known."""
-        tenth = bytes_done * 10 // bytes_total if bytes_total else bytes_done >> 20
-        if (name, tenth) == self._shown:
+        self._done += amount
+        tenth = self._done * 10 // self._num_bytes if self._num_bytes else self._done >> 20
+        if tenth == self._tenth:
             return
-        self._shown = (name, tenth)
-        of_total = f" of {bytes_total / 1e6:.1f}" if bytes_total else ""
+        self._tenth = tenth
+        of_total = f" of {self._num_bytes / 1e6:.1f}" if self._num_bytes else ""
         self._console.print(
-            f"  {name}: {bytes_done / 1e6:.1f}{of_total} MB",
+            f"  {self._name}: {self._done / 1e6:.1f}{of_total} MB",
             highlight=False,
             end="\r" if self._console.is_terminal else "\n",
         )
+
+    def end(self) -> None:
+        """Leave the last line as it is."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from lenet_mnist.config import Activation
 from lenet_mnist.data.inspection import Survey
-from lenet_mnist.data.sources import VerifiedFile
+from lenet_mnist.data.load import VerifiedFile
 from lenet_mnist.errors import one_line
 from lenet_mnist.experiments.diagnosis import diagnose_training, read_record
 from lenet_mnist.experiments.sweep_course import SweptRun, best_name

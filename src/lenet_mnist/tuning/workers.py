@@ -19,9 +19,8 @@ from typing import Any, TypeVar
 import torch
 
 from lenet_mnist.config import Config, Engine
-from lenet_mnist.data.fetch import Silence
-from lenet_mnist.data.mnist import DataAccess
-from lenet_mnist.data.sources import load_train_val
+from lenet_mnist.data.load import load_train_val
+from lenet_mnist.data.mnist import DataAccess, Progress
 from lenet_mnist.devices import choose_device, set_threads
 from lenet_mnist.errors import InstallationError
 from lenet_mnist.model.engines import resolve_engine
@@ -151,7 +150,7 @@ def _begin(config: Config, engine: Engine, data_dir: Path, threads: int) -> None
     threading.Thread(target=_end_with_the_parent, daemon=True).start()
     set_threads(threads)
     cpu = torch.device("cpu")
-    data = load_train_val(config.data, DataAccess(data_dir, offline=True, listener=Silence()))
+    data = load_train_val(config.data, DataAccess(data_dir, True, Progress()), find_duplicates=False)
     _bench = Workbench(config, data, cpu, resolve_engine(engine, cpu, data.train.image_size).network)
 
 

@@ -1,4 +1,4 @@
-// From a grey picture of a digit to the small one that the network sees: inference/pictures.py and data/scaling.py,
+// From a grey picture of a digit to the small one that the network sees: inference/pictures.py and data/decoding.py,
 // line by line.
 // A picture is {height, width, values}: a Float64Array, row by row. Constants and names are those of the Python module.
 "use strict";

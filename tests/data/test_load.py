@@ -1,0 +1,195 @@
+"""`data.source`: which data are meant, how they are divided, and what is said where there are none."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from tests.conftest import Listener
+from tests.data.own import chosen, write_idx, write_pictures
+
+from lenet_mnist.config import DataConfig
+from lenet_mnist.data import inspection
+from lenet_mnist.data.load import find_directory, load_test, load_train_val, published_files, source_of, survey
+from lenet_mnist.data.mnist import DataAccess
+from lenet_mnist.data.sets import TestSet, TrainVal
+from lenet_mnist.data.split import cut_off_test, split_train_val
+from lenet_mnist.errors import ConfigError, DataError
+
+Array = np.ndarray
+NAMES = ("nought", "one", "two")
+
+
+@pytest.fixture(scope="module")
+def digits(small: TrainVal) -> tuple[Array, Array]:
+    """A hundred digits, three classes."""
+    return chosen(small.val, 40, 35, 25)
+
+
+@pytest.fixture
+def mine(tmp_path: Path) -> DataAccess:
+    """A data directory of one's own."""
+    return DataAccess(tmp_path / "data", offline=True, progress=Listener())
+
+
+@pytest.fixture(params=["idx", "pictures"])
+def directory(request: pytest.FixtureRequest, digits: tuple[Array, Array], tmp_path: Path) -> Path:
+    """A directory of either kind."""
+    if request.param == "idx":
+        return write_idx(tmp_path / "own", "train", *digits)
+    return write_pictures(tmp_path / "own", *digits, NAMES)
+
+
+# The lecture's 60/20/20.
+
+
+def test_mnist_and_its_like_are_divided_as_in_the_lecture_all_others_60_20_20() -> None:
+    for source in ("mnist", "kmnist"):
+        assert (DataConfig(source=source).train_size, DataConfig(source=source).val_size) == (55_000, 5_000)
+    for source in ("digits", "./shapes", "MNIST"):
+        assert (DataConfig(source=source).train_size, DataConfig(source=source).val_size) == (0.75, 0.25)
+    assert DataConfig(source="digits", train_size=7, val_size=3).train_size == 7
+    for num_images in range(3, 60):  # of rounded fractions, no image is left over or asked for twice
+        train, val = split_train_val(np.zeros(num_images, dtype=np.int64), 0.75, 0.25, 0)
+        assert len(train) + len(val) == num_images
+
+
+def test_the_parts_are_stratified_and_never_meet(directory: Path, mine: DataAccess) -> None:
+    config = DataConfig(source=str(directory))
+    data, test = load_train_val(config, mine), load_test(config, mine)
+    assert (len(data.train), len(data.val), len(test)) == (60, 20, 20)
+    assert type(test) is TestSet
+    indices = torch.cat([data.train.indices, data.val.indices, test.indices])
+    assert indices.sort().values.tolist() == list(range(100))
+    for part, shares in ((data.train, [15, 21, 24]), (data.val, [5, 7, 8]), (test, [5, 7, 8])):
+        assert sorted(part.labels.bincount().tolist()) == shares
+    assert data.num_classes == 3
+    (note,) = data.notes
+    assert note.startswith("the classes are imbalanced: 32 images of ")
+
+
+def test_no_option_moves_an_image_into_or_out_of_the_test_part(
+    directory: Path, mine: DataAccess, digits: tuple[Array, Array]
+) -> None:
+    tests = [
+        load_test(DataConfig(source=str(directory), **changes), mine).indices.tolist()
+        for changes in ({}, {"split_seed": 5}, {"train_size": 10, "val_size": 5}, {"limit_train": 9}, {"resize": True})
+    ]
+    assert all(each == tests[0] for each in tests)
+    splits = [load_train_val(DataConfig(source=str(directory), split_seed=seed), mine).fingerprint for seed in (0, 5)]
+    assert splits[0].split != splits[1].split
+    assert splits[0].files == splits[1].files
+    for_ever = [13, 14, 15, 17, 19, 30, 32, 35, 43, 45, 47, 59, 69, 70, 74, 76, 92, 95, 96, 98]
+    assert cut_off_test(digits[1])[1].tolist() == for_ever
+
+
+def test_what_the_two_kinds_hold_is_the_same(digits: tuple[Array, Array], tmp_path: Path, mine: DataAccess) -> None:
+    kinds = [
+        write_idx(tmp_path / "idx", "train", *digits),
+        write_pictures(tmp_path / "pictures", *digits, ("0", "1", "2")),
+    ]
+    first, second = (load_train_val(DataConfig(source=str(kind)), mine) for kind in kinds)
+    assert torch.equal(first.train.images, second.train.images)
+    assert torch.equal(first.val.labels, second.val.labels)
+    assert first.normalization == second.normalization
+    assert first.fingerprint.source != second.fingerprint.source
+
+
+# Which directory is meant.
+
+
+def test_a_directory_is_looked_for_where_it_is_written_and_then_among_the_data(
+    digits: tuple[Array, Array], tmp_path: Path, mine: DataAccess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    there = write_idx(tmp_path / "shapes", "train", *digits)
+    assert find_directory("shapes", mine) == Path("shapes")
+    assert find_directory("~/shapes", mine) == there
+    mine.directory.mkdir()
+    there.rename(mine.directory / "shapes")
+    for name in ("shapes", "./shapes", "~/shapes", "/gone/shapes"):
+        assert find_directory(name, mine) == mine.directory / "shapes"
+
+
+def test_a_name_wins_over_a_directory_and_a_point_over_the_name(
+    digits: tuple[Array, Array], tmp_path: Path, mine: DataAccess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_idx(tmp_path / "mnist", "train", *digits)
+    with pytest.raises(DataError, match="offline"):
+        load_train_val(DataConfig(source="mnist"), mine)
+    assert len(load_train_val(DataConfig(source="./mnist"), mine).train) == 60
+
+
+@pytest.mark.parametrize(
+    ("source", "error", "said"),
+    [
+        ("fashon-mnist", ConfigError, "did you mean fashion-mnist?"),
+        ("MNIST", ConfigError, "did you mean mnist?"),
+        ("shapes", ConfigError, "expected one of mnist, fashion-mnist, kmnist, digits, or a directory"),
+        ("/nowhere/mnist", DataError, "/nowhere/mnist: data.source: no such directory"),
+        ("n" * 300, DataError, "File name too long"),
+        ("file", DataError, "file: data.source: is a file"),
+        ("~nobody-of-that-name/x", DataError, "~nobody-of-that-name/x: data.source: "),
+        ("nowhere/..", DataError, "nowhere/..: data.source: no such directory"),
+        (".", DataError, "holds neither IDX files"),
+    ],
+)
+def test_what_is_not_there_is_said(
+    tmp_path: Path, mine: DataAccess, monkeypatch: pytest.MonkeyPatch, source: str, error: type[Exception], said: str
+) -> None:
+    (mine.directory / "MNIST").mkdir(parents=True)
+    (tmp_path / "cwd").mkdir()
+    (tmp_path / "cwd" / "file").write_text("no directory")
+    monkeypatch.chdir(tmp_path / "cwd")
+    for load in (load_train_val, load_test, source_of, survey):
+        with pytest.raises(error) as caught:
+            load(DataConfig(source=source), mine)
+        assert said in str(caught.value)
+        assert getattr(caught.value, "key", None) == ("data.source" if error is ConfigError else None)
+
+
+def test_only_published_sets_are_downloaded() -> None:
+    for source in ("digits", "./shapes"):
+        with pytest.raises(ConfigError, match=rf"^{source}: only mnist, fashion-mnist, kmnist"):
+            published_files(DataConfig(source=source))
+
+
+# What is unusual is said.
+
+
+def test_images_in_two_parts_are_noticed(digits: tuple[Array, Array], tmp_path: Path, mine: DataAccess) -> None:
+    images, labels = digits[0].copy(), digits[1]
+    images[1:30] = images[0]
+    write_idx(tmp_path, "train", images, labels)
+    config = DataConfig(source=str(tmp_path))
+    data = load_train_val(config, mine)
+    assert any("validation images are in an earlier part too" in note for note in data.notes)
+    assert len(load_train_val(config, mine, find_duplicates=False).notes) == len(data.notes) - 1
+    seen = survey(config, mine)
+    assert {leak.part for leak in seen.leaks} == {"validation", "test"}
+    assert {leak.earlier_image for leak in seen.leaks} == {str(min(set(range(30)) & set(data.train.indices.tolist())))}
+
+
+def test_the_images_of_published_sets_are_compared_only_on_request(
+    access: DataAccess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+    monkeypatch.setattr(inspection, "equal_images", lambda images: asked.append(len(images)) or [])
+    few = load_train_val(DataConfig(source="digits", limit_train=3), access)
+    assert asked == []
+    assert "the training part has no image of 7 of 10 classes" in few.notes[0]
+    survey(DataConfig(source="digits"), access)
+    assert asked == [1797]
+
+
+def test_skipped_pictures_are_noted_for_each_part(digits: tuple[Array, Array], tmp_path: Path) -> None:
+    directory = write_pictures(tmp_path / "own", *digits, NAMES)
+    next(directory.glob("one/*.png")).write_bytes(b"")
+    listener = Listener()
+    config, mine = DataConfig(source=str(directory), skip_unreadable=True), DataAccess(tmp_path, True, listener)
+    data, test = load_train_val(config, mine), load_test(config, mine)
+    assert len(data.train) + len(data.val) + len(test) == 99
+    for notes in ([*data.notes, *listener.notes], survey(config, mine).notes):
+        assert sum("skipped: 1 of " in note for note in notes) == 1
