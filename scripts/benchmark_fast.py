@@ -39,7 +39,7 @@ CPU = torch.device("cpu")
 RECIPE = Path(__file__).parent.parent / "configs" / "fast.yaml"
 LOAD = """
 import sys, time, pathlib
-from lenet_mnist.model.native.network import NativeNetwork
+from lenet_mnist.model.native.binding import NativeNetwork
 started = time.perf_counter()
 NativeNetwork(pathlib.Path(sys.argv[1]))
 print(time.perf_counter() - started)

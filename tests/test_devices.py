@@ -31,7 +31,7 @@ from lenet_mnist.config import Activation
 from lenet_mnist.devices import set_threads
 from lenet_mnist.model.engines import resolve_engine, torch_network
 from lenet_mnist.config import Engine
-from lenet_mnist.model.native.network import parameter_shapes
+from lenet_mnist.model.native.binding import parameter_shapes
 import hashlib
 
 def digest():

@@ -23,7 +23,7 @@ from lenet_mnist.model.activations import ACTIVATIONS
 from lenet_mnist.randomness import Purpose, torch_generator
 
 if TYPE_CHECKING:
-    from lenet_mnist.model.native.network import NativeNetwork
+    from lenet_mnist.model.native.binding import NativeNetwork
 
 C1_PADDING = 2
 POOL_SIZE = 2
@@ -134,7 +134,7 @@ def _native_network(cache_dir: Path) -> "NativeNetwork | str":
     Once a process: neither the build nor the check is tried again.
     """
     try:
-        from lenet_mnist.model.native.network import NativeNetwork, NativeUnavailableError, parameter_shapes
+        from lenet_mnist.model.native.binding import NativeNetwork, NativeUnavailableError, parameter_shapes
     except ImportError:
         return "it is not installed"
     try:

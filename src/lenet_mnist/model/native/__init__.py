@@ -1,1 +1,1 @@
-"""The convolutional block in C. This folder may be deleted whole: the torch engine remains."""
+"""The network in C. This folder may be deleted as a whole: the torch engine remains."""

@@ -1,4 +1,4 @@
-/* The resampling of data/augment.py, bit for bit: images drawn anew, every pixel taken from another place.
+/* The resampling of data/augment.py, bit for bit: augmented images, each pixel taken from a different place.
  *
  * Places are in 1/256 pixel. All numbers but the very last are whole multiples of a power of two, and so small that
  * float32 holds them exactly: neither the order of a sum nor a fused multiply-add can change a bit. */
@@ -7,7 +7,7 @@
 
 enum {
     PIXELS = SIDE * SIDE,
-    MARGIN = 2, /* of black around the image; what lies further out is as black as its edge */
+    MARGIN = 2, /* of black around the image; everything further out is as black as its edge */
     PADDED = SIDE + 2 * MARGIN,
     PLACES = 256,                         /* in a pixel, along each side */
     MOST_KNOTS = 18,                      /* along each side of the grid of noise */
@@ -16,7 +16,7 @@ enum {
 _Static_assert(PIXELS % LONGEST == 0 && SIDE >= LONGEST, "whole vectors");
 
 /* Where vector `v` of a row begins: the last one is moved back until it fits, over what is there already. */
-#define BEGIN(v) smaller((v) * LANES, SIDE - LANES)
+#define BEGIN(v) min_int((v) * LANES, SIDE - LANES)
 
 /* What the distortions of all images have in common. */
 typedef struct {
@@ -26,10 +26,10 @@ typedef struct {
     float black, factor; /* by which pixels of 0 to 255 are normalised: (pixel - black) x factor */
 } Common;
 
-/* From where each pixel is taken: from between the four around a place, of which one is the upper left. */
+/* Where each pixel is taken from: a place between four pixels, given by the upper left one. */
 typedef struct {
     uint32_t upper_left[PIXELS];        /* its number in the padded image */
-    float right[PIXELS], below[PIXELS]; /* how far from it the place is */
+    float right[PIXELS], below[PIXELS]; /* the distance of the place from it */
 } Sources;
 
 INLINE lanes to_floats(lanes_word below_2_31) { return __builtin_convertvector((lanes_int)below_2_31, lanes); }
@@ -45,7 +45,7 @@ static void smooth(const uint8_t *noise, const Common *common, float smoothed[2]
     for (int axis = 0; axis < 2; axis++)
         for (int row = 0; row < knots; row++) {
             lanes sum[VECTORS];
-            UNROLL for (int v = 0; v < VECTORS; v++) sum[v] = all(0);
+            UNROLL for (int v = 0; v < VECTORS; v++) sum[v] = splat(0);
             for (int k = 0; k < knots; k++)
                 UNROLL for (int v = 0; v < VECTORS; v++)
                     sum[v] += load(&common->across[k * SIDE + BEGIN(v)]) * values[axis][row * knots + k];
@@ -56,7 +56,7 @@ static void smooth(const uint8_t *noise, const Common *common, float smoothed[2]
 /* A place in the padded image, counted from its upper left corner. */
 INLINE lanes_word in_padded(lanes place) {
     const float first = -PLACES, last = SIDE * PLACES;
-    place = choose(place < first, all(first), choose(place > last, all(last), place));
+    place = select(place < first, splat(first), select(place > last, splat(last), place));
     place += (float)(MARGIN * PLACES); /* positive: what follows rounds down */
     return (lanes_word)__builtin_convertvector(place, lanes_int);
 }
@@ -116,8 +116,8 @@ static void distort(const uint8_t *image, const float *map, const uint8_t *noise
     }
 }
 
-/* Distort `n` chosen ones of `count` images, each by its own map and noise. Returns whether all of them are there; if
- * not, nothing is done. */
+/* Distort `n` chosen images of `count`, each by its own map and noise. Returns 0, and does nothing, if one of them does
+ * not exist; otherwise 1. */
 int lenet_augment(int n, const int64_t *chosen, int count, const uint8_t *images, const float *maps,
                   const uint8_t *noise, int knots, const float *across, const float *down, float black, float factor,
                   float *out, int threads) {

@@ -1,8 +1,8 @@
 """Compile the C files with the system's C compiler, once, into the user's cache.
 
-Built on first use and not at installation: the wheel stays pure Python, every processor gets code for itself, and who
-has no compiler loses nothing but speed. A library is keyed by source, flags, compiler and processor; the digest of its
-content is part of its name, so that a damaged one is noticed before it is loaded, and built again.
+Built on first use, not at installation: the wheel stays pure Python, every processor gets code of its own, and without
+a compiler only speed is lost. A library is keyed by source, flags, compiler and processor; the digest of its content is
+part of its name, so that a damaged one is noticed before it is loaded, and built again.
 """
 
 import ctypes
@@ -22,23 +22,23 @@ from lenet_mnist.errors import StorageError
 from lenet_mnist.files.storage import read_bounded, write_bytes
 
 _DIRECTORY = Path(__file__).parent
-SOURCES = tuple(_DIRECTORY / name for name in ("lenet.c", "features.c", "classifier.c", "augment.c", "peak.c"))
+SOURCES = tuple(_DIRECTORY / name for name in ("lenet.c", "convolution.c", "classifier.c", "augment.c"))
 _HEADER = _DIRECTORY / "lenet.h"
 # -Wno-psabi: vectors wider than the processor's are passed between inlined functions only.
 FLAGS = ("-O3", "-std=gnu11", "-fopenmp", "-shared", "-fPIC", "-Wno-psabi")
 BUILD_LOG = "build-{}.log"  # of each compiler that failed
 _TIMEOUT_SECONDS = 120
-_MAX_BYTES = 16 << 20  # of a library: it has some 100 KB
+_MAX_BYTES = 16 << 20  # of a library, which has about 100 KB
 
 
 class NativeUnavailableError(Exception):
-    """The native engine cannot be had here; the text says why, in one line."""
+    """The native engine cannot be built or loaded here; the text says why, in one line."""
 
 
 def load_library(cache_dir: Path, processor: str = "native") -> ctypes.CDLL:
     """Return the compiled network, built now if it is not in `cache_dir` yet.
 
-    `processor` is what the compiler's -march takes: this machine's own, or another one that it can run too.
+    `processor` is the value of the compiler's -march: this machine's own processor, or an older one.
 
     Raises: NativeUnavailableError if there is no compiler, all fail, or the cache cannot be used.
     """
@@ -52,7 +52,7 @@ def load_library(cache_dir: Path, processor: str = "native") -> ctypes.CDLL:
             return _loaded(_find(cache_dir, key) or _build(compiler, flags, cache_dir, key))
         except NativeUnavailableError as error:
             reasons.append(str(error))
-        except StorageError as error:  # with another compiler it would be the same
+        except StorageError as error:  # a different compiler would not help
             raise NativeUnavailableError(f"the cache cannot be written: {error}") from error
     raise NativeUnavailableError("; ".join(reasons))
 
@@ -63,14 +63,14 @@ def _loaded(path: Path) -> ctypes.CDLL:
     except OSError as error:
         raise NativeUnavailableError(f"the compiled library cannot be loaded: {error}") from error
     if not hasattr(library, "lenet_forward"):
-        raise NativeUnavailableError("the compiled library is another one")
+        raise NativeUnavailableError("the compiled library is not lenet's")
     return library
 
 
 def _compilers() -> list[Path]:
-    """Return the C compilers, the one to be tried first in front.
+    """Return the C compilers, in the order in which they are tried.
 
-    Each is called as PATH has it: what it is a link to may be another program (ccache), which goes by the link's name.
+    Each is called by its name in PATH: it may be a link to a program such as ccache, which acts by the link's name.
     """
     found = [Path(path).absolute() for name in ("cc", "gcc", "clang") if (path := shutil.which(name))]
     if not found:
@@ -100,20 +100,20 @@ def _processor() -> str:
 
 
 def _require_private(cache_dir: Path) -> None:
-    """Make the cache, or refuse one that somebody else could put a library into."""
+    """Make the cache, or refuse one into which somebody else could put a library."""
     try:
         cache_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         status = cache_dir.stat()
     except OSError as error:
-        raise NativeUnavailableError(f"{cache_dir}: the cache cannot be made: {error.strerror}") from error
+        raise NativeUnavailableError(f"{cache_dir}: cannot make the cache: {error.strerror}") from error
     if hasattr(os, "getuid") and status.st_uid != os.getuid():
-        raise NativeUnavailableError(f"{cache_dir}: belongs to another user: no code is loaded from there")
+        raise NativeUnavailableError(f"{cache_dir}: belongs to a different user, so no code is loaded from it")
     if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-        raise NativeUnavailableError(f"{cache_dir}: others can write there: no code is loaded from there")
+        raise NativeUnavailableError(f"{cache_dir}: others can write to it, so no code is loaded from it")
 
 
 def _find(cache_dir: Path, key: str) -> Path | None:
-    """Return the library in the cache whose content is what its name says."""
+    """Return a library in the cache whose content has the digest in its name."""
     for path in sorted(cache_dir.glob(f"lenet-{key}-*.so")):
         try:
             if path.name == _file_name(key, _content(path)):
@@ -124,7 +124,7 @@ def _find(cache_dir: Path, key: str) -> Path | None:
 
 
 def _build(compiler: Path, flags: tuple[str, ...], cache_dir: Path, key: str) -> Path:
-    """Compile into the cache, in one step: whoever builds at the same time arrives at a name of its own."""
+    """Compile into the cache, in one step; processes that build at the same time write different names."""
     with _temporary_directory() as directory:
         target = Path(directory) / "lenet.so"
         command = [str(compiler), *flags, *map(str, SOURCES), "-o", str(target)]
@@ -143,7 +143,7 @@ def _build(compiler: Path, flags: tuple[str, ...], cache_dir: Path, key: str) ->
             log = cache_dir / BUILD_LOG.format(compiler.name)
             write_bytes(log, f"{shlex.join(command)}\n{finished.stdout}{finished.stderr}".encode())
             raise NativeUnavailableError(
-                f"{compiler.name} failed with exit code {finished.returncode}; what it said is in {log}"
+                f"{compiler.name} failed with exit code {finished.returncode}; its output is in {log}"
             )
         content = _content(target)
     path = cache_dir / _file_name(key, content)
@@ -161,7 +161,7 @@ def _temporary_directory() -> Iterator[str]:
         with tempfile.TemporaryDirectory(prefix="lenet-mnist-") as directory:
             yield directory
     except OSError as error:
-        raise NativeUnavailableError(f"there is no room for temporary files: {error.strerror}") from error
+        raise NativeUnavailableError(f"cannot write temporary files: {error.strerror}") from error
 
 
 def _file_name(key: str, content: bytes) -> str:

@@ -1,4 +1,4 @@
-/* What the two blocks of the network share: its sizes, what is kept of an image, vectors and activations.
+/* What the two blocks of the network share: its sizes, the activations of an image, vectors and their functions.
  *
  * Vectors are the compiler's own (vector_size), each as long as one register of the processor: no intrinsics. */
 
@@ -21,11 +21,11 @@ enum {
     UNITS5 = 120,         /* of C5 */
     UNITS6 = 84,          /* of F6 */
 
-    /* as they lie in memory, filled up to whole vectors; what fills them up is computed with, and means nothing */
+    /* sizes in memory, padded to whole vectors; the padding is computed like the rest, and means nothing */
     LONGEST = 16,         /* floats of the longest vector */
-    PIXEL = MAPS1,        /* S2 is kept pixel by pixel, its 6 maps side by side */
+    PIXEL = MAPS1,        /* S2 is stored pixel by pixel, its 6 maps side by side */
     ROW = 88,             /* from one row of S2 to the next: 14 x 6 floats, and 4 more, so that 14 rows fill vectors */
-    COLUMNS = 16,         /* of S2, where it is kept map by map: 14, and 2 more */
+    COLUMNS = 16,         /* of S2, where it is stored map by map: 14, and 2 more */
     PATCH = 32,           /* a row of 5 pixels of S2: 30 floats, and 2 more */
     WIDE5 = 128,          /* UNITS5 and 8 more */
     WIDE6 = 96,           /* UNITS6 and 12 more */
@@ -33,25 +33,25 @@ enum {
 _Static_assert(SIDE1 * ROW % LONGEST == 0 && FEATURES % LONGEST == 0 && WIDE5 % LONGEST == 0 && WIDE6 % LONGEST == 0,
                "whole vectors");
 
-/* What the forward pass keeps of an image for the backward pass: the values after each activation, and which of the
- * four values of a 2 x 2 window was the largest: 2 x (its row) + (its column). */
+/* What the forward pass stores of an image for the backward pass: the value of each activation, and which of the four
+ * values of a 2 x 2 window was the largest: 2 x (its row) + (its column). */
 typedef struct {
     float s2[SIDE1 * ROW];
     float s4[FEATURES];
     float c5[WIDE5];
     float f6[WIDE6];
-    uint8_t winners2[MAPS1 * SIDE1 * COLUMNS];
-    uint8_t winners4[FEATURES];
-} Kept;
+    uint8_t argmax2[MAPS1 * SIDE1 * COLUMNS];
+    uint8_t argmax4[FEATURES];
+} Activations;
 
-/* The backward pass goes through the same values: the gradients with respect to what each activation was applied to. */
+/* The gradients of the loss with respect to the input of each activation function. */
 typedef struct {
     float s4[FEATURES];
     float c5[WIDE5];
     float f6[WIDE6];
-} Errors;
+} Deltas;
 
-/* What one thread sums up over its images: the gradients of the convolutions, a patch row for each row of a kernel. */
+/* The gradients of the convolutions, summed over the images of one thread: a patch row for each row of a kernel. */
 typedef struct {
     float w3[MAPS3][KERNEL][PATCH]; /* [o][m][6 n + k] */
     float b3[MAPS3];
@@ -69,7 +69,7 @@ typedef struct {
     float b3[MAPS3];
     float w5[(FEATURES + 1) * WIDE5]; /* a row of all units for each input, and one of biases */
     float w6[(UNITS5 + 1) * WIDE6];
-    int wide_out; /* classes, filled up to whole vectors */
+    int wide_out; /* classes, padded to whole vectors */
     float out[];  /* the same for the output layer: (84 + 1) rows */
 } Weights;
 
@@ -98,23 +98,23 @@ typedef uint8_t unaligned_byte __attribute__((vector_size(LANES), aligned(1), ma
 
 #define INLINE static inline __attribute__((always_inline))
 
-/* Stands before a loop with a small, constant number of rounds: only if they are written out, the vectors that it goes
- * through stay in registers. Clang takes GCC's words too, but then leaves some nested loops as they are. */
+/* For a loop with a small, constant number of rounds: only if it is unrolled do its vectors stay in registers. Clang
+ * accepts GCC's pragma too, but then leaves some nested loops as they are. */
 #ifdef __clang__
 #define UNROLL _Pragma("clang loop unroll(full)")
 #else
 #define UNROLL _Pragma("GCC unroll 32")
 #endif
 
-/* From here to `restore`, numbers below 1.2e-38 are 0 on this thread. Many processors are far slower with such numbers,
- * and a saturated network's gradients are full of them (scripts/benchmark_choices.py saturation). */
+/* From here to `restore`, numbers below 1.2e-38 are 0 on this thread. Many processors are far slower with them, and a
+ * saturated network's gradients are full of them (scripts/benchmark_choices.py saturation). */
 INLINE uint64_t without_subnormals(void) {
     uint64_t before = 0;
 #if defined __x86_64__
     uint32_t mode;
     __asm__ volatile("stmxcsr %0" : "=m"(mode));
     before = mode;
-    mode |= 0x8040; /* for results and for what is given */
+    mode |= 0x8040; /* for results and for operands */
     __asm__ volatile("ldmxcsr %0" : : "m"(mode) : "memory");
 #elif defined __aarch64__
     __asm__ volatile("mrs %0, fpcr" : "=r"(before));
@@ -136,22 +136,22 @@ INLINE void restore(uint64_t mode) {
 INLINE lanes load(const float *p) { return *(const unaligned_lanes *)p; }
 INLINE void store(float *p, lanes x) { *(unaligned_lanes *)p = x; }
 INLINE void add(float *p, lanes x) { store(p, load(p) + x); }
-INLINE lanes all(float x) { return x - (lanes){0}; } /* minus, not plus: -0 stays -0 */
-INLINE lanes choose(lanes_int is_first, lanes first, lanes second) {
+INLINE lanes splat(float x) { return x - (lanes){0}; } /* minus, not plus: -0 stays -0 */
+INLINE lanes select(lanes_int is_first, lanes first, lanes second) {
     return (lanes)((is_first & (lanes_int)first) | (~is_first & (lanes_int)second));
 }
 
-/* Activations, and their derivatives as functions of the value that was given out. */
+/* Activation functions, and their derivatives as functions of their value. */
 
 /* e^x = 2^whole e^rest: `whole` is x / ln 2, rounded, and goes into the exponent; |rest| <= ln 2 / 2, for which the
  * first eight terms of the series are enough. */
 INLINE lanes exponential(lanes x) {
     const float shift = 12582912.0f; /* 1.5 x 2^23: a float of this size has no bits for fractions */
-    x = choose(x < -87.0f, all(-87.0f), choose(x > 88.0f, all(88.0f), x)); /* 2^whole is a float; NaN stays NaN */
+    x = select(x < -87.0f, splat(-87.0f), select(x > 88.0f, splat(88.0f), x)); /* 2^whole is a float; NaN stays NaN */
     lanes shifted = x * 1.44269504f + shift;                               /* `whole` is in its lowest bits */
     lanes whole = shifted - shift;
     lanes rest = x - whole * 0.693145752f - whole * 1.42860677e-6f; /* ln 2 in two parts: the first product is exact */
-    lanes p = all(1.0f / 5040);
+    lanes p = splat(1.0f / 5040);
     p = p * rest + 1.0f / 720;
     p = p * rest + 1.0f / 120;
     p = p * rest + 1.0f / 24;
@@ -159,7 +159,7 @@ INLINE lanes exponential(lanes x) {
     p = p * rest + 0.5f;
     p = p * rest + 1.0f;
     p = p * rest + 1.0f;
-    lanes_word power = ((lanes_word)shifted - (lanes_word)all(shift) + 127) << 23;
+    lanes_word power = ((lanes_word)shifted - (lanes_word)splat(shift) + 127) << 23;
     return p * (lanes)power;
 }
 
@@ -173,12 +173,12 @@ INLINE lanes tanh_near_zero(lanes x) {
 INLINE lanes activate(lanes x, Activation activation) {
     switch (activation) {
     case SIGMOID: return 1.0f / (1.0f + exponential(-x));
-    case TANH:    return choose(x * x < 0.4f, tanh_near_zero(x), 1.0f - 2.0f / (1.0f + exponential(2.0f * x)));
-    default:      return choose(x <= 0.0f, all(0.0f), x); /* NaN stays NaN */
+    case TANH:    return select(x * x < 0.4f, tanh_near_zero(x), 1.0f - 2.0f / (1.0f + exponential(2.0f * x)));
+    default:      return select(x <= 0.0f, splat(0.0f), x); /* NaN stays NaN */
     }
 }
 
-/* Of `count` values, filled up to whole vectors. */
+/* Of `count` values, padded to whole vectors. */
 static inline void activate_all(float *values, int count, Activation activation) {
     for (int v = 0; v < count; v += LANES) store(&values[v], activate(load(&values[v]), activation));
 }
@@ -187,32 +187,33 @@ INLINE lanes slope(lanes y, Activation activation) {
     switch (activation) {
     case SIGMOID: return y * (1.0f - y);
     case TANH:    return 1.0f - y * y;
-    default:      return choose(y > 0.0f, all(1.0f), all(0.0f));
+    default:      return select(y > 0.0f, splat(1.0f), splat(0.0f));
     }
 }
 
-/* Of `count` errors, filled up to whole vectors. */
-static inline void times_slope(float *errors, const float *values, int count, Activation activation) {
-    for (int v = 0; v < count; v += LANES) store(&errors[v], load(&errors[v]) * slope(load(&values[v]), activation));
+/* Of `count` deltas, padded to whole vectors. */
+static inline void times_slope(float *deltas, const float *values, int count, Activation activation) {
+    for (int v = 0; v < count; v += LANES) store(&deltas[v], load(&deltas[v]) * slope(load(&values[v]), activation));
 }
 
 /* Of `count` things, each part takes those from its own share(...) up to, but not including, the next part's. */
 INLINE int share(int count, int part, int parts) { return (int)((int64_t)count * part / parts); }
 
-INLINE int smaller(int a, int b) { return a < b ? a : b; }
+INLINE int min_int(int a, int b) { return a < b ? a : b; }
 
-/* features.c */
-void features_deal_out(const float *const *parameters, Weights *weights);
-void features_forward(const float *image, const Weights *weights, Activation activation, Kept *kept);
-void features_deal_out_kernels(const float *w3, Kernels kernels);
-void features_backward(const float *image, const Kernels kernels, Activation activation, const Kept *kept,
-                       const Errors *errors, Sums *sums);
-void features_gradients(int threads, Sums *sums, float *const *gradients);
+/* convolution.c */
+void convolution_pack_weights(const float *const *parameters, Weights *weights);
+void convolution_forward(const float *image, const Weights *weights, Activation activation, Activations *acts);
+void convolution_pack_kernels(const float *w3, Kernels kernels);
+void convolution_backward(const float *image, const Kernels kernels, Activation activation, const Activations *acts,
+                          const Deltas *deltas, Sums *sums);
+void convolution_gradients(int threads, Sums *sums, float *const *gradients);
 
 /* classifier.c */
-void classifier_deal_out(int part, int parts, const float *const *parameters, int classes, Weights *weights);
-void classifier_forward(int n, int classes, const Weights *weights, Activation activation, Kept *kept, float *logits);
-void classifier_errors(int n, int classes, Activation activation, const float *const *parameters, const Kept *kept,
-                       const float *g_logits, Errors *errors);
-void classifier_gradients(int part, int parts, int n, int classes, const Kept *kept, const float *g_logits,
-                          const Errors *errors, float *const *gradients);
+void classifier_pack_weights(int part, int parts, const float *const *parameters, int classes, Weights *weights);
+void classifier_forward(int n, int classes, const Weights *weights, Activation activation, Activations *acts,
+                        float *logits);
+void classifier_deltas(int n, int classes, Activation activation, const float *const *parameters,
+                       const Activations *acts, const float *g_logits, Deltas *deltas);
+void classifier_gradients(int part, int parts, int n, int classes, const Activations *acts, const float *g_logits,
+                          const Deltas *deltas, float *const *gradients);

@@ -4,11 +4,11 @@
  * One image at a time; all that belongs to it fits the first-level cache. Two ideas make it fast:
  *
  *   1. The maximum over a 2 x 2 window commutes with a monotone activation. The four convolutions of a window live in
- *      four registers; the full convolution is never stored, only the winner's value and which of the four it was.
- *   2. Backwards, only the winner of a window has a gradient, and under ReLU half of those are zero. Every gradient is
- *      therefore a short sum over winners of (a number) x (a patch of 5 rows).
+ *      four registers; the full convolution is never stored, only the largest value and its argmax.
+ *   2. Backwards, only the argmax of a window has a gradient, and under ReLU half of those are zero. Every gradient is
+ *      therefore a short sum over the nonzero ones of (a number) x (a patch of 5 rows).
  *
- * The first of equal values in a window wins, and NaN wins over all, as in PyTorch. */
+ * Of equal values in a window the first is the argmax, and NaN is larger than all numbers, as in PyTorch. */
 
 #include "lenet.h"
 
@@ -23,30 +23,30 @@ enum {
 _Static_assert(MAPS1 % TILE_MAPS == 0 && SIDE3 % TILE_WINDOWS == 0 && MAPS3 % (TILE_VECTORS * LANES) == 0 &&
                PATCH % (2 * LANES) == 0, "whole tiles");
 
-/* Keep the largest of four, and which it was: the first of equals, and of NaN, larger than all numbers, the last. */
-INLINE lanes winner_of(const lanes four[4], uint8_t *which) {
+/* Return the largest of four, and store its number: of equal values the first, of NaN the last. */
+INLINE lanes argmax_of(const lanes four[4], uint8_t *which) {
     lanes best = four[0];
-    lanes_int winner = {0};
+    lanes_int number = {0};
     UNROLL for (int k = 1; k < 4; k++) {
         lanes_int better = (four[k] > best) | (four[k] != four[k]);
-        best = choose(better, four[k], best);
-        winner = (better & k) | (~better & winner);
+        best = select(better, four[k], best);
+        number = (better & k) | (~better & number);
     }
-    *(unaligned_byte *)which = __builtin_convertvector(winner, lanes_byte);
+    *(unaligned_byte *)which = __builtin_convertvector(number, lanes_byte);
     return best;
 }
 
 /* ------------------------------------------------------------------------------------------------ forward ---- */
 
 /* C1 and S2, before the activation. Lanes are pooled columns. They read every second column of the image, which is
- * therefore first dealt out into its even and its odd columns. Value k of a window is in row k / 2, column k % 2. */
-static void forward_c1(const float *image, const float *w1, const float *b1, float *s2, uint8_t *winners) {
-    float dealt[PADDED][2][COLUMNS + 2];
-    memset(dealt, 0, sizeof dealt);
+ * therefore first split into its even and its odd columns. Value k of a window is in row k / 2, column k % 2. */
+static void forward_c1(const float *image, const float *w1, const float *b1, float *s2, uint8_t *argmax) {
+    float split[PADDED][2][COLUMNS + 2];
+    memset(split, 0, sizeof split);
     for (int y = 0; y < SIDE; y++)
         for (int x = 0; x < SIDE / 2; x++) {
-            dealt[y + 2][0][x + 1] = image[y * SIDE + 2 * x];
-            dealt[y + 2][1][x + 1] = image[y * SIDE + 2 * x + 1];
+            split[y + 2][0][x + 1] = image[y * SIDE + 2 * x];
+            split[y + 2][1][x + 1] = image[y * SIDE + 2 * x + 1];
         }
     for (int row = 0; row < SIDE1; row++) {
         float pooled[MAPS1][COLUMNS];
@@ -54,19 +54,19 @@ static void forward_c1(const float *image, const float *w1, const float *b1, flo
             for (int from = 0; from < COLUMNS; from += LANES) {
                 lanes sum[TILE_MAPS][4];
                 UNROLL for (int c = 0; c < TILE_MAPS; c++)
-                    UNROLL for (int k = 0; k < 4; k++) sum[c][k] = all(b1[first + c]);
+                    UNROLL for (int k = 0; k < 4; k++) sum[c][k] = splat(b1[first + c]);
                 for (int m = 0; m < KERNEL; m++)
                     UNROLL for (int n = 0; n < KERNEL; n++) {
                         lanes window[4];
                         UNROLL for (int k = 0; k < 4; k++)
-                            window[k] = load(&dealt[2 * row + m + k / 2][(n + k) % 2][from + (n + k % 2) / 2]);
+                            window[k] = load(&split[2 * row + m + k / 2][(n + k) % 2][from + (n + k % 2) / 2]);
                         UNROLL for (int c = 0; c < TILE_MAPS; c++)
                             UNROLL for (int k = 0; k < 4; k++)
                                 sum[c][k] += window[k] * w1[((first + c) * KERNEL + m) * KERNEL + n];
                     }
                 UNROLL for (int c = 0; c < TILE_MAPS; c++)
                     store(&pooled[first + c][from],
-                          winner_of(sum[c], &winners[((first + c) * SIDE1 + row) * COLUMNS + from]));
+                          argmax_of(sum[c], &argmax[((first + c) * SIDE1 + row) * COLUMNS + from]));
             }
         for (int j = 0; j < SIDE1; j++)
             UNROLL for (int c = 0; c < MAPS1; c++) s2[row * ROW + j * PIXEL + c] = pooled[c][j];
@@ -74,8 +74,8 @@ static void forward_c1(const float *image, const float *w1, const float *b1, flo
     }
 }
 
-/* C3 and S4, before the activation. Lanes are maps. `w3` is dealt out as [m][n][k][16]. */
-static void forward_c3(const float *s2, const float *w3, const float *b3, float *features, uint8_t *winners) {
+/* C3 and S4, before the activation. Lanes are maps. `w3` is packed as [m][n][k][16]. */
+static void forward_c3(const float *s2, const float *w3, const float *b3, float *features, uint8_t *argmax) {
     float pooled[WINDOWS3][MAPS3];
     uint8_t which_of[WINDOWS3][MAPS3];
     for (int tile = 0; tile < WINDOWS3; tile += TILE_WINDOWS)
@@ -99,21 +99,21 @@ static void forward_c3(const float *s2, const float *w3, const float *b3, float 
             UNROLL for (int p = 0; p < TILE_WINDOWS; p++)
                 UNROLL for (int v = 0; v < TILE_VECTORS; v++) {
                     int place = from + v * LANES;
-                    store(&pooled[tile + p][place], winner_of(sum[p][v], &which_of[tile + p][place]));
+                    store(&pooled[tile + p][place], argmax_of(sum[p][v], &which_of[tile + p][place]));
                 }
         }
     for (int c = 0; c < MAPS3; c++)
         for (int p = 0; p < WINDOWS3; p++) {
             features[c * WINDOWS3 + p] = pooled[p][c];
-            winners[c * WINDOWS3 + p] = which_of[p][c];
+            argmax[c * WINDOWS3 + p] = which_of[p][c];
         }
 }
 
-void features_forward(const float *image, const Weights *weights, Activation activation, Kept *kept) {
-    forward_c1(image, weights->w1, weights->b1, kept->s2, kept->winners2);
-    activate_all(kept->s2, SIDE1 * ROW, activation);
-    forward_c3(kept->s2, weights->w3, weights->b3, kept->s4, kept->winners4);
-    activate_all(kept->s4, FEATURES, activation);
+void convolution_forward(const float *image, const Weights *weights, Activation activation, Activations *acts) {
+    forward_c1(image, weights->w1, weights->b1, acts->s2, acts->argmax2);
+    activate_all(acts->s2, SIDE1 * ROW, activation);
+    forward_c3(acts->s2, weights->w3, weights->b3, acts->s4, acts->argmax4);
+    activate_all(acts->s4, FEATURES, activation);
 }
 
 /* Whether one of the values is infinite or not a number. */
@@ -129,7 +129,7 @@ static int is_bad(const float *values, int count) {
 
 /* The weights as the forward pass reads them. One that is not finite makes every feature NaN, by the biases: a
  * saturated sigmoid would hide an infinite weight from the loss. */
-void features_deal_out(const float *const *parameters, Weights *weights) {
+void convolution_pack_weights(const float *const *parameters, Weights *weights) {
     int bad = is_bad(parameters[W1], MAPS1 * KERNEL * KERNEL) | is_bad(parameters[B1], MAPS1) |
               is_bad(parameters[W3], MAPS3 * MAPS1 * KERNEL * KERNEL) | is_bad(parameters[B3], MAPS3);
     float nan_or_0 = bad ? NAN : 0;
@@ -147,30 +147,30 @@ void features_deal_out(const float *const *parameters, Weights *weights) {
 typedef struct {
     int offset;
     float value;
-} Hit;
+} NonzeroGrad;
 
-/* C3's weights: for each map, the sum over its winners of gradient x patch of S2. */
-static void backward_w3(const float *s2, const float *g4, const uint8_t *winners, Sums *sums) {
+/* C3's weights: for each map, the sum of gradient x patch of S2, over the nonzero gradients. */
+static void backward_w3(const float *s2, const float *g4, const uint8_t *argmax, Sums *sums) {
     for (int o = 0; o < MAPS3; o++) {
-        Hit hits[WINDOWS3];
+        NonzeroGrad nonzero[WINDOWS3];
         int count = 0;
         float bias = 0;
         for (int p = 0; p < WINDOWS3; p++) {
-            int which = winners[o * WINDOWS3 + p];
+            int which = argmax[o * WINDOWS3 + p];
             float g = g4[o * WINDOWS3 + p];
             int y = 2 * (p / SIDE3) + which / 2, x = 2 * (p % SIDE3) + which % 2;
-            hits[count] = (Hit){y * ROW + x * PIXEL, g}; /* always written, but only counted if it is one: no branch */
+            nonzero[count] = (NonzeroGrad){y * ROW + x * PIXEL, g}; /* always written, counted if not 0: no branch */
             count += g != 0;
             bias += g;
         }
         for (int from = 0; from < PATCH; from += 2 * LANES) {
             lanes sum[KERNEL][2];
-            UNROLL for (int m = 0; m < KERNEL; m++) sum[m][0] = sum[m][1] = all(0);
+            UNROLL for (int m = 0; m < KERNEL; m++) sum[m][0] = sum[m][1] = splat(0);
             for (int h = 0; h < count; h++) {
-                const float *patch = &s2[hits[h].offset + from];
+                const float *patch = &s2[nonzero[h].offset + from];
                 UNROLL for (int m = 0; m < KERNEL; m++)
                     UNROLL for (int v = 0; v < 2; v++)
-                        sum[m][v] += load(&patch[m * ROW + v * LANES]) * hits[h].value;
+                        sum[m][v] += load(&patch[m * ROW + v * LANES]) * nonzero[h].value;
             }
             UNROLL for (int m = 0; m < KERNEL; m++)
                 UNROLL for (int v = 0; v < 2; v++) add(&sums->w3[o][m][from + v * LANES], sum[m][v]);
@@ -179,31 +179,31 @@ static void backward_w3(const float *s2, const float *g4, const uint8_t *winners
     }
 }
 
-/* The gradient of S2: each winner adds gradient x kernel to the patch below it. The winners are first listed by pixel
- * of C3; then each column of pixels is walked downwards, and the five rows of S2 under the current pixel stay in
- * registers. `kernels` is w3 dealt out as [o][m][32]: the rows of a patch. */
-static void backward_s2(const float *g4, const uint8_t *winners, const float *kernels, float *g2) {
-    Hit hits[2 * SIDE3][2 * SIDE3][MAPS3]; /* [column][row] */
+/* The gradient of S2: each nonzero gradient adds gradient x kernel to the patch below it. They are first listed by
+ * pixel of C3; then the loop goes down each column of pixels, and the five rows of S2 under the current pixel stay in
+ * registers. `kernels` is w3 packed as [o][m][32]: the rows of a patch. */
+static void backward_s2(const float *g4, const uint8_t *argmax, const float *kernels, float *g2) {
+    NonzeroGrad nonzero[2 * SIDE3][2 * SIDE3][MAPS3]; /* [column][row] */
     int count[2 * SIDE3][2 * SIDE3] = {0};
     for (int o = 0; o < MAPS3; o++)
         for (int p = 0; p < WINDOWS3; p++) {
-            int which = winners[o * WINDOWS3 + p];
+            int which = argmax[o * WINDOWS3 + p];
             int y = 2 * (p / SIDE3) + which / 2, x = 2 * (p % SIDE3) + which % 2;
             float g = g4[o * WINDOWS3 + p];
-            hits[x][y][count[x][y]] = (Hit){o * KERNEL * PATCH, g};
+            nonzero[x][y][count[x][y]] = (NonzeroGrad){o * KERNEL * PATCH, g};
             count[x][y] += g != 0;
         }
     memset(g2, 0, SIDE1 * ROW * sizeof(float));
     for (int x = 0; x < 2 * SIDE3; x++)
         for (int from = 0; from < PATCH; from += 2 * LANES) {
             lanes sum[KERNEL + 1][2]; /* the last stays zero: what moves in from below */
-            UNROLL for (int m = 0; m <= KERNEL; m++) sum[m][0] = sum[m][1] = all(0);
+            UNROLL for (int m = 0; m <= KERNEL; m++) sum[m][0] = sum[m][1] = splat(0);
             for (int y = 0; y < SIDE1; y++) {
                 for (int h = 0; y < 2 * SIDE3 && h < count[x][y]; h++) {
-                    const float *kernel = &kernels[hits[x][y][h].offset + from];
+                    const float *kernel = &kernels[nonzero[x][y][h].offset + from];
                     UNROLL for (int m = 0; m < KERNEL; m++)
                         UNROLL for (int v = 0; v < 2; v++)
-                            sum[m][v] += load(&kernel[m * PATCH + v * LANES]) * hits[x][y][h].value;
+                            sum[m][v] += load(&kernel[m * PATCH + v * LANES]) * nonzero[x][y][h].value;
                 }
                 UNROLL for (int v = 0; v < 2; v++) {
                     add(&g2[y * ROW + x * PIXEL + from + v * LANES], sum[0][v]);
@@ -218,15 +218,15 @@ enum { HALF = LANES < 8 ? LANES : 8 };
 typedef float half __attribute__((vector_size(4 * HALF)));
 typedef float unaligned_half __attribute__((vector_size(4 * HALF), aligned(4), may_alias));
 
-/* C1's weights: for each map, the sum over all windows of gradient x patch of the image, where the winner was; in two
- * sums that do not wait for each other. */
-static void backward_w1(const float *padded, const float *g2, const uint8_t *winners, Sums *sums) {
+/* C1's weights: for each map, the sum over all windows of gradient x patch of the image at the argmax, in two sums that
+ * do not wait for each other. */
+static void backward_w1(const float *padded, const float *g2, const uint8_t *argmax, Sums *sums) {
     for (int c = 0; c < MAPS1; c++)
         for (int from = 0; from < 8; from += HALF) {
             half sum[2][KERNEL];
             UNROLL for (int m = 0; m < KERNEL; m++) sum[0][m] = sum[1][m] = (half){0};
             for (int row = 0; row < SIDE1; row++) {
-                const uint8_t *which = &winners[(c * SIDE1 + row) * COLUMNS];
+                const uint8_t *which = &argmax[(c * SIDE1 + row) * COLUMNS];
                 const float *g = &g2[row * ROW + c];
                 int place[COLUMNS];
                 for (int j = 0; j < COLUMNS; j++)
@@ -245,20 +245,20 @@ static void backward_w1(const float *padded, const float *g2, const uint8_t *win
         for (int c = 0; c < MAPS1; c++) sums->b1[c] += bias[j * PIXEL + c];
 }
 
-void features_backward(const float *image, const Kernels kernels, Activation activation, const Kept *kept,
-                       const Errors *errors, Sums *sums) {
-    backward_w3(kept->s2, errors->s4, kept->winners4, sums);
+void convolution_backward(const float *image, const Kernels kernels, Activation activation, const Activations *acts,
+                          const Deltas *deltas, Sums *sums) {
+    backward_w3(acts->s2, deltas->s4, acts->argmax4, sums);
     float g2[SIDE1 * ROW];
-    backward_s2(errors->s4, kept->winners4, &kernels[0][0][0], g2);
-    times_slope(g2, kept->s2, SIDE1 * ROW, activation);
+    backward_s2(deltas->s4, acts->argmax4, &kernels[0][0][0], g2);
+    times_slope(g2, acts->s2, SIDE1 * ROW, activation);
     float padded[PADDED * PADDED + 8];
     memset(padded, 0, sizeof padded);
     for (int y = 0; y < SIDE; y++) memcpy(&padded[(y + 2) * PADDED + 2], &image[y * SIDE], SIDE * sizeof(float));
-    backward_w1(padded, g2, kept->winners2, sums);
+    backward_w1(padded, g2, acts->argmax2, sums);
 }
 
 /* C3's weights as `backward_s2` reads them: the rows of a patch. */
-void features_deal_out_kernels(const float *w3, Kernels kernels) {
+void convolution_pack_kernels(const float *w3, Kernels kernels) {
     memset(kernels, 0, sizeof(Kernels));
     for (int o = 0; o < MAPS3; o++)
         for (int k = 0; k < MAPS1; k++)
@@ -268,7 +268,7 @@ void features_deal_out_kernels(const float *w3, Kernels kernels) {
 }
 
 /* Add up what the threads have summed, in their order, and put it into the shapes of the parameters. */
-void features_gradients(int threads, Sums *sums, float *const *gradients) {
+void convolution_gradients(int threads, Sums *sums, float *const *gradients) {
     float *total = (float *)sums;
     for (int t = 1; t < threads; t++)
         for (size_t v = 0; v < sizeof(Sums) / sizeof(float); v++) total[v] += ((float *)&sums[t])[v];
