@@ -114,7 +114,7 @@ def test_too_little_memory_is_no_matter_of_installation(tmp_path: Path) -> None:
     ended = shell("ulimit -v 300000; lenet describe", tmp_path)
     assert ended.returncode == 6
     assert len(ended.stderr.splitlines()) == 1
-    assert "memory ran out" in ended.stderr
+    assert "out of memory" in ended.stderr
 
 
 @pytest.mark.parametrize(
@@ -131,7 +131,7 @@ def test_memory_that_runs_out_within_a_command_is_one_line(
     monkeypatch.setattr(layer_table, "layer_table", no_memory)
     answer = lenet("describe")
     assert answer.code == 6
-    assert answer.err.startswith("error: memory ran out")
+    assert answer.err.startswith("error: out of memory")
 
 
 def test_without_docstrings_each_command_is_explained(tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ _SECONDS_BETWEEN_MOVES = 0.3  # each takes some milliseconds from the training
 class _Stderr:
     """Standard error, whether somebody reads it or not: a training is worth more than its progress.
 
-    Bars go past what makes texts printable; see cli/streams.py.
+    Bars go past what makes texts printable; see cli/main.py.
     """
 
     def __init__(self) -> None:
