@@ -133,30 +133,30 @@ def test_dead_units_say_that_the_rate_is_too_high() -> None:
 
 
 @pytest.mark.parametrize(
-    ("activation", "optimizer", "flat", "at_the_end", "at_the_full_rate"),
+    ("activation", "flat", "is_found"),
     [
-        (Activation.RELU, "sgd", 0.7, False, False),
-        (Activation.RELU, "sgd", 0.8, False, True),
-        (Activation.RELU, "sgd", 0.9, True, True),
-        (Activation.RELU, "adam", 0.87, False, True),
-        (Activation.SIGMOID, "adam", 0.75, False, False),
-        (Activation.SIGMOID, "sgd", 0.85, True, True),
-        (Activation.TANH, "adam", 0.2, False, False),
-        (Activation.TANH, "adam", 0.4, False, True),
-        (Activation.TANH, "sgd", 0.7, True, True),
-        (Activation.TANH, "adamw", 0.7, False, True),
+        (Activation.RELU, 0.79, False),
+        (Activation.RELU, 0.81, True),
+        (Activation.SIGMOID, 0.66, False),
+        (Activation.SIGMOID, 0.68, True),
+        (Activation.TANH, 0.49, False),
+        (Activation.TANH, 0.51, True),
     ],
 )
+@pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw"])
 def test_flat_outputs_say_that_the_rate_is_too_high(
-    activation: Activation, optimizer: str, flat: float, at_the_end: bool, at_the_full_rate: bool
+    activation: Activation, flat: float, is_found: bool, optimizer: str
 ) -> None:
-    def probe(_: int, layer: Layer) -> dict[str, float]:
-        return {"saturated": flat if layer in (Layer.C3, Layer.C5) else 1.0 if layer is Layer.C1 else 0.1}
-
-    of = record(activation=activation, probe=probe, training={"optimizer": optimizer})
+    """The median of the hidden layers counts: one that is flat, and one that is not, change nothing."""
+    shares = {Layer.C1: 1.0, Layer.C3: flat, Layer.C5: flat, Layer.F6: 0.1, Layer.OUTPUT: 0.0}
+    of = record(
+        activation=activation,
+        probe=lambda _, layer: {"saturated": shares[layer]},
+        training={"optimizer": optimizer},
+    )
     steady = [replace(row, lr=of.config.training.peak_learning_rate) for row in of.history]
-    assert causes(of) == ([Cause.LEARNING_RATE] if at_the_end else [])
-    assert causes(replace(of, history=steady)) == ([Cause.LEARNING_RATE] if at_the_full_rate else [])
+    for each in (of, replace(of, history=steady)):  # annealed, and not
+        assert causes(each) == ([Cause.LEARNING_RATE] if is_found else [])
 
 
 @pytest.mark.parametrize(("jumps_in", "is_found"), [(10, True), (5, False)])
@@ -173,7 +173,7 @@ def test_a_rate_that_did_no_harm_is_not_called_too_high() -> None:
         train_loss=lambda e: 3.5 if e == 2 else 0.01,
         val_loss=lambda _: 0.01,
         val_accuracy=lambda _: 1.0,
-        probe=lambda e, layer: {"saturated": 0.95} if e and layer in (Layer.C3, Layer.C5) else {},
+        probe=lambda e, layer: {"saturated": 0.95} if e and layer is not Layer.OUTPUT else {},
     )
     assert causes(of) == []
     assert causes(replace(of, history=[replace(row, val_loss=0.1) for row in of.history]))[0] is Cause.LEARNING_RATE
