@@ -7,8 +7,8 @@ healthy ones: the shipped recipes as they are, Adam on 11,000 images, and config
 seeds 0 to 2, and are scored on 3 to 5.
 
 Rates: nothing is broken but the learning rate: 1, 2, 4, 8 and 16 times the best, for each activation, optimizer and
-schedule, on 20,000 images. Thresholds were set on seeds 0 and 3 to 7, and are scored on 8 and 9 with the native engine
-and on 10 with torch's. `next` follows the command that is printed, once.
+schedule, on 20,000 images. Thresholds were set on seeds 0, 3 and 4, and are scored on 11 and 12 with the native engine
+and on 13 with torch's. `next` follows the command that is printed, once.
 
 Finished trainings are kept in the journal. The test files are never opened.
 """
@@ -329,10 +329,9 @@ FIRST_RATES = {
 }
 RATE_CAUSES = {Cause.LEARNING_RATE, Cause.DIVERGED, Cause.DEAD_UNITS}
 SCORED = {  # seeds and engines
-    "thresholds, native engine": ((0, 3, 4, 5, 6), Engine.NATIVE),
-    "thresholds, torch engine": ((7,), Engine.TORCH),
-    "other seeds, native engine": ((8, 9), Engine.NATIVE),
-    "another seed, torch engine": ((10,), Engine.TORCH),
+    "thresholds, native engine": ((0, 3, 4), Engine.NATIVE),
+    "other seeds, native engine": ((11, 12), Engine.NATIVE),
+    "another seed, torch engine": ((13,), Engine.TORCH),
 }
 
 
