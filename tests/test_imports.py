@@ -14,7 +14,7 @@ ROOMS = [
     "__main__",
     "cli",
     "reporting",
-    "benchmark",
+    "bench",
     "inference",
     "experiments",
     "runs",

@@ -127,9 +127,7 @@ def lr_sweep(
     sweeping.require_answers(swept)
 
 
-@app.command(
-    help="Measure how fast this machine trains. Compares the engines, and shows where the time goes: about a minute."
-)
+@app.command(help="Measure how fast this machine trains: each engine, and where the time goes. Takes about a minute.")
 @configured("--activation", *MACHINE)
 def bench(
     resolved: "ResolvedConfig",
@@ -140,12 +138,11 @@ def bench(
     offline: flags.Offline = False,
     as_json: flags.AsJson = False,
 ) -> None:
-    from lenet_mnist.benchmark.run import run_benchmark
+    from lenet_mnist.bench import run_benchmark
     from lenet_mnist.reporting.text import render
-    from lenet_mnist.reporting.training_results import BenchmarkResult
 
     with resolved.naming_origins():
         measured = run_benchmark(
             resolved.config, batch_size or (64, 256), data_access(data_dir, offline), console().print
         )
-    say(render(BenchmarkResult(measured), as_json))
+    say(render(measured, as_json))

@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import mean, stdev
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from lenet_mnist.config import Activation
 from lenet_mnist.data.inspection import Survey
@@ -21,10 +21,6 @@ from lenet_mnist.reporting.text import aligned, counted
 from lenet_mnist.tuning.horizon import exponent_of, rate_for
 from lenet_mnist.tuning.plan import epochs_text
 from lenet_mnist.tuning.sweep import Answer, Ranking, RateSummary
-
-if TYPE_CHECKING:
-    from lenet_mnist.benchmark.run import Benchmark
-    from lenet_mnist.benchmark.steps import Timing
 
 STOP_REASONS = {
     "max-epochs": "all epochs done",
@@ -251,46 +247,3 @@ def _certainty(ranking: Ranking) -> str:
     others = [f"{lr:.3g}" for lr in ranking.equals if ranking.best is not None and lr != ranking.best.lr]
     told = f"{' and '.join(others)} not clearly worse" if others else "no other rate is as good"
     return f"{told} (seeds scatter by {ranking.noise:.0%})"
-
-
-@dataclass(frozen=True)
-class BenchmarkResult:
-    """What `lenet bench` measured: how fast each engine is, and where the time goes."""
-
-    measured: "Benchmark"
-
-    def plain(self) -> Any:
-        """Return the same for JSON, times in seconds."""
-        return plain(self.measured)
-
-    def __str__(self) -> str:
-        measured = self.measured
-        lines = [
-            f"machine  {measured.machine}; {measured.device}, {measured.threads} threads; "
-            f"torch {measured.versions['torch']}",
-            f"engine   {measured.engine}: {measured.engine_reason}",
-        ]
-        if measured.peak is not None:
-            lines.append(f"peak     {measured.peak / 1e9:.0f} GFLOP/s of float32 multiply-adds, measured")
-        lines += ["", "engine  batch   ms per step (range)       images/s  x torch  of peak"]
-        for row in measured.steps:
-            low, middle, high = _milliseconds(row.step)
-            share = "" if row.peak_share is None else f"{row.peak_share:.0%}"
-            lines.append(
-                f"{row.engine:6} {row.batch_size:6,}  {middle:7.3f} ({low:.3f} to {high:.3f})  "
-                f"{row.images_per_second:10,.0f}  {row.ratio_to_torch:7.2f}  {share:>7}"
-            )
-        lines += ["", "where the time of a step goes, ms"]
-        for row in measured.steps:
-            parts = ", ".join(f"{part} {1000 * seconds:.3f}" for part, seconds in row.parts.items())
-            lines.append(f"{row.engine:6} {row.batch_size:6,}  {parts}")
-        lines += ["", "evaluation of 10,000 images, ms (range)"]
-        for timing in measured.evaluations:
-            low, middle, high = _milliseconds(timing.seconds)
-            lines.append(f"{timing.engine:6}  {middle:.0f} ({low:.0f} to {high:.0f})")
-        lines += ["", "start-up of a training in a fresh process, s"]
-        return "\n".join([*lines, *(f"{part:24} {time:.2f}" for part, time in measured.startup_seconds.items())])
-
-
-def _milliseconds(timing: "Timing") -> tuple[float, float, float]:
-    return 1000 * timing.low, 1000 * timing.median, 1000 * timing.high

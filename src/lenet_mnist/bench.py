@@ -1,0 +1,296 @@
+"""`lenet bench`: how fast this machine trains, engine by engine, and where the time goes.
+
+Every figure is made by the functions that train and evaluate, on real training images, all in turn in one process:
+medians of several rounds, with their range.
+"""
+
+import itertools
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any, NamedTuple
+from unittest.mock import patch
+
+import torch
+import torch.nn.functional as F
+
+from lenet_mnist import provenance
+from lenet_mnist.config import Config, Engine
+from lenet_mnist.data.batches import TrainBatches, evaluation_batches
+from lenet_mnist.data.load import load_train_val
+from lenet_mnist.data.mnist import DataAccess, Progress
+from lenet_mnist.data.sets import TrainVal
+from lenet_mnist.devices import choose_device, set_threads
+from lenet_mnist.errors import ConfigError
+from lenet_mnist.metrics import count
+from lenet_mnist.model.engines import ResolvedEngine, resolve_engine, torch_network
+from lenet_mnist.model.layer_table import layer_table
+from lenet_mnist.training.loop import start_training
+from lenet_mnist.training.updates import train_step
+
+_IMAGES_PER_ROUND = 4_096
+_EVALUATED = 10_000
+_PEAK_ROUNDS = 10_000_000  # of lenet_peak in native/lenet.c
+_LEARNING_RATE = 0.01
+
+
+class Timing(NamedTuple):
+    """Seconds: the median of all rounds, the shortest and the longest."""
+
+    median: float
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, seconds: Sequence[float]) -> "Timing":
+        """Return the timing of these rounds."""
+        return cls(median(seconds), min(seconds), max(seconds))
+
+    def ms(self, digits: int) -> str:
+        """Return the median and the range in milliseconds."""
+        middle, low, high = (f"{1000 * seconds:.{digits}f}" for seconds in self)
+        return f"{middle:>{digits + 4}} ({low} to {high})"
+
+
+class StepTiming(NamedTuple):
+    """One update of `batch_size` images; `parts` are the seconds of its parts, in their order.
+
+    `peak_share` is the fraction of the machine's measured multiply-add peak, None where that was not measured.
+    """
+
+    engine: str
+    batch_size: int
+    step: Timing
+    images_per_second: float
+    ratio_to_torch: float
+    peak_share: float | None
+    parts: dict[str, float]
+
+
+class EngineTiming(NamedTuple):
+    """Counting what the network gets right on 10,000 images."""
+
+    engine: str
+    seconds: Timing
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """What was measured, and on what. `peak` is in float32 operations per second, None without the native engine."""
+
+    machine: str
+    versions: dict[str, str]
+    device: str
+    threads: int
+    engine: str
+    engine_reason: str
+    peak: float | None
+    steps: list[StepTiming]
+    evaluations: list[EngineTiming]
+    startup_seconds: dict[str, float]
+
+    def __str__(self) -> str:
+        lines = [
+            f"machine  {self.machine}; {self.device}, {self.threads} threads; torch {self.versions['torch']}",
+            f"engine   {self.engine}: {self.engine_reason}",
+        ]
+        if self.peak is not None:
+            lines.append(f"peak     {self.peak / 1e9:.0f} GFLOP/s of float32 multiply-adds, measured")
+        lines += ["", "engine  batch   ms per step (range)       images/s  x torch  of peak"]
+        for row in self.steps:
+            share = "" if row.peak_share is None else f"{row.peak_share:.0%}"
+            speed = f"{row.images_per_second:10,.0f}  {row.ratio_to_torch:7.2f}  {share:>7}"
+            lines.append(f"{row.engine:6} {row.batch_size:6,}  {row.step.ms(3)}  {speed}")
+        lines += ["", "where the time of a step goes, ms"]
+        for row in self.steps:
+            parts = ", ".join(f"{part} {1000 * seconds:.3f}" for part, seconds in row.parts.items())
+            lines.append(f"{row.engine:6} {row.batch_size:6,}  {parts}")
+        lines += ["", "evaluation of 10,000 images, ms (range)"]
+        lines += [f"{each.engine:6}  {each.seconds.ms(0)}" for each in self.evaluations]
+        lines += ["", "start-up of a training in a fresh process, s"]
+        return "\n".join([*lines, *(f"{part:24} {seconds:.2f}" for part, seconds in self.startup_seconds.items())])
+
+
+def run_benchmark(
+    config: Config, batch_sizes: Sequence[int], access: DataAccess, note: Callable[[str], None], rounds: int = 11
+) -> Benchmark:
+    """Measure the engines that there are, on real training images. Raises: ConfigError for too large batches."""
+    data = load_train_val(config.data, access)
+    if max(batch_sizes) > len(data.train):
+        raise ConfigError(f"--batch-size {max(batch_sizes)}: there are {len(data.train):,} training images")
+    device, threads = choose_device(config.training.device), set_threads(config.training.threads)
+    asked, activation = config.training.engine, config.model.activation
+    resolved = resolve_engine(asked, device, data.train.image_size, activation=activation)
+    engines = [ResolvedEngine(Engine.TORCH, "for comparison", torch_network)]
+    engines += [resolved] if resolved.name is not Engine.TORCH else []
+    peak = _measure_peak(resolved, rounds)
+    names, sizes = ", ".join(engine.name for engine in engines), " and ".join(map(str, batch_sizes))
+    note(f"measuring {names}: updates of {sizes} images each, and evaluations")
+    arms = [_Arm(config, data, device, engine, size) for size in batch_sizes for engine in engines]
+    for _, arm in itertools.product(range(rounds), arms):
+        arm.measure()
+    note("measuring start-ups, each in a new process")
+    return Benchmark(
+        machine=provenance.machine(),
+        versions=provenance.versions(),
+        device=str(device),
+        threads=threads,
+        engine=resolved.name.value,
+        engine_reason=resolved.reason,
+        peak=peak,
+        steps=_step_timings(arms, None if peak is None else training_operations(config, data) / peak),
+        evaluations=[EngineTiming(arm.engine, Timing.of(arm.evaluations)) for arm in arms[: len(engines)]],
+        startup_seconds=_measure_start_up(access, rounds),
+    )
+
+
+def training_operations(config: Config, data: TrainVal) -> int:
+    """Return the floating-point operations per image, forward and backward, with every convolution in full.
+
+    The backward pass of a layer costs twice its forward pass, for the gradients of weights and input; the first layer's
+    input needs none.
+    """
+    rows = layer_table(config.model.activation, data.num_classes, data.train.image_size)
+    costs = [row.num_multiply_adds for row in rows if row.num_parameters > 0]
+    return 2 * (3 * sum(costs) - costs[0])
+
+
+def _measure_peak(engine: ResolvedEngine, rounds: int) -> float | None:
+    """Return the most float32 multiply-adds of all threads, in operations per second; None without the native engine.
+
+    The highest of several measurements: other work on the machine can only lower it.
+    """
+    network: Any = engine.network
+    if engine.name is not Engine.NATIVE:
+        return None
+    rates = []
+    for _ in range(rounds):
+        started = time.perf_counter()
+        operations: float = abs(network.peak(_PEAK_ROUNDS, torch.get_num_threads()))
+        rates.append(operations / (time.perf_counter() - started))
+    return max(rates)
+
+
+class _Arm:
+    """A training that continues for as long as it is measured."""
+
+    def __init__(
+        self, config: Config, data: TrainVal, device: torch.device, engine: ResolvedEngine, batch_size: int
+    ) -> None:
+        self.engine, self.batch_size = engine.name.value, batch_size
+        self.state = start_training(config, data, device, engine.network)
+        batches = TrainBatches(data.train, data.normalization, batch_size, config.seed, device)
+        epochs = (batches.of_epoch(epoch) for epoch in itertools.count(1))
+        self.batches = (batch for epoch in epochs for batch in epoch if len(batch.labels) == batch_size)
+        self.seconds: list[float] = []
+        self.parts: list[dict[str, float]] = []
+        self.evaluations: list[float] = []
+        # Training images: the test set is not needed for that.
+        self._evaluated = evaluation_batches(data.train.part(slice(_EVALUATED)), data.normalization, device)
+        self._device = device
+
+    def measure(self) -> None:
+        """Make some steps whole, some part by part, and an evaluation."""
+        num_steps = max(_IMAGES_PER_ROUND // self.batch_size, 5)
+        started = self._now()
+        for _ in range(num_steps):
+            train_step(self.state, next(self.batches), _LEARNING_RATE)
+        self.seconds.append((self._now() - started) / num_steps)
+        self.parts += [self._step_in_parts() for _ in range(num_steps)]
+        started = self._now()
+        tally = count(self.state.network, self._evaluated)
+        self.evaluations.append((self._now() - started) * 10_000 / tally.num_images)
+
+    def _now(self) -> float:
+        """Wait until the device has done all that it was given, and return the time."""
+        if self._device.type == "cuda":
+            torch.cuda.synchronize()
+        return time.perf_counter()
+
+    def _step_in_parts(self) -> dict[str, float]:
+        """Make one step, and return the seconds of its parts.
+
+        The functions that an update calls are wrapped: a call ends one part of the step, its return the next.
+        """
+        calls: tuple[tuple[Any, str, str, str], ...] = (
+            (F, "cross_entropy", "forward", "loss"),
+            (torch.autograd, "grad", "loss", "backward"),
+            (torch, "cat", "count", "gradient and norms"),
+            (self.state.optimizer, "step", "gradient and norms", "optimizer"),
+        )
+        marks = [("", self._now())]
+
+        def wrapped(function: Callable[..., Any], before: str, part: str) -> Callable[..., Any]:
+            def call(*arguments: Any, **options: Any) -> Any:
+                marks.append((before, self._now()))
+                result = function(*arguments, **options)
+                marks.append((part, self._now()))
+                return result
+
+            return call
+
+        with ExitStack() as patches:
+            for owner, name, before, part in calls:
+                patches.enter_context(patch.object(owner, name, wrapped(getattr(owner, name), before, part)))
+            batch = next(self.batches)
+            marks.append(("batch", self._now()))
+            train_step(self.state, batch, _LEARNING_RATE)
+            marks.append(("read", self._now()))
+        seconds = dict.fromkeys((part for part, _ in marks[1:]), 0.0)
+        for (_, begin), (part, end) in itertools.pairwise(marks):
+            seconds[part] += end - begin
+        return seconds
+
+
+def _step_timings(arms: Sequence[_Arm], peak_seconds: float | None) -> list[StepTiming]:
+    """Return the timings of all arms; `peak_seconds` is what an image would take at the machine's peak."""
+    torchs = {arm.batch_size: median(arm.seconds) for arm in arms if arm.engine == Engine.TORCH}
+    timings = []
+    for arm in arms:
+        step, size = Timing.of(arm.seconds), arm.batch_size
+        share = None if peak_seconds is None else size * peak_seconds / step.median
+        parts = {part: median(row[part] for row in arm.parts) for part in arm.parts[0]}
+        speed = size / step.median, torchs[size] / step.median
+        timings.append(StepTiming(arm.engine, size, step, *speed, share, parts))
+    return timings
+
+
+_START_UP = """
+import json, sys, time
+times = {"": time.perf_counter()}
+import torch
+times["import torch"] = time.perf_counter()
+from lenet_mnist.bench import start_up
+from lenet_mnist.experiments import training_series  # what `lenet train` imports
+times["import lenet"] = time.perf_counter()
+print(json.dumps(start_up(sys.argv[1], times)))
+"""
+
+
+def _measure_start_up(access: DataAccess, rounds: int) -> dict[str, float]:
+    """Return the seconds of each part of a start-up: medians over processes, the files in the disk cache."""
+    command = [sys.executable, "-c", _START_UP, str(access.directory)]
+    ended = [subprocess.run(command, capture_output=True, text=True, check=True) for _ in range(min(rounds, 5))]
+    rows = [json.loads(each.stdout) for each in ended]
+    return {part: median(row[part] for row in rows) for part in rows[0]}
+
+
+def start_up(data_dir: str, times: dict[str, float]) -> dict[str, float]:
+    """Start a training as `lenet train` does, up to its first update, and return the seconds between `times`."""
+    config, cpu = Config(), torch.device("cpu")
+    data = load_train_val(config.data, DataAccess(Path(data_dir), offline=True, progress=Progress()))
+    times["read and verify the data"] = time.perf_counter()
+    engine = resolve_engine(config.training.engine, cpu, data.train.image_size)
+    times["load and check the engine"] = time.perf_counter()
+    arm = _Arm(config, data, cpu, engine, config.training.batch_size)
+    batch = next(arm.batches)
+    times["first batch"] = time.perf_counter()
+    train_step(arm.state, batch, _LEARNING_RATE)
+    times["first step"] = time.perf_counter()
+    return {part: end - begin for (_, begin), (part, end) in itertools.pairwise(times.items())}

@@ -1,1 +1,0 @@
-"""How fast training is on this machine, and where the time goes: `lenet bench`."""
