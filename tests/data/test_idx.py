@@ -158,7 +158,7 @@ def test_classes_txt_names_them_whatever_editor_wrote_it(directory: Path) -> Non
 
 def test_bad_names_are_refused(directory: Path) -> None:
     for content, said in (
-        (b"zero\none\n", "2 lines, but there are labels from 0 to 2"),
+        (b"zero\none\n", "2 lines, but labels from 0 to 2"),
         (b"zero\none\none\n", "two classes are called one"),
         (b"zero\n\ntwo\n", "class '': a name has 1 to 64 printable characters"),
         (b"zero\none\n" + b"x" * 65 + b"\n", "a name has 1 to 64 printable characters"),

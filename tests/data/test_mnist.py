@@ -246,7 +246,7 @@ def test_a_damaged_file_is_named_and_left_alone(
         before = path.stat().st_mtime_ns
         message = refusal_of(load_test, DataConfig(), mine)
         assert message.startswith(f"{path}: {said}")
-        assert "delete it or move it away" in message
+        assert "lenet data fetch" in message
         assert fetch_missing(mine) == []
         assert (path.read_bytes(), path.stat().st_mtime_ns) == (change(sound), before)
 

@@ -275,7 +275,7 @@ def crowded(directory: Path) -> None:
 
 
 BAD_DIRECTORIES: dict[str, tuple[Callable[[Path], object], str]] = {
-    "an empty class": (lambda d: (d / "empty").mkdir(), "empty: is a class without a picture"),
+    "an empty class": (lambda d: (d / "empty").mkdir(), "empty: is a class without a PNG, JPEG or BMP picture"),
     "one class": (alone, "holds 1 class, zeros: at least two are needed"),
     "many classes": (crowded, "holds 1,003 classes, of at most 1,000"),
     "a long name": (lambda d: (d / ("n" * 65)).mkdir(), "a name has 1 to 64 printable characters"),

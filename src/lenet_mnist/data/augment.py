@@ -1,10 +1,10 @@
-"""Training images, distorted anew in every epoch: turned, magnified, slanted, moved and bent, in one resampling.
+"""Augment training images, differently in every epoch: rotate, scale, shear, shift and bend, in one resampling.
 
-What an epoch sees of an image is a pure function of (seed, view, place of the image in its source), to the last bit:
-batches, threads, processors and the form that computes it, torch or C (model/native/augment.c), make no difference.
-For all numbers but the very last are whole multiples of a power of two, and so small that float32 holds them exactly;
-then the order of a sum, in which batches and processors differ, does not matter. To that end maps are rounded when they
-are drawn, to 2^-17 pixel, the weights of the displacement so that it is right to about 0.01, and places to 1/256.
+What an epoch sees of an image is a pure function of (seed, view, index of the image in its source), exactly: batches,
+threads, processors and the implementation, in torch or C (model/native/augment.c), make no difference. All numbers but
+the very last are multiples of a power of two, and so small that float32 holds them exactly; then the order of a sum, in
+which batches and processors differ, does not matter. So maps are rounded when they are drawn, to 2^-17 pixel, the
+weights of the displacement so that its error is about 0.01 pixel, and coordinates to 1/256 pixel.
 
 Source: Simard, Steinkraus and Platt, "Best practices for convolutional neural networks applied to visual document
 analysis", ICDAR 2003, section 2.
@@ -29,16 +29,16 @@ from lenet_mnist.randomness import Purpose, random_keys
 _PLACES = 256  # in a pixel, along each side: 255 x 256 x 256, the largest sum of four weighted pixels, is below 2^24
 _NOISE_RMS = math.sqrt(85)  # of the 16 numbers -15, -13 .. 15
 _ACROSS_SCALE = 128  # a weight of 1 among those that smooth the noise from left to right
-_MARGIN_KNOTS = 4  # beyond the images: one and a half to two standard deviations on each side
+_MARGIN_KNOTS = 4  # outside the images: one and a half to two standard deviations on each side
 
 
 class Distortions(NamedTuple):
-    """From where each pixel of a new image is taken in the old one; `maps` and `noise` have a row for each image.
+    """Where each pixel of an augmented image comes from; `maps` and `noise` have one row per image.
 
-    Coordinates are counted from the middle of the upper left pixel, in 1/256 pixel, and contain the half that rounds
-    them when they are rounded down. With i and j the steps of a pixel to the right and down from the image's middle,
-    pixel (i, j) is taken from map[:, 0] i + map[:, 1] j + map[:, 2] + the displacement there. The displacement is that
-    of the knots, of which a byte of noise holds 4 bits for x and 4 for y, weighted by `across` and `down`.
+    Coordinates start at the centre of the upper left pixel, are in 1/256 pixel, and include the half that makes
+    rounding down round to nearest. With i and j a pixel's offsets to the right and down from the image's centre, it
+    comes from map[:, 0] i + map[:, 1] j + map[:, 2] + the displacement there. The displacement is that of the knots, of
+    which a byte of noise holds 4 bits for x and 4 for y, weighted by `across` and `down`.
 
     Shapes: maps N 2 3 float32; noise N k k uint8; across k W float32; down H k float32.
     """
@@ -49,14 +49,14 @@ class Distortions(NamedTuple):
     down: Tensor
 
 
-# (images, chosen places among them, distortions of all of them, black, factor) -> images for the network
+# (images, indices among them, distortions of all of them, black, factor) -> images for the network
 Resampling = Callable[[Tensor, Tensor, Distortions, float, float], Tensor]
 
 
 class View(NamedTuple):
-    """All training images as an epoch sees them. Views with the same number are the same pixels.
+    """All training images as an epoch sees them. Views with the same number have the same pixels.
 
-    `images_of` gives those at chosen places. Shapes: chosen N int64; result N 1 H W float32, normalised.
+    `images_of` returns the chosen ones. Shapes: chosen N int64; result N 1 H W float32, normalised.
     """
 
     number: int
@@ -66,7 +66,7 @@ class View(NamedTuple):
 
 
 class Augmentation:
-    """The training part as an epoch sees it. Mean and deviation of the pixels stay those of the images as they are."""
+    """The training part as each epoch sees it. It is normalised by mean and deviation of the original pixels."""
 
     def __init__(
         self,
@@ -86,7 +86,7 @@ class Augmentation:
         self._last: View | None = None
 
     def view(self, epoch: int) -> View:
-        """Return what `epoch` (counted from 1) sees: a new view, until they come again."""
+        """Return what `epoch` (counted from 1) sees: a new view, until the views repeat."""
         views = self._config.views
         number = epoch if views is None else (epoch - 1) % views + 1
         if self._last is None or self._last.number != number:
@@ -104,7 +104,7 @@ class Augmentation:
 
 
 def draw(config: AugmentationConfig, size: int, seed: int, view: int, indices: npt.NDArray[np.int64]) -> Distortions:
-    """Draw the distortions of the images that lie at `indices` in their source, `size` pixels wide and high."""
+    """Draw the distortions of the images with these `indices` in their source, `size` pixels wide and high."""
     keys = np.ascontiguousarray(_keys(seed, Purpose.AFFINE, view, 5, indices).T)
     maps = _maps(config, size, (keys >> np.uint64(11)) * 2.0**-52 - 1)
     across, down = _weights(config, size)
@@ -117,7 +117,7 @@ def draw(config: AugmentationConfig, size: int, seed: int, view: int, indices: n
 def _keys(
     seed: int, purpose: Purpose, view: int, num_keys: int, indices: npt.NDArray[np.int64]
 ) -> npt.NDArray[np.uint64]:
-    """Return the random keys of the images at `indices`, which depend on no other image. Shapes: result N num_keys."""
+    """Return random keys that depend on no other image. Shapes: result N num_keys."""
     num_images = int(indices.max()) + 1
     return random_keys(seed, purpose, num_images * num_keys, position=view).reshape(num_images, num_keys)[indices]
 
@@ -127,13 +127,13 @@ def _maps(config: AugmentationConfig, size: int, evenly: npt.NDArray[np.floating
     angle = math.radians(config.rotation) * evenly[0]
     smaller = 1 / (1 + config.scale * evenly[1])
     slant = config.shear * evenly[2]
-    # The image is slanted, turned, magnified and moved, in this order; pixels are taken from where its inverse leads.
+    # The image is sheared, rotated, scaled and shifted, in this order; pixels come from where the inverse leads.
     cos, sin = smaller * np.cos(angle), smaller * np.sin(angle)
     inverse = np.array([[cos + slant * sin, sin - slant * cos], [-sin, cos]])
     right, down = config.shift * evenly[3:]
     middle = (size - 1) / 2 - inverse[:, 0] * right - inverse[:, 1] * down
     maps = np.stack([inverse[:, 0], inverse[:, 1], middle], axis=1)
-    # A step from the middle may be half a pixel: with this rounding, a map times a step is a multiple of the unit.
+    # Offsets from the centre are multiples of half a pixel: so rounded, a map times one is a multiple of the unit.
     units = _unit(size) * np.array([[2], [2], [1]])
     maps = np.round(_PLACES * maps / units) * units
     maps[:, 2] += 0.5
@@ -142,10 +142,10 @@ def _maps(config: AugmentationConfig, size: int, evenly: npt.NDArray[np.floating
 
 @cache
 def _weights(config: AugmentationConfig, size: int) -> tuple[Tensor, Tensor]:
-    """Return how the noise at the knots is smoothed from left to right, and from top to bottom with its final size.
+    """Return the weights that smooth the noise at the knots horizontally, and vertically with its final amplitude.
 
-    Noise in knots one standard deviation apart, smoothed by a Gaussian, is in the second moments the same as noise in
-    every pixel, but for a ten thousandth. Where knots are lacking, near the edge, the others make up for them.
+    Noise at knots one standard deviation apart, smoothed by a Gaussian, has the same second moments as noise in every
+    pixel, up to 1e-4. Near the edge, where knots are missing, the others make up for them.
     """
     if config.elastic == 0:
         return torch.empty(0, size), torch.empty(size, 0)
@@ -160,9 +160,7 @@ def _weights(config: AugmentationConfig, size: int) -> tuple[Tensor, Tensor]:
 
 
 def resample(images: Tensor, chosen: Tensor, distortions: Distortions, black: float, factor: float) -> Tensor:
-    """Return the chosen images, distorted and normalised to (pixel - black) x factor.
-
-    What lies outside an image is black.
+    """Return the chosen images, augmented and normalised to (pixel - black) x factor; outside an image is black.
 
     Shapes: images N H W uint8; chosen n int64; result n 1 H W float32.
     """
@@ -183,14 +181,14 @@ def resample(images: Tensor, chosen: Tensor, distortions: Distortions, black: fl
 
 
 def resampling_of(engine: NetworkFunction) -> Resampling:
-    """Return the form that belongs to the engine: its own, if it has one that does what `resample` does."""
+    """Return the engine's own implementation of `resample`, if it has one that agrees; else `resample`."""
     native: Resampling | None = getattr(engine, "resample", None)  # by name: model/native/ may not be there
     return native if native is not None and _agrees(native) else resample
 
 
 @cache
 def _agrees(native: Resampling) -> bool:
-    """Whether it gives the same images to the last bit, on a small problem; once a process."""
+    """Whether it gives exactly the same images on a small problem; once per process."""
     size, count = 28, 9
     config = AugmentationConfig(rotation=90, scale=0.5, shear=0.5, shift=5, elastic=2)
     images = torch.from_numpy(random_keys(0, Purpose.ENGINE_CHECK, count * size**2).astype(np.uint8))
@@ -200,19 +198,18 @@ def _agrees(native: Resampling) -> bool:
 
 
 def _steps(count: int) -> npt.NDArray[np.floating]:
-    """Return how far each of `count` things in a row lies from their middle."""
+    """Return the offset of each of `count` positions from their centre."""
     return np.arange(count) - (count - 1) / 2
 
 
 def _padded(size: int) -> int:
-    """Return the smallest power of two that is not below `size`."""
     return 1 << (size - 1).bit_length()
 
 
 def _unit(size: int) -> float:
     """Return what all coordinates are multiples of, in 1/256 pixel: up to four times the padded image they are exact.
 
-    In the ranges of `AugmentationConfig` a sum can exceed that for images of 28 only where it is then far outside the
-    image, and stays there: tests/data/test_augment.py adds up the largest terms.
+    In the ranges of `AugmentationConfig` a sum for images of 28 can exceed that only far outside the image, and stays
+    there: tests/data/test_augment.py adds up the largest terms.
     """
     return 4 * _padded(size) * _PLACES / 2**24

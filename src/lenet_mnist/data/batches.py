@@ -1,4 +1,4 @@
-"""What the loops iterate over: whole tensors in memory, one index operation a batch."""
+"""What the loops iterate over: whole tensors in memory, one index operation per batch."""
 
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -28,7 +28,7 @@ class Batch(NamedTuple):
 
 
 class Lesson(NamedTuple):
-    """What finished networks say of the images of a batch; see training/distillation.py. Shapes: logits N K."""
+    """The teachers' logits for the images of a batch; see training/distillation.py. Shapes: logits N K."""
 
     logits: Tensor
     temperature: float
@@ -36,10 +36,10 @@ class Lesson(NamedTuple):
 
 
 class TrainBatch(NamedTuple):
-    """A rank's share of one update. Shapes: images N 1 H W float32, normalised; labels, positions N int64.
+    """A rank's share of one batch. Shapes: images N 1 H W float32, normalised; labels, positions N int64.
 
-    `num_images` are those of all ranks together; N of them are here, all of them where there is one rank. `positions`
-    are their places in the training part. `is_last` of its epoch.
+    `num_images` counts those of all ranks; N of them are here. `positions` are their indices in the training part.
+    `is_last`: of its epoch.
     """
 
     images: Tensor
@@ -53,11 +53,11 @@ class TrainBatch(NamedTuple):
 class TrainBatches:
     """The training images in a new order every epoch, the last, smaller batch included.
 
-    The order is a pure function of (seed, epoch), and what is done to an image (data/augment.py) one of (seed, view,
-    image index), so that a resumed run continues inside an epoch with the batches that it would have had. The engine
-    chooses who computes the distortions, and changes nothing about them. Several ranks divide each batch among them.
+    The order is a pure function of (seed, epoch), and the augmentation of an image (data/augment.py) one of (seed,
+    view, image index), so that a resumed run continues inside an epoch with the batches that it would have had. The
+    engine decides what computes the augmentation, not its result. Several ranks share each batch.
 
-    `view` gives all images as an epoch sees them.
+    `view` returns all images as an epoch sees them.
     """
 
     def __init__(
@@ -88,7 +88,7 @@ class TrainBatches:
         return num_batches(len(self._labels), self._batch_size)
 
     def of_epoch(self, epoch: int, start: int = 0) -> Iterator[TrainBatch]:
-        """Yield the batches of `epoch` (counted from 1), from batch `start` (counted from 0) on."""
+        """Yield the batches of `epoch` (from 1), beginning with batch `start` (from 0)."""
         order = random_order(self._seed, Purpose.ORDER, len(self._labels), position=epoch)
         indices = torch.from_numpy(order).to(self._labels.device)
         images_of = self.view(epoch).images_of
@@ -99,7 +99,7 @@ class TrainBatches:
 
 
 def num_batches(num_images: int, batch_size: int) -> int:
-    """Return how many batches hold `num_images`, the last, smaller one included."""
+    """Return the number of batches, the last, smaller one included."""
     return -(-num_images // batch_size)
 
 
@@ -109,7 +109,7 @@ def evaluation_batches(
     device: torch.device,
     batch_size: int = EVALUATION_CHUNK,
 ) -> list[Batch]:
-    """Return every image of `image_set` exactly once, in its order, normalised and on `device`."""
+    """Return every image of `image_set` once, in order, normalised and on `device`."""
     images = normalization.apply(image_set.images).to(device)
     labels = image_set.labels.to(device)
     return [Batch(*pair) for pair in zip(torch.split(images, batch_size), torch.split(labels, batch_size), strict=True)]

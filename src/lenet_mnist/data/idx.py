@@ -1,12 +1,8 @@
-"""The IDX format of MNIST's files, and directories of your own with such files: MNIST's, EMNIST's, QMNIST's.
+"""The IDX format of MNIST's files, and directories of your own that hold such files (docs/data.md).
 
 The format: two zero bytes, a type (8 = unsigned byte), the number of dimensions, each dimension as a 32-bit big-endian
 number, then the data. Labels may be of other integer types, and a table with one row per image, of which the first
 column counts, as QMNIST's are. Source: "The MNIST database of handwritten digits", section "File formats".
-
-The files of a directory: train-images-idx3-ubyte and train-labels-idx1-ubyte, compressed or not, with or without a
-prefix (emnist-letters-); t10k-... or test-... if the set has an official test part; classes.txt, if its classes have
-names.
 """
 
 import gzip
@@ -36,14 +32,13 @@ _LABEL_TYPES = {_UNSIGNED_BYTE: "u1", 9: "i1", 11: ">i2", 12: ">i4"}
 _LABEL_HEADERS = {bytes((kind, num_dimensions)) for kind in _LABEL_TYPES for num_dimensions in (1, 2)}
 _OTHER_FORMATS = {  # by their first bytes
     b"\0\0\x08\x04": "It has a fourth dimension, as colour pictures do: only grey ones are read",
-    b"\0\0\x0d": "It holds fractions (float32): save them as integers from 0 to 255, in unsigned bytes",
-    b"\0\0\x0e": "It holds fractions (float64): save them as integers from 0 to 255, in unsigned bytes",
+    b"\0\0\x0d": "It holds float32: save integers from 0 to 255, in unsigned bytes",
+    b"\0\0\x0e": "It holds float64: save integers from 0 to 255, in unsigned bytes",
     b"\x1f\x8b": "It is compressed twice: decompress it",
     b"PK\x03\x04": "It is a zip archive: extract it",
     b"<": "It is a web page, not the file: download it again",
 }
 _FILE = re.compile(r"(.*?)(train|t10k|test)[-._](images|labels)[-._]idx[123][-._](?:ubyte|int)(\.gz)?", re.IGNORECASE)
-_CLASSES = "classes.txt"
 _MAX_IMAGES = 1_000_000
 _MAX_SIDE = 256
 _MAX_BYTES = 1 << 30
@@ -54,10 +49,7 @@ Array = npt.NDArray[Any]
 
 
 def parse_header(head: bytes, num_dimensions: int, where: Path) -> tuple[np.dtype[Any], tuple[int, ...]]:
-    """Return the type and the shape that the first bytes of a file announce; errors name `where`.
-
-    Raises: DataError if the magic number or the number of dimensions is wrong, or the header is cut off.
-    """
+    """Return the type and shape that a header announces. Raises: DataError, naming `where`, if it is not one."""
     kind = _UNSIGNED_BYTE
     if num_dimensions == 1 and head[:2] == b"\0\0" and head[2:4] in _LABEL_HEADERS:
         kind, num_dimensions = head[2:4]
@@ -75,10 +67,7 @@ def parse_header(head: bytes, num_dimensions: int, where: Path) -> tuple[np.dtyp
 
 
 def parse_idx(content: bytes, num_dimensions: int, where: Path) -> Array:
-    """Return the array in `content`, read-only; errors name `where`. Labels (1 dimension) are integers.
-
-    Raises: DataError if the magic number, the number of dimensions or the length is wrong.
-    """
+    """Return the array in `content`, read-only. Raises: DataError, naming `where`, if header or length is wrong."""
     dtype, shape = parse_header(content, num_dimensions, where)
     header_size = 4 + 4 * len(shape)
     expected_size = header_size + math.prod(shape) * dtype.itemsize
@@ -93,10 +82,7 @@ def parse_idx(content: bytes, num_dimensions: int, where: Path) -> Array:
 
 
 def gunzip(content: bytes, max_bytes: int) -> bytes:
-    """Decompress at most `max_bytes`, and one more that shows that there is more.
-
-    Raises: ValueError if `content` is not a gzip file, or a damaged one.
-    """
+    """Decompress `max_bytes`, and one more to show that there is more. Raises: ValueError if that is impossible."""
     try:
         with gzip.GzipFile(fileobj=io.BytesIO(content)) as stream:
             return stream.read(max_bytes + 1)
@@ -126,7 +112,7 @@ def is_idx_directory(directory: Path) -> bool:
 def load(directory: Path, part: Part, config: DataConfig) -> LoadedPart:
     """Return one part. A test part of its own is not opened for the other; a fifth can be cut off only from all.
 
-    Raises: DataError if files are missing, damaged, do not belong together, or do not hold such pictures.
+    Raises: DataError if files are missing or damaged, or do not belong together.
     """
     files = _find(directory)
     has_test = (Part.TEST, "images") in files
@@ -135,20 +121,16 @@ def load(directory: Path, part: Part, config: DataConfig) -> LoadedPart:
     path = files[opened, "images"]
     images, digest = _read(path, 3)
     if len(images) != len(labels):
-        raise DataError(
-            f"{path}: {len(images):,} images, but {files[opened, 'labels'].name} has {len(labels):,} labels"
-        )
+        raise DataError(f"{path}: {len(images):,} images, but {len(labels):,} labels in {files[opened, 'labels'].name}")
     indices = np.arange(len(labels))
     if not has_test:
         rest, test = cut_off_test(labels)
         indices = test if part is Part.TEST else rest
     images = images[indices].transpose(0, 2, 1).copy() if config.transpose else images[indices]
-    notes = []
-    if may_be_transposed([path.name], config):
-        notes.append(
-            "EMNIST's pictures are transposed: a network trained on them as they are misreads upright pictures; "
-            "--set data.transpose=true turns them upright, and `lenet data show` shows them"
-        )
+    transposed = (
+        "EMNIST's pictures are transposed: a network trained on them as they are misreads upright pictures; "
+        "--set data.transpose=true turns them upright, and `lenet data show` shows them"
+    )
     return LoadedPart(
         source="idx",
         images=_resized(images, path, config.resize),
@@ -156,7 +138,7 @@ def load(directory: Path, part: Part, config: DataConfig) -> LoadedPart:
         indices=indices,
         class_names=class_names,
         files={_without_gz(path): digest, **digests},
-        notes=tuple(notes),
+        notes=(transposed,) if may_be_transposed([path.name], config) else (),
     )
 
 
@@ -196,21 +178,18 @@ def _read_labels(
     train_labels, digest = _read(train_path, 1)
     digests = {_without_gz(train_path): digest}
     numbers = np.unique(train_labels)
-    names_path = directory / _CLASSES
+    names_path = directory / "classes.txt"
     if names_path.exists():
         content = read_bounded(names_path, max_bytes=_MAX_CLASSES_BYTES, error=DataError)
-        digests[_CLASSES] = hashlib.sha256(content).hexdigest()
+        digests["classes.txt"] = hashlib.sha256(content).hexdigest()
         lines = decode_text(content, names_path, DataError).splitlines()
         if numbers.min() < 0 or len(lines) <= numbers.max():
-            raise DataError(
-                f"{names_path}: {len(lines)} lines, but there are labels from {numbers.min()} to {numbers.max()}: one "
-                "line per label is needed, from 0 on"
-            )
+            found = f"{len(lines)} lines, but labels from {numbers.min()} to {numbers.max()}"
+            raise DataError(f"{names_path}: {found}: one line per label is needed, from 0 on")
         class_names = tuple(unicodedata.normalize("NFC", lines[number].strip()) for number in numbers)
-        require_class_names(class_names, str(names_path))
     else:
-        class_names = tuple(str(number) for number in numbers)
-        require_class_names(class_names, str(train_path))
+        class_names, names_path = tuple(str(number) for number in numbers), train_path
+    require_class_names(class_names, str(names_path))
     labels = train_labels if path == train_path else _read(path, 1)[0]
     unknown = np.flatnonzero(~np.isin(labels, numbers))
     if len(unknown):
@@ -242,10 +221,8 @@ def _require_bounded(dtype: np.dtype[Any], shape: tuple[int, ...], path: Path) -
     if number == 0 or 0 in sides:
         raise DataError(f"{path}: holds no {'images' if sides else 'labels'}: its header announces {announced} values")
     if number > _MAX_IMAGES or max(sides, default=0) > _MAX_SIDE or num_bytes > _MAX_BYTES:
-        raise DataError(
-            f"{path}: announces {announced} values; the limits are {_MAX_IMAGES:,} pictures, {_MAX_SIDE} pixels per "
-            f"side and {_MAX_BYTES:,} bytes"
-        )
+        limits = f"{_MAX_IMAGES:,} pictures, {_MAX_SIDE} pixels per side and {_MAX_BYTES:,} bytes"
+        raise DataError(f"{path}: announces {announced} values; the limits are {limits}")
 
 
 def _resized(images: Array, path: Path, resize: bool) -> Array:
@@ -253,10 +230,8 @@ def _resized(images: Array, path: Path, resize: bool) -> Array:
     if (height, width) == (IMAGE_SIZE, IMAGE_SIZE):
         return images
     if not resize:
-        raise DataError(
-            f"{path}: its {len(images):,} pictures are {width} x {height} pixels, not {IMAGE_SIZE} x {IMAGE_SIZE}: "
-            "resize them, or let lenet do it with --set data.resize=true"
-        )
+        said = f"its {len(images):,} pictures are {width} x {height} pixels, not {IMAGE_SIZE} x {IMAGE_SIZE}"
+        raise DataError(f"{path}: {said}: resize them, or let lenet do it with --set data.resize=true")
     return np.stack([squared(image.astype(np.float64), IMAGE_SIZE) for image in images])
 
 

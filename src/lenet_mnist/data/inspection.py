@@ -39,23 +39,16 @@ class Survey:
     num_contradicted: int
     notes: tuple[str, ...] = ()
 
-    def num_leaks(self, part: str) -> int:
-        """Return how many images of a part are in an earlier part too."""
-        return sum(leak.part == part for leak in self.leaks)
-
 
 def survey_of(
-    class_names: tuple[str, ...],
-    parts: Mapping[str, ImageSet],
-    known_notes: Sequence[str] = (),
-    find_duplicates: bool = True,
+    class_names: tuple[str, ...], parts: Mapping[str, ImageSet], notes: Sequence[str] = (), find_duplicates: bool = True
 ) -> Survey:
     """Count the classes, and find the duplicate images, in the parts of a source, which come in their order of use."""
     counts = {name: part.labels.bincount(minlength=len(class_names)).tolist() for name, part in parts.items()}
     survey = Survey(class_names, counts, dict.fromkeys(parts, 0), leaks=(), num_contradicted=0)
     if find_duplicates:
         survey = _with_duplicates(survey, parts)
-    return replace(survey, notes=tuple(dict.fromkeys([*known_notes, *_notes(survey)])))
+    return replace(survey, notes=tuple(dict.fromkeys([*notes, *_notes(survey)])))
 
 
 def _with_duplicates(survey: Survey, parts: Mapping[str, ImageSet]) -> Survey:
@@ -90,7 +83,7 @@ def _notes(survey: Survey) -> Iterator[str]:
     """Mention leaks, contradicting labels and rare classes; not duplicates within one part, which do little harm."""
     names = survey.class_names
     for part, counts in survey.counts.items():
-        if num_leaks := survey.num_leaks(part):
+        if num_leaks := sum(leak.part == part for leak in survey.leaks):
             yield (
                 f"{num_leaks:,} of {sum(counts):,} {part} images are in an earlier part too, pixel by pixel: the "
                 f"{part} figures are biased upwards"

@@ -5,6 +5,8 @@ tunes imports only the first (lecture points 9 and 10).
 """
 
 import difflib
+from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,21 +18,23 @@ from lenet_mnist.data import idx, mnist, picture_folders
 from lenet_mnist.data.fetch import fetch_missing
 from lenet_mnist.data.inspection import Survey, survey_of
 from lenet_mnist.data.mnist import DataAccess
-from lenet_mnist.data.sets import (
-    DataSource,
-    Fingerprint,
-    LoadedPart,
-    Normalization,
-    Part,
-    TestSet,
-    TrainSet,
-    TrainVal,
-    ValSet,
-)
+from lenet_mnist.data.sets import Fingerprint, LoadedPart, Normalization, Part, TestSet, TrainSet, TrainVal, ValSet
 from lenet_mnist.data.split import Indices, digest_of_split, limit, split_train_val
 from lenet_mnist.errors import ConfigError, DataError
 
 NAMES = tuple(source.value for source in Source)
+
+
+class DataSource(NamedTuple):
+    """Where images come from, as three functions. Raise: DataError, StorageError.
+
+    `load` returns one part, and opens no file that only the other part needs; `class_names` opens no image; `places`
+    returns what the source consists of, and where that is, or None where it is missing.
+    """
+
+    load: Callable[[Part], LoadedPart]
+    class_names: Callable[[], tuple[str, ...]]
+    places: Callable[[], list[tuple[str, Path | None]]]
 
 
 class VerifiedFile(NamedTuple):
@@ -48,7 +52,7 @@ def source_of(config: DataConfig, access: DataAccess) -> DataSource:
             return DataSource(
                 load=mnist.load_digits,
                 class_names=lambda: mnist.CLASS_NAMES[Source.DIGITS],
-                places=lambda: [("scikit-learn", mnist.digits_path())],
+                places=lambda: [("scikit-learn", _package("sklearn"))],
             )
         case Source.MNIST | Source.FASHION_MNIST | Source.KMNIST as name:
             return DataSource(
@@ -92,17 +96,13 @@ def load_train_val(config: DataConfig, access: DataAccess, find_duplicates: bool
 
     The notes mention duplicate images if `find_duplicates`; not those of published sets, which never change.
 
-    Raises: DataError if data are damaged, or missing and cannot be downloaded; ConfigError if there is no such source,
-    or the split does not fit.
+    Raises: DataError if data are missing or damaged; ConfigError if there is no such source, or the split does not fit.
     """
     return _split(config, source_of(config, access).load(Part.TRAIN_VAL), find_duplicates and not is_verified(config))
 
 
 def load_test(config: DataConfig, access: DataAccess) -> TestSet:
-    """Return the test part: the official one, or the fifth that no option changes.
-
-    Raises: as `load_train_val`.
-    """
+    """Return the test part: the official one, or the fifth that no option changes. Raises: DataError, ConfigError."""
     loaded = source_of(config, access).load(Part.TEST)
     for note in loaded.notes:
         access.progress.note(f"data: {note}")
@@ -110,10 +110,7 @@ def load_test(config: DataConfig, access: DataAccess) -> TestSet:
 
 
 def survey(config: DataConfig, access: DataAccess) -> Survey:
-    """Count the classes and find duplicate images in all three parts. No image is returned.
-
-    Raises: as `load_train_val`.
-    """
+    """Count the classes and find duplicate images in all three parts. Raises: DataError, ConfigError."""
     source = source_of(config, access)
     rest, test = source.load(Part.TRAIN_VAL), source.load(Part.TEST)
     data = _split(config, rest, find_duplicates=False)
@@ -124,7 +121,7 @@ def survey(config: DataConfig, access: DataAccess) -> Survey:
 def find_directory(source: str, access: DataAccess) -> Path:
     """Return the directory that `data.source` names: the path as written, or else its last name in the data directory.
 
-    With the second, --data-dir lets a run be evaluated where its data are somewhere else.
+    So --data-dir lets a run be evaluated where its data have moved.
 
     Raises: ConfigError for a name that is neither that of a source nor of a directory; DataError for a path to nothing.
     """
@@ -147,6 +144,11 @@ def find_directory(source: str, access: DataAccess) -> Path:
     near = difflib.get_close_matches(source.lower(), NAMES, n=1)
     hint = f"did you mean {near[0]}?" if near else f"expected one of {', '.join(NAMES)}, or a directory"
     raise ConfigError(f"{source}: no such source, and no such directory: {hint}", key="data.source")
+
+
+def _package(name: str) -> Path | None:
+    spec = find_spec(name)
+    return Path(spec.origin).parent if spec and spec.origin else None
 
 
 def _load_published(source: Source, part: Part, access: DataAccess) -> LoadedPart:

@@ -1,14 +1,12 @@
 """The data sets that have a name: MNIST, Fashion-MNIST and KMNIST, and scikit-learn's digits. Every byte is verified.
 
-The first three are four files each, two of them with the official 10,000 test images, which training never opens
-(lecture points 1, 9 and 10). The digits: Alpaydin and Kaynak, "Optical recognition of handwritten digits", UCI Machine
-Learning Repository, 1998: bitmaps of 32 x 32, the ink counted in squares of 4 x 4.
+The first three are four files each, two of them with the 10,000 test images (lecture points 1, 9 and 10). The digits:
+Alpaydin and Kaynak, "Optical recognition of handwritten digits", UCI Machine Learning Repository, 1998.
 """
 
 import hashlib
 import math
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -57,9 +55,9 @@ class DataAccess:
 
 @dataclass(frozen=True)
 class IdxFile:
-    """One of a set's four files: its name, the shape of its array and the SHA-256 of its bytes.
+    """One of a set's four files: the shape of its array, and the SHA-256 of its uncompressed bytes.
 
-    The digest is that of the uncompressed bytes, or if `compressed` that of the compressed file as it was published.
+    `compressed`: the SHA-256 is that of the compressed file as it was published.
     """
 
     name: str
@@ -146,10 +144,7 @@ FILES = {
 
 
 def load(source: Source, part: Part, directory: Path) -> LoadedPart:
-    """Return one part of a set, except the digits. The files of the other part are not opened.
-
-    Raises: DataError if a file is missing or damaged.
-    """
+    """Return one part of a set of four files; the other part's are not opened. Raises: DataError."""
     files = files_of(source, part)
     images, labels = (read_verified(file, directory)[1] for file in files)
     return LoadedPart(
@@ -168,10 +163,7 @@ def files_of(source: Source, part: Part) -> tuple[IdxFile, ...]:
 
 
 def find(file: IdxFile, directory: Path) -> Path | None:
-    """Return where `file` is: in torchvision's layout or directly in `directory`, compressed or not; or None.
-
-    Raises: DataError if `directory` cannot be opened.
-    """
+    """Return where `file` is, in torchvision's layout or directly in `directory`; or None. Raises: DataError."""
     debian = [_DEBIAN] if file.source is Source.FASHION_MNIST else []
     for parent in (raw_directory(directory, file.source), *debian, directory):
         for suffix in (".gz",) if file.compressed else ("", ".gz"):
@@ -197,10 +189,7 @@ def fetch_command(file: IdxFile) -> str:
 
 
 def read_verified(file: IdxFile, directory: Path) -> tuple[Path, npt.NDArray[np.uint8]]:
-    """Return the path and the array of `file`, every byte verified. The array is read-only.
-
-    Raises: DataError if the file is missing, or differs from the published one.
-    """
+    """Return the path and the array, read-only, of `file`. Raises: DataError if it is missing, or any byte differs."""
     path = find(file, directory)
     if path is None:
         raise DataError(f"{directory}: {file.name}: no such file. Run `{fetch_command(file)}`, or name --data-dir")
@@ -212,23 +201,16 @@ def read_verified(file: IdxFile, directory: Path) -> tuple[Path, npt.NDArray[np.
         except ValueError as error:
             mismatch = f"damaged: {error}"
     if mismatch := mismatch or file.mismatch(kept if file.compressed else content):
-        raise DataError(
-            f"{path}: {mismatch}. It is not used: delete it or move it away, then run `{fetch_command(file)}`"
-        )
+        raise DataError(f"{path}: {mismatch}. Delete it or move it away, then run `{fetch_command(file)}`")
     return path, parse_idx(content, len(file.shape), path)
 
 
 def load_digits(part: Part) -> LoadedPart:
-    """Return one part of scikit-learn's 1,797 digits, enlarged from 8 x 8 pixels.
-
-    Raises: InstallationError without scikit-learn; DataError if its digits are not those known here.
-    """
+    """Return one part of scikit-learn's 1,797 digits, enlarged. Raises: InstallationError, DataError."""
     try:
         from sklearn import datasets
     except ImportError as error:
-        raise InstallationError(
-            f"data.source digits needs scikit-learn, which is missing ({error}): pip install scikit-learn"
-        ) from error
+        raise InstallationError(f"digits need scikit-learn ({error}): pip install scikit-learn") from error
     digits = datasets.load_digits()
     small, labels = digits.images.astype(np.uint8), digits.target.astype(np.uint8)
     found = hashlib.sha256(small.tobytes() + labels.tobytes()).hexdigest()
@@ -244,12 +226,6 @@ def load_digits(part: Part) -> LoadedPart:
         class_names=CLASS_NAMES[Source.DIGITS],
         files={"digits": found},
     )
-
-
-def digits_path() -> Path | None:
-    """Return where scikit-learn is installed, or None if it is not."""
-    spec = find_spec("sklearn")
-    return None if spec is None or spec.origin is None else Path(spec.origin).parent
 
 
 def enlarged(small: npt.NDArray[np.uint8]) -> Pixels:

@@ -16,13 +16,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from lenet_mnist.config import DataConfig
-from lenet_mnist.data.decoding import OtherSizeError, Pixels, decode_picture, is_picture, pixels_of, read_picture_bytes
+from lenet_mnist.data.decoding import MAX_PICTURE_BYTES, OtherSizeError, Pixels, decode_picture, is_picture, pixels_of
 from lenet_mnist.data.sets import IMAGE_SIZE, LoadedPart, Part, require_class_names
 from lenet_mnist.data.split import Indices, cut_off_test
 from lenet_mnist.errors import DataError
-from lenet_mnist.files.storage import storage_errors
+from lenet_mnist.files.storage import read_bounded, storage_errors
 
-_TRAIN, _VAL, _TEST = ("train", "training"), ("val", "valid", "validation"), ("test", "testing")
+_PARTS = (("train", "training"), ("val", "valid", "validation"), ("test", "testing"))
 _SYSTEM = {"__macosx", "@eadir", "lost+found", "$recycle.bin", "system volume information", "thumbs.db", "desktop.ini"}
 _MAX_PICTURES = 1_000_000
 _MAX_NAMED = 10
@@ -48,8 +48,7 @@ class _Listing(NamedTuple):
 def load(directory: Path, part: Part, config: DataConfig) -> LoadedPart:
     """Return one part of the pictures, in the order of their folders' names and their own.
 
-    Raises: DataError if a picture cannot be read or has a different size, unless the settings allow that, or if there
-    are not two classes with pictures; StorageError if a folder cannot be listed.
+    Raises: DataError if a picture is unreadable or of a different size, or if there are not two classes; StorageError.
     """
     listing, indices = _part_of(directory, part)
     contents: dict[int, str] = {}
@@ -58,7 +57,7 @@ def load(directory: Path, part: Part, config: DataConfig) -> LoadedPart:
     for k in indices.tolist():
         path = listing.pictures[k].path
         try:
-            content = read_picture_bytes(path)
+            content = read_bounded(path, max_bytes=MAX_PICTURE_BYTES, error=DataError)
             contents[k] = hashlib.sha256(content).hexdigest()
             pixels = pixels_of(decode_picture(content, path), config.resize)
             images[k] = pixels.T if config.transpose else pixels
@@ -66,9 +65,8 @@ def load(directory: Path, part: Part, config: DataConfig) -> LoadedPart:
             problems[type(error)].append(str(error).replace(f"{directory}{os.sep}", ""))
     unreadable = _first_of(problems[DataError], len(indices), "cannot be read")
     if unreadable and not config.skip_unreadable:
-        raise DataError(
-            f"{directory}: {unreadable}. Repair or remove them, or skip them with --set data.skip_unreadable=true"
-        )
+        hint = "Repair or remove them, or skip them with --set data.skip_unreadable=true"
+        raise DataError(f"{directory}: {unreadable}. {hint}")
     if others := _first_of(problems[OtherSizeError], len(indices), "are not 28 x 28 pixels"):
         raise DataError(f"{directory}: {others}. Resize them, or let lenet do it with --set data.resize=true")
     read = [listing.pictures[k] for k in images]
@@ -95,14 +93,8 @@ def require_folders(directory: Path) -> None:
     if _folders(directory):
         return
     if pictures := _pictures_in(directory):
-        raise DataError(
-            f"{directory}: holds {len(pictures):,} pictures, such as {pictures[0]}, but no folder for each class: put "
-            "them into folders named after their classes"
-        )
-    raise DataError(
-        f"{directory}: holds neither IDX files (train-images-idx3-ubyte, train-labels-idx1-ubyte) nor a folder of "
-        "pictures for each class"
-    )
+        raise DataError(f"{directory}: holds pictures, such as {pictures[0]}: put them into one folder per class")
+    raise DataError(f"{directory}: holds neither IDX files (train-images-idx3-ubyte) nor folders of pictures")
 
 
 def _digests(listing: _Listing, contents: dict[int, str]) -> dict[str, str]:
@@ -120,14 +112,13 @@ def _part_of(directory: Path, part: Part) -> tuple[_Listing, Indices]:
     """Return a listing, and which of its pictures belong to the part."""
     with storage_errors(directory, "open"):
         folders = _folders(directory)
-        train, val, test = (_called(names, folders) for names in (_TRAIN, _VAL, _TEST))
+        train, val, test = (
+            next((folder for folder in folders if folder.name.lower() in names), None) for names in _PARTS
+        )
         if train is None or not _folders(train):  # classes may have these names
             train, val, test, folders = directory, None, None, []
         if others := [folder for folder in folders if folder not in (train, val, test)]:
-            raise DataError(
-                f"{others[0]}: is next to {train.name}, which holds the classes' folders; only val (validation) and "
-                "test may be there: move its pictures into one of them, or elsewhere"
-            )
+            raise DataError(f"{others[0]}: is next to {train.name}, where only val and test may be: move it elsewhere")
         listing = _list(train)
         if test is not None:
             tested = _list(test, like=train, class_names=listing.class_names)
@@ -141,14 +132,9 @@ def _part_of(directory: Path, part: Part) -> tuple[_Listing, Indices]:
             of_val = _list(val, train, listing.class_names)
             pictures = [picture._replace(name=f"{val.name}/{picture.name}") for picture in of_val.pictures]
             rest = np.append(rest, len(listing.pictures) + np.arange(len(pictures)))
-            listing = _Listing(
-                listing.class_names, listing.pictures + pictures, listing.notes + of_val.notes, len(pictures)
-            )
+            notes = listing.notes + of_val.notes
+            listing = _Listing(listing.class_names, listing.pictures + pictures, notes, len(pictures))
         return listing, rest
-
-
-def _called(names: Sequence[str], folders: Sequence[Path]) -> Path | None:
-    return next((folder for folder in folders if folder.name.lower() in names), None)
 
 
 def _list(directory: Path, like: Path | None = None, class_names: tuple[str, ...] = ()) -> _Listing:
@@ -157,22 +143,15 @@ def _list(directory: Path, like: Path | None = None, class_names: tuple[str, ...
     for folder in _folders(directory):
         name = unicodedata.normalize("NFC", folder.name)  # macOS separates letters from their accents
         if name in folders:
-            raise DataError(
-                f"{directory}: two folders are called {name}, in two spellings of its letters (Unicode's NFC and NFD): "
-                "put their pictures into one"
-            )
+            raise DataError(f"{directory}: two folders are called {name} (Unicode's NFC and NFD): merge them")
         folders[name] = folder
     names = tuple(sorted(folders, key=_natural_order))
     if like is not None and (others := sorted({*names} ^ {*class_names}, key=_natural_order)):
-        raise DataError(
-            f"{directory.parent}: the class {others[0]} is in only one of {like.name} and {directory.name}: "
-            "both need a folder for each class"
-        )
+        parts = f"{like.name} and {directory.name}"
+        raise DataError(f"{directory.parent}: the class {others[0]} is in only one of {parts}, and must be in both")
     if len(names) == 1 and _folders(folders[names[0]]):
-        raise DataError(
-            f"{directory}: holds 1 class, {names[0]}: at least two are needed. If the folders in it are the classes, "
-            f"name {folders[names[0]]} instead"
-        )
+        hint = f"if the folders in it are the classes, name {folders[names[0]]} instead"
+        raise DataError(f"{directory}: holds 1 class, {names[0]}: {hint}")
     require_class_names(names, str(directory))
     found: list[_Picture] = []
     skipped: list[str] = []
@@ -180,10 +159,7 @@ def _list(directory: Path, like: Path | None = None, class_names: tuple[str, ...
         files = _files(folders[name])
         pictures = {inside: _no_link(path) for inside, path in files.items() if is_picture(path)}
         if not pictures:
-            raise DataError(
-                f"{folders[name]}: is a class without a picture: no file in it is a PNG, JPEG or BMP. Remove the "
-                "folder, or put pictures there"
-            )
+            raise DataError(f"{folders[name]}: is a class without a PNG, JPEG or BMP picture: add some, or remove it")
         found += [_Picture(path, label, f"{name}/{inside}") for inside, path in pictures.items()]
         skipped += [f"{name}/{inside}" for inside in files if inside not in pictures]
         if len(found) > _MAX_PICTURES:
@@ -239,7 +215,7 @@ def _no_link(path: Path) -> Path:
 
 
 def _first_of(problems: Sequence[str], num_in_all: int, what: str) -> str:
-    """Name the first few of many, or return nothing if there is none."""
+    if not problems:
+        return ""
     more = f"; and {len(problems) - _MAX_NAMED:,} more" if len(problems) > _MAX_NAMED else ""
-    named = f"{len(problems):,} of {num_in_all:,} pictures {what}: {'; '.join(problems[:_MAX_NAMED])}{more}"
-    return named if problems else ""
+    return f"{len(problems):,} of {num_in_all:,} pictures {what}: {'; '.join(problems[:_MAX_NAMED])}{more}"

@@ -3,11 +3,10 @@
 A function that takes a `TrainVal` cannot be given test images: the type checker refuses it (lecture point 9).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
-from pathlib import Path
-from typing import NamedTuple, Self
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
@@ -30,11 +29,11 @@ class Part(Enum):
 
 @dataclass(frozen=True, eq=False)
 class LoadedPart:
-    """One part of a source, as read from its files.
+    """One part of a source, as read from its files; the last `num_val` images are a validation part of its own.
 
     Shapes: images N H W uint8; labels N int64, each in 0 .. K-1; indices N int64, positions in the source.
     `files` maps names to the SHA-256 of what was read; `notes` are sentences for the user; `names` are the images'
-    files, where each image has its own. The last `num_val` images are a validation part that the source itself defines.
+    files, where each image has its own.
     """
 
     source: str
@@ -46,18 +45,6 @@ class LoadedPart:
     notes: tuple[str, ...] = ()
     names: tuple[str, ...] = ()
     num_val: int = 0
-
-
-class DataSource(NamedTuple):
-    """Where images come from, as three functions. They raise DataError and StorageError.
-
-    `load` returns one part, and opens no file that only the other part needs; `class_names` opens no image; `places`
-    are what the source consists of, and where each of it is, or None where it is missing.
-    """
-
-    load: Callable[[Part], LoadedPart]
-    class_names: Callable[[], tuple[str, ...]]
-    places: Callable[[], list[tuple[str, Path | None]]]
 
 
 def require_class_names(names: Sequence[str], where: str) -> None:
@@ -81,11 +68,10 @@ def is_class_name(name: str) -> bool:
 
 @dataclass(frozen=True, eq=False)
 class ImageSet:
-    """Labelled grey images.
+    """Labelled grey images. `names` are their files, where each has its own.
 
-    Shapes: images N H W uint8; labels N int64, each in 0 .. K-1; indices N int64, the position of each image in its
-    source, so that a prediction can be traced back to its picture. `names` are the images' files, where each image has
-    its own.
+    Shapes: images N H W uint8; labels N int64, each in 0 .. K-1; indices N int64, positions in the source, so that a
+    prediction can be traced back to its picture.
     """
 
     images: Tensor
@@ -121,10 +107,8 @@ class ImageSet:
         outside = (self.labels < 0) | (self.labels >= num_classes)
         if outside.any():
             place = int(outside.nonzero()[0])
-            raise DataError(
-                f"image {int(self.indices[place])} has label {int(self.labels[place])}, "
-                f"but the data have {num_classes} classes, 0 .. {num_classes - 1}"
-            )
+            found = f"image {int(self.indices[place])} has label {int(self.labels[place])}"
+            raise DataError(f"{found}, but the data have {num_classes} classes, 0 .. {num_classes - 1}")
 
     def part(self, chosen: Tensor | slice) -> Self:
         """Return the chosen images, as a set of the same kind. Shapes: chosen N int64, positions in this set."""

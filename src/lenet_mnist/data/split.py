@@ -1,6 +1,6 @@
 """Stratified splits: each part holds the classes in the proportions of the whole.
 
-Source: lecture points 9 and 10 (MNIST: 55,000 for training, 5,000 for validation, from the 60,000; else 60/20/20).
+Source: lecture points 9 and 10 (MNIST's 60,000: 55,000 for training, 5,000 for validation; other data: 60/20/20).
 """
 
 import hashlib
@@ -20,10 +20,7 @@ _TEST_SEED = 0  # no option changes it: what has tested once must never train
 
 
 def cut_off_test(labels: Labels) -> tuple[Indices, Indices]:
-    """Return which images train and validate, and which are the test part of a source that has none of its own.
-
-    A fifth, stratified, always the same; both in rising order.
-    """
+    """Return all images but a test part, and the test part: a fifth, stratified, always the same; in rising order."""
     keys = random_keys(_TEST_SEED, Purpose.TEST_PART, len(labels))
     test, rest = take_stratified(np.arange(len(labels)), labels, round(_TEST_SHARE * len(labels)), keys)
     return rest, test
@@ -32,19 +29,16 @@ def cut_off_test(labels: Labels) -> tuple[Indices, Indices]:
 def split_train_val(labels: Labels, train_size: float, val_size: float, split_seed: int) -> tuple[Indices, Indices]:
     """Draw the training and the validation part from `labels`; return their indices, each in rising order.
 
-    A whole number is a count of images, a number between 0 and 1 a fraction of `labels`. The validation part is drawn
-    first: for one `split_seed` it is the same whatever `train_size` is.
+    An integer is a count of images, a number between 0 and 1 a fraction of `labels`. The validation part is drawn
+    first, so for one `split_seed` it does not depend on `train_size`.
 
-    Raises: ConfigError if the two parts together are larger than the data, or one of them is empty.
+    Raises: ConfigError if the two parts exceed the data, or one of them is empty.
     """
     num_train = _count("data.train_size", train_size, len(labels))
     num_val = _count("data.val_size", val_size, len(labels))
     if num_train + num_val > len(labels):
-        raise ConfigError(
-            f"{num_train:,} training and {num_val:,} validation images are asked for, "
-            f"but the data have {len(labels):,}: make data.train_size or data.val_size smaller",
-            key="data.train_size",
-        )
+        asked = f"{num_train:,} training and {num_val:,} validation images, but the data have {len(labels):,}"
+        raise ConfigError(f"{asked}: make data.train_size or data.val_size smaller", key="data.train_size")
     keys = random_keys(split_seed, Purpose.SPLIT, len(labels))
     val, rest = take_stratified(np.arange(len(labels)), labels, num_val, keys)
     train, _ = take_stratified(rest, labels, num_train, keys)
@@ -52,17 +46,11 @@ def split_train_val(labels: Labels, train_size: float, val_size: float, split_se
 
 
 def limit(indices: Indices, labels: Labels, num_images: int | None, split_seed: int) -> Indices:
-    """Return a stratified subset of `num_images` of `indices`, or all of them if it is None.
-
-    Raises: ConfigError if there are fewer.
-    """
+    """Return a stratified subset of `num_images` of `indices`; None takes all. Raises: ConfigError for too many."""
     if num_images is None:
         return indices
     if num_images > len(indices):
-        raise ConfigError(
-            f"{num_images:,} images are asked for, but the training part has {len(indices):,}",
-            key="data.limit_train",
-        )
+        raise ConfigError(f"{num_images:,} images, but the training part has {len(indices):,}", key="data.limit_train")
     keys = random_keys(split_seed, Purpose.SUBSET, len(labels))
     subset, _ = take_stratified(indices, labels, num_images, keys)
     return subset
@@ -71,9 +59,9 @@ def limit(indices: Indices, labels: Labels, num_images: int | None, split_seed: 
 def take_stratified(
     indices: Indices, labels: Labels, num_take: int, keys: npt.NDArray[np.uint64]
 ) -> tuple[Indices, Indices]:
-    """Divide `indices` into `num_take` of them and the rest, class by class, smallest keys first.
+    """Divide `indices` into `num_take` of them and the rest, per class, smallest keys first.
 
-    Each class gives its share of `num_take`, rounded by largest remainder so that the sum is exact.
+    Each class gives its share of `num_take`, rounded by the largest remainders so that the sum is exact.
     """
     classes, class_sizes = np.unique(labels[indices], return_counts=True)
     shares = class_sizes * num_take // len(indices)
@@ -90,9 +78,9 @@ def take_stratified(
 
 
 def stratified_folds(labels: Labels, num_folds: int, keys: npt.NDArray[np.uint64]) -> Indices:
-    """Return to which of `num_folds`, counted from 0, each image belongs. Shapes: labels, keys and the result N.
+    """Return the fold of each image, from 0. Shapes: labels, keys and the result N.
 
-    No fold has two images more than another, in the whole or of one class.
+    The sizes of two folds differ by at most one image, in total and per class.
 
     Raises: ConfigError if there are fewer than two folds, or a class has fewer images than there are folds.
     """
@@ -100,10 +88,8 @@ def stratified_folds(labels: Labels, num_folds: int, keys: npt.NDArray[np.uint64
     if num_folds < 2:
         raise ConfigError(f"{num_folds} folds: at least 2 are needed, to train on one and measure on the other")
     if num_folds > class_sizes.min():
-        raise ConfigError(
-            f"{num_folds} folds, but class {classes[class_sizes.argmin()]} has {class_sizes.min()} images: each fold "
-            f"needs one, so take at most {class_sizes.min()}, or more images"
-        )
+        smallest = f"class {classes[class_sizes.argmin()]} has {class_sizes.min()} images"
+        raise ConfigError(f"{num_folds} folds, but {smallest}, and each fold needs one: use fewer folds")
     folds = np.empty(len(labels), dtype=np.int64)
     folds[np.lexsort((keys, labels))] = np.arange(len(labels)) % num_folds
     return folds

@@ -58,11 +58,9 @@ def _advice(error: OSError) -> str:
 
 
 def write_bytes(path: Path, content: bytes, check: Callable[[Path], None] = lambda _path: None) -> None:
-    """Write `content`, whole or not at all; a link at `path` is replaced, not followed.
+    """Write `content`, whole or not at all, even after a crash; a link at `path` is replaced, not followed.
 
-    Content and directory entry are synced, so a crash at any moment leaves either the old file or the new one,
-    complete. `check` gets the path of the complete new file before it replaces the old one; if it raises, nothing has
-    changed.
+    `check` gets the path of the complete new file before it replaces the old one; if it raises, nothing has changed.
 
     Raises: StorageError if the operating system refuses a write, a sync or the renaming. `path` is then unchanged,
     unless only the sync of the directory failed: then it is new and complete, but a crash could undo that.
@@ -85,12 +83,10 @@ def write_bytes(path: Path, content: bytes, check: Callable[[Path], None] = lamb
 
 
 def open_in_place(path: Path, flags: int) -> int:
-    """Open a file of a run that is written in place, or read while it is. Only a regular file is opened.
+    """Open a file of a run that is written in place, or read while it is.
 
-    A link, even a hard link, which an archive can contain, may lead to a file of the user; a pipe or a device may block
-    for ever.
-
-    Raises: OSError; StorageError if it is not a regular file, or has a second name.
+    Raises: OSError; StorageError unless it is a regular file with one name: a link, even a hard link, which an archive
+    can contain, may lead to a file of the user; a pipe or a device may block for ever.
     """
     try:
         handle = os.open(path, flags | _NO_FOLLOW | _NO_WAIT | _BINARY, 0o666)
@@ -99,12 +95,12 @@ def open_in_place(path: Path, flags: int) -> int:
             raise StorageError(f"{path}: is not a regular file: move it away") from None
         raise
     status = os.fstat(handle)
-    if stat.S_ISREG(status.st_mode) and status.st_nlink <= 1:  # 0: it has just been removed
+    is_regular = stat.S_ISREG(status.st_mode)
+    if is_regular and status.st_nlink <= 1:  # 0: it has just been removed
         return handle
     os.close(handle)
-    if not stat.S_ISREG(status.st_mode):
-        raise StorageError(f"{path}: is not a regular file: move it away")
-    raise StorageError(f"{path}: is a hard link, and writing would change the other file: put a copy in its place")
+    hint = "is a hard link, and writing would change the other file: put a copy in its place"
+    raise StorageError(f"{path}: {hint if is_regular else 'is not a regular file: move it away'}")
 
 
 def append_line(path: Path, line: bytes) -> None:
@@ -140,10 +136,8 @@ def prepare_to_write(directory: Path) -> None:
             with os.scandir(places.pop()) as entries:
                 for entry in entries:
                     if entry.is_symlink():
-                        raise StorageError(
-                            f"{entry.path}: is a symbolic link, and nothing is written through one: put what it "
-                            "points to in its place"
-                        )
+                        hint = "nothing is written through one: put what it points to in its place"
+                        raise StorageError(f"{entry.path}: is a symbolic link, and {hint}")
                     if entry.is_dir():
                         places.append(Path(entry.path))
                     elif _is_left_over(entry):
@@ -168,10 +162,8 @@ def _is_left_over(entry: os.DirEntry[str]) -> bool:
         return time.time() - entry.stat().st_mtime > _LONGEST_WRITE_SECONDS
     try:
         os.kill(int(match[2]), 0)
-    except ProcessLookupError:
-        return True
-    except OSError:  # another user's
-        return False
+    except OSError as error:
+        return isinstance(error, ProcessLookupError)  # else it is another user's
     return int(match[2]) == os.getpid()
 
 
@@ -198,10 +190,9 @@ def require_directory(path: Path) -> None:
 
 
 def read_bounded(path: Path, *, max_bytes: int, error: type[LenetError]) -> bytes:
-    """Return the content of a regular file of at most `max_bytes`.
+    """Return the content of a regular file of at most `max_bytes`; never more is read into memory.
 
-    Raises: `error` if it does not exist, is not a regular file, cannot be read or is larger; no more than `max_bytes`
-    are read into memory.
+    Raises: `error` if it does not exist, is not a regular file, cannot be read or is larger.
     """
     try:
         with open_regular(path, error) as file:
@@ -234,12 +225,9 @@ def open_regular(path: Path, error: type[LenetError]) -> BinaryIO:
 
 
 def decode_text(content: bytes, path: Path, error: type[LenetError]) -> str:
-    """Return the text that a person has saved as `path`: UTF-8, with or without a byte-order mark.
-
-    Raises: `error` if it is UTF-16, as some Windows programs save text, or not text.
-    """
+    """Return the text of a file that a person saved: UTF-8, with or without a byte-order mark. Raises: `error`."""
     is_every_other_byte_null = len(content) > 1 and 2 * content.count(0) >= len(content) - 1
-    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or is_every_other_byte_null:
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or is_every_other_byte_null:  # of Windows
         raise error(f"{path}: is UTF-16 text: save it as UTF-8")
     try:
         return content.decode("utf-8-sig")
