@@ -7,8 +7,8 @@ healthy ones: the shipped recipes as they are, Adam on 11,000 images, and config
 seeds 0 to 2, and are scored on 3 to 5.
 
 Rates: nothing is broken but the learning rate: 1, 2, 4, 8 and 16 times the best, for each activation, optimizer and
-schedule, on 20,000 images. Thresholds were set on seeds 0, 3 and 4, and are scored on 11 and 12 with the native engine
-and on 13 with torch's. `next` follows the command that is printed, once.
+schedule, on 20,000 images. Thresholds were set on seeds 0, 3 and 4, and are scored on 11 with the native engine;
+12, and 13 with torch's, are still to be trained. `next` follows the command that is printed, once.
 
 Finished trainings are kept in the journal. The test files are never opened.
 """
