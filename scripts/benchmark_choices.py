@@ -36,18 +36,20 @@ from lenet_mnist.data.batches import evaluation_batches
 from lenet_mnist.data.load import load_train_val
 from lenet_mnist.data.sets import TrainVal
 from lenet_mnist.devices import set_threads
-from lenet_mnist.experiments.training import train_run
 from lenet_mnist.metrics import count
 from lenet_mnist.model.engines import resolve_engine, torch_network
 from lenet_mnist.provenance import machine
 from lenet_mnist.randomness import Purpose, random_order
 from lenet_mnist.reporting.contact_sheet import EXAMPLE
 from lenet_mnist.reporting.progress import TrainingProgress
-from lenet_mnist.training.loop import start_training, train
+from lenet_mnist.study.train import train_run
+from lenet_mnist.study.workers import PoolSize, TrialPool
+from lenet_mnist.training.context import Context
+from lenet_mnist.training.loop import train
 from lenet_mnist.training.optimizer import FlatOptimizer
 from lenet_mnist.training.probe import Probe
-from lenet_mnist.tuning.trial import Trial, Workbench, train_trial
-from lenet_mnist.tuning.workers import Crew, Staff
+from lenet_mnist.training.state import TrainState
+from lenet_mnist.tuning.trial import Trial, train_trial
 
 CPU = torch.device("cpu")
 ALL = ("chunks", "layout", "optimizers", "recording", "probe", "workers", "augment", "saturation")
@@ -74,7 +76,7 @@ def compare_chunks(data: TrainVal, engine: Engine, activation: Activation) -> No
     """The validation images, in chunks of different sizes."""
     form = resolve_engine(engine, CPU, data.train.image_size).network
     config = Config.model_validate({"model": {"activation": activation}})
-    network = start_training(config, data, CPU, form).network
+    network = TrainState.start(config, Context(data, engine=form)).network
     batches = {size: evaluation_batches(data.val, data.normalization, CPU, size) for size in CHUNKS}
     variants = {f"{size} images": partial(count, network, batches[size]) for size in CHUNKS}
     compare(f"5,000 images evaluated, {engine.value}, {activation.value}", variants, rounds=15)
@@ -82,7 +84,7 @@ def compare_chunks(data: TrainVal, engine: Engine, activation: Activation) -> No
 
 def compare_layouts(data: TrainVal, batch_size: int) -> None:
     """Forward and backward of one batch, as model/engines.py does it and with channels first."""
-    parameters = list(start_training(Config(), data, CPU).network.parameters())
+    parameters = list(TrainState.start(Config(), Context(data)).network.parameters())
     images, labels = data.normalization.apply(data.train.images[:batch_size]), data.train.labels[:batch_size]
 
     def channels_first() -> torch.Tensor:
@@ -131,7 +133,7 @@ def compare_recording(data: TrainVal) -> None:
     engine = resolve_engine(config.training.engine, CPU, data.train.image_size)
 
     def alone() -> None:
-        train(config, data, start_training(config, data, CPU, engine.network), lambda _: False, lambda _: None)
+        train(config, Context(data), TrainState.start(config, Context(data, engine=engine.network)))
 
     def recorded() -> None:
         with tempfile.TemporaryDirectory() as directory:
@@ -147,11 +149,11 @@ def compare_probe(data: TrainVal, engine: Engine) -> None:
     """One epoch, and one look into the network."""
     config = Config.model_validate({"training": {"max_epochs": 1}})
     form = resolve_engine(engine, CPU, data.train.image_size).network
-    state = start_training(config, data, CPU, form)
+    state = TrainState.start(config, Context(data, engine=form))
     probe = Probe.of(data, config.seed, CPU)
 
     def epoch() -> None:
-        train(config, data, start_training(config, data, CPU, form), lambda _: False, lambda _: None)
+        train(config, Context(data), TrainState.start(config, Context(data, engine=form)))
 
     compare(f"{engine.value} engine", {"one epoch": epoch, "one look": partial(probe.look, state)}, rounds=5)
 
@@ -159,16 +161,16 @@ def compare_probe(data: TrainVal, engine: Engine) -> None:
 def compare_workers(data: TrainVal, engine: Engine) -> None:
     """Four trainings of an epoch: in a worker process a thread, their start included, and in this process."""
     config, access, threads = Config(), data_access(), set_threads(None)
-    bench = Workbench(config, data, CPU, resolve_engine(engine, CPU, data.train.image_size).network)
+    bench = (config, Context(data, engine=resolve_engine(engine, CPU, data.train.image_size).network))
     trials = [Trial(Activation.RELU, 0.02, seed, 1) for seed in range(4)]
 
-    def train_all(staff: Staff) -> None:
-        with Crew(bench, engine, access.directory, staff) as crew:
+    def train_all(staff: PoolSize) -> None:
+        with TrialPool(bench, engine, access.directory, staff) as crew:
             list(crew.run(train_trial, trials))
 
     variants = {
-        "one after the other": partial(train_all, Staff(1, threads)),
-        "side by side": partial(train_all, Staff(threads, 1)),
+        "one after the other": partial(train_all, PoolSize(1, threads)),
+        "side by side": partial(train_all, PoolSize(threads, 1)),
     }
     compare(f"four epochs, {engine.value} engine, {threads} threads", variants, rounds=3)
     set_threads(None)
@@ -178,7 +180,7 @@ def compare_augmentation(data: TrainVal, threads: int) -> None:
     """A batch of 64, of which 860 make an epoch: taken as it is, and distorted; beside it what an epoch costs once."""
     set_threads(threads)
     native = resolve_engine(Engine.NATIVE, CPU, data.train.image_size).network
-    network = start_training(Config(), data, CPU, native).network
+    network = TrainState.start(Config(), Context(data, engine=native)).network
     order = torch.from_numpy(random_order(0, Purpose.ORDER, len(data.train)))
     labels, normalized = data.train.labels[:64], data.normalization.apply(data.train.images)
     taken = {"as it is": partial(normalized.index_select, 0)}
@@ -204,7 +206,7 @@ def compare_saturation(data: TrainVal, engine: Engine) -> None:
     set_threads(1)
     network = resolve_engine(engine, CPU, 28).network
     config = Config(model=ModelConfig(activation=Activation.SIGMOID))
-    start = start_training(config, data, CPU).network.parameters_in_order
+    start = TrainState.start(config, Context(data)).network.parameters_in_order
     images = data.normalization.apply(data.train.images[:64])
 
     def both_ways(scale: float) -> None:

@@ -30,8 +30,10 @@ from lenet_mnist.data.load import load_train_val
 from lenet_mnist.devices import set_threads
 from lenet_mnist.model.engines import resolve_engine
 from lenet_mnist.provenance import machine, versions
-from lenet_mnist.training.loop import start_training, train
+from lenet_mnist.training.context import Context
+from lenet_mnist.training.loop import train
 from lenet_mnist.training.schedule import rate_factor
+from lenet_mnist.training.state import TrainState
 from peers.arm import Setting
 from peers.torch_arms import Plain
 
@@ -89,10 +91,12 @@ def compare_training(config: Config, rounds: int) -> None:
         seconds.setdefault("plain", []).append(time.perf_counter() - started)
         accuracies.setdefault("plain", []).append(accuracy)
         for engine in (Engine.TORCH, Engine.NATIVE):
-            state = start_training(seeded, data, CPU, resolve_engine(engine, CPU, data.train.image_size).network)
+            state = TrainState.start(
+                seeded, Context(data, engine=resolve_engine(engine, CPU, data.train.image_size).network)
+            )
             rows: list[float] = []
             started = time.perf_counter()
-            train(seeded, data, state, lambda _: False, lambda row: rows.append(row.val_accuracy))  # noqa: B023
+            train(seeded, Context(data), state, on_epoch=lambda row: rows.append(row.val_accuracy))  # noqa: B023
             seconds.setdefault(engine.value, []).append(time.perf_counter() - started)
             accuracies.setdefault(engine.value, []).append(rows[-1])
     print(f"\ntraining of {RECIPE.name}")

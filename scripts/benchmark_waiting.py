@@ -20,7 +20,10 @@ from lenet_mnist.config import Activation, Config, DataConfig, Engine, ModelConf
 from lenet_mnist.data.load import load_train_val
 from lenet_mnist.model.engines import resolve_engine
 from lenet_mnist.provenance import machine
-from lenet_mnist.training.loop import EpochRow, start_training, train
+from lenet_mnist.training.context import Context
+from lenet_mnist.training.loop import train
+from lenet_mnist.training.rows import EpochRow
+from lenet_mnist.training.state import TrainState
 
 COUNTS = ("default", "100", "1000", "3000", "10000", "15000", "30000", "100000")
 ROUNDS = 3
@@ -75,8 +78,10 @@ def epochs(number: int) -> Sequence[float]:
     )
     data = load_train_val(config.data, data_access())
     rows: list[EpochRow] = []
-    state = start_training(config, data, cpu, resolve_engine(Engine.NATIVE, cpu, data.train.image_size).network)
-    train(config, data, state, lambda _row: False, rows.append)
+    state = TrainState.start(
+        config, Context(data, engine=resolve_engine(Engine.NATIVE, cpu, data.train.image_size).network)
+    )
+    train(config, Context(data), state, on_epoch=rows.append)
     return [row.seconds for row in rows[1:]]
 
 

@@ -32,7 +32,10 @@ from lenet_mnist.model.engines import resolve_engine
 from lenet_mnist.reporting.gallery import Tile, tiles_figure
 from lenet_mnist.reporting.style import save_figure
 from lenet_mnist.reporting.text import aligned
-from lenet_mnist.training.loop import EpochRow, start_training, train
+from lenet_mnist.training.context import Context
+from lenet_mnist.training.loop import train
+from lenet_mnist.training.rows import EpochRow
+from lenet_mnist.training.state import TrainState
 
 PEEKED = ("relu.yaml", "accurate.yaml")
 SEEDS = range(100, 110)
@@ -127,7 +130,7 @@ def watched(config: Config) -> dict[str, list[float]]:
     """Train as `lenet train` would, and count on the test images after each epoch; nothing is chosen by that."""
     (data, test), cpu = data_of(config.data), torch.device("cpu")
     engine = resolve_engine(config.training.engine, cpu, data.train.image_size).network
-    state = start_training(config, data, cpu, engine)
+    state = TrainState.start(config, Context(data, engine=engine))
     test_batches = evaluation_batches(test, data.normalization, cpu)
     epochs: dict[str, list[float]] = {"val_loss": [], "test_correct": []}
 
@@ -135,7 +138,7 @@ def watched(config: Config) -> dict[str, list[float]]:
         epochs["val_loss"].append(row.val_loss)
         epochs["test_correct"].append(count(state.network, test_batches).num_correct)
 
-    train(config, data, state, lambda _row: False, on_epoch)
+    train(config, Context(data), state, on_epoch=on_epoch)
     return epochs
 
 

@@ -26,9 +26,10 @@ from lenet_mnist.config_file import load_config
 from lenet_mnist.data.load import load_train_val
 from lenet_mnist.devices import set_threads
 from lenet_mnist.model.engines import resolve_engine
+from lenet_mnist.study.workers import PoolSize, TrialPool
+from lenet_mnist.training.context import Context
 from lenet_mnist.tuning.advice import Direction, advise
-from lenet_mnist.tuning.trial import Trial, TrialResult, Workbench, curve_of, train_trial
-from lenet_mnist.tuning.workers import Crew, Staff
+from lenet_mnist.tuning.trial import Trial, TrialResult, curve_of, train_trial
 
 EPOCHS = 5
 RATES = {
@@ -58,8 +59,8 @@ def train(journal: Journal) -> None:
             continue
         data = load_train_val(config.data, access)
         engine = resolve_engine(Engine.AUTO, cpu, data.train.image_size)
-        staff = Staff.of(set_threads(None), len(wave), math.inf, cpu)
-        with Crew(Workbench(config, data, cpu, engine.network), engine.name, access.directory, staff) as crew:
+        staff = PoolSize.of(set_threads(None), len(wave), math.inf, cpu)
+        with TrialPool((config, Context(data, engine=engine.network)), engine.name, access.directory, staff) as crew:
             for result in crew.run(train_trial, wave):
                 journal.add([optimizer.value, *key_of(result.trial)], RESULT.dump_python(result, mode="json"))
         print(f"seed {seed}: {activation}, {optimizer}", file=sys.stderr, flush=True)

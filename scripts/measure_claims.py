@@ -38,10 +38,11 @@ from lenet_mnist.config_file import load_config
 from lenet_mnist.data.load import load_train_val
 from lenet_mnist.metrics import Tally
 from lenet_mnist.model.engines import layer_outputs, resolve_engine
-from lenet_mnist.training.loop import EpochRow, start_training, train
-from lenet_mnist.training.probe import Layer, Probe
+from lenet_mnist.training.context import Context
+from lenet_mnist.training.loop import train
+from lenet_mnist.training.probe import Probe
+from lenet_mnist.training.rows import EpochRow, Layer, StepRow
 from lenet_mnist.training.state import TrainState
-from lenet_mnist.training.updates import StepRow
 from measure_learning_rate import CELLS, TRUTH_SEEDS, Cell
 from measure_learning_rate import EPOCHS as TRUTH_EPOCHS
 
@@ -115,7 +116,7 @@ def do_all(journal: Journal, works: Iterable[Work]) -> None:
 def begin(config: Config) -> tuple[Any, TrainState]:
     data = load_train_val(config.data, data_access())
     engine = resolve_engine(config.training.engine, CPU, data.train.image_size)
-    return data, start_training(config, data, CPU, engine.network)
+    return data, TrainState.start(config, Context(data, engine=engine.network))
 
 
 def look_at_speed(config: Config) -> dict[str, Any]:
@@ -154,7 +155,7 @@ def look_at_speed(config: Config) -> dict[str, Any]:
             }
         )
 
-    result = train(config, data, state, on_step, on_epoch)
+    result = train(config, Context(data), state, on_step, on_epoch)
     return {
         "stop_reason": result.stop_reason.value,
         "error": {str(level): steps_to_level(errors, level) for level in ERRORS},
@@ -178,7 +179,7 @@ def look_at_units(config: Config) -> dict[str, Any]:
         dead.append({layer: (values.amax(dim=0) == 0).tolist() for layer, values in by_unit.items()})
 
     look()
-    result = train(config, data, state, lambda _: False, lambda _: look())
+    result = train(config, Context(data), state, on_epoch=lambda _: look())
     return {"stop_reason": result.stop_reason.value, "dead": dead}
 
 
@@ -187,7 +188,7 @@ def look_at_heart(config: Config) -> list[dict[str, float]]:
     data, state = begin(config)
     rows: list[dict[str, float]] = []
     names = ("train_loss", "train_accuracy", "val_loss", "val_accuracy")
-    train(config, data, state, lambda _: False, lambda row: rows.append({name: getattr(row, name) for name in names}))
+    train(config, Context(data), state, on_epoch=lambda row: rows.append({name: getattr(row, name) for name in names}))
     return rows
 
 

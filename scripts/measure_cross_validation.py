@@ -29,10 +29,11 @@ from lenet_mnist.data.load import load_train_val
 from lenet_mnist.data.sets import Normalization, TrainSet, TrainVal, ValSet
 from lenet_mnist.devices import set_threads
 from lenet_mnist.model.engines import resolve_engine
+from lenet_mnist.study.workers import PoolSize, TrialPool
 from lenet_mnist.training.checkpoint import TrainedNetwork
-from lenet_mnist.training.loop import start_training, train
-from lenet_mnist.tuning.trial import Workbench
-from lenet_mnist.tuning.workers import Crew, Staff
+from lenet_mnist.training.context import Context
+from lenet_mnist.training.loop import train
+from lenet_mnist.training.state import TrainState
 
 JOURNAL = ROOT / "docs" / "cross-validation.jsonl"
 SIZES = (200, 500, 1000, 2000, 5000, 10_000)
@@ -121,8 +122,8 @@ def as_train(parts: Sequence[ValSet]) -> TrainSet:
 
 def trained(bench: Workbench, config: Config, part: TrainSet, val: ValSet, is_best_taken: bool) -> TrainedNetwork:
     data = replace(bench.data, train=part, val=val, normalization=Normalization.of(part))
-    state = start_training(config, data, bench.device, bench.engine)
-    train(config, data, state, lambda _row: False, lambda _row: None)
+    state = TrainState.start(config, Context(data, bench.device, engine=bench.engine))
+    train(config, Context(data), state)
     network = state.kept_network() if is_best_taken else state.network
     assert network is not None
     network.engine = bench.engine
@@ -140,7 +141,9 @@ def measure(journal: Journal) -> None:
     engine = resolve_engine(Engine.AUTO, cpu, data.train.image_size)
     draws = [Draw(size, seed) for size in SIZES for seed in DRAWS]
     missing = [draw for draw in draws if journal.get(asdict(draw)) is None]
-    with Crew(Workbench(CONFIG, data, cpu, engine.network), engine.name, access.directory, Staff(threads, 1)) as crew:
+    with TrialPool(
+        (CONFIG, Context(data, engine=engine.network)), engine.name, access.directory, PoolSize(threads, 1)
+    ) as crew:
         for draw, estimates in crew.run(estimate_named, missing):
             journal.add(asdict(draw), asdict(estimates))
             print(

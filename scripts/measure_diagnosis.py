@@ -38,9 +38,11 @@ from lenet_mnist.config_file import load_config
 from lenet_mnist.data.load import load_train_val
 from lenet_mnist.data.sets import TrainSet, TrainVal, ValSet
 from lenet_mnist.model.engines import resolve_engine
-from lenet_mnist.training.loop import EpochRow, start_training, train
-from lenet_mnist.training.probe import Probe, ProbeRow
-from lenet_mnist.training.updates import StepRow
+from lenet_mnist.training.context import Context
+from lenet_mnist.training.loop import train
+from lenet_mnist.training.probe import Probe
+from lenet_mnist.training.rows import EpochRow, ProbeRow, StepRow
+from lenet_mnist.training.state import TrainState
 
 SEEDS = range(6)
 RECORD = TypeAdapter(TrainingRecord)
@@ -163,7 +165,7 @@ def record_of(case: "Case | RateCase") -> object:
     if isinstance(case, Case):
         data = damaged_data(case, data)
     engine = resolve_engine(config.training.engine, CPU, data.train.image_size)
-    state = start_training(config, data, CPU, engine.network)
+    state = TrainState.start(config, Context(data, engine=engine.network))
     guessing_loss = state.stopping.guessing_loss
     look = Probe.of(data, config.seed, CPU)
     history: list[EpochRow] = []
@@ -179,7 +181,7 @@ def record_of(case: "Case | RateCase") -> object:
         history.append(row)
         probe.extend(look.look(state))
 
-    result = train(config, data, state, on_step, on_epoch)
+    result = train(config, Context(data), state, on_step, on_epoch)
     sizes = len(data.train), len(data.val)
     record = TrainingRecord(config, *sizes, guessing_loss, result.stop_reason.value, history, steps, probe)
     return RECORD.dump_python(record, mode="json")
@@ -220,14 +222,14 @@ def losses_after_epochs(config: Config) -> list[torch.Tensor]:
     data = load_train_val(config.data, data_access())
     images = data.normalization.apply(data.val.images)
     engine = resolve_engine(config.training.engine, CPU, data.train.image_size)
-    state = start_training(config, data, CPU, engine.network)
+    state = TrainState.start(config, Context(data, engine=engine.network))
     losses: list[torch.Tensor] = []
 
     def on_epoch(_: EpochRow) -> None:
         with torch.inference_mode():
             losses.append(F.cross_entropy(state.network(images), data.val.labels, reduction="none"))
 
-    train(config, data, state, lambda _: False, on_epoch)
+    train(config, Context(data), state, on_epoch=on_epoch)
     return losses
 
 

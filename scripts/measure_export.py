@@ -35,7 +35,7 @@ from lenet_mnist.inference.predict import kept_network
 from lenet_mnist.model.lenet import LeNet
 from lenet_mnist.provenance import machine, versions
 from lenet_mnist.reporting.text import aligned
-from lenet_mnist.runs.directory import RunDirectory
+from lenet_mnist.runs.run import Run
 from lenet_mnist.training.checkpoint import TrainedNetwork
 
 SPREAD = {Activation.SIGMOID: 0.5, Activation.TANH: 0.2, Activation.RELU: 0.1}  # so that answers differ by image
@@ -57,7 +57,7 @@ def main() -> None:
     print(f"{machine()}; {versions()}; onnxruntime {RUNTIME_VERSION}")
     match arguments.part:
         case "agreement":
-            agreement([RunDirectory(path) for path in arguments.runs])
+            agreement([Run(path) for path in arguments.runs])
         case "rounding":
             rounding()
         case "packages":
@@ -90,7 +90,7 @@ def milliseconds(action: Callable[[], object], times: int) -> str:
 # Agreement
 
 
-def agreement(runs: list[RunDirectory]) -> None:
+def agreement(runs: list[Run]) -> None:
     images, _ = training_images()
     rows = []
     for run in runs:
@@ -104,7 +104,7 @@ def agreement(runs: list[RunDirectory]) -> None:
 
         rows.append(
             [
-                run.read_config().label,
+                run.config.label,
                 f"{len(onnx_content(trained, is_of_mnist=True)):,}",
                 f"{found.num_same:,} + {found.num_ties}",
                 f"{found.largest_logit:.1f}",

@@ -13,7 +13,8 @@ from lenet_mnist.data.batches import evaluation_batches
 from lenet_mnist.data.load import load_train_val
 from lenet_mnist.metrics import count
 from lenet_mnist.randomness import Purpose, torch_generator
-from lenet_mnist.training.loop import start_training
+from lenet_mnist.training.context import Context
+from lenet_mnist.training.state import TrainState
 
 SEEDS = range(10)
 
@@ -26,7 +27,7 @@ def main() -> None:
         as_it_is, with_glorot = [], []
         for seed in SEEDS:
             config = Config.model_validate({"seed": seed, "model": {"activation": activation}})
-            network = start_training(config, data, cpu).network
+            network = TrainState.start(config, Context(data)).network
             as_it_is.append(count(network, batches).mean_loss)
             torch.nn.init.xavier_uniform_(network.output.weight, generator=torch_generator(seed, Purpose.SUBSET))
             with_glorot.append(count(network, batches).mean_loss)

@@ -41,10 +41,11 @@ from lenet_mnist.data.load import load_train_val
 from lenet_mnist.devices import set_threads
 from lenet_mnist.errors import ConfigError
 from lenet_mnist.model.engines import resolve_engine
+from lenet_mnist.study.workers import PoolSize, TrialPool
+from lenet_mnist.training.context import Context
 from lenet_mnist.tuning.auto import decide_rate
 from lenet_mnist.tuning.choice import choose
-from lenet_mnist.tuning.trial import Trial, TrialResult, Workbench, train_trial
-from lenet_mnist.tuning.workers import Crew, Staff
+from lenet_mnist.tuning.trial import Trial, TrialResult, train_trial
 
 EPOCHS = 8
 NUM_RATES = 16
@@ -147,12 +148,12 @@ def train_wave(journal: Journal, cell: Cell, wave: Sequence[Trial]) -> None:
             print(*key_of(cell, result.trial), result.val_loss, f"{result.seconds:.1f} s", file=sys.stderr, flush=True)
 
 
-def crew_of(cell: Cell, num_items: int) -> Crew:
+def crew_of(cell: Cell, num_items: int) -> TrialPool:
     cpu, access = torch.device("cpu"), data_access()
     data = load_train_val(cell.config.data, access)
     engine = resolve_engine(Engine.AUTO, cpu, data.train.image_size)
-    bench = Workbench(cell.config, data, cpu, engine.network)
-    return Crew(bench, engine.name, access.directory, Staff.of(set_threads(None), num_items, math.inf, cpu))
+    bench = (cell.config, Context(data, engine=engine.network))
+    return TrialPool(bench, engine.name, access.directory, PoolSize.of(set_threads(None), num_items, math.inf, cpu))
 
 
 @dataclass(frozen=True)
@@ -183,7 +184,7 @@ def search(bench: Workbench, wanted: Search) -> tuple[Search, dict[str, Any]]:
     if wanted.budget is None:
         return wanted, rounded(peers_learning_rate.suggestions(bench))
     try:
-        decision = decide_rate(bench, lambda trials: [train_trial(bench, trial) for trial in trials])
+        decision = decide_rate(*bench, lambda trials: [train_trial(*bench, trial) for trial in trials])
     except ConfigError as error:
         return wanted, {"lr": None, "message": str(error)}
     return wanted, rounded(asdict(decision))

@@ -29,15 +29,15 @@ from lenet_mnist.config_file import load_config
 from lenet_mnist.data.decoding import read_picture
 from lenet_mnist.data.load import load_test, load_train_val
 from lenet_mnist.errors import DataError
-from lenet_mnist.experiments.training import require_all_finished
-from lenet_mnist.experiments.training_series import train_seeds
 from lenet_mnist.inference.likeness import Looks, doubts, looks_of
 from lenet_mnist.inference.pictures import Steps, prepare
 from lenet_mnist.inference.predict import digit_network
 from lenet_mnist.reporting.progress import TrainingProgress
 from lenet_mnist.reporting.text import aligned
-from lenet_mnist.runs.directory import RunDirectory
+from lenet_mnist.runs.run import Run
+from lenet_mnist.study.train import require_all_finished, train_seeds
 from lenet_mnist.training.checkpoint import TrainedNetwork
+from lenet_mnist.training.context import Session
 
 Pixels = np.ndarray
 
@@ -52,7 +52,7 @@ def main() -> None:
     torch.set_num_threads(1)
     with trained_run(arguments.run) as run:
         network = digit_network(run)
-        print(f"weights {run.read_manifest().weights_sha256[:12]}, best epoch {network.epoch}")
+        print(f"weights {run.manifest.weights_sha256[:12]}, best epoch {network.epoch}")
         if arguments.part == "accuracy":
             accuracy(network, arguments.split, arguments.limit)
         elif arguments.part == "scenes":
@@ -62,14 +62,16 @@ def main() -> None:
 
 
 @contextmanager
-def trained_run(path: Path | None) -> Iterator[RunDirectory]:
+def trained_run(path: Path | None) -> Iterator[Run]:
     """Yield the run at `path`, or one that is trained now by the default recipe."""
     if path is not None:
-        yield RunDirectory(path)
+        yield Run(path)
         return
     config = load_config(Path(__file__).parent.parent / "configs" / "relu.yaml").config
     with tempfile.TemporaryDirectory() as directory:
-        runs = train_seeds(config, None, Path(directory), data_access(), TrainingProgress(Console(stderr=True)))
+        runs = train_seeds(
+            config, None, Session(data_access(), TrainingProgress(Console(stderr=True))), Path(directory)
+        )
         require_all_finished(runs)
         yield runs[0].directory
 

@@ -19,11 +19,10 @@ from lenet_mnist import provenance
 from lenet_mnist.config import Config
 from lenet_mnist.config_file import load_config, parse_seeds
 from lenet_mnist.data.mnist import DataAccess
-from lenet_mnist.experiments.evaluation import evaluate_run
-from lenet_mnist.experiments.training import require_all_finished
-from lenet_mnist.experiments.training_series import train_seeds
 from lenet_mnist.reporting.progress import TrainingProgress
 from lenet_mnist.reporting.text import aligned
+from lenet_mnist.study.evaluation import evaluate_run
+from lenet_mnist.study.train import require_all_finished, train_seeds
 
 
 def main() -> None:
@@ -67,7 +66,7 @@ def measure(config: Config, access: DataAccess) -> dict[str, Any]:
         runs = train_seeds(config, None, Path(directory), access, TrainingProgress(Console(stderr=True)))
         require_all_finished(runs)
         run = runs[0]
-        history = run.directory.read_history()
+        history = run.directory.history
         seen = evaluate_run(run.directory, "test", access, None, None)
         return {
             "test_accuracy": seen.evaluation.accuracy,

@@ -52,8 +52,8 @@ from lenet_mnist.data.idx import parse_idx
 from lenet_mnist.data.load import load_train_val
 from lenet_mnist.errors import LenetError
 from lenet_mnist.runs.checkpoints import list_checkpoints
-from lenet_mnist.runs.directory import RunDirectory, create_run
 from lenet_mnist.runs.listing import find_run
+from lenet_mnist.runs.run import Run, create_run
 from lenet_mnist.training.checkpoint import read_network
 
 QUICK = [
@@ -157,17 +157,17 @@ def end_of(process: int) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
 
 
-def run_of(directory: Path) -> RunDirectory | None:
+def run_of(directory: Path) -> Run | None:
     """Return the one run in `directory`, or None if none has begun."""
     begun = list((directory / "runs").glob("*/manifest.json"))
-    return RunDirectory(begun[0].parent) if begun else None
+    return Run(begun[0].parent) if begun else None
 
 
-def results(run: RunDirectory) -> tuple[Any, ...]:
+def results(run: Run) -> tuple[Any, ...]:
     """Return all of a run that must be the same, times aside."""
     history = run.history_path.read_text().splitlines()
     rows = [line.rpartition(",")[0] for line in history]
-    manifest = run.read_manifest()
+    manifest = run.manifest
     return manifest.weights_sha256, manifest.status, rows, run.steps_path.read_text(), run.probe_path.read_text()
 
 
@@ -190,7 +190,7 @@ def newest_step(directory: Path) -> int:
 def resumes(directory: Path, expected: tuple[Any, ...]) -> bool:
     """Whether the run in `directory` goes on to the expected results."""
     return end_of(begin(directory, "train", "--resume", "latest", "--offline")) == 0 and (
-        results(run_of(directory) or RunDirectory(directory)) == expected
+        results(run_of(directory) or Run(directory)) == expected
     )
 
 
@@ -298,7 +298,7 @@ def signals(count: int, draw: random.Random, directory: Path) -> Found:
         took = time.monotonic() - started
         run = run_of(place)
         assert run is not None
-        was_finished = run.read_manifest().status == "finished"
+        was_finished = run.manifest.status == "finished"
         num_interrupted += code == 128 + which
         num_right += (code == 128 + which or (code in (0, -which) and was_finished)) and took <= LONGEST_EXIT
         longest = max(longest, took)
@@ -441,7 +441,7 @@ def repeats(count: int, draw: random.Random, directory: Path) -> Found:
         subprocess.run(command, cwd=place, env=environment, check=True, capture_output=True)
         run = run_of(place)
         assert run is not None
-        digests.add((run.read_manifest().weights_sha256, run.steps_path.read_text()))
+        digests.add((run.manifest.weights_sha256, run.steps_path.read_text()))
     return Found(len(digests) == 1, f"{count} fresh processes, {len(digests)} digest")
 
 
@@ -495,9 +495,9 @@ def written(path: Path, content: bytes) -> Path:
     return path
 
 
-def with_manifest(run: RunDirectory, content: bytes) -> Any:
+def with_manifest(run: Run, content: bytes) -> Any:
     written(run.manifest_path, content)
-    return run.read_manifest()
+    return run.manifest
 
 
 def offline(count: int, _draw: random.Random, directory: Path) -> Found:
@@ -573,7 +573,7 @@ def memory(count: int, _draw: random.Random, directory: Path) -> Found:
         place = directory / "place"
         shutil.copytree(directory / "whole", place)
         (run,) = (place / "runs").glob("*-swept-*" if "journal" in name else "*-relu-*")
-        BOMBS[name](RunDirectory(run))
+        BOMBS[name](Run(run))
         _, status, usage = os.wait4(begin(place, *command), 0)
         peak, seconds = usage.ru_maxrss // 1024, usage.ru_utime + usage.ru_stime
         is_traced = "Traceback" in (place / "log.txt").read_text(errors="replace")
@@ -603,7 +603,7 @@ def rows_of(path: Path, row: Callable[[int], str], num_bytes: int, number: int =
     path.write_text("".join(lines))
 
 
-def long_journal(run: RunDirectory, num_bytes: int) -> None:
+def long_journal(run: Run, num_bytes: int) -> None:
     """Repeat a training of a sweep, each time at another rate."""
     lines = run.journal_path.read_text().splitlines(keepends=True)
     entry = next(json.loads(line) for line in lines if line.startswith('{"trial"'))
@@ -615,11 +615,11 @@ def long_journal(run: RunDirectory, num_bytes: int) -> None:
             size += file.write(json.dumps(entry) + "\n")
 
 
-def signed(run: RunDirectory, **changes: Any) -> None:
-    run.write_manifest(run.read_manifest().model_copy(update=changes))
+def signed(run: Run, **changes: Any) -> None:
+    run.write_manifest(run.manifest.model_copy(update=changes))
 
 
-def large_checkpoint(run: RunDirectory) -> None:
+def large_checkpoint(run: Run) -> None:
     """Let the newest checkpoint hold the rows of 14 million updates."""
     newest = list_checkpoints(run.checkpoints_path)[0]
     content = newest.read()
@@ -631,7 +631,7 @@ def large_checkpoint(run: RunDirectory) -> None:
     newest.path.with_name(f"step-{newest.step + 1:08d}-{digest}.safetensors").write_bytes(content)
 
 
-BOMBS: dict[str, Callable[[RunDirectory], Any]] = {
+BOMBS: dict[str, Callable[[Run], Any]] = {
     "history.csv, 60 MB of short lines": lambda run: rows_of(run.history_path, lambda _: "1\n" * 60, 60_000_000),
     "history.csv, 100,000 epochs": lambda run: rows_of(
         run.history_path, lambda k: f"{k},{k},.1,2.1,.5,2.1,.5,1.5\n", 60_000_000, 100_000

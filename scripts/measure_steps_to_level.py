@@ -21,8 +21,10 @@ from lenet_mnist.data.load import load_train_val
 from lenet_mnist.devices import choose_device, set_threads
 from lenet_mnist.metrics import count
 from lenet_mnist.model.engines import resolve_engine
-from lenet_mnist.training.loop import start_training, train
-from lenet_mnist.training.updates import StepRow
+from lenet_mnist.training.context import Context
+from lenet_mnist.training.loop import train
+from lenet_mnist.training.rows import StepRow
+from lenet_mnist.training.state import TrainState
 
 LEVELS = (2.0, 1.0, 0.5, 0.3, 0.2, 0.1, 0.05)
 EPOCHS = {Activation.RELU: 4, Activation.TANH: 4, Activation.SIGMOID: 16}
@@ -76,7 +78,7 @@ def trained(activation: Activation, seed: int) -> tuple[list[StepRow], list[Step
     )
     data, device = load_train_val(config.data, data_access()), choose_device(config.training.device)
     engine = resolve_engine(Engine.AUTO, device, data.train.image_size)
-    state = start_training(config, data, device, engine.network)
+    state = TrainState.start(config, Context(data, device, engine=engine.network))
     batches = evaluation_batches(data.train, data.normalization, device)
     rows: list[StepRow] = []
     losses = [StepRow(1, 1, 0.0, count(state.network, batches).mean_loss, 0.0, 0.0)]
@@ -89,7 +91,7 @@ def trained(activation: Activation, seed: int) -> tuple[list[StepRow], list[Step
             losses.append(replace(row, step=coming, train_loss=count(state.network, batches).mean_loss))
         return False
 
-    train(config, data, state, on_step, lambda _row: None)
+    train(config, Context(data), state, on_step)
     return rows, losses
 
 

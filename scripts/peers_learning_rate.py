@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 
 from lenet_mnist.data.batches import TrainBatches
-from lenet_mnist.training.loop import start_training
+from lenet_mnist.training.context import Context
+from lenet_mnist.training.state import TrainState
 from lenet_mnist.training.updates import train_step
-from lenet_mnist.tuning.trial import Workbench
 
 NUM_UPDATES = 100
 LIGHTNING_RANGE = (1e-8, 1.0)
@@ -46,7 +46,7 @@ def find_curve(bench: Workbench, rates: tuple[float, float], lag: int) -> tuple[
     one, which halves the first loss.
     """
     config, training = bench.config, bench.config.training
-    state = start_training(config, bench.data, bench.device, bench.engine)
+    state = TrainState.start(config, Context(bench.data, bench.device, engine=bench.engine))
     batches = TrainBatches(bench.data.train, bench.data.normalization, training.batch_size, config.seed, bench.device)
     endless = chain.from_iterable(map(batches.of_epoch, count(1)))
     lrs: list[float] = []

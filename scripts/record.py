@@ -35,14 +35,13 @@ from lenet_mnist.analysis.metrics import Evaluation
 from lenet_mnist.config import Config
 from lenet_mnist.config_file import ResolvedConfig, load_config
 from lenet_mnist.data.mnist import DataAccess
-from lenet_mnist.experiments.ensemble import evaluate_ensemble
-from lenet_mnist.experiments.training import require_all_finished, resume_run
-from lenet_mnist.experiments.training_series import train_seeds
 from lenet_mnist.reporting.progress import TrainingProgress
 from lenet_mnist.reporting.text import aligned
-from lenet_mnist.runs.directory import RunDirectory
 from lenet_mnist.runs.listing import find_run, list_runs
-from lenet_mnist.training.loop import EpochRow
+from lenet_mnist.runs.run import Run
+from lenet_mnist.study.ensemble import evaluate_ensemble
+from lenet_mnist.study.train import require_all_finished, resume_run, train_seeds
+from lenet_mnist.training.rows import EpochRow
 
 TOGETHER = 10
 COLUMNS = (
@@ -113,14 +112,14 @@ def key_of(kind: Kind) -> dict[str, Any]:
     return {"config": kind.config.model_dump(mode="json"), "seeds": list(kind.seeds)}
 
 
-def train_all(kind: Kind, runs_dir: Path) -> list[RunDirectory]:
+def train_all(kind: Kind, runs_dir: Path) -> list[Run]:
     """Return the finished runs of a kind, in the order of their seeds."""
     configs = [kind.config_of(seed) for seed in kind.seeds]
     runs = {config.seed: run for config, run in in_workers(partial(trained, runs_dir=runs_dir), configs)}
     return [runs[seed] for seed in kind.seeds]
 
 
-def trained(config: Config, runs_dir: Path) -> RunDirectory:
+def trained(config: Config, runs_dir: Path) -> Run:
     """Return the finished run of that name: found, gone on with, or trained now."""
     access, spectator = data_access(), Lines(str(config.name))
     run = next((run for run in list_runs(runs_dir) if run.name == config.name), None)
@@ -130,9 +129,9 @@ def trained(config: Config, runs_dir: Path) -> RunDirectory:
         return runs[0].directory
     named = [find_run(name, runs_dir) for name in config.training.teachers]
     wanted = config.replace({"training.teachers": [teacher.id for teacher in named]})
-    if run.read_config() != wanted:
+    if run.config != wanted:
         sys.exit(f"{run.path}: is another training of the same name: move it away")
-    if run.read_manifest().status != "finished":
+    if run.manifest.status != "finished":
         require_all_finished([resume_run(run, ResolvedConfig(wanted, {}), False, access, spectator)])
     return run
 
@@ -156,12 +155,12 @@ class Lines(TrainingProgress):
             self.note(f"epoch {row.epoch}, validation loss {row.val_loss:.4f}, {row.val_accuracy:.2%}{best}")
 
 
-def evaluated(runs: Sequence[RunDirectory], runs_dir: Path, access: DataAccess) -> dict[str, Any]:
+def evaluated(runs: Sequence[Run], runs_dir: Path, access: DataAccess) -> dict[str, Any]:
     """Look at the test images once, through each network alone, and through ten together."""
     tens = [runs[first : first + TOGETHER] for first in range(0, len(runs), TOGETHER)]
     ensembles = [evaluate_ensemble(ten, "test", runs_dir, access, None, None) for ten in tens]
     members = [member for ensemble in ensembles for member in ensemble.members]
-    manifests = [run.read_manifest() for run in runs]
+    manifests = [run.manifest for run in runs]
     return {
         "test_accuracy": [member.evaluation.accuracy for member in members],
         "test_looks": [member.metrics["num_test_looks"] for member in members],
@@ -191,7 +190,7 @@ def mixed_together(runs_dir: Path, access: DataAccess) -> dict[str, Any]:
     ensembles = [evaluate_ensemble(ten, "test", runs_dir, access, None, None) for ten in tens]
     return {
         "together": [ensemble.evaluation.accuracy for ensemble in ensembles],
-        "weights_sha256": [[run.read_manifest().weights_sha256 for run in ten] for ten in tens],
+        "weights_sha256": [[run.manifest.weights_sha256 for run in ten] for ten in tens],
     }
 
 

@@ -30,10 +30,9 @@ from typing import Any
 from common import ROOT, Journal
 from lenet_mnist.config_file import parse_seeds
 from lenet_mnist.errors import LenetError
-from lenet_mnist.runs.directory import RunDirectory
 from lenet_mnist.runs.listing import find_run
-from lenet_mnist.training.loop import EpochRow
-from lenet_mnist.training.probe import ProbeRow
+from lenet_mnist.runs.run import Run
+from lenet_mnist.training.rows import EpochRow, ProbeRow
 
 SMALLER = ["--limit-train=1000", "--set=data.val_size=500", "--set=training.batch_size=20"]
 GUESSING = math.log(10)
@@ -63,23 +62,23 @@ class Seen:
         return self.place
 
     @property
-    def run(self) -> RunDirectory:
-        return RunDirectory(self.directory)
+    def run(self) -> Run:
+        return Run(self.directory)
 
     @property
     def history(self) -> list[EpochRow]:
-        return self.run.read_history()
+        return self.run.history
 
     def json(self, name: str) -> Any:
         return json.loads((self.directory / name).read_text(encoding="utf-8"))
 
     def losses(self, first: int, last: int) -> list[float]:
         """Return the training loss of the updates that were recorded, from `first` to `last`."""
-        return [row.train_loss for row in self.run.read_steps() if first <= row.step <= last]
+        return [row.train_loss for row in self.run.steps if first <= row.step <= last]
 
     def looks(self) -> list[dict[str, ProbeRow]]:
         """Return what the probe saw of each layer, at epoch 0, 1, and so on."""
-        rows = self.run.read_probe()
+        rows = self.run.probe
         epochs = sorted({row.epoch for row in rows})
         return [{row.layer.value: row for row in rows if row.epoch == epoch} for epoch in epochs]
 
@@ -130,7 +129,7 @@ def full(check: Check) -> Check:
 
 def accuracy(seen: Seen, split: str) -> float:
     if seen.words[1] == "train":
-        return seen.run.read_manifest().best_val_accuracy or 0.0
+        return seen.run.manifest.best_val_accuracy or 0.0
     return float(seen.json(f"evaluation/{split}/metrics.json")["accuracy"])
 
 
@@ -141,7 +140,7 @@ def times_smaller(look: dict[str, ProbeRow]) -> float:
 
 def rest(seen: Seen) -> int:
     """Return after how many updates the training loss is below 2 nats."""
-    return next(row.step for row in seen.run.read_steps() if row.train_loss < 2)
+    return next(row.step for row in seen.run.steps if row.train_loss < 2)
 
 
 VALIDATED = "evaluation/val/metrics.json"
@@ -255,7 +254,7 @@ EXPECTED: dict[str, list[Check]] = {
         drawn("plots/loss.png"),
         drawn("plots/accuracy.png"),
         Check("less than 0.01", lambda seen: seen.history[-1].train_loss, 0, 0.01),
-        Check("turns after 5 to 25 epochs", lambda seen: seen.run.read_manifest().best_epoch or 0, 5, 25),
+        Check("turns after 5 to 25 epochs", lambda seen: seen.run.manifest.best_epoch or 0, 5, 25),
         Check("more than 10 % above its lowest", risen, 1.1),
         Check("all training images right", lambda seen: seen.history[-1].train_accuracy, 0.999),
         reached("90 to 96 %", 90, 96),
@@ -294,7 +293,7 @@ EXPECTED: dict[str, list[Check]] = {
         full(Check("0.01 to 0.2 for ReLU", lambda seen: chosen_rate(seen, "relu"), 0.01, 0.2)),
     ],
     "lenet train --lr auto --name found": [
-        full(Check("0.01 to 0.15", lambda seen: seen.run.read_config().training.peak_learning_rate, 0.01, 0.15)),
+        full(Check("0.01 to 0.15", lambda seen: seen.run.config.training.peak_learning_rate, 0.01, 0.15)),
         reached("98.8 to 99.4 %", 98.8, 99.4),
     ],
     "lenet evaluate found --split val": [drawn("report.html")],

@@ -24,7 +24,10 @@ from lenet_mnist.data.load import load_train_val
 from lenet_mnist.devices import set_threads
 from lenet_mnist.model.engines import resolve_engine
 from lenet_mnist.reporting.text import aligned
-from lenet_mnist.training.loop import EpochRow, start_training, train
+from lenet_mnist.training.context import Context
+from lenet_mnist.training.loop import train
+from lenet_mnist.training.rows import EpochRow
+from lenet_mnist.training.state import TrainState
 
 SPLITS, SEEDS = range(5), range(1000, 1004)
 TRAINING = {"max_epochs": 30, "batch_size": 32, "learning_rate": 0.03, "patience": None}
@@ -106,7 +109,7 @@ def run(config: Config) -> dict[str, float]:
     rows: list[EpochRow] = []
     data, cpu = load_train_val(config.data, data_access()), torch.device("cpu")
     network = resolve_engine(config.training.engine, cpu, data.train.image_size).network
-    train(config, data, start_training(config, data, cpu, network), lambda _: False, rows.append)
+    train(config, Context(data), TrainState.start(config, Context(data, engine=network)), on_epoch=rows.append)
     best = min(rows, key=lambda row: row.val_loss)
     return {"val_loss": best.val_loss, "val_accuracy": best.val_accuracy}
 

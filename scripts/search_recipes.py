@@ -21,7 +21,10 @@ from lenet_mnist.data.load import load_train_val
 from lenet_mnist.data.sets import TrainVal
 from lenet_mnist.devices import set_threads
 from lenet_mnist.model.engines import resolve_engine
-from lenet_mnist.training.loop import EpochRow, start_training, train
+from lenet_mnist.training.context import Context
+from lenet_mnist.training.loop import train
+from lenet_mnist.training.rows import EpochRow
+from lenet_mnist.training.state import TrainState
 
 SEEDS = (1000, 1001)
 
@@ -91,8 +94,8 @@ def run(config: Config, data: TrainVal) -> dict[str, Any]:
     started = time.perf_counter()
     cpu = torch.device("cpu")
     engine = resolve_engine(config.training.engine, cpu, data.train.image_size)
-    state = start_training(config, data, cpu, engine.network)
-    result = train(config, data, state, on_step=lambda _: False, on_epoch=rows.append)
+    state = TrainState.start(config, Context(data, engine=engine.network))
+    result = train(config, Context(data), state)
     best = min(rows, key=lambda row: row.val_loss)
     return {
         "stop_reason": result.stop_reason.value,

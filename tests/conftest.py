@@ -3,7 +3,7 @@
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -18,14 +18,13 @@ from lenet_mnist.cli.flags import DEFAULT_DATA_DIR
 from lenet_mnist.config import Config, DataConfig, Engine, Source
 from lenet_mnist.data.fetch import fetch_missing
 from lenet_mnist.data.load import load_train_val
-from lenet_mnist.data.mnist import FILES, DataAccess, Progress, find
+from lenet_mnist.data.mnist import FILES, DataAccess, find
 from lenet_mnist.data.sets import TrainVal
-from lenet_mnist.experiments.training_series import train_seeds
-from lenet_mnist.model.engines import NetworkFunction, resolve_engine
-from lenet_mnist.runs.directory import RunDirectory
-from lenet_mnist.training.loop import EpochRow
-from lenet_mnist.training.probe import ProbeRow
-from lenet_mnist.training.updates import StepRow
+from lenet_mnist.model.engines import ResolvedEngine, resolve_engine
+from lenet_mnist.progress import Progress
+from lenet_mnist.runs.run import Run
+from lenet_mnist.study.train import train_seeds
+from lenet_mnist.training.context import Session
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -51,28 +50,6 @@ class Listener(Progress):
 
     def note(self, text: str) -> None:
         self.notes.append(text)
-
-
-class Nobody:
-    """Watches a training without a word."""
-
-    def note(self, text: str) -> None:
-        pass
-
-    def begin(self, run: Path, step: int, max_epochs: int, steps_per_epoch: int) -> None:
-        pass
-
-    def add_probe(self, rows: Sequence[ProbeRow]) -> None:
-        pass
-
-    def add_step(self, row: StepRow) -> None:
-        pass
-
-    def add_epoch(self, row: EpochRow, is_best: bool) -> None:
-        pass
-
-    def end(self) -> None:
-        pass
 
 
 class Answer(NamedTuple):
@@ -142,9 +119,9 @@ def small(access: DataAccess) -> TrainVal:
 
 
 @pytest.fixture(scope="session")
-def engine() -> NetworkFunction:
+def engine() -> ResolvedEngine:
     """The faster engine, if it is there: for trainings of which the outcome counts, and not what computed it."""
-    return resolve_engine(Engine.AUTO, torch.device("cpu"), 28).network
+    return resolve_engine(Engine.AUTO, torch.device("cpu"), 28)
 
 
 @pytest.fixture(scope="session")
@@ -154,14 +131,14 @@ def template_run(tmp_path_factory: pytest.TempPathFactory, access: DataAccess) -
         {"data": {"limit_train": 1000, "val_size": 500}, "training": {"max_epochs": 2, "batch_size": 32, "threads": 1}}
     )
     runs_dir = tmp_path_factory.mktemp("template")
-    (run,) = train_seeds(config, None, runs_dir, access, Nobody())
+    (run,) = train_seeds(config, None, Session(access), runs_dir)
     return run.directory.path
 
 
 @pytest.fixture
-def run(template_run: Path, tmp_path: Path) -> RunDirectory:
+def run(template_run: Path, tmp_path: Path) -> Run:
     """A finished run of one's own, in runs/ of the test's directory."""
-    return RunDirectory(Path(shutil.copytree(template_run, tmp_path / "runs" / template_run.name)))
+    return Run(Path(shutil.copytree(template_run, tmp_path / "runs" / template_run.name)))
 
 
 @pytest.fixture

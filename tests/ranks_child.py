@@ -11,17 +11,20 @@ from lenet_mnist.analysis.metrics import evaluate
 from lenet_mnist.config import Activation, AugmentationConfig, Config, DataConfig, ModelConfig, TrainingConfig
 from lenet_mnist.data.batches import TrainBatches
 from lenet_mnist.data.load import load_train_val
-from lenet_mnist.data.mnist import DataAccess, Progress
+from lenet_mnist.data.mnist import DataAccess
 from lenet_mnist.data.sets import TrainVal
+from lenet_mnist.distributed import SINGLE, Ranks, joined_ranks
 from lenet_mnist.errors import ConfigError
 from lenet_mnist.model.engines import layer_outputs
-from lenet_mnist.ranks import ALONE, Ranks, joined_ranks
+from lenet_mnist.progress import Progress
 from lenet_mnist.training.checkpoint import TrainedNetwork, weights_digest
+from lenet_mnist.training.context import Context
 from lenet_mnist.training.distillation import Teachers
-from lenet_mnist.training.loop import TrainResult, start_training, train
+from lenet_mnist.training.loop import TrainResult, train
 from lenet_mnist.training.optimizer import FlatOptimizer
+from lenet_mnist.training.rows import StepRow
 from lenet_mnist.training.state import TrainState, flatten
-from lenet_mnist.training.updates import StepRow, make_update
+from lenet_mnist.training.updates import make_update
 
 CPU = torch.device("cpu")
 NUM_STEPS = 20
@@ -34,7 +37,7 @@ def config_of(activation: Activation, **training: object) -> Config:
 
 def weights_after_20(config: Config, data: TrainVal, ranks: Ranks) -> Tensor:
     """Return all weights, in one row, after 20 updates in float64."""
-    state = start_training(config, data, CPU)
+    state = TrainState.start(config, Context(data))
     state.network.engine = lambda images, parameters, activation: layer_outputs(images, parameters, activation).logits
     state.network.double()
     state.optimizer = FlatOptimizer(flatten(state.network), config.training)
@@ -54,14 +57,14 @@ def steps_of(
     config: Config, data: TrainVal, ranks: Ranks, stop_on: int | None = None
 ) -> tuple[list[StepRow], TrainState, TrainResult]:
     """Train, and return the rows; with `stop_on` that rank alone wants to stop at step 10."""
-    state = start_training(config, data, CPU)
+    state = TrainState.start(config, Context(data))
     rows: list[StepRow] = []
 
     def on_step(row: StepRow) -> bool:
         rows.append(row)
         return row.step >= 10 and ranks.rank == stop_on
 
-    result = train(config, data, state, on_step, lambda _row: None, ranks)
+    result = train(config, Context(data, ranks=ranks), state, on_step)
     return rows, state, result
 
 
@@ -69,11 +72,11 @@ def taught(config: Config, data: TrainVal, ranks: Ranks) -> tuple[Tensor, list[f
     """Return what teachers say of a view that the ranks share out, and the losses of a training that they teach."""
     config = config.model_copy(update={"augmentation": AugmentationConfig(rotation=20, shift=2, views=1)})
     training = config.training.model_copy(update={"max_epochs": 2})
-    networks = [start_training(config.model_copy(update={"seed": seed}), data, CPU).network for seed in (7, 8)]
+    networks = [TrainState.start(config.model_copy(update={"seed": seed}), Context(data)).network for seed in (7, 8)]
     for network in networks:
         torch.nn.init.normal_(network.output.weight, generator=torch.Generator().manual_seed(9))
     teachers = Teachers(networks, training)
-    state = start_training(config, data, CPU)
+    state = TrainState.start(config, Context(data))
     rows: list[StepRow] = []
     batches = TrainBatches(data.train, data.normalization, 64, 0, CPU, ranks, config.augmentation)
     first = next(teachers.teach(batches.of_epoch(1), batches.view(1), ranks))
@@ -84,12 +87,12 @@ def taught(config: Config, data: TrainVal, ranks: Ranks) -> tuple[Tensor, list[f
         rows.append(row)
         return False
 
-    train(config, data, state, on_step, lambda _row: None, ranks, teachers)
+    train(config, Context(data, ranks=ranks, teachers=teachers), state, on_step)
     return error, [row.train_loss for row in rows]
 
 
 def counts(data: TrainVal, ranks: Ranks) -> list[float]:
-    network = start_training(config_of(Activation.SIGMOID), data, CPU).network
+    network = TrainState.start(config_of(Activation.SIGMOID), Context(data)).network
     trained = TrainedNetwork(network, data.normalization, data.class_names, 1)
     two = data.val.part(slice(2))  # fewer than ranks
     seen = [evaluate(trained, images, CPU, size, ranks) for images in (data.val, two) for size in (7, 1000)]
@@ -114,11 +117,11 @@ def main(data_dir: Path) -> None:
         found: dict[str, object] = {"num_ranks": ranks.num_ranks}
         for activation in Activation:
             config = config_of(activation)
-            alone, together = (weights_after_20(config, data, each) for each in (ALONE, ranks))
+            alone, together = (weights_after_20(config, data, each) for each in (SINGLE, ranks))
             found[activation.value] = float((alone - together).abs().max())
         config = config_of(Activation.TANH)
-        (alone_rows, *_), (rows, state, _) = (steps_of(config, data, each) for each in (ALONE, ranks))
-        digests = ranks.gather(weights_digest(state.tensors() | state.kept_weights))
+        (alone_rows, *_), (rows, state, _) = (steps_of(config, data, each) for each in (SINGLE, ranks))
+        digests = ranks.all_gather(weights_digest(state.tensors() | state.kept_weights))
         found["digests"] = len(set(digests))
         found["rows"] = [[row.step, row.epoch, row.lr] for row in rows] == [
             [row.step, row.epoch, row.lr] for row in alone_rows
@@ -126,15 +129,15 @@ def main(data_dir: Path) -> None:
         found["largest loss difference"] = max(
             abs(one.train_loss - other.train_loss) for one, other in zip(rows, alone_rows, strict=True)
         )
-        (error, losses), (_, alone_losses) = (taught(config, data, each) for each in (ranks, ALONE))
-        found["largest error of a lesson"] = max(ranks.gather(float(error)))
+        (error, losses), (_, alone_losses) = (taught(config, data, each) for each in (ranks, SINGLE))
+        found["largest error of a lesson"] = max(ranks.all_gather(float(error)))
         found["largest taught difference"] = max(abs(a - b) for a, b in zip(losses, alone_losses, strict=True))
         longer = config_of(Activation.TANH, max_epochs=4)
         stopped_rows, _, result = steps_of(longer, data, ranks, stop_on=ranks.num_ranks - 1)
-        found["stopped"] = ranks.gather((len(stopped_rows), result.stop_reason.value))
-        found["counts"] = counts(data, ALONE) == counts(data, ranks)
+        found["stopped"] = ranks.all_gather((len(stopped_rows), result.stop_reason.value))
+        found["counts"] = counts(data, SINGLE) == counts(data, ranks)
         found["disagreement"] = disagreement(ranks)
-        found["shares"] = ranks.gather([ranks.share_of(n).stop - ranks.share_of(n).start for n in range(12)])
+        found["shares"] = ranks.all_gather([ranks.shard(n).stop - ranks.shard(n).start for n in range(12)])
         if ranks.is_first:
             ranks.say({"a": (1, "b")})
             print(json.dumps(found))

@@ -15,7 +15,8 @@ from lenet_mnist.data.sets import TrainVal
 from lenet_mnist.model.engines import Engine, ResolvedEngine, torch_network
 from lenet_mnist.reporting.text import render
 from lenet_mnist.training.checkpoint import weights_digest
-from lenet_mnist.training.loop import start_training
+from lenet_mnist.training.context import Context
+from lenet_mnist.training.state import TrainState
 from lenet_mnist.training.updates import train_step
 
 CPU = torch.device("cpu")
@@ -28,9 +29,9 @@ def test_a_step_in_parts_is_the_step_that_trains(small: TrainVal, optimizer: str
     config = Config.model_validate({"training": {"optimizer": optimizer, "batch_size": 32}})
     engine = ResolvedEngine(Engine.TORCH, "", torch_network)
     arm, other = (_Arm(config, small, CPU, engine, 32) for _ in range(2))
-    whole, untouched = start_training(config, small, CPU), weights_digest(other.state.network.state_dict())
+    whole, untouched = TrainState.start(config, Context(small)), weights_digest(other.state.network.state_dict())
     before = torch.nn.functional.cross_entropy, torch.autograd.grad, torch.cat
-    for batch in list(TrainBatches(small.train, small.normalization, 32, 0, CPU).of_epoch(1))[:5]:
+    for batch in list(TrainBatches(small, config).of_epoch(1))[:5]:
         train_step(whole, batch, 0.01)
         seconds = arm._step_in_parts()
         assert list(seconds) == PARTS

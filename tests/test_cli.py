@@ -20,24 +20,24 @@ from tests.faults import full_disk
 from lenet_mnist.cli.app import app
 from lenet_mnist.files.tables import read_csv
 from lenet_mnist.runs.checkpoints import list_checkpoints
-from lenet_mnist.runs.directory import RunDirectory, sha256_of
+from lenet_mnist.runs.run import Run, sha256_of
 
 Lenet = Callable[..., Any]
 QUICK = ("--limit-train", 1000, "--epochs", 1, "--set", "data.val_size=500", "--threads", 1)
 SNAPSHOT = Path(__file__).parent / "cli_options.txt"
 
 
-def only_run(runs_dir: Path) -> RunDirectory:
+def only_run(runs_dir: Path) -> Run:
     (path,) = runs_dir.iterdir()
-    return RunDirectory(path)
+    return Run(path)
 
 
-def as_if_trained_with(run: RunDirectory, old: str, new: str) -> None:
+def as_if_trained_with(run: Run, old: str, new: str) -> None:
     """Change a finished run's configuration, and sign it as the run's own: as it comes from another machine."""
     text = run.config_path.read_text()
     assert old in text
     run.config_path.write_text(text.replace(old, new))
-    run.write_manifest(run.read_manifest().model_copy(update={"config_sha256": sha256_of(run.config_path)}))
+    run.write_manifest(run.manifest.model_copy(update={"config_sha256": sha256_of(run.config_path)}))
 
 
 def options(command: Any, name: str) -> list[str]:
@@ -59,7 +59,7 @@ def test_where_the_last_weights_are_kept_the_epoch_of_the_lowest_loss_is_named(l
     trained = lenet("train", *small, "--lr", 0.02, "--epochs", 6, *changes)
     assert trained.code == 0
     run = only_run(tmp_path / "runs")
-    losses = [row.val_loss for row in run.read_history()]
+    losses = [row.val_loss for row in run.history]
     lowest = losses.index(min(losses)) + 1
     assert lowest < 6  # else this would show nothing
     assert f"kept        epoch 6: validation loss {losses[-1]:.4f}" in trained.out
@@ -67,7 +67,7 @@ def test_where_the_last_weights_are_kept_the_epoch_of_the_lowest_loss_is_named(l
     page = lenet("report", "latest")
     assert page.code == 0
     assert "After epoch 6, whose weights are kept. Not evaluated yet" in run.report_path.read_text()
-    finished = run.read_manifest()
+    finished = run.manifest
     run.write_manifest(finished.model_copy(update={"status": "interrupted"}))
     assert lenet("report", "latest").code == 0
     assert "After epoch 6, whose weights are kept so far. Not evaluated yet" in run.report_path.read_text()
@@ -95,7 +95,7 @@ def test_train_evaluate_and_list(lenet: Lenet, tmp_path: Path) -> None:
     assert "test_accuracy" not in json.loads(lenet("runs", "--json").out)["runs"][0]
 
 
-def test_an_evaluation_leaves_every_file(lenet: Lenet, run: RunDirectory) -> None:
+def test_an_evaluation_leaves_every_file(lenet: Lenet, run: Run) -> None:
     answer = lenet("evaluate", "latest", "--split", "val")
     names = {path.name for path in run.evaluation_path("val").iterdir()}
     assert names == {
@@ -115,8 +115,8 @@ def test_an_evaluation_leaves_every_file(lenet: Lenet, run: RunDirectory) -> Non
     metrics = json.loads((run.evaluation_path("val") / "metrics.json").read_text())
     assert len(predictions) == 500
     assert sum(row["label"] == row["prediction"] for row in predictions) == metrics["num_correct"]
-    assert metrics["accuracy"] == run.read_manifest().best_val_accuracy
-    assert metrics["loss"] == pytest.approx(run.read_manifest().best_val_loss, rel=1e-5)
+    assert metrics["accuracy"] == run.manifest.best_val_accuracy
+    assert metrics["loss"] == pytest.approx(run.manifest.best_val_loss, rel=1e-5)
 
 
 @pytest.mark.usefixtures("run")
@@ -163,9 +163,9 @@ def test_lr_auto_searches_trains_and_tells_what_it_decided(lenet: Lenet, tmp_pat
     answer = lenet("train", *QUICK, "--epochs", 4, "--batch-size", 20, "--lr", "auto", "--seeds", "3,4")
     assert answer.code == 0, answer.err
     assert "learning_rate auto: a search of at most 8 epochs, by the validation loss" in answer.err
-    runs = [RunDirectory(path) for path in (tmp_path / "runs").iterdir()]
-    (rate,) = {run.read_config().training.peak_learning_rate for run in runs}  # one search for all seeds
-    tuning = runs[0].read_manifest().tuning
+    runs = [Run(path) for path in (tmp_path / "runs").iterdir()]
+    (rate,) = {run.config.training.peak_learning_rate for run in runs}  # one search for all seeds
+    tuning = runs[0].manifest.tuning
     assert tuning is not None
     assert rate == pytest.approx(tuning["lr"], rel=0.01)
     assert tuning["cost_epochs"] <= tuning["budget_epochs"] == 8
@@ -191,7 +191,7 @@ def test_seeds_give_one_run_each_with_mean_and_spread(lenet: Lenet, tmp_path: Pa
     answer = lenet("train", *QUICK, "--seeds", "0-1,5")
     assert answer.code == 0
     assert "standard deviation over 3 seeds" in answer.out
-    assert {RunDirectory(path).read_config().seed for path in (tmp_path / "runs").iterdir()} == {0, 1, 5}
+    assert {Run(path).config.seed for path in (tmp_path / "runs").iterdir()} == {0, 1, 5}
 
 
 def test_nothing_of_a_run_names_the_place_where_it_was_made(lenet: Lenet, tmp_path: Path, mnist_dir: Path) -> None:
@@ -203,7 +203,7 @@ def test_nothing_of_a_run_names_the_place_where_it_was_made(lenet: Lenet, tmp_pa
             assert str(mnist_dir).encode() not in path.read_bytes()
 
 
-def test_a_run_can_be_moved(lenet: Lenet, run: RunDirectory, tmp_path: Path) -> None:
+def test_a_run_can_be_moved(lenet: Lenet, run: Run, tmp_path: Path) -> None:
     moved = tmp_path / "somewhere" / "else"
     moved.parent.mkdir()
     run.path.rename(moved)
@@ -229,7 +229,7 @@ def test_without_a_compiler_training_goes_on_and_says_why_it_is_slower(
     answer = lenet("train", *QUICK)
     assert answer.code == 0
     assert "the slower one: native is not available: there is no C compiler\n" in answer.err
-    manifest = only_run(tmp_path / "runs").read_manifest()
+    manifest = only_run(tmp_path / "runs").manifest
     assert (manifest.engine, manifest.engine_reason) == ("torch", "native is not available: there is no C compiler")
     assert "slower" not in lenet("train", *QUICK, "--engine", "torch").err
     refused = lenet("train", *QUICK, "--engine", "native")
@@ -242,7 +242,7 @@ def test_a_divergence_is_reported_with_where_and_what_to_do(lenet: Lenet, tmp_pa
     assert answer.code == 4
     assert "epoch 1, step" in answer.err
     assert "Lower the learning rate" in answer.err
-    manifest = only_run(tmp_path / "runs").read_manifest()
+    manifest = only_run(tmp_path / "runs").manifest
     assert manifest.status == "diverged"
 
 
@@ -298,7 +298,7 @@ def test_a_split_that_does_not_exist_is_refused(lenet: Lenet, split: str) -> Non
 
 
 @pytest.mark.parametrize("damage", ["missing", "truncated", "other", "one bit"])
-def test_damaged_weights_are_named(lenet: Lenet, run: RunDirectory, damage: str) -> None:
+def test_damaged_weights_are_named(lenet: Lenet, run: Run, damage: str) -> None:
     path = run.model_path
     match damage:
         case "missing":
@@ -316,14 +316,14 @@ def test_damaged_weights_are_named(lenet: Lenet, run: RunDirectory, damage: str)
     assert "model.safetensors" in answer.err
 
 
-def test_a_run_whose_split_was_changed_is_refused(lenet: Lenet, run: RunDirectory) -> None:
+def test_a_run_whose_split_was_changed_is_refused(lenet: Lenet, run: Run) -> None:
     run.config_path.write_text(run.config_path.read_text().replace("split_seed: 0", "split_seed: 1"))
     answer = lenet("evaluate", "latest", "--split", "val")
     assert answer.code == 3
     assert "config.yaml: is not the one of this run" in answer.err
 
 
-def test_a_run_that_was_trained_on_another_split_is_refused(lenet: Lenet, run: RunDirectory) -> None:
+def test_a_run_that_was_trained_on_another_split_is_refused(lenet: Lenet, run: Run) -> None:
     as_if_trained_with(run, "split_seed: 0", "split_seed: 1")
     answer = lenet("evaluate", "latest", "--split", "val")
     assert answer.code == 3
@@ -331,7 +331,7 @@ def test_a_run_that_was_trained_on_another_split_is_refused(lenet: Lenet, run: R
 
 
 @pytest.mark.parametrize("name", ["history.csv", "config.yaml", "manifest.json"])
-def test_a_run_with_a_file_missing_costs_no_look_at_the_test_set(lenet: Lenet, run: RunDirectory, name: str) -> None:
+def test_a_run_with_a_file_missing_costs_no_look_at_the_test_set(lenet: Lenet, run: Run, name: str) -> None:
     (run.path / name).unlink()
     answer = lenet("evaluate", run.path)
     assert answer.code == (2 if name == "manifest.json" else 3)
@@ -340,7 +340,7 @@ def test_a_run_with_a_file_missing_costs_no_look_at_the_test_set(lenet: Lenet, r
 
 
 def test_what_native_trained_is_evaluated_without_a_compiler(
-    lenet: Lenet, run: RunDirectory, monkeypatch: pytest.MonkeyPatch
+    lenet: Lenet, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from lenet_mnist.model import engines
 
@@ -349,7 +349,7 @@ def test_what_native_trained_is_evaluated_without_a_compiler(
     assert lenet("evaluate", "latest", "--split", "val").code == 0
 
 
-def test_a_device_that_is_not_here_is_named_with_its_file(lenet: Lenet, run: RunDirectory) -> None:
+def test_a_device_that_is_not_here_is_named_with_its_file(lenet: Lenet, run: Run) -> None:
     as_if_trained_with(run, "device: auto", f"device: {ABSENT_DEVICE}")
     answer = lenet("evaluate", "latest", "--split", "val")
     assert answer.code == 2
@@ -358,7 +358,7 @@ def test_a_device_that_is_not_here_is_named_with_its_file(lenet: Lenet, run: Run
 
 
 @pytest.mark.usefixtures("run")
-def test_damaged_looks_are_counted_all_the_same(lenet: Lenet, run: RunDirectory) -> None:
+def test_damaged_looks_are_counted_all_the_same(lenet: Lenet, run: Run) -> None:
     looks = run.evaluation_path("test") / "looks.csv"
     looks.parent.mkdir(parents=True)
     looks.write_bytes(b"time\n\xff\xfe\n")
@@ -442,7 +442,7 @@ def test_describe_prints_the_lectures_numbers(lenet: Lenet) -> None:
     assert json.loads(lenet("describe", "--json").out)["num_parameters"] == 61_706
 
 
-def test_a_full_disk_while_evaluating_is_named_and_loses_nothing(lenet: Lenet, run: RunDirectory) -> None:
+def test_a_full_disk_while_evaluating_is_named_and_loses_nothing(lenet: Lenet, run: Run) -> None:
     lenet("evaluate", "latest", "--split", "val")
     before = {path: path.read_bytes() for path in run.path.rglob("*") if path.is_file()}
     with full_disk(20_000):
@@ -460,7 +460,7 @@ def test_a_full_disk_while_training_is_named_and_marks_the_run(lenet: Lenet, tmp
         answer = lenet("train", *QUICK, "--engine", "torch")
     assert answer.code == 6, answer.err
     assert re.search(r"checkpoints/step-\S+\.safetensors: cannot write: File too large", answer.err)
-    assert only_run(tmp_path / "runs").read_manifest().status == "failed"
+    assert only_run(tmp_path / "runs").manifest.status == "failed"
     assert len(answer.err.strip().splitlines()) == 1
 
 
@@ -484,12 +484,12 @@ def test_a_signal_saves_and_exits_with_its_code(tmp_path: Path, mnist_dir: Path,
     out, err = running.communicate(timeout=60)
     assert running.returncode == code, err
     run = only_run(tmp_path / "runs")
-    manifest = run.read_manifest()
+    manifest = run.manifest
     assert manifest.status == "interrupted"
     assert "Traceback" not in err
     newest = list_checkpoints(run.checkpoints_path)[0]
     assert newest.is_intact
-    assert newest.step > run.read_history()[-1].step
+    assert newest.step > run.history[-1].step
     assert f"lenet train --resume runs/{run.id}" in out
 
 
@@ -524,7 +524,7 @@ def test_on_a_terminal_that_is_closed_or_where_others_are_in_front(
     assert (b"\x1b[2K" in screen) == (started == IN_FRONT)
     if started == IN_FRONT:
         assert running.returncode == 129
-        assert only_run(tmp_path).read_manifest().status == "interrupted"
+        assert only_run(tmp_path).manifest.status == "interrupted"
 
 
 def test_a_reader_that_goes_away_is_no_failure(tmp_path: Path, mnist_dir: Path) -> None:
@@ -550,4 +550,4 @@ def test_two_trainings_that_start_together_get_a_run_each_whoever_watches_them(t
         running.communicate(timeout=120)
         os.close(streams[name])
         assert running.returncode == 0, name
-    assert [RunDirectory(path).read_manifest().epochs for path in (tmp_path / "runs").iterdir()] == [4, 4]
+    assert [Run(path).manifest.epochs for path in (tmp_path / "runs").iterdir()] == [4, 4]

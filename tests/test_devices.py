@@ -17,11 +17,10 @@ from lenet_mnist.cores import usable_cores
 from lenet_mnist.devices import Crowding, choose_device, set_threads
 from lenet_mnist.errors import InstallationError
 from lenet_mnist.model import engines
-from lenet_mnist.model.engines import torch_network
 from lenet_mnist.provenance import machine
 from lenet_mnist.runs.manifest import machine_of
-from lenet_mnist.tuning.trial import Workbench
-from lenet_mnist.tuning.workers import Crew, Staff
+from lenet_mnist.study.workers import PoolSize, TrialPool
+from lenet_mnist.training.context import Context
 
 PROGRAM = """
 import lenet_mnist.cli.app  # as lenet begins
@@ -182,8 +181,8 @@ def test_workers_that_the_system_refuses_are_an_error_of_one_line(monkeypatch: p
         raise BlockingIOError(11, "Resource temporarily unavailable")
 
     monkeypatch.setattr("concurrent.futures.ProcessPoolExecutor.submit", refuse)
-    bench = Workbench(Config(), None, torch.device("cpu"), torch_network)
-    crew = Crew(bench, Engine.TORCH, Path(), Staff(num_workers=2, threads=1))
+    bench = (Config(), Context(None))
+    crew = TrialPool(bench, Engine.TORCH, Path(), PoolSize(num_workers=2, threads=1))
     with crew, pytest.raises(InstallationError, match="--threads 1"):
         list(crew.run(len, ["work"]))
 

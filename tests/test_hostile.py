@@ -16,10 +16,10 @@ from typing import Any
 import pytest
 
 from lenet_mnist.runs.checkpoints import list_checkpoints
-from lenet_mnist.runs.directory import RunDirectory, sha256_of
+from lenet_mnist.runs.run import Run, sha256_of
 
 Lenet = Callable[..., Any]
-Damage = Callable[[RunDirectory, Path], None]
+Damage = Callable[[Run, Path], None]
 
 
 class Trap:
@@ -41,7 +41,7 @@ def torch_archive(target: Path) -> bytes:
     return content.getvalue()
 
 
-def newest(run: RunDirectory) -> Path:
+def newest(run: Run) -> Path:
     return list_checkpoints(run.checkpoints_path)[0].path
 
 
@@ -73,16 +73,16 @@ def hard_link(path: Path, target: Path) -> None:
     path.hardlink_to(target)
 
 
-def looks(run: RunDirectory) -> Path:
+def looks(run: Run) -> Path:
     """Where looks at the test set are noted."""
     path = run.evaluation_path("test") / "looks.csv"
     path.parent.mkdir(parents=True, exist_ok=True)
     return path
 
 
-def signed(run: RunDirectory, **changes: Any) -> None:
+def signed(run: Run, **changes: Any) -> None:
     """Change the manifest, and sign it again, as an attacker can."""
-    run.write_manifest(run.read_manifest().model_copy(update=changes))
+    run.write_manifest(run.manifest.model_copy(update=changes))
 
 
 def aliases(depth: int) -> str:
@@ -180,9 +180,7 @@ COMMANDS = (
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_a_hostile_run_does_nothing(
-    lenet: Lenet, run: RunDirectory, outside: Path, tmp_path: Path, damage: str
-) -> None:
+def test_a_hostile_run_does_nothing(lenet: Lenet, run: Run, outside: Path, tmp_path: Path, damage: str) -> None:
     DAMAGES[damage](run, outside)
     around = {path for path in tmp_path.rglob("*") if run.path not in path.parents}
     for command in COMMANDS:
@@ -195,9 +193,9 @@ def test_a_hostile_run_does_nothing(
 
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_comparing_with_a_hostile_run_does_nothing(
-    lenet: Lenet, run: RunDirectory, outside: Path, tmp_path: Path, damage: str
+    lenet: Lenet, run: Run, outside: Path, tmp_path: Path, damage: str
 ) -> None:
-    other = RunDirectory(Path(shutil.copytree(run.path, tmp_path / "runs" / "20260101-000000-other-0000")))
+    other = Run(Path(shutil.copytree(run.path, tmp_path / "runs" / "20260101-000000-other-0000")))
     text = other.config_path.read_text().replace("seed: 0", "seed: 1", 1)
     other.config_path.write_text(text)
     signed(other, config_sha256=sha256_of(other.config_path))
@@ -217,7 +215,7 @@ def test_comparing_with_a_hostile_run_does_nothing(
 
 
 def test_a_file_that_an_evaluation_cannot_read_is_noticed_before_a_look_is_counted(
-    lenet: Lenet, run: RunDirectory, tmp_path: Path
+    lenet: Lenet, run: Run, tmp_path: Path
 ) -> None:
     files = [run.history_path, run.steps_path, run.probe_path, run.config_path, run.manifest_path, run.model_path]
     for path in files:
@@ -238,7 +236,7 @@ def test_a_file_that_an_evaluation_cannot_read_is_noticed_before_a_look_is_count
                     pipe(place)
             answer = lenet("evaluate", copy)
             assert "Traceback" not in answer.err
-            num_looks = RunDirectory(copy).num_test_looks()
+            num_looks = Run(copy).num_test_looks()
             assert num_looks == (answer.code == 0), (path.name, damage, answer)
             shutil.rmtree(copy)
 
@@ -341,6 +339,6 @@ def test_a_name_of_a_class_is_text_in_every_table(tmp_path: Path) -> None:
     assert {row["number"] for row in rows} == {"-1.5"}
 
 
-def test_a_manifest_is_json_whatever_its_texts_are(run: RunDirectory) -> None:
+def test_a_manifest_is_json_whatever_its_texts_are(run: Run) -> None:
     signed(run, message='"}\n{"x": "\u2028', command="</script>")
     assert json.loads(run.manifest_path.read_text())["message"] == '"}\n{"x": "\u2028'

@@ -12,7 +12,9 @@ from lenet_mnist.data.sets import ImageSet, TrainVal
 from lenet_mnist.errors import DataError
 from lenet_mnist.metrics import Tally, count
 from lenet_mnist.model.lenet import LeNet
-from lenet_mnist.training.loop import start_training, train
+from lenet_mnist.training.context import Context
+from lenet_mnist.training.loop import train
+from lenet_mnist.training.state import TrainState
 
 CPU = torch.device("cpu")
 TALLIES = st.builds(Tally, st.integers(0, 10**6), st.integers(0, 10**6), st.integers(0, 2**40).map(float))
@@ -22,8 +24,8 @@ TALLIES = st.builds(Tally, st.integers(0, 10**6), st.integers(0, 10**6), st.inte
 def network(small: TrainVal) -> LeNet:
     """A network that knows some digits and errs on others."""
     config = Config(model=ModelConfig(activation=Activation.TANH), training=TrainingConfig(max_epochs=2))
-    state = start_training(config, small, CPU)
-    train(config, small, state, lambda _row: False, lambda _row: None)
+    state = TrainState.start(config, Context(small))
+    train(config, Context(small), state)
     return state.network
 
 

@@ -17,11 +17,11 @@ import torch
 
 from lenet_mnist.config import Device
 from lenet_mnist.devices import choose_device
+from lenet_mnist.distributed import SINGLE, Ranks, _naming_the_lost, joined_ranks
 from lenet_mnist.errors import ConfigError, InstallationError, ProcessLostError
-from lenet_mnist.ranks import ALONE, Ranks, _naming_the_lost, joined_ranks
-from lenet_mnist.runs.directory import RunDirectory
 from lenet_mnist.runs.listing import list_runs
-from lenet_mnist.tuning.workers import Staff
+from lenet_mnist.runs.run import Run
+from lenet_mnist.study.workers import PoolSize
 
 CHILD = Path(__file__).with_name("ranks_child.py")
 SMALL = ["--limit-train", "1500", "--epochs", "2", "--engine", "torch"]
@@ -148,12 +148,12 @@ def test_shares_are_as_even_as_it_goes(child: Callable[[int], dict[str, Any]], n
 # The command line
 
 
-def one_run(runs_dir: Path) -> RunDirectory:
+def one_run(runs_dir: Path) -> Run:
     (run,) = list_runs(runs_dir)
     return run
 
 
-def without_seconds(run: RunDirectory) -> list[str]:
+def without_seconds(run: Run) -> list[str]:
     return [line.rpartition(",")[0] for line in run.history_path.read_text().splitlines()]
 
 
@@ -189,7 +189,7 @@ def test_a_rank_that_dies_ends_the_run_and_a_restart_comes_to_the_same_weights(
         assert "Traceback" not in err
         assert "going on with" in err
         for one, other in zip(list_runs(tmp_path / "whole"), list_runs(runs_dir), strict=True):
-            expected, found = one.read_manifest(), other.read_manifest()
+            expected, found = one.manifest, other.manifest
             assert found.status == "finished"
             assert found.num_ranks == 2
             assert found.weights_sha256 == expected.weights_sha256
@@ -206,14 +206,14 @@ def test_a_termination_is_heard_by_all_and_the_run_goes_on_with_as_many(
     started.process.send_signal(signal.SIGTERM)
     started.end()
     run = one_run(tmp_path / "runs")
-    assert run.read_manifest().status == "interrupted"
+    assert run.manifest.status == "interrupted"
 
     alone = lenet("train", "--resume", run.path)
     assert alone.code == 2
     assert "2 processes trained it, and now 1" in alone.err
     code, _, err = lenet_in(torchrun, 2, "train", "--resume", run.path).end()
     assert code == 0, err
-    assert run.read_manifest().status == "finished"
+    assert run.manifest.status == "finished"
     assert lenet("verify", run.path).code == 0
     retrained = lenet("verify", run.path, "--retrain")
     assert (retrained.code, retrained.err.count("\n")) == (2, 1)
@@ -283,7 +283,7 @@ def test_a_process_that_is_lost_is_named_in_one_line() -> None:
 def test_one_process_under_torchrun_needs_no_other(as_rank: Callable[..., None]) -> None:
     as_rank(0, 1)
     with joined_ranks() as ranks:
-        assert (ranks.is_alone, ranks.is_first) == (True, True)
+        assert (ranks.is_single, ranks.is_first) == (True, True)
         assert ranks.job is not None
 
 
@@ -291,7 +291,7 @@ def test_without_torchrun_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RANK", "3")  # other programs use this word too
     monkeypatch.setenv("WORLD_SIZE", "5")
     with joined_ranks() as ranks:
-        assert ranks is ALONE
+        assert ranks is SINGLE
 
 
 def test_a_command_for_one_process_refuses_several(as_rank: Callable[..., None], lenet: Callable[..., Any]) -> None:
@@ -315,5 +315,5 @@ def test_each_rank_takes_its_own_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_ranks_make_no_workers_of_their_own() -> None:
     cpu = torch.device("cpu")
-    assert Staff.of(8, 8, 1e9, cpu).num_workers == 8
-    assert Staff.of(8, 8, 1e9, cpu, Ranks(rank=0, num_ranks=2)) == Staff(1, 8)
+    assert PoolSize.of(8, 8, 1e9, cpu).num_workers == 8
+    assert PoolSize.of(8, 8, 1e9, cpu, Ranks(rank=0, num_ranks=2)) == PoolSize(1, 8)

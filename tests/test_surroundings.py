@@ -17,7 +17,7 @@ import pytest
 from lenet_mnist.files.storage import user_cache
 from lenet_mnist.provenance import typed
 from lenet_mnist.reporting.progress import StderrConsole
-from lenet_mnist.runs.directory import RunDirectory
+from lenet_mnist.runs.run import Run
 
 Lenet = Callable[..., Any]
 ESCAPES = "a\x1b[2Jb\x07\r\x9b1m\udce9"
@@ -213,7 +213,7 @@ def test_pictures_are_the_same_whatever_is_set_for_matplotlib(tmp_path: Path, mn
     assert pictures["plain"] == pictures["current"] == pictures["config"]
 
 
-def test_a_command_that_is_printed_can_be_typed(run: RunDirectory) -> None:
+def test_a_command_that_is_printed_can_be_typed(run: Run) -> None:
     """Also where a directory's name has blanks or quotes, or looks like an option."""
     for name in ("my runs", "it's", "-rf", "$HOME", "a;b"):
         path = Path(name, run.id)
@@ -222,13 +222,13 @@ def test_a_command_that_is_printed_can_be_typed(run: RunDirectory) -> None:
         assert Path(word) == path
 
 
-def test_what_is_printed_of_a_run_is_quoted(lenet: Lenet, run: RunDirectory) -> None:
+def test_what_is_printed_of_a_run_is_quoted(lenet: Lenet, run: Run) -> None:
     """Whatever prints a command for this run."""
     home = run.path.rename(run.path.parent / "my run")
-    interrupted = RunDirectory(home)
-    interrupted.write_manifest(interrupted.read_manifest().model_copy(update={"status": "interrupted"}))
+    interrupted = Run(home)
+    interrupted.write_manifest(interrupted.manifest.model_copy(update={"status": "interrupted"}))
     said = [lenet("verify", home, "--retrain").err, lenet("diagnose", home).out, lenet("train", "--resume", home).out]
-    said.append(html.unescape(RunDirectory(home).report_path.read_text()) if lenet("report", home).code == 0 else "")
+    said.append(html.unescape(Run(home).report_path.read_text()) if lenet("report", home).code == 0 else "")
     commands = [line for text in said for line in re.findall(r"lenet [a-z-]+[^`<\n]*", text) if "my run" in line]
     assert len(commands) >= 4
     for command in commands:

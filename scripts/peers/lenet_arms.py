@@ -9,8 +9,10 @@ from lenet_mnist.config import Config, Engine
 from lenet_mnist.data.load import load_train_val
 from lenet_mnist.devices import set_threads
 from lenet_mnist.model.engines import resolve_engine
-from lenet_mnist.training.loop import EpochRow, start_training, train
-from lenet_mnist.training.updates import StepRow
+from lenet_mnist.training.context import Context
+from lenet_mnist.training.loop import train
+from lenet_mnist.training.rows import EpochRow, StepRow
+from lenet_mnist.training.state import TrainState
 from peers.arm import MOMENTUM, Arm, Arrays, Epoch, Setting
 
 CPU = torch.device("cpu")
@@ -39,7 +41,7 @@ class LenetTorch(Arm):
         self.config = config_of(setting)
         self.data = load_train_val(self.config.data, data_access())
         network = resolve_engine(self.engine, CPU, self.data.train.image_size).network
-        self.state = start_training(self.config, self.data, CPU, network)
+        self.state = TrainState.start(self.config, Context(self.data, engine=network))
 
     def epoch(self) -> Epoch:
         """Let the loop go on for one epoch. What it prepares before an epoch's clock starts counts for no arm."""
@@ -55,7 +57,7 @@ class LenetTorch(Arm):
             raise EpochDone(Epoch(row.seconds - evaluation_seconds, evaluation_seconds, row.val_accuracy))
 
         try:
-            result = train(self.config, self.data, self.state, on_step, on_epoch)
+            result = train(self.config, Context(self.data), self.state, on_step, on_epoch)
         except EpochDone as done:
             return done.epoch
         raise RuntimeError(f"no epoch was completed: {result}")

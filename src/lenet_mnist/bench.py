@@ -24,14 +24,16 @@ from lenet_mnist import provenance
 from lenet_mnist.config import Config, Engine
 from lenet_mnist.data.batches import TrainBatches, evaluation_batches
 from lenet_mnist.data.load import load_train_val
-from lenet_mnist.data.mnist import DataAccess, Progress
+from lenet_mnist.data.mnist import DataAccess
 from lenet_mnist.data.sets import TrainVal
 from lenet_mnist.devices import choose_device, set_threads
 from lenet_mnist.errors import ConfigError
 from lenet_mnist.metrics import count
 from lenet_mnist.model.engines import ResolvedEngine, resolve_engine, torch_network
 from lenet_mnist.model.layer_table import layer_table
-from lenet_mnist.training.loop import start_training
+from lenet_mnist.progress import Progress
+from lenet_mnist.training.context import Context
+from lenet_mnist.training.state import TrainState
 from lenet_mnist.training.updates import train_step
 
 _IMAGES_PER_ROUND = 4_096
@@ -166,7 +168,7 @@ def _measure_peak(engine: ResolvedEngine, rounds: int) -> float | None:
 
     The highest of several measurements: other work on the machine can only lower it.
     """
-    network: Any = engine.network
+    network: Any = engine.forward
     if engine.name is not Engine.NATIVE:
         return None
     rates = []
@@ -184,8 +186,8 @@ class _Arm:
         self, config: Config, data: TrainVal, device: torch.device, engine: ResolvedEngine, batch_size: int
     ) -> None:
         self.engine, self.batch_size = engine.name.value, batch_size
-        self.state = start_training(config, data, device, engine.network)
-        batches = TrainBatches(data.train, data.normalization, batch_size, config.seed, device)
+        self.state = TrainState.start(config, Context(data, device, engine))
+        batches = TrainBatches(data, config, device)
         epochs = (batches.of_epoch(epoch) for epoch in itertools.count(1))
         self.batches = (batch for epoch in epochs for batch in epoch if len(batch.labels) == batch_size)
         self.seconds: list[float] = []
@@ -267,7 +269,7 @@ times = {"": time.perf_counter()}
 import torch
 times["import torch"] = time.perf_counter()
 from lenet_mnist.bench import start_up
-from lenet_mnist.experiments import training_series  # what `lenet train` imports
+from lenet_mnist.study import training_series  # what `lenet train` imports
 times["import lenet"] = time.perf_counter()
 print(json.dumps(start_up(sys.argv[1], times)))
 """

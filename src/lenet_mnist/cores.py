@@ -72,3 +72,8 @@ def _decide() -> int:
 
 
 THREADS = _decide()
+
+
+def torchrun_rank() -> int | None:
+    """Return this process's rank if torchrun has started it, else None; torch need not be imported to know it."""
+    return int(os.environ["RANK"]) if "TORCHELASTIC_RUN_ID" in os.environ else None

@@ -10,12 +10,12 @@ import torch
 
 from lenet_mnist.config import Device, Engine
 from lenet_mnist.cores import THREADS, usable_cores
+from lenet_mnist.distributed import SINGLE, Ranks
 from lenet_mnist.errors import ConfigError, InstallationError
 from lenet_mnist.model.engines import resolve_engine
-from lenet_mnist.ranks import ALONE, Ranks
 
 
-def choose_device(device: Device, ranks: Ranks = ALONE) -> torch.device:
+def choose_device(device: Device, ranks: Ranks = SINGLE) -> torch.device:
     """Return the torch device for the configured one. Of several GPUs each rank takes its own.
 
     `auto` takes a GPU only where the native engine is lacking: with it, two cores train LeNet at least as fast in the
@@ -41,7 +41,7 @@ def choose_device(device: Device, ranks: Ranks = ALONE) -> torch.device:
         # 13 of the 23 bits of what it multiplies.
         torch.backends.cudnn.deterministic = True
         torch.backends.cudnn.allow_tf32 = False
-    if device is Device.CUDA and not ranks.is_alone:
+    if device is Device.CUDA and not ranks.is_single:
         if torch.cuda.device_count() < ranks.num_local:
             raise ConfigError(
                 f"{ranks.num_local} processes on this machine, but {torch.cuda.device_count()} GPUs: each needs one",
@@ -56,7 +56,7 @@ def _has_native_engine() -> bool:
     return resolve_engine(Engine.AUTO, torch.device("cpu"), image_size).name is Engine.NATIVE
 
 
-def set_threads(threads: int | None, ranks: Ranks = ALONE) -> int:
+def set_threads(threads: int | None, ranks: Ranks = SINGLE) -> int:
     """Set the number of CPU threads of this process, and return it; if None, its share of those of cores.py.
 
     Raises: InstallationError if the system does not allow so many; RuntimeError in a process that was forked after

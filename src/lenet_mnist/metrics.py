@@ -10,9 +10,9 @@ import torch
 import torch.nn.functional as F
 
 from lenet_mnist.data.batches import Batch
+from lenet_mnist.distributed import SINGLE, Ranks
 from lenet_mnist.errors import DataError
 from lenet_mnist.model.lenet import LeNet
-from lenet_mnist.ranks import ALONE, Ranks
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Tally:
 
 
 @torch.inference_mode()
-def count(network: LeNet, batches: Iterable[Batch], ranks: Ranks = ALONE) -> Tally:
+def count(network: LeNet, batches: Iterable[Batch], ranks: Ranks = SINGLE) -> Tally:
     """Count what `network` gets right on `batches`, those of all `ranks` together.
 
     Shapes: images N 1 H W float32, normalised; labels N int64.
@@ -57,7 +57,7 @@ def count(network: LeNet, batches: Iterable[Batch], ranks: Ranks = ALONE) -> Tal
         correct = logits.argmax(dim=1) == labels
         tally += Tally(len(labels), int(correct.sum()), losses.cpu().double().sum().item())
     sums = torch.tensor([tally.num_images, tally.num_correct, tally.loss_sum], dtype=torch.float64)
-    num_images, num_correct, loss_sum = ranks.add_up(sums).tolist()
+    num_images, num_correct, loss_sum = ranks.all_reduce_sum(sums).tolist()
     tally = Tally(int(num_images), int(num_correct), loss_sum)
     if tally.num_images == 0:
         raise DataError("there are no images to evaluate on")

@@ -28,13 +28,13 @@ from lenet_mnist.data.mnist import DataAccess
 from lenet_mnist.data.sets import Normalization, TrainVal
 from lenet_mnist.data.split import stratified_folds
 from lenet_mnist.errors import ConfigError, InterruptedBySignal
-from lenet_mnist.experiments.cross_validation import new_cross_validation, resumed_cross_validation
 from lenet_mnist.files.tables import read_csv
-from lenet_mnist.model.engines import torch_network
 from lenet_mnist.runs.listing import list_runs
-from lenet_mnist.training.loop import start_training, train
-from lenet_mnist.tuning.trial import Workbench
-from lenet_mnist.tuning.workers import Staff
+from lenet_mnist.study.cross_validation import new_cross_validation, resumed_cross_validation
+from lenet_mnist.study.workers import PoolSize
+from lenet_mnist.training.context import Context
+from lenet_mnist.training.loop import train
+from lenet_mnist.training.state import TrainState
 
 CPU = torch.device("cpu")
 SMALL: dict[str, Any] = {
@@ -125,12 +125,12 @@ def test_how_the_images_were_divided_before_does_not_matter(access: DataAccess) 
 
 
 @pytest.fixture(scope="module")
-def bench(access: DataAccess) -> Workbench:
+def bench(access: DataAccess) -> tuple[Config, Context]:
     data = load_train_val(CONFIG.data.model_copy(update={"limit_train": None}), access)
-    return Workbench(CONFIG, data, CPU, torch_network)
+    return (CONFIG, Context(data))
 
 
-def test_a_fold_is_answered_by_the_last_weights_of_the_whole_schedule(bench: Workbench) -> None:
+def test_a_fold_is_answered_by_the_last_weights_of_the_whole_schedule(bench: tuple[Config, Context]) -> None:
     """Early stopping after one epoch would choose by the fold that is tested on: it does not happen."""
     training = CONFIG.training.model_copy(update={"max_epochs": 6, "learning_rate": 0.2, "patience": 1})
     config = CONFIG.model_copy(update={"training": training})
@@ -144,8 +144,8 @@ def test_a_fold_is_answered_by_the_last_weights_of_the_whole_schedule(bench: Wor
 
     data = fold_of(bench.data, fold, 0)
     whole = config.model_copy(update={"seed": 1, "training": training.model_copy(update={"patience": None})})
-    state = start_training(whole, data, CPU)
-    train(whole, data, state, lambda _row: False, lambda _row: None)
+    state = TrainState.start(whole, Context(data))
+    train(whole, Context(data), state)
     from lenet_mnist.training.checkpoint import TrainedNetwork
 
     seen = evaluate(TrainedNetwork(state.network, data.normalization, data.class_names, 6), data.val, CPU)
@@ -155,7 +155,7 @@ def test_a_fold_is_answered_by_the_last_weights_of_the_whole_schedule(bench: Wor
     assert (result.num_train, len(result.labels)) == (len(data.train), len(data.val))
 
 
-def test_a_fold_whose_training_diverges_says_so(bench: Workbench) -> None:
+def test_a_fold_whose_training_diverges_says_so(bench: tuple[Config, Context]) -> None:
     training = CONFIG.training.model_copy(update={"learning_rate": 1e6})
     config = CONFIG.model_copy(update={"training": training})
     result = train_fold(replace(bench, config=config), Fold(Folds(2, 1, 100), 1, 1))
@@ -244,25 +244,25 @@ def test_the_tables_agree_with_each_other_and_an_interrupted_one_comes_to_the_sa
     with pytest.raises(InterruptedBySignal, match=r"2 folds are kept.*cross-validate --resume"):
         new_cross_validation(CONFIG, 3, 2, tmp_path / "stopped", access, Watcher(stop_after=2))
     (run,) = list_runs(tmp_path / "stopped")
-    assert run.read_manifest().status == "interrupted"
+    assert run.manifest.status == "interrupted"
     for folds, repeats, complaint in ((10, None, "num_folds is 3 there, 10 now"), (3, 5, "num_repeats is 2 there, 5")):
         with pytest.raises(ConfigError, match=complaint):
             resumed_cross_validation(run, load_config(), folds, repeats, access, Watcher())
     watcher, shared_out = Watcher(), []
-    of = Staff.of
-    monkeypatch.setattr(Staff, "of", lambda *given: shared_out.append(given[:3]) or of(*given))
+    of = PoolSize.of
+    monkeypatch.setattr(PoolSize, "of", lambda *given: shared_out.append(given[:3]) or of(*given))
     resumed_cross_validation(run, load_config(), None, 2, access, watcher)
     assert len(watcher.results) == 4
     num_seen = 6 * 200 * CONFIG.training.max_epochs
     assert shared_out == [(1, 6, num_seen)]  # as at first: the last bits depend on it
     for name in TABLES:
         assert (run.path / name).read_bytes() == (path / name).read_bytes()
-    assert run.read_manifest().status == "finished"
+    assert run.manifest.status == "finished"
 
 
 def test_workers_come_to_the_same(tmp_path: Path, access: DataAccess, monkeypatch: pytest.MonkeyPatch) -> None:
     alone = new_cross_validation(CONFIG, 3, 1, tmp_path / "alone", access, Watcher())
-    monkeypatch.setattr(Staff, "of", lambda *_: Staff(2, 1))
+    monkeypatch.setattr(PoolSize, "of", lambda *_: PoolSize(2, 1))
     several = new_cross_validation(CONFIG, 3, 1, tmp_path / "several", access, Watcher())
     for name in TABLES:
         assert (several.directory.path / name).read_bytes() == (alone.directory.path / name).read_bytes()

@@ -10,9 +10,7 @@ import pytest
 from lenet_mnist.analysis.diagnosis import diagnose
 from lenet_mnist.analysis.findings import Cause, Finding, TrainingRecord
 from lenet_mnist.config import Activation, Config
-from lenet_mnist.training.loop import EpochRow
-from lenet_mnist.training.probe import Layer, ProbeRow
-from lenet_mnist.training.updates import StepRow
+from lenet_mnist.training.rows import EpochRow, Layer, ProbeRow, StepRow
 
 LN10 = math.log(10)
 EPOCHS, BATCHES = 10, 100

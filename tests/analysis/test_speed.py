@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from lenet_mnist.analysis.intervals import Method
 from lenet_mnist.analysis.speed import smoothed_loss, speed_ratio, steps_to_level
-from lenet_mnist.training.updates import StepRow
+from lenet_mnist.training.rows import StepRow
 
 
 def rows(losses: list[float] | np.ndarray, recorded_only: bool = True) -> list[StepRow]:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import islice, product
 from typing import Any
 
@@ -14,12 +15,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from lenet_mnist.config import AugmentationConfig, Engine
+from lenet_mnist.config import AugmentationConfig, Config, Engine, TrainingConfig
 from lenet_mnist.data import augment
-from lenet_mnist.data.augment import Augmentation, Distortions, draw, resample, resampling_of
+from lenet_mnist.data.augment import Augmentation, Distortions, Resampling, draw, resample, resampling
 from lenet_mnist.data.batches import TrainBatches
 from lenet_mnist.data.sets import Normalization, TrainSet, TrainVal
-from lenet_mnist.model.engines import NetworkFunction, resolve_engine, torch_network
+from lenet_mnist.model.engines import resolve_engine
 from lenet_mnist.randomness import Purpose, random_order
 
 CPU = torch.device("cpu")
@@ -43,8 +44,8 @@ configs = st.builds(
 
 
 @pytest.fixture(scope="module")
-def native() -> NetworkFunction:
-    return resolve_engine(Engine.NATIVE, CPU, 28).network
+def native() -> Resampling:
+    return resolve_engine(Engine.NATIVE, CPU, 28).resample
 
 
 @pytest.fixture(scope="module")
@@ -258,16 +259,18 @@ def test_the_draws_are_the_same_for_ever() -> None:
 # What it depends on.
 
 
-def batches(data: TrainVal, batch_size: int, config: AugmentationConfig, engine: NetworkFunction, seed: int = 0) -> Any:
-    given = (data.train, data.normalization, batch_size, seed, CPU)
-    return TrainBatches(*given, augmentation=config, engine=engine)
+def batches(
+    data: TrainVal, batch_size: int, augmentation: AugmentationConfig, native: Resampling | None = None, seed: int = 0
+) -> TrainBatches:
+    config = Config(augmentation=augmentation, seed=seed, training=TrainingConfig(batch_size=batch_size))
+    return TrainBatches(data, config, CPU, native)
 
 
 def whole_epoch(
-    data: TrainVal, batch_size: int, config: AugmentationConfig, engine: NetworkFunction, limit: int | None = None
+    data: TrainVal, batch_size: int, config: AugmentationConfig, native: Resampling | None, limit: int | None = None
 ) -> Tensor:
     """Return all images of epoch 2, or those of its first batches, as its batches have them."""
-    all_batches = batches(data, batch_size, config, engine).of_epoch(2)
+    all_batches = batches(data, batch_size, config, native).of_epoch(2)
     return torch.cat([batch.images for batch in islice(all_batches, limit)])
 
 
@@ -275,15 +278,15 @@ def whole_epoch(
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("kind", KINDS)
 def test_batch_size_threads_and_engine_change_not_a_bit(
-    small: TrainVal, native: NetworkFunction, kind: str, threads: int
+    small: TrainVal, native: Resampling, kind: str, threads: int
 ) -> None:
-    expected = whole_epoch(small, len(small.train), KINDS[kind], torch_network)
+    expected = whole_epoch(small, len(small.train), KINDS[kind], None)
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
-        for engine in (torch_network, native):
+        for form in (None, native):
             for batch_size in (1, 7, 64, 1000, 2000):
-                found = whole_epoch(small, batch_size, KINDS[kind], engine, limit=40)
+                found = whole_epoch(small, batch_size, KINDS[kind], form, limit=40)
                 assert torch.equal(found, expected[: len(found)])
                 assert len(found) == min(40 * batch_size, 2000)
     finally:
@@ -320,23 +323,20 @@ def test_no_sum_can_be_rounded_and_still_matter(scale: float, sigma: float) -> N
 @pytest.mark.compiler
 @given(config=configs, seed=st.integers(0, 2**63 - 1))
 def test_both_engines_give_the_same_bits_whatever_is_configured(
-    native: NetworkFunction, config: AugmentationConfig, seed: int
+    native: Resampling, config: AugmentationConfig, seed: int
 ) -> None:
     """Of images that are not black at their edges."""
     images = torch.randint(256, (9, 28, 28), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     given = (images, torch.arange(9), drawn(config, 9, seed), 33.3, 0.0123)
-    assert torch.equal(native.resample(*given), resample(*given))
+    assert torch.equal(native(*given), resample(*given))
 
 
 def test_each_image_is_distorted_by_its_place_in_the_source_alone(small: TrainVal) -> None:
     """Whatever else is trained on, in whatever order, and whichever image was asked for before."""
     train = small.train
     places = torch.tensor([1500, 3, 77, 3])
-    part = TrainSet(train.images[places], train.labels[places], train.indices[places])
-    of_all, of_part = (
-        Augmentation(USUAL, images, small.normalization, 0, CPU, torch_network).view(4).images_of
-        for images in (train, part)
-    )
+    part = replace(small, train=TrainSet(train.images[places], train.labels[places], train.indices[places]))
+    of_all, of_part = (Augmentation(data, USUAL, 0, CPU).view(4).images_of for data in (small, part))
     expected = of_all(places)
     assert torch.equal(of_part(torch.arange(4)), expected)
     assert torch.equal(of_all(places.flip(0)), expected.flip(0))
@@ -345,9 +345,7 @@ def test_each_image_is_distorted_by_its_place_in_the_source_alone(small: TrainVa
 
 
 def test_views_come_again_after_as_many_epochs_as_they_are(small: TrainVal) -> None:
-    given = (small.train, small.normalization, 64, 0, CPU)
-    few = TrainBatches(*given, augmentation=USUAL.model_copy(update={"views": 2}))
-    endless = TrainBatches(*given, augmentation=USUAL)
+    few, endless = batches(small, 64, USUAL.model_copy(update={"views": 2})), batches(small, 64, USUAL)
     places = torch.arange(20)
     first, second, third = (few.view(epoch).images_of(places) for epoch in (1, 2, 3))
     assert torch.equal(first, third)
@@ -357,8 +355,8 @@ def test_views_come_again_after_as_many_epochs_as_they_are(small: TrainVal) -> N
 
 
 def test_an_epoch_can_be_entered_in_the_middle(small: TrainVal) -> None:
-    whole = list(batches(small, 64, USUAL, torch_network).of_epoch(3))
-    rest = list(batches(small, 64, USUAL, torch_network).of_epoch(3, start=20))
+    whole = list(batches(small, 64, USUAL).of_epoch(3))
+    rest = list(batches(small, 64, USUAL).of_epoch(3, start=20))
     for mine, theirs in zip(rest, whole[20:], strict=True):
         assert torch.equal(mine.images, theirs.images)
         assert torch.equal(mine.labels, theirs.labels)
@@ -366,36 +364,34 @@ def test_an_epoch_can_be_entered_in_the_middle(small: TrainVal) -> None:
 
 def test_no_global_generator_is_drawn_from(small: TrainVal) -> None:
     before = torch.get_rng_state(), str(np.random.get_state())
-    whole_epoch(small, 64, USUAL, torch_network)
+    whole_epoch(small, 64, USUAL, None)
     assert torch.equal(torch.get_rng_state(), before[0])
     assert str(np.random.get_state()) == before[1]
 
 
 def test_an_augmentation_that_is_off_leaves_the_batches_as_they_were(small: TrainVal) -> None:
-    off = whole_epoch(small, 64, AugmentationConfig(elastic_sigma=3), torch_network)
+    off = whole_epoch(small, 64, AugmentationConfig(elastic_sigma=3), None)
     order = torch.from_numpy(random_order(0, Purpose.ORDER, len(small.train), position=2))
     assert torch.equal(off, small.normalization.apply(small.train.images[order]))
 
 
 def test_pixels_are_normalised_as_the_images_are(small: TrainVal) -> None:
     """To rounding: a shift by a millionth of a pixel is none."""
-    still = whole_epoch(small, 64, AugmentationConfig(shift=1e-6), torch_network)
-    plain = whole_epoch(small, 64, AugmentationConfig(), torch_network)
+    still = whole_epoch(small, 64, AugmentationConfig(shift=1e-6), None)
+    plain = whole_epoch(small, 64, AugmentationConfig(), None)
     torch.testing.assert_close(still, plain, rtol=1e-5, atol=1e-5)
 
 
 # The engine's own form.
 
 
-class AlmostRight:
-    """An engine whose form is wrong in the last bits."""
-
-    def resample(self, *given: Any) -> Tensor:
-        return resample(*given) * (1 + 2**-23)
+def almost_right(*given: Any) -> Tensor:
+    """Wrong in the last bits."""
+    return resample(*given) * (1 + 2**-23)
 
 
 @pytest.mark.compiler
-def test_a_form_that_computes_something_else_is_not_used(native: NetworkFunction) -> None:
-    assert resampling_of(native) == native.resample
-    assert resampling_of(AlmostRight()) is resample
-    assert resampling_of(torch_network) is resample
+def test_a_form_that_computes_something_else_is_not_used(native: Resampling) -> None:
+    assert resampling(native) == native
+    assert resampling(almost_right) is resample
+    assert resampling(None) is resample

@@ -1,18 +1,19 @@
 """Batches: every image once, in an order that depends on seed and epoch alone."""
 
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
 import pytest
 import torch
 
-from lenet_mnist.config import DataConfig
+from lenet_mnist.config import Config, DataConfig, TrainingConfig
 from lenet_mnist.data.batches import TrainBatches, evaluation_batches, num_batches
 from lenet_mnist.data.load import load_test
 from lenet_mnist.data.mnist import DataAccess
 from lenet_mnist.data.sets import Normalization, TestSet, TrainSet, TrainVal
+from lenet_mnist.distributed import SINGLE, Ranks
 from lenet_mnist.randomness import Purpose, random_order
-from lenet_mnist.ranks import Ranks
 
 CPU = torch.device("cpu")
 AS_IT_IS = Normalization(mean=0.0, std=1.0)
@@ -20,10 +21,12 @@ NUM_IMAGES = 103
 
 
 @pytest.fixture(scope="module")
-def numbered() -> TrainSet:
+def numbered(small: TrainVal) -> TrainVal:
     """Images that say which they are: pixel and label are the place in the set."""
     places = torch.arange(NUM_IMAGES)
-    return TrainSet(places.to(torch.uint8).reshape(-1, 1, 1).repeat(1, 2, 2), places, places)
+    train = TrainSet(places.to(torch.uint8).reshape(-1, 1, 1).repeat(1, 2, 2), places, places)
+    names = tuple(map(str, range(NUM_IMAGES)))
+    return replace(small, train=train, class_names=names, normalization=AS_IT_IS)
 
 
 @pytest.fixture(scope="module")
@@ -31,15 +34,16 @@ def test_set(access: DataAccess) -> TestSet:
     return load_test(DataConfig(), access)
 
 
-def batches_of(numbered: TrainSet, batch_size: int = 10, seed: int = 0) -> TrainBatches:
-    return TrainBatches(numbered, AS_IT_IS, batch_size, seed, CPU)
+def batches_of(data: TrainVal, batch_size: int = 10, seed: int = 0, ranks: Ranks = SINGLE) -> TrainBatches:
+    config = Config(seed=seed, training=TrainingConfig(batch_size=batch_size))
+    return TrainBatches(data, config, CPU, ranks=ranks)
 
 
 def order_of(batches: TrainBatches, epoch: int) -> list[int]:
     return [int(label) for batch in batches.of_epoch(epoch) for label in batch.labels]
 
 
-def test_every_epoch_has_every_image_once(numbered: TrainSet) -> None:
+def test_every_epoch_has_every_image_once(numbered: TrainVal) -> None:
     for batch_size in (1, 7, 102, 103, 104, 100_000):
         batches = batches_of(numbered, batch_size)
         sizes = [len(batch.labels) for batch in batches.of_epoch(2)]
@@ -49,7 +53,7 @@ def test_every_epoch_has_every_image_once(numbered: TrainSet) -> None:
         assert sizes[-1] == NUM_IMAGES - sum(sizes[:-1])
 
 
-def test_every_image_keeps_its_label(numbered: TrainSet) -> None:
+def test_every_image_keeps_its_label(numbered: TrainVal) -> None:
     for batch in batches_of(numbered).of_epoch(1):
         images, labels = batch.images, batch.labels
         assert images.shape == (len(labels), 1, 2, 2)
@@ -57,20 +61,17 @@ def test_every_image_keeps_its_label(numbered: TrainSet) -> None:
         torch.testing.assert_close(images[:, 0, 1, 1] * 255, labels.float())
 
 
-def test_every_batch_knows_its_size_and_the_last_one_that_it_is_it(numbered: TrainSet) -> None:
+def test_every_batch_knows_its_size_and_the_last_one_that_it_is_it(numbered: TrainVal) -> None:
     batches = batches_of(numbered)
     told = [(batch.num_images, batch.is_last) for batch in batches.of_epoch(2)]
-    assert told == [(10, False)] * (len(told) - 1) + [(len(numbered) - 10 * (len(told) - 1), True)]
+    assert told == [(10, False)] * (len(told) - 1) + [(NUM_IMAGES - 10 * (len(told) - 1), True)]
     assert [(batch.num_images, batch.is_last) for batch in batches.of_epoch(2, start=len(told) - 2)] == told[-2:]
 
 
 @pytest.mark.parametrize("num_ranks", [2, 3, 7, 12])
-def test_ranks_divide_each_batch_as_evenly_as_it_goes(numbered: TrainSet, num_ranks: int) -> None:
+def test_ranks_divide_each_batch_as_evenly_as_it_goes(numbered: TrainVal, num_ranks: int) -> None:
     whole = list(batches_of(numbered).of_epoch(3))
-    shares = [
-        list(TrainBatches(numbered, AS_IT_IS, 10, 0, CPU, Ranks(rank, num_ranks)).of_epoch(3))
-        for rank in range(num_ranks)
-    ]
+    shares = [list(batches_of(numbered, ranks=Ranks(rank, num_ranks)).of_epoch(3)) for rank in range(num_ranks)]
     for batch, parts in zip(whole, zip(*shares, strict=True), strict=True):
         assert torch.equal(torch.cat([part.images for part in parts]), batch.images)
         assert torch.equal(torch.cat([part.labels for part in parts]), batch.labels)
@@ -80,21 +81,21 @@ def test_ranks_divide_each_batch_as_evenly_as_it_goes(numbered: TrainSet, num_ra
 
 
 def test_the_images_are_normalised(small: TrainVal) -> None:
-    batches = TrainBatches(small.train, small.normalization, 64, 0, CPU)
+    batches = batches_of(small, 64)
     order = torch.from_numpy(random_order(0, Purpose.ORDER, len(small.train), position=1))
     first = next(batches.of_epoch(1))
     assert torch.equal(first.images, small.normalization.apply(small.train.images[order[:64]]))
     assert torch.equal(first.labels, small.train.labels[order[:64]])
 
 
-def test_the_order_is_shuffled_and_depends_on_epoch_and_seed(numbered: TrainSet) -> None:
+def test_the_order_is_shuffled_and_depends_on_epoch_and_seed(numbered: TrainVal) -> None:
     order = order_of(batches_of(numbered), 1)
     assert sum(after == before + 1 for before, after in pairwise(order)) < 10
     orders = {tuple(order_of(batches_of(numbered, seed=seed), epoch)) for seed in range(5) for epoch in range(1, 5)}
     assert len(orders) == 20
 
 
-def test_the_order_depends_on_nothing_else(numbered: TrainSet) -> None:
+def test_the_order_depends_on_nothing_else(numbered: TrainVal) -> None:
     expected = order_of(batches_of(numbered), 3)
     torch.manual_seed(99)
     torch.rand(1000)
@@ -103,7 +104,8 @@ def test_the_order_depends_on_nothing_else(numbered: TrainSet) -> None:
     for epoch in (5, 1, 3, 2):
         order_of(batches, epoch)
     assert order_of(batches, 3) == expected
-    other_pixels = TrainSet(numbered.images.flip(0), numbered.labels, numbered.indices + 1)
+    train = numbered.train
+    other_pixels = replace(numbered, train=TrainSet(train.images.flip(0), train.labels, train.indices + 1))
     assert order_of(batches_of(other_pixels), 3) == expected
 
 
@@ -120,7 +122,7 @@ def test_orders_are_the_same_for_ever_and_draw_from_no_global_generator() -> Non
     assert str(np.random.get_state()) == before[1]
 
 
-def test_an_epoch_can_be_entered_in_the_middle(numbered: TrainSet) -> None:
+def test_an_epoch_can_be_entered_in_the_middle(numbered: TrainVal) -> None:
     whole = list(batches_of(numbered).of_epoch(4))
     for start in range(12):
         rest = list(batches_of(numbered).of_epoch(4, start=start))

@@ -31,8 +31,9 @@ from lenet_mnist.data.fetch import (
 )
 from lenet_mnist.data.idx import encode_idx
 from lenet_mnist.data.load import load_test
-from lenet_mnist.data.mnist import FILES, DataAccess, IdxFile, Progress, find, raw_directory, read_verified
+from lenet_mnist.data.mnist import FILES, DataAccess, IdxFile, find, raw_directory, read_verified
 from lenet_mnist.errors import DataError, StorageError
+from lenet_mnist.progress import Progress
 
 Answer = Callable[[BaseHTTPRequestHandler], None]
 MNIST = FILES[Source.MNIST]

@@ -24,7 +24,7 @@ from lenet_mnist.config import Activation
 from lenet_mnist.data.sets import TrainVal
 from lenet_mnist.inference import onnx_file
 from lenet_mnist.inference.onnx_file import onnx_content
-from lenet_mnist.runs.directory import RunDirectory
+from lenet_mnist.runs.run import Run
 from lenet_mnist.training.checkpoint import TrainedNetwork, read_network, weights_digest, write_network
 
 Lenet = Callable[..., Any]
@@ -36,7 +36,7 @@ def names_in(directory: Path) -> list[str]:
     return sorted(path.name for path in directory.iterdir())
 
 
-def test_a_page_is_written_into_the_run(lenet: Lenet, run: RunDirectory) -> None:
+def test_a_page_is_written_into_the_run(lenet: Lenet, run: Run) -> None:
     said = lenet("export", "latest", "--format", "html")
     path = run.export_path / "lenet.html"
     assert (said.code, said.out) == (0, f"runs/{run.id}/export/lenet.html\n")
@@ -51,7 +51,7 @@ def test_a_page_is_written_into_the_run(lenet: Lenet, run: RunDirectory) -> None
     assert names_in(run.export_path) == ["lenet.html"]
 
 
-def test_two_runs_in_one_page(lenet: Lenet, run: RunDirectory, tmp_path: Path) -> None:
+def test_two_runs_in_one_page(lenet: Lenet, run: Run, tmp_path: Path) -> None:
     other = tmp_path / "runs" / "20200101-000000-other-abcd"
     shutil.copytree(run.path, other)
     said = lenet("export", run.id, "--compare", other.name, "--format", "html", "--output", "both.html")
@@ -83,7 +83,7 @@ def test_what_cannot_be_is_one_line(lenet: Lenet) -> None:
         assert named in said.err, arguments
 
 
-def test_nothing_is_written_through_a_link(lenet: Lenet, run: RunDirectory, outside: Path) -> None:
+def test_nothing_is_written_through_a_link(lenet: Lenet, run: Run, outside: Path) -> None:
     run.export_path.symlink_to(outside)
     for format_name in FORMATS:
         said = lenet("export", "latest", "--format", format_name)
@@ -91,7 +91,7 @@ def test_nothing_is_written_through_a_link(lenet: Lenet, run: RunDirectory, outs
         assert "symbolic link" in said.err
 
 
-def test_a_network_that_is_damaged_or_missing_is_refused(lenet: Lenet, run: RunDirectory) -> None:
+def test_a_network_that_is_damaged_or_missing_is_refused(lenet: Lenet, run: Run) -> None:
     content = bytearray(run.model_path.read_bytes())
     content[-5] ^= 1
     run.model_path.write_bytes(content)
@@ -104,7 +104,7 @@ def test_a_network_that_is_damaged_or_missing_is_refused(lenet: Lenet, run: RunD
         said = lenet("export", "latest", "--format", format_name)
         assert said.code == 3
         assert "model.safetensors" in said.err
-    run.write_manifest(run.read_manifest().model_copy(update={"kind": "sweep"}))
+    run.write_manifest(run.manifest.model_copy(update={"kind": "sweep"}))
     for format_name in FORMATS:
         said = lenet("export", run.path, "--format", format_name)
         assert said.code == 2
@@ -113,7 +113,7 @@ def test_a_network_that_is_damaged_or_missing_is_refused(lenet: Lenet, run: RunD
 
 
 @pytest.mark.parametrize("format_name", ["html", "safetensors"])  # onnx reads data, which may be root's
-def test_a_directory_that_may_not_be_written_is_named(lenet: Lenet, run: RunDirectory, format_name: str) -> None:
+def test_a_directory_that_may_not_be_written_is_named(lenet: Lenet, run: Run, format_name: str) -> None:
     with tempfile.TemporaryDirectory() as directory:  # where others than root may look, too
         Path(directory).chmod(0o755)
         copy = Path(shutil.copytree(run.path, Path(directory, run.id)))
@@ -127,7 +127,7 @@ def test_a_directory_that_may_not_be_written_is_named(lenet: Lenet, run: RunDire
 
 
 def test_a_missing_extra_is_named_with_the_command_that_helps(
-    lenet: Lenet, run: RunDirectory, monkeypatch: pytest.MonkeyPatch
+    lenet: Lenet, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for package in ("onnx", "onnxruntime"):
         with monkeypatch.context() as patch:
@@ -139,7 +139,7 @@ def test_a_missing_extra_is_named_with_the_command_that_helps(
     assert not run.export_path.exists()
 
 
-def test_without_extras_the_other_formats_are_written(run: RunDirectory) -> None:
+def test_without_extras_the_other_formats_are_written(run: Run) -> None:
     program = (
         "import sys; sys.modules.update(onnx=None, onnxruntime=None, tensorboard=None)\n"
         "from lenet_mnist.cli.main import main; main()"
@@ -150,7 +150,7 @@ def test_without_extras_the_other_formats_are_written(run: RunDirectory) -> None
     assert names_in(run.export_path) == ["lenet.html", "lenet.safetensors"]
 
 
-def test_onnx_is_checked_on_10_000_images_and_says_so(lenet: Lenet, run: RunDirectory) -> None:
+def test_onnx_is_checked_on_10_000_images_and_says_so(lenet: Lenet, run: Run) -> None:
     said = lenet("export", "latest", "--format", "onnx")
     path = run.export_path / "lenet.onnx"
     first, second = said.out.splitlines()
@@ -163,7 +163,7 @@ def test_onnx_is_checked_on_10_000_images_and_says_so(lenet: Lenet, run: RunDire
     assert figures["batch_sizes"] == [1, 7, 1000]
     assert figures["file"] == "lenet.onnx"
     assert figures["sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
-    assert figures["weights_sha256"] == run.read_manifest().weights_sha256
+    assert figures["weights_sha256"] == run.manifest.weights_sha256
     assert figures["versions"]["onnxruntime"] == onnx_file.RUNTIME_VERSION
     onnx.checker.check_model(path, full_check=True)
     content = path.read_bytes()
@@ -173,7 +173,7 @@ def test_onnx_is_checked_on_10_000_images_and_says_so(lenet: Lenet, run: RunDire
     assert names_in(run.export_path) == ["lenet.onnx", "lenet.onnx.json"]
 
 
-def test_onnx_is_written_where_the_user_wants_it(lenet: Lenet, run: RunDirectory) -> None:
+def test_onnx_is_written_where_the_user_wants_it(lenet: Lenet, run: Run) -> None:
     said = lenet("export", "latest", "--format", "onnx", "--output", "my.onnx")
     assert said.out.startswith("my.onnx\n")
     assert json.loads(Path("my.onnx.json").read_text())["file"] == "my.onnx"
@@ -195,7 +195,7 @@ def changed(trained: TrainedNetwork, is_of_mnist: bool) -> bytes:
 
 
 def test_a_file_that_computes_something_else_gets_no_name(
-    lenet: Lenet, run: RunDirectory, monkeypatch: pytest.MonkeyPatch
+    lenet: Lenet, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run.export_path.mkdir()
     for name in ("lenet.onnx", "lenet.onnx.json"):
@@ -211,9 +211,7 @@ def test_a_file_that_computes_something_else_gets_no_name(
         assert found == {"lenet.onnx": "old", "lenet.onnx.json": "old"}
 
 
-def test_the_file_is_checked_as_it_is_on_the_disk(
-    lenet: Lenet, run: RunDirectory, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_file_is_checked_as_it_is_on_the_disk(lenet: Lenet, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     write = os.write
 
     def flip_a_bit(handle: int, content: memoryview) -> int:
@@ -227,7 +225,7 @@ def test_the_file_is_checked_as_it_is_on_the_disk(
     assert names_in(run.export_path) == []
 
 
-def test_safetensors_is_the_runs_own_file_again(lenet: Lenet, run: RunDirectory) -> None:
+def test_safetensors_is_the_runs_own_file_again(lenet: Lenet, run: Run) -> None:
     said = lenet("export", "latest", "--format", "safetensors")
     path = run.export_path / "lenet.safetensors"
     assert (said.code, said.out) == (0, f"runs/{run.id}/export/lenet.safetensors\n")
@@ -238,7 +236,7 @@ def test_safetensors_is_the_runs_own_file_again(lenet: Lenet, run: RunDirectory)
     assert Path("my.safetensors").read_bytes() == path.read_bytes()
 
 
-def test_no_export_needs_the_test_images(lenet: Lenet, run: RunDirectory, mnist_dir: Path, tmp_path: Path) -> None:
+def test_no_export_needs_the_test_images(lenet: Lenet, run: Run, mnist_dir: Path, tmp_path: Path) -> None:
     copy_training_files(mnist_dir, tmp_path / "data")
     for format_name in FORMATS:
         assert lenet("export", run.id, "--format", format_name, "--data-dir", tmp_path / "data", "--offline").code == 0
@@ -247,12 +245,12 @@ def test_no_export_needs_the_test_images(lenet: Lenet, run: RunDirectory, mnist_
 
 @pytest.mark.parametrize("activation", Activation)
 def test_every_block_of_python_in_the_docs_works(
-    lenet: Lenet, run: RunDirectory, small: TrainVal, monkeypatch: pytest.MonkeyPatch, activation: Activation
+    lenet: Lenet, run: Run, small: TrainVal, monkeypatch: pytest.MonkeyPatch, activation: Activation
 ) -> None:
     write_network(run.model_path, network_of(activation, small))
     trained = read_network(run.model_path)
     digest = weights_digest(trained.network.state_dict())
-    run.write_manifest(run.read_manifest().model_copy(update={"weights_sha256": digest}))
+    run.write_manifest(run.manifest.model_copy(update={"weights_sha256": digest}))
     for format_name in ("onnx", "safetensors"):
         assert lenet("export", run.path, "--format", format_name).code == 0
     monkeypatch.chdir(run.export_path)

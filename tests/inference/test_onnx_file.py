@@ -22,7 +22,7 @@ from lenet_mnist.data.sets import Normalization, TrainVal
 from lenet_mnist.errors import CheckFailedError, DataError
 from lenet_mnist.inference.onnx_file import BATCH_SIZES, TOLERANCE, Runtime, compare, onnx_content, open_onnx
 from lenet_mnist.model.lenet import LeNet
-from lenet_mnist.runs.directory import RunDirectory
+from lenet_mnist.runs.run import Run
 from lenet_mnist.training.checkpoint import TrainedNetwork, weights_digest
 
 Logits = npt.NDArray[np.float32]
@@ -112,7 +112,7 @@ def test_the_file_says_what_it_is(small: TrainVal) -> None:
         assert np.array_equal(weights[name], value.numpy())
 
 
-def test_onnx_runtime_reports_nothing(run: RunDirectory, mnist_dir: Path, tmp_path: Path) -> None:
+def test_onnx_runtime_reports_nothing(run: Run, mnist_dir: Path, tmp_path: Path) -> None:
     """From 1.29 on it leaves an identifier and a database of events in the cache, unless it is told not to."""
     home = tmp_path / "home"
     home.mkdir()

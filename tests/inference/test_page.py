@@ -17,7 +17,7 @@ from lenet_mnist.config import Activation
 from lenet_mnist.data.sets import TrainVal
 from lenet_mnist.inference.drawing_page import drawing_page, inert_json
 from lenet_mnist.inference.pictures import prepare
-from lenet_mnist.runs.directory import RunDirectory
+from lenet_mnist.runs.run import Run
 from lenet_mnist.training.checkpoint import TrainedNetwork, read_network, write_network
 
 pytestmark = pytest.mark.browser
@@ -136,7 +136,7 @@ def test_the_preparation_is_pythons_step_by_step(open_page: OpenPage, tmp_path: 
         assert np.abs(np.array(in_page["seen"]) - steps.seen.ravel()).max() <= 1
 
 
-def test_a_run_answers_what_is_drawn(open_page: OpenPage, lenet: Lenet, run: RunDirectory, small: TrainVal) -> None:
+def test_a_run_answers_what_is_drawn(open_page: OpenPage, lenet: Lenet, run: Run, small: TrainVal) -> None:
     """A digit of the validation part, painted on the paper: the page says what the run's network says in Python."""
     said = lenet("export", "latest", "--format", "html")
     path = Path(said.out.strip())
@@ -299,7 +299,7 @@ def test_json_in_a_page_is_inert() -> None:
     assert not set("<>&\u2028") & set(text)
 
 
-def test_a_run_whose_classes_are_hostile_is_exported(lenet: Lenet, run: RunDirectory, open_page: OpenPage) -> None:
+def test_a_run_whose_classes_are_hostile_is_exported(lenet: Lenet, run: Run, open_page: OpenPage) -> None:
     trained = read_network(run.model_path)
     names = (INJECTIONS[0], *trained.class_names[1:])
     write_network(run.model_path, TrainedNetwork(trained.network, trained.normalization, names, trained.epoch))

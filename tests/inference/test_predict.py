@@ -16,7 +16,7 @@ from lenet_mnist.data.sets import TrainVal
 from lenet_mnist.inference.likeness import Looks, doubts, looks_of
 from lenet_mnist.inference.pictures import prepare
 from lenet_mnist.inference.predict import Answer, read_pictures
-from lenet_mnist.runs.directory import RunDirectory
+from lenet_mnist.runs.run import Run
 from lenet_mnist.training.checkpoint import read_network
 
 Lenet = Callable[..., Any]
@@ -39,7 +39,7 @@ def folder(small: TrainVal, tmp_path: Path) -> Path:
     return directory
 
 
-def test_the_answer_is_the_networks_own_for_mnists_picture(small: TrainVal, run: RunDirectory, folder: Path) -> None:
+def test_the_answer_is_the_networks_own_for_mnists_picture(small: TrainVal, run: Run, folder: Path) -> None:
     """Through a file and back, the probabilities stay nearly those of the picture itself."""
     trained = read_network(run.model_path)
     with torch.inference_mode():
@@ -120,7 +120,7 @@ def test_one_bad_picture_is_one_line(lenet: Lenet, tmp_path: Path) -> None:
     assert lenet("predict", tmp_path / "missing.png", "--run", "nothing").code == 2
 
 
-def test_the_steps_are_drawn_into_the_run(lenet: Lenet, run: RunDirectory, folder: Path) -> None:
+def test_the_steps_are_drawn_into_the_run(lenet: Lenet, run: Run, folder: Path) -> None:
     (folder / "0.png").rename(folder / "0 $x^2$ \u4e09\x07.png")
     said = lenet("predict", folder, "--show")
     assert said.code == 0
@@ -130,30 +130,30 @@ def test_the_steps_are_drawn_into_the_run(lenet: Lenet, run: RunDirectory, folde
         assert picture.height > 6 * 0.2 * picture.width  # a row for each
 
 
-def test_nothing_is_drawn_through_a_link(lenet: Lenet, run: RunDirectory, folder: Path, outside: Path) -> None:
+def test_nothing_is_drawn_through_a_link(lenet: Lenet, run: Run, folder: Path, outside: Path) -> None:
     run.predictions_path.symlink_to(outside)
     said = lenet("predict", folder, "--show")
     assert said.code == 6
     assert "is a symbolic link" in said.err
 
 
-def test_other_weights_than_the_runs_are_refused(lenet: Lenet, run: RunDirectory, folder: Path) -> None:
-    run.write_manifest(run.read_manifest().model_copy(update={"weights_sha256": "0" * 64}))
+def test_other_weights_than_the_runs_are_refused(lenet: Lenet, run: Run, folder: Path) -> None:
+    run.write_manifest(run.manifest.model_copy(update={"weights_sha256": "0" * 64}))
     said = lenet("predict", folder)
     assert said.code == 3
     assert "these are not the weights that manifest.json records" in said.err
 
 
-def test_a_run_of_another_kind_has_no_network(lenet: Lenet, run: RunDirectory, folder: Path) -> None:
-    run.write_manifest(run.read_manifest().model_copy(update={"kind": "sweep"}))
+def test_a_run_of_another_kind_has_no_network(lenet: Lenet, run: Run, folder: Path) -> None:
+    run.write_manifest(run.manifest.model_copy(update={"kind": "sweep"}))
     said = lenet("predict", folder, "--run", f"runs/{run.id}")
     assert said.code == 2
     assert "is a sweep, not a training" in said.err
 
 
-def test_which_run_answered_is_said(lenet: Lenet, run: RunDirectory, folder: Path) -> None:
+def test_which_run_answered_is_said(lenet: Lenet, run: Run, folder: Path) -> None:
     path = f"runs/{run.id}"
-    for name in ("latest", run.read_config().label):
+    for name in ("latest", run.config.label):
         for command in (("predict", folder / "0.png", "--run", name), ("diagnose", name), ("report", name)):
             said = lenet(*command)
             assert said.code == 0
@@ -163,10 +163,8 @@ def test_which_run_answered_is_said(lenet: Lenet, run: RunDirectory, folder: Pat
         assert path not in lenet("predict", folder / "0.png", "--run", exact).err
 
 
-def test_a_network_at_chance_level_is_not_the_fault_of_the_picture(
-    lenet: Lenet, run: RunDirectory, folder: Path
-) -> None:
-    manifest = run.read_manifest()
+def test_a_network_at_chance_level_is_not_the_fault_of_the_picture(lenet: Lenet, run: Run, folder: Path) -> None:
+    manifest = run.manifest
     for accuracy, only_guesses in ((0.11, True), (0.6, False)):  # a few sure mistakes alone can cost as much
         update = {"best_val_loss": manifest.guessing_loss, "best_val_accuracy": accuracy}
         run.write_manifest(manifest.model_copy(update=update))
@@ -180,7 +178,7 @@ def test_a_network_at_chance_level_is_not_the_fault_of_the_picture(
         assert bool(document["notes"]) is only_guesses
 
 
-def test_what_of_a_folder_is_no_picture_is_said(lenet: Lenet, run: RunDirectory, folder: Path) -> None:
+def test_what_of_a_folder_is_no_picture_is_said(lenet: Lenet, run: Run, folder: Path) -> None:
     (folder / "a.webp").write_bytes(b"RIFF")
     (folder / "inner").mkdir()
     said = lenet("predict", folder, "--run", run.id)
@@ -189,7 +187,7 @@ def test_what_of_a_folder_is_no_picture_is_said(lenet: Lenet, run: RunDirectory,
     assert said.err.rstrip().endswith(": 2")
 
 
-def test_of_many_pictures_only_the_first_are_kept(run: RunDirectory, folder: Path) -> None:
+def test_of_many_pictures_only_the_first_are_kept(run: Run, folder: Path) -> None:
     reading = read_pictures(run, [folder] * 10)
     seen = [weakref.ref(result) for result in reading]
     gc.collect()
@@ -197,7 +195,7 @@ def test_of_many_pictures_only_the_first_are_kept(run: RunDirectory, folder: Pat
     assert sum(result() is not None for result in seen) == len(reading.prepared) == 20
 
 
-def test_pictures_on_their_side_are_noticed(small: TrainVal, run: RunDirectory, tmp_path: Path) -> None:
+def test_pictures_on_their_side_are_noticed(small: TrainVal, run: Run, tmp_path: Path) -> None:
     for name, turn in (("upright", False), ("turned", True)):
         (tmp_path / name).mkdir()
         for k in range(40):
@@ -208,7 +206,7 @@ def test_pictures_on_their_side_are_noticed(small: TrainVal, run: RunDirectory, 
         assert any("on their side" in note for note in reading.notes) is turn
 
 
-def test_pictures_like_their_mirror_images_are_not_said_to_be_on_their_side(run: RunDirectory) -> None:
+def test_pictures_like_their_mirror_images_are_not_said_to_be_on_their_side(run: Run) -> None:
     """Discs and frames: whatever difference there is, is small or chance."""
     reading = read_pictures(run, [])
     for mean, deviation in ((-0.5, 0.1), (-2.0, 4.0)):
@@ -218,20 +216,20 @@ def test_pictures_like_their_mirror_images_are_not_said_to_be_on_their_side(run:
     assert len(reading.notes) == 1
 
 
-def answer_to(path: Path, run: RunDirectory) -> Answer:
+def answer_to(path: Path, run: Run) -> Answer:
     (answer,) = read_pictures(run, [path])
     assert isinstance(answer, Answer)
     return answer
 
 
-def test_two_digits_in_a_picture_are_doubted(small: TrainVal, run: RunDirectory, tmp_path: Path) -> None:
+def test_two_digits_in_a_picture_are_doubted(small: TrainVal, run: Run, tmp_path: Path) -> None:
     both = np.concatenate([small.val.images[1].numpy(), small.val.images[3].numpy()], axis=1)
     Image.fromarray(255 - both).resize((400, 200)).save(tmp_path / "two.png")
     found = answer_to(tmp_path / "two.png", run).doubts
     assert any("in pieces" in doubt for doubt in found)
 
 
-def test_a_barred_gate_is_doubted(run: RunDirectory, tmp_path: Path) -> None:
+def test_a_barred_gate_is_doubted(run: Run, tmp_path: Path) -> None:
     gate = np.full((140, 140), 255, np.uint8)
     gate[66:74, 20:120] = 0
     for k in range(6):

@@ -21,12 +21,14 @@ from lenet_mnist.data.augment import Distortions, draw, resample
 from lenet_mnist.data.sets import TrainVal
 from lenet_mnist.errors import ConfigError, StorageError
 from lenet_mnist.model import engines
-from lenet_mnist.model.engines import resolve_engine, torch_network
+from lenet_mnist.model.engines import TORCH, ResolvedEngine, resolve_engine, torch_network
 from lenet_mnist.model.native import binding, build
 from lenet_mnist.model.native.binding import NativeNetwork, parameter_shapes
 from lenet_mnist.model.native.build import BUILD_LOG, NativeUnavailableError, load_library
 from lenet_mnist.training.checkpoint import weights_digest
-from lenet_mnist.training.loop import start_training, train
+from lenet_mnist.training.context import Context
+from lenet_mnist.training.loop import train
+from lenet_mnist.training.state import TrainState
 
 pytestmark = pytest.mark.compiler
 CPU = torch.device("cpu")
@@ -271,8 +273,8 @@ def test_training_is_the_same_up_to_rounding_and_repeats_itself(native: NativeNe
 
     def trained(engine) -> tuple[str, float]:
         rows = []
-        state = start_training(config, small, CPU, engine)
-        train(config, small, state, lambda _: False, rows.append)
+        state = TrainState.start(config, Context(small, engine=ResolvedEngine(Engine.AUTO, "", engine)))
+        train(config, Context(small), state, on_epoch=rows.append)
         return weights_digest(state.network.state_dict()), rows[0].val_loss
 
     (first, loss), (second, _) = trained(native), trained(native)
@@ -293,7 +295,7 @@ def _asked_anew() -> Iterator[None]:
 
 def test_auto_takes_native_where_it_can(cache: Path) -> None:
     assert resolve_engine(Engine.AUTO, CPU, 28, cache).name is Engine.NATIVE
-    assert resolve_engine(Engine.TORCH, CPU, 28, cache).network is torch_network
+    assert resolve_engine(Engine.TORCH, CPU, 28, cache) is TORCH
     for device, size, why in (("cuda", 28, "CPU"), ("cpu", 32, "28 x 28")):
         instead = resolve_engine(Engine.AUTO, torch.device(device), size, cache)
         assert instead.name is Engine.TORCH

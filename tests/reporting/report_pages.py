@@ -5,7 +5,7 @@ from html.parser import HTMLParser
 from typing import Any
 
 from lenet_mnist.files.tables import write_csv
-from lenet_mnist.runs.directory import RunDirectory
+from lenet_mnist.runs.run import Run
 
 _VOID = {"meta", "link", "img"}
 _INLINE = {"code", "strong", "small", "span", "a"}
@@ -124,12 +124,12 @@ def sound(page: str) -> Outline:
     return outline
 
 
-def signed(run: RunDirectory, **changes: Any) -> None:
+def signed(run: Run, **changes: Any) -> None:
     """Change the manifest, and sign it again, as an attacker can."""
-    run.write_manifest(run.read_manifest().model_copy(update=changes))
+    run.write_manifest(run.manifest.model_copy(update=changes))
 
 
-def put_everywhere(run: RunDirectory, payload: str) -> None:
+def put_everywhere(run: Run, payload: str) -> None:
     """Let every text of an evaluated run that may be any text be `payload`."""
     signed(
         run,
@@ -153,7 +153,7 @@ def put_everywhere(run: RunDirectory, payload: str) -> None:
             rename_classes(run, split, [f"{payload}{k}" for k in range(10)])
 
 
-def rename_classes(run: RunDirectory, split: str, names: list[str]) -> None:
+def rename_classes(run: Run, split: str, names: list[str]) -> None:
     """Give the classes of an evaluation other names."""
     directory = run.evaluation_path(split)
     metrics = json.loads((directory / "metrics.json").read_text())

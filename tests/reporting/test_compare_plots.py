@@ -11,15 +11,14 @@ from lenet_mnist.analysis.intervals import mean_of
 from lenet_mnist.analysis.metrics import Evaluation, pair_answers
 from lenet_mnist.config import Config, Split
 from lenet_mnist.data.sets import ImageSet, Normalization
-from lenet_mnist.experiments.comparison import ComparedRun, Comparison, Group, Pair, StepsToLevel
-from lenet_mnist.experiments.evaluation import Answers
 from lenet_mnist.model.lenet import LeNet
 from lenet_mnist.reporting import compare_plots, style
-from lenet_mnist.runs.directory import RunDirectory
 from lenet_mnist.runs.manifest import Manifest
+from lenet_mnist.runs.run import Run
+from lenet_mnist.study.comparison import ComparedRun, Comparison, Group, Pair, StepsToLevel
+from lenet_mnist.study.evaluation import Answers
 from lenet_mnist.training.checkpoint import TrainedNetwork
-from lenet_mnist.training.loop import EpochRow
-from lenet_mnist.training.updates import StepRow
+from lenet_mnist.training.rows import EpochRow, StepRow
 
 
 def run(seed: int, num_epochs: int, factor: float = 1.0, status: str = "finished", **values: Any) -> ComparedRun:
@@ -32,7 +31,7 @@ def run(seed: int, num_epochs: int, factor: float = 1.0, status: str = "finished
     ]
     manifest = Manifest.model_construct(status=status, best_epoch=1, message=None, epochs=num_epochs)
     known = {"history": history, "steps": steps, **values}
-    return ComparedRun(RunDirectory(Path(f"runs/{seed}")), config, manifest, known["history"], known["steps"], None)
+    return ComparedRun(Run(Path(f"runs/{seed}")), config, manifest, known["history"], known["steps"], None)
 
 
 def comparison(*groups: list[ComparedRun], levels: tuple[float, ...] = (0.1,)) -> Comparison:

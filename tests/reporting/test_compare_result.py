@@ -5,8 +5,8 @@ import pytest
 
 from lenet_mnist.analysis.intervals import Estimate, Interval, Method
 from lenet_mnist.analysis.metrics import PairedAnswers
-from lenet_mnist.experiments.comparison import Contrast, Pair, SpeedRatio
 from lenet_mnist.reporting import compare_result as result
+from lenet_mnist.study.comparison import Contrast, Pair, SpeedRatio
 
 
 def test_a_difference_is_said_where_the_interval_says_so() -> None:

@@ -9,14 +9,14 @@ import pytest
 from matplotlib.figure import Figure
 
 from lenet_mnist.reporting.drawing import draw_training
-from lenet_mnist.runs.directory import RunDirectory
+from lenet_mnist.runs.run import Run
 
 Lenet = Callable[..., Any]
 QUICK = ("--limit-train", 300, "--epochs", 1, "--set", "data.val_size=500", "--threads", 1)
 PICTURES = {"accuracy.png", "layers.png", "loss.png"}
 
 
-def drawn(run: RunDirectory) -> set[str]:
+def drawn(run: Run) -> set[str]:
     return {path.name for path in run.plots_path.glob("*")}
 
 
@@ -26,7 +26,7 @@ def test_every_training_ends_with_its_pictures(
 ) -> None:
     answer = lenet("train", *QUICK, *options)
     assert answer.code == code
-    runs = [RunDirectory(path) for path in (tmp_path / "runs").iterdir()]
+    runs = [Run(path) for path in (tmp_path / "runs").iterdir()]
     assert len(runs) == (2 if "--seeds" in options else 1)
     for run in runs:
         assert drawn(run) == PICTURES
@@ -34,7 +34,7 @@ def test_every_training_ends_with_its_pictures(
 
 
 @pytest.mark.usefixtures("drawn_roughly")
-def test_an_interrupted_training_has_pictures_and_what_goes_on_is_drawn_anew(run: RunDirectory) -> None:
+def test_an_interrupted_training_has_pictures_and_what_goes_on_is_drawn_anew(run: Run) -> None:
     for path in (run.history_path, run.probe_path):
         path.write_text(path.read_text().splitlines(keepends=True)[0])
     notes: list[str] = []
@@ -60,5 +60,5 @@ def test_a_picture_that_cannot_be_drawn_is_a_line_on_stderr(
     (note,) = [line for line in answer.err.splitlines() if "plots" in line]
     assert "latex could not" in note
     assert "Traceback" not in answer.err
-    (run,) = [RunDirectory(path) for path in (tmp_path / "runs").iterdir()]
-    assert run.read_manifest().status == "finished"
+    (run,) = [Run(path) for path in (tmp_path / "runs").iterdir()]
+    assert run.manifest.status == "finished"

@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 from lenet_mnist.analysis.findings import TrainingRecord
 from lenet_mnist.config import Config
 from lenet_mnist.reporting.layer_plots import layers_figure
-from lenet_mnist.training.probe import Layer, ProbeRow
+from lenet_mnist.training.rows import Layer, ProbeRow
 
 PROBE = [
     ProbeRow(epoch, 10 * epoch, layer, 10.0**-number, 1.0, 0.01 * epoch, 0.1 * number, 0.02 * number, 0.0, 1.0)

@@ -10,8 +10,7 @@ from lenet_mnist.analysis.findings import TrainingRecord
 from lenet_mnist.analysis.metrics import Evaluation
 from lenet_mnist.config import Config, Schedule
 from lenet_mnist.reporting import plots, style
-from lenet_mnist.training.loop import EpochRow
-from lenet_mnist.training.updates import StepRow
+from lenet_mnist.training.rows import EpochRow, StepRow
 
 LN10 = math.log(10)
 

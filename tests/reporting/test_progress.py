@@ -4,8 +4,7 @@ from pathlib import Path
 from rich.console import Console
 
 from lenet_mnist.reporting.progress import FetchProgress, TrainingProgress
-from lenet_mnist.training.loop import EpochRow
-from lenet_mnist.training.updates import StepRow
+from lenet_mnist.training.rows import EpochRow, StepRow
 
 ROW = EpochRow(1, 2, 0.1, 0.5, 0.8, 0.4, 0.9, 1.5)
 

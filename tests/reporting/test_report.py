@@ -16,14 +16,12 @@ from lenet_mnist.config import DataConfig
 from lenet_mnist.data.load import load_test
 from lenet_mnist.data.mnist import DataAccess
 from lenet_mnist.errors import ConfigError, DataError, one_line
-from lenet_mnist.experiments import evaluation
 from lenet_mnist.files.locks import exclusive_lock
 from lenet_mnist.files.tables import header_line
 from lenet_mnist.reporting.report import report_of, to_html, write_report
-from lenet_mnist.runs.directory import RunDirectory, sha256_of
-from lenet_mnist.training.loop import EpochRow
-from lenet_mnist.training.probe import ProbeRow
-from lenet_mnist.training.updates import StepRow
+from lenet_mnist.runs.run import Run, sha256_of
+from lenet_mnist.study import evaluation
+from lenet_mnist.training.rows import EpochRow, ProbeRow, StepRow
 
 pytestmark = pytest.mark.usefixtures("drawn_roughly")
 
@@ -34,24 +32,24 @@ Lenet = Callable[..., Any]
 def evaluated_template(template_run: Path, tmp_path_factory: pytest.TempPathFactory, access: DataAccess) -> Path:
     """A finished run, evaluated once on the test set."""
     run = Path(shutil.copytree(template_run, tmp_path_factory.mktemp("evaluated") / template_run.name))
-    evaluation.evaluate_run(RunDirectory(run), "test", access, None, None)
+    evaluation.evaluate_runs([Run(run)], "test", access, None, None)[0]
     return run
 
 
 @pytest.fixture
-def evaluated(evaluated_template: Path, tmp_path: Path) -> RunDirectory:
+def evaluated(evaluated_template: Path, tmp_path: Path) -> Run:
     """An evaluated run of one's own."""
-    return RunDirectory(Path(shutil.copytree(evaluated_template, tmp_path / "runs" / evaluated_template.name)))
+    return Run(Path(shutil.copytree(evaluated_template, tmp_path / "runs" / evaluated_template.name)))
 
 
-def page_of(run: RunDirectory) -> Outline:
+def page_of(run: Run) -> Outline:
     """Write the report, check what holds for all, and return it."""
     outline = sound(write_report(run).read_text())
     outline.text = " ".join(outline.text.split())
     return outline
 
 
-def test_the_figures_are_those_of_the_evaluation(evaluated: RunDirectory) -> None:
+def test_the_figures_are_those_of_the_evaluation(evaluated: Run) -> None:
     page = page_of(evaluated)
     metrics = json.loads((evaluated.evaluation_path("test") / "metrics.json").read_text())
     interval = metrics["accuracy_interval_95"]
@@ -61,15 +59,15 @@ def test_the_figures_are_those_of_the_evaluation(evaluated: RunDirectory) -> Non
     assert f"mistakes {10_000 - metrics['num_correct']:,}" in page.text
     for row in metrics["per_class"]:
         assert f"{row['num_images']:,} {row['num_correct']:,} {row['recall']:.2%}" in page.text
-    last = evaluated.read_history()[-1]
+    last = evaluated.history[-1]
     assert f"to {last.val_loss:.3g} in epoch {last.epoch}" in str(page.alts)
-    probe = {row.layer.value: row for row in evaluated.read_probe() if row.epoch == last.epoch}
+    probe = {row.layer.value: row for row in evaluated.probe if row.epoch == last.epoch}
     assert f"C1 {100 * probe['C1'].dead:.6g}%, C3 {100 * probe['C3'].dead:.6g}%" in str(page.alts)
-    assert evaluated.read_manifest().machine in page.text
+    assert evaluated.manifest.machine in page.text
     assert f"lenet train --config runs/{evaluated.id}/config.yaml" in page.text
 
 
-def test_every_cell_with_an_image_opens_its_images(evaluated: RunDirectory) -> None:
+def test_every_cell_with_an_image_opens_its_images(evaluated: Run) -> None:
     page = page_of(evaluated)
     lines = (evaluated.evaluation_path("test") / "confusion_matrix.csv").read_text().splitlines()[1:]
     counts = [[int(cell) for cell in line.split(",")[1:]] for line in lines]
@@ -82,13 +80,13 @@ def test_every_cell_with_an_image_opens_its_images(evaluated: RunDirectory) -> N
     assert len(page.sources) == in_cells + in_pairs + 6 + 1 + 6 + 16  # filters, the digit, S2, S4
 
 
-def test_changes_from_the_defaults_come_first(evaluated: RunDirectory) -> None:
+def test_changes_from_the_defaults_come_first(evaluated: Run) -> None:
     text = page_of(evaluated).text
     changed, unchanged = text.index("Changed from the defaults"), text.index("Values that are the default")
     assert changed < text.index("training.batch_size 32 64") < unchanged < text.index("training.momentum 0.9")
 
 
-def test_distorted_training_images_explain_the_gap_between_the_losses(run: RunDirectory) -> None:
+def test_distorted_training_images_explain_the_gap_between_the_losses(run: Run) -> None:
     explanation = "The training images were distorted anew in every epoch"
     assert explanation not in page_of(run).text
     text = run.config_path.read_text()
@@ -99,7 +97,7 @@ def test_distorted_training_images_explain_the_gap_between_the_losses(run: RunDi
     assert "augmentation.rotation 10.0 0.0" in page.text
 
 
-def test_the_page_trusts_its_own_style_and_script_alone(evaluated: RunDirectory) -> None:
+def test_the_page_trusts_its_own_style_and_script_alone(evaluated: Run) -> None:
     import base64
     import hashlib
 
@@ -115,9 +113,9 @@ def test_the_page_trusts_its_own_style_and_script_alone(evaluated: RunDirectory)
     assert page.index("Content-Security-Policy") < page.index("<style>")
 
 
-def test_without_an_evaluation_the_report_says_so(run: RunDirectory) -> None:
+def test_without_an_evaluation_the_report_says_so(run: Run) -> None:
     page = page_of(run)
-    manifest = run.read_manifest()
+    manifest = run.manifest
     assert f"{manifest.best_val_accuracy:.2%} validation accuracy" in page.text
     assert "Nothing has been evaluated yet." in page.text
     assert "Feature maps need an image" in page.text
@@ -125,7 +123,7 @@ def test_without_an_evaluation_the_report_says_so(run: RunDirectory) -> None:
 
 
 def test_the_validation_set_is_reported_where_the_test_set_was_not_looked_at(
-    lenet: Lenet, run: RunDirectory, monkeypatch: pytest.MonkeyPatch
+    lenet: Lenet, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lenet("evaluate", "latest", "--split", "val")
     monkeypatch.setattr(evaluation, "load_test", lambda *_: pytest.fail("a report looks at no test image"))
@@ -136,7 +134,7 @@ def test_the_validation_set_is_reported_where_the_test_set_was_not_looked_at(
     assert not run.evaluation_path("test").exists()
 
 
-def without_an_epoch(run: RunDirectory) -> None:
+def without_an_epoch(run: Run) -> None:
     """Take back all that a run's epochs have left, as it is before the first one ends."""
     for path, kind in ((run.history_path, EpochRow), (run.steps_path, StepRow), (run.probe_path, ProbeRow)):
         path.write_text(header_line(kind))
@@ -146,7 +144,7 @@ def without_an_epoch(run: RunDirectory) -> None:
     signed(run, status="running", stop_reason=None, weights_sha256=None, **nothing)
 
 
-def test_a_run_that_is_training_is_reported_as_that(run: RunDirectory) -> None:
+def test_a_run_that_is_training_is_reported_as_that(run: Run) -> None:
     signed(run, status="running", stop_reason=None)
     with exclusive_lock(run.path, print):
         page = page_of(run)
@@ -156,7 +154,7 @@ def test_a_run_that_is_training_is_reported_as_that(run: RunDirectory) -> None:
     assert f"This run was killed: 2 epochs are done. It can go on: lenet train --resume runs/{run.id}" in page.text
 
 
-def test_before_the_first_epoch_every_section_says_what_is_missing(run: RunDirectory) -> None:
+def test_before_the_first_epoch_every_section_says_what_is_missing(run: Run) -> None:
     without_an_epoch(run)
     with exclusive_lock(run.path, print):
         text = page_of(run).text
@@ -170,21 +168,21 @@ def test_a_divergence_before_the_first_epoch_is_reported(lenet: Lenet, tmp_path:
     quick = ("--limit-train", 1000, "--epochs", 1, "--set", "data.val_size=500", "--threads", 1)
     assert lenet("train", *quick, "--lr", 1e6).code == 4
     (path,) = (tmp_path / "runs").iterdir()
-    text = page_of(RunDirectory(path)).text
+    text = page_of(Run(path)).text
     assert "Training diverged: the" in text
     assert "no epoch was completed" in text
     assert "Lower it" in text or "lower it" in text
 
 
 @pytest.mark.parametrize("status", ["interrupted", "diverged", "failed", "finished"])
-def test_every_end_is_told(run: RunDirectory, status: str) -> None:
+def test_every_end_is_told(run: Run, status: str) -> None:
     signed(run, status=status, stop_reason=None, message="of some cause" if status in ("diverged", "failed") else None)
     text = page_of(run).text
     assert status in text
     assert ("of some cause" in text) == (status in ("diverged", "failed"))
 
 
-Damage = Callable[[RunDirectory], object]
+Damage = Callable[[Run], object]
 DAMAGES: dict[str, tuple[Damage, str]] = {
     "no history": (lambda run: run.history_path.unlink(), "history.csv: no such file"),
     "half a history": (lambda run: run.history_path.write_bytes(run.history_path.read_bytes()[:-9]), "1 of 2 done"),
@@ -212,7 +210,7 @@ DAMAGES: dict[str, tuple[Damage, str]] = {
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_what_is_damaged_is_named_and_the_rest_is_there(evaluated: RunDirectory, damage: str) -> None:
+def test_what_is_damaged_is_named_and_the_rest_is_there(evaluated: Run, damage: str) -> None:
     do, complaint = DAMAGES[damage]
     do(evaluated)
     page = page_of(evaluated)
@@ -223,13 +221,13 @@ def test_what_is_damaged_is_named_and_the_rest_is_there(evaluated: RunDirectory,
     assert str(evaluated.path) not in page.text  # nothing of a report names a directory of this machine
 
 
-def test_a_run_that_has_gone_on_says_that_its_evaluation_is_old(evaluated: RunDirectory) -> None:
+def test_a_run_that_has_gone_on_says_that_its_evaluation_is_old(evaluated: Run) -> None:
     assert "Evaluate again" not in page_of(evaluated).text
     signed(evaluated, weights_sha256="0" * 64)
     assert "since then the training has gone on to others. Evaluate again" in page_of(evaluated).text
 
 
-def test_a_second_look_at_the_test_set_is_told(evaluated: RunDirectory) -> None:
+def test_a_second_look_at_the_test_set_is_told(evaluated: Run) -> None:
     assert "look number" not in page_of(evaluated).text
     path = evaluated.evaluation_path("test") / "metrics.json"
     path.write_text(path.read_text().replace('"num_test_looks": 1', '"num_test_looks": 3'))
@@ -237,7 +235,7 @@ def test_a_second_look_at_the_test_set_is_told(evaluated: RunDirectory) -> None:
 
 
 def test_a_network_that_gets_nine_of_ten_wrong_fits_into_three_megabytes(
-    run: RunDirectory, access: DataAccess, monkeypatch: pytest.MonkeyPatch
+    run: Run, access: DataAccess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     images = load_test(DataConfig(), access)
     random = np.random.default_rng(0)
@@ -249,7 +247,7 @@ def test_a_network_that_gets_nine_of_ten_wrong_fits_into_three_megabytes(
         return Evaluation(names, images.indices.numpy(), labels, answers, probabilities, 2.3 * len(images))
 
     monkeypatch.setattr(evaluation, "evaluate", guess)
-    evaluation.evaluate_run(run, "test", access, None, None)
+    evaluation.evaluate_runs([run], "test", access, None, None)[0]
     page = page_of(run)
     assert len([link for link in page.links if link.startswith("#cell")]) == 100
     assert len(page.sources) == 100 * 12 + 6 * 6 + 6 + 1 + 6 + 16
@@ -258,7 +256,7 @@ def test_a_network_that_gets_nine_of_ten_wrong_fits_into_three_megabytes(
     assert run.report_path.stat().st_size < 3_000_000
 
 
-def test_very_long_histories_and_texts_fit_too(evaluated: RunDirectory) -> None:
+def test_very_long_histories_and_texts_fit_too(evaluated: Run) -> None:
     epochs = [f"{k},{k},0.1,0.5,0.5,0.5,0.5,1.0" for k in range(1, 30_001)]
     evaluated.history_path.write_text(header_line(EpochRow) + "\n".join(epochs) + "\n")
     many = {f"name {k}": "x" * 500 for k in range(3000)}
@@ -269,7 +267,7 @@ def test_very_long_histories_and_texts_fit_too(evaluated: RunDirectory) -> None:
     assert evaluated.report_path.stat().st_size < 3_000_000
 
 
-def test_more_classes_than_a_page_has_room_for_are_said(evaluated: RunDirectory) -> None:
+def test_more_classes_than_a_page_has_room_for_are_said(evaluated: Run) -> None:
     directory, names = evaluated.evaluation_path("test"), [f"class {k}" for k in range(40)]
     metrics = json.loads((directory / "metrics.json").read_text())
     metrics |= {"per_class": [{"class": name} for name in names], "num_images": 80, "num_correct": 40}
@@ -283,7 +281,7 @@ def test_more_classes_than_a_page_has_room_for_are_said(evaluated: RunDirectory)
     assert not [link for link in page.links if link.startswith("#cell")]
 
 
-def test_a_sweep_is_refused_and_a_run_without_manifest_is_named(run: RunDirectory) -> None:
+def test_a_sweep_is_refused_and_a_run_without_manifest_is_named(run: Run) -> None:
     signed(run, kind="sweep")
     with pytest.raises(ConfigError, match="is a sweep: reports are made of trainings"):
         write_report(run)
@@ -296,11 +294,11 @@ def test_a_sweep_is_refused_and_a_run_without_manifest_is_named(run: RunDirector
 @pytest.fixture(scope="module")
 def tags(evaluated_template: Path) -> set[str]:
     """What the page of the evaluated run is made of."""
-    return set(Outline(to_html(report_of(RunDirectory(evaluated_template)))).tags)
+    return set(Outline(to_html(report_of(Run(evaluated_template)))).tags)
 
 
 @pytest.mark.parametrize("payload", PAYLOADS)
-def test_a_text_of_a_run_is_text_in_the_page(evaluated: RunDirectory, tags: set[str], payload: str) -> None:
+def test_a_text_of_a_run_is_text_in_the_page(evaluated: Run, tags: set[str], payload: str) -> None:
     put_everywhere(evaluated, payload)
     page = page_of(evaluated)
     added = set(page.tags) - tags
@@ -315,6 +313,6 @@ def test_there_are_forty_payloads() -> None:
     assert len(set(PAYLOADS)) >= 40
 
 
-def test_a_very_long_class_name_is_shown(evaluated: RunDirectory) -> None:
+def test_a_very_long_class_name_is_shown(evaluated: Run) -> None:
     rename_classes(evaluated, "test", [f"{k}{'W' * 63}" for k in range(10)])
     assert f"3{'W' * 63} read as" in page_of(evaluated).text

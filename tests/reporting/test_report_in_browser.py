@@ -11,9 +11,9 @@ from tests.reporting.report_pages import PAYLOADS, put_everywhere, rename_classe
 
 from lenet_mnist.analysis import metrics
 from lenet_mnist.data.mnist import DataAccess
-from lenet_mnist.experiments.evaluation import evaluate_run
 from lenet_mnist.reporting.report import write_report
-from lenet_mnist.runs.directory import RunDirectory
+from lenet_mnist.runs.run import Run
+from lenet_mnist.study.evaluation import evaluate_run
 
 pytestmark = [pytest.mark.browser, pytest.mark.usefixtures("drawn_roughly")]
 
@@ -32,16 +32,16 @@ MADE_OF = f"""() => ({{
 @pytest.fixture(scope="module")
 def evaluated_template(template_run: Path, tmp_path_factory: pytest.TempPathFactory, access: DataAccess) -> Path:
     """A finished run, evaluated on the validation set and reported once."""
-    run = RunDirectory(Path(shutil.copytree(template_run, tmp_path_factory.mktemp("evaluated") / template_run.name)))
+    run = Run(Path(shutil.copytree(template_run, tmp_path_factory.mktemp("evaluated") / template_run.name)))
     evaluate_run(run, "val", access, None, None)
     write_report(run)
     return run.path
 
 
 @pytest.fixture
-def evaluated(evaluated_template: Path, tmp_path: Path) -> RunDirectory:
+def evaluated(evaluated_template: Path, tmp_path: Path) -> Run:
     """An evaluated run of one's own."""
-    return RunDirectory(Path(shutil.copytree(evaluated_template, tmp_path / "runs" / evaluated_template.name)))
+    return Run(Path(shutil.copytree(evaluated_template, tmp_path / "runs" / evaluated_template.name)))
 
 
 def first_mistake(page: Page) -> str:
@@ -51,7 +51,7 @@ def first_mistake(page: Page) -> str:
     return link
 
 
-def test_a_cell_opens_its_images_without_scripts(evaluated: RunDirectory, open_page: OpenPage) -> None:
+def test_a_cell_opens_its_images_without_scripts(evaluated: Run, open_page: OpenPage) -> None:
     page = open_page(evaluated.report_path, java_script_enabled=False)
     link = first_mistake(page)
     assert not page.is_visible(link)
@@ -63,7 +63,7 @@ def test_a_cell_opens_its_images_without_scripts(evaluated: RunDirectory, open_p
     assert page.locator(".panel:visible").count() == 0
 
 
-def test_a_cell_opens_its_images_in_place_with_scripts(evaluated: RunDirectory, open_page: OpenPage) -> None:
+def test_a_cell_opens_its_images_in_place_with_scripts(evaluated: Run, open_page: OpenPage) -> None:
     page = open_page(evaluated.report_path)
     link = first_mistake(page)
     cell = page.locator(f".matrix a[href='{link}']")
@@ -88,7 +88,7 @@ def test_a_cell_opens_its_images_in_place_with_scripts(evaluated: RunDirectory, 
     ],
 )
 def test_the_keyboard_walks_through_the_matrix(
-    evaluated: RunDirectory, open_page: OpenPage, line: str, forth: str, back: str
+    evaluated: Run, open_page: OpenPage, line: str, forth: str, back: str
 ) -> None:
     page = open_page(evaluated.report_path)
     link = first_mistake(page)
@@ -110,7 +110,7 @@ def test_the_keyboard_walks_through_the_matrix(
     assert page.evaluate(focused) == hrefs[-1]
 
 
-def test_a_link_to_a_cell_opens_it(evaluated: RunDirectory, open_page: OpenPage) -> None:
+def test_a_link_to_a_cell_opens_it(evaluated: Run, open_page: OpenPage) -> None:
     page = open_page(evaluated.report_path)
     page.evaluate("location.hash = '#cell-1-1'")
     page.wait_for_selector("#cell-1-1", state="visible")
@@ -120,7 +120,7 @@ def test_a_link_to_a_cell_opens_it(evaluated: RunDirectory, open_page: OpenPage)
 
 
 @pytest.mark.parametrize("color_scheme", ["light", "dark"])
-def test_nothing_is_wider_than_a_phone(evaluated: RunDirectory, open_page: OpenPage, color_scheme: str) -> None:
+def test_nothing_is_wider_than_a_phone(evaluated: Run, open_page: OpenPage, color_scheme: str) -> None:
     page = open_page(evaluated.report_path, width=360, color_scheme=color_scheme)
     page.click(f".matrix a[href='{first_mistake(page)}']")
     for details in page.locator("summary").all():
@@ -132,13 +132,13 @@ def test_nothing_is_wider_than_a_phone(evaluated: RunDirectory, open_page: OpenP
     assert (paper == "rgb(255, 255, 255)") == (color_scheme == "light")
 
 
-def test_long_names_and_texts_are_no_wider_than_a_phone(evaluated: RunDirectory, open_page: OpenPage) -> None:
+def test_long_names_and_texts_are_no_wider_than_a_phone(evaluated: Run, open_page: OpenPage) -> None:
     rename_classes(evaluated, "val", [f"{k}{'W' * 63}" for k in range(10)])
     signed(evaluated, machine="M" * 500, command="lenet train --name " + "x" * 500)
     assert overflow(open_page(write_report(evaluated), width=360)) == 0
 
 
-def test_on_paper_there_are_the_sections_and_no_links(evaluated: RunDirectory, open_page: OpenPage) -> None:
+def test_on_paper_there_are_the_sections_and_no_links(evaluated: Run, open_page: OpenPage) -> None:
     page = open_page(evaluated.report_path, color_scheme="dark")
     page.emulate_media(media="print")
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
@@ -157,7 +157,7 @@ def test_on_paper_there_are_the_sections_and_no_links(evaluated: RunDirectory, o
         "<style>body { display: none }</style>",
     ],
 )
-def test_the_policy_stops_what_is_not_the_pages_own(evaluated: RunDirectory, browser: Browser, intruder: str) -> None:
+def test_the_policy_stops_what_is_not_the_pages_own(evaluated: Run, browser: Browser, intruder: str) -> None:
     """Escaping keeps texts inert; this is the second wall, and it stands by itself."""
     page = evaluated.report_path.read_text()
     evaluated.report_path.write_text(page.replace("<main>", f"<main>{intruder}"))
@@ -185,7 +185,7 @@ def terse_template(template_run: Path, tmp_path_factory: pytest.TempPathFactory,
     path = Path(shutil.copytree(template_run, tmp_path_factory.mktemp("terse") / template_run.name))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(metrics, "PER_CELL", 2)
-        evaluate_run(RunDirectory(path), "val", access, None, None)
+        evaluate_run(Run(path), "val", access, None, None)
     return path
 
 
@@ -193,7 +193,7 @@ def terse_template(template_run: Path, tmp_path_factory: pytest.TempPathFactory,
 def test_a_text_of_a_run_does_nothing(
     terse_template: Path, tmp_path: Path, phone: tuple[Page, Watch], payload: str
 ) -> None:
-    run = RunDirectory(Path(shutil.copytree(terse_template, tmp_path / terse_template.name)))
+    run = Run(Path(shutil.copytree(terse_template, tmp_path / terse_template.name)))
     put_everywhere(run, payload)
     page, watch = phone
     watch.begin(write_report(run))

@@ -11,27 +11,27 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.custom_scalar import layout_pb2
 
-from lenet_mnist.runs.directory import RunDirectory
+from lenet_mnist.runs.run import Run
 
 Lenet = Callable[..., Any]
 QUICK = ("--limit-train", 300, "--batch-size", 50, "--threads", 1, "--set", "data.val_size=100", "--log", "tensorboard")
 
 
-def read(run: RunDirectory) -> EventAccumulator:
+def read(run: Run) -> EventAccumulator:
     reader = EventAccumulator(str(run.path / "tensorboard"), size_guidance={"scalars": 0, "tensors": 0})
     reader.Reload()
     return reader
 
 
-def only_run() -> RunDirectory:
+def only_run() -> Run:
     (path,) = Path("runs").iterdir()
-    return RunDirectory(path)
+    return Run(path)
 
 
-def expected_scalars(run: RunDirectory) -> dict[str, list[tuple[int, float]]]:
+def expected_scalars(run: Run) -> dict[str, list[tuple[int, float]]]:
     """Every number of the CSV files, by the tag it should have, as float32 holds it."""
     found: dict[str, list[tuple[int, float]]] = {}
-    for name, rows in (("history", run.read_history()), ("steps", run.read_steps()), ("probe", run.read_probe())):
+    for name, rows in (("history", run.history), ("steps", run.steps), ("probe", run.probe)):
         for row in rows:
             cells = asdict(row)
             layer, step, _ = cells.pop("layer", None), cells.pop("step"), cells.pop("epoch")
@@ -41,7 +41,7 @@ def expected_scalars(run: RunDirectory) -> dict[str, list[tuple[int, float]]]:
     return found
 
 
-def require_all_values(run: RunDirectory) -> None:
+def require_all_values(run: Run) -> None:
     reader, expected = read(run), expected_scalars(run)
     assert set(reader.Tags()["scalars"]) == set(expected)
     for tag, values in expected.items():
@@ -67,14 +67,14 @@ def test_a_resumed_training_continues_its_log(lenet: Lenet) -> None:
     max(run.checkpoints_path.glob("step-*")).unlink()
     assert lenet("train", "--resume", run.path, "--epochs", 3, "--log", "tensorboard").code == 0
     assert len(list((run.path / "tensorboard").iterdir())) == 2
-    assert [row.epoch for row in run.read_history()] == [1, 2, 3]
+    assert [row.epoch for row in run.history] == [1, 2, 3]
     require_all_values(run)
 
 
 def test_each_seed_has_its_own_log(lenet: Lenet) -> None:
     assert lenet("train", *QUICK, "--epochs", 1, "--seeds", "0-1").code == 0
     for path in Path("runs").iterdir():
-        require_all_values(RunDirectory(path))
+        require_all_values(Run(path))
 
 
 def test_a_log_that_cannot_be_written_stops_no_training(lenet: Lenet, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,7 @@ import pytest
 from lenet_mnist.errors import per_cent
 from lenet_mnist.reporting.analysis_results import RunsResult, run_row
 from lenet_mnist.reporting.text import aligned, plain_number, render, to_json
-from lenet_mnist.runs.directory import RunDirectory
+from lenet_mnist.runs.run import Run
 
 
 def test_a_table_is_aligned() -> None:
@@ -28,7 +28,7 @@ def test_numbers_are_short() -> None:
     assert [per_cent(value) for value in (0.9999, 0.5, 0.0001)] == ["over 99.9%", "50.0%", "under 0.1%"]
 
 
-def test_a_run_that_cannot_be_read_is_listed_as_damaged(run: RunDirectory) -> None:
+def test_a_run_that_cannot_be_read_is_listed_as_damaged(run: Run) -> None:
     metrics = run.evaluation_path("test") / "metrics.json"
     metrics.parent.mkdir(parents=True)
     for damage in ("", "[]", "{}", '{"accuracy": "high"}'):

@@ -10,24 +10,24 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from tests.conftest import Nobody
 from tests.faults import Killed
 
 from lenet_mnist.config import Activation, AugmentationConfig, Config, TrainingConfig
-from lenet_mnist.data.batches import Lesson, TrainBatches, evaluation_batches
+from lenet_mnist.data.batches import SoftTargets, TrainBatches, evaluation_batches
 from lenet_mnist.data.mnist import DataAccess
 from lenet_mnist.data.sets import Normalization, TrainVal
-from lenet_mnist.experiments.training_series import train_seeds
+from lenet_mnist.distributed import Ranks
 from lenet_mnist.metrics import count
-from lenet_mnist.ranks import Ranks
-from lenet_mnist.runs.directory import RunDirectory
 from lenet_mnist.runs.listing import list_runs
+from lenet_mnist.runs.run import Run
+from lenet_mnist.study.train import train_seeds
 from lenet_mnist.training import distillation
 from lenet_mnist.training.checkpoint import read_network, weights_digest, write_network
+from lenet_mnist.training.context import Context, Session
 from lenet_mnist.training.distillation import Teachers, distilled_loss
-from lenet_mnist.training.loop import start_training, train
+from lenet_mnist.training.loop import train
+from lenet_mnist.training.rows import StepRow
 from lenet_mnist.training.state import TrainState
-from lenet_mnist.training.updates import StepRow
 
 CPU = torch.device("cpu")
 QUICK = ["--limit-train", "1000", "--epochs", "2", "--batch-size", "32", "--threads", "1", "--engine", "torch"]
@@ -47,8 +47,8 @@ def tiny(small: TrainVal) -> TrainVal:
 def teachers_for(data: TrainVal, config: Config, count_: int = 2) -> Teachers:
     networks = []
     for seed in range(10, 10 + count_):
-        state = start_training(config.model_copy(update={"seed": seed}), data, CPU)
-        train(config.model_copy(update={"seed": seed}), data, state, lambda _row: False, lambda _row: None)
+        state = TrainState.start(config.model_copy(update={"seed": seed}), Context(data))
+        train(config.model_copy(update={"seed": seed}), Context(data), state)
         networks.append(state.network)
     return Teachers(networks, config.training)
 
@@ -69,20 +69,20 @@ def test_the_loss_is_the_one_of_the_paper(weight: float, temperature: float) -> 
         q = [math.exp(value / temperature) for value in row]
         divergence += sum(a / sum(p) * math.log((a / sum(p)) / (b / sum(q))) for a, b in zip(p, q, strict=True))
     expected = (1 - weight) * labels_loss.item() + weight * temperature**2 * divergence / 7
-    found = distilled_loss(labels_loss, logits, Lesson(taught, temperature, weight), 7)
+    found = distilled_loss(labels_loss, logits, SoftTargets(taught, temperature, weight), 7)
     assert found.item() == pytest.approx(expected, rel=1e-12)
 
 
 def test_who_answers_as_the_teachers_has_nothing_to_learn() -> None:
     logits = torch.randn(5, 10, generator=torch.Generator().manual_seed(2)).requires_grad_()
-    loss = distilled_loss(torch.tensor(3.0), logits, Lesson(logits.detach() + 7.0, 2.0, 1.0), 5)
+    loss = distilled_loss(torch.tensor(3.0), logits, SoftTargets(logits.detach() + 7.0, 2.0, 1.0), 5)
     assert loss.item() == pytest.approx(0, abs=1e-6)
     assert torch.autograd.grad(loss, logits)[0].abs().max() < 1e-6
 
 
 def test_teachers_answer_with_the_mean_of_their_logits(tiny: TrainVal) -> None:
     config = config_of()
-    networks = [start_training(config.model_copy(update={"seed": s}), tiny, CPU).network for s in (1, 2, 3)]
+    networks = [TrainState.start(config.model_copy(update={"seed": s}), Context(tiny)).network for s in (1, 2, 3)]
     for network in networks:
         torch.nn.init.normal_(network.output.weight, generator=torch.Generator().manual_seed(4))
     images = evaluation_batches(tiny.val, tiny.normalization, CPU)[0].images
@@ -96,14 +96,14 @@ def test_teachers_answer_with_the_mean_of_their_logits(tiny: TrainVal) -> None:
 
 
 def run(config: Config, data: TrainVal, teachers: Teachers | None) -> tuple[TrainState, list[StepRow]]:
-    state = start_training(config, data, CPU)
+    state = TrainState.start(config, Context(data))
     rows: list[StepRow] = []
 
     def on_step(row: StepRow) -> bool:
         rows.append(row)
         return False
 
-    train(config, data, state, on_step, lambda _row: None, teachers=teachers)
+    train(config, Context(data, teachers=teachers), state, on_step)
     return state, rows
 
 
@@ -138,7 +138,7 @@ DISTORTED = AugmentationConfig(rotation=30, shift=3)
 
 
 def batches_of(data: TrainVal, augmentation: AugmentationConfig) -> TrainBatches:
-    return TrainBatches(data.train, data.normalization, 50, 0, CPU, augmentation=augmentation)
+    return TrainBatches(data, config_of().replace({"augmentation": augmentation.model_dump()}))
 
 
 def watched(teachers: Teachers) -> list[torch.Tensor]:
@@ -162,14 +162,14 @@ def test_answers_are_those_to_the_images_of_the_batch(tiny: TrainVal, augmentati
     taught = list(teachers.teach(batches.of_epoch(2), batches.view(2)))
     assert len(taught) == 7
     for batch in taught:
-        assert batch.lesson is not None
-        torch.testing.assert_close(batch.lesson.logits, teachers.logits(batch.images), rtol=1e-5, atol=1e-5)
-        assert batch.lesson[1:] == (2.0, 1.0)
+        assert batch.soft_targets is not None
+        torch.testing.assert_close(batch.soft_targets.logits, teachers.logits(batch.images), rtol=1e-5, atol=1e-5)
+        assert batch.soft_targets[1:] == (2.0, 1.0)
     again = teachers.teach(batches.of_epoch(2, start=4), batches.view(2))
     for batch, before in zip(again, taught[4:], strict=True):
-        assert batch.lesson is not None
-        assert before.lesson is not None
-        assert torch.equal(batch.lesson.logits, before.lesson.logits)
+        assert batch.soft_targets is not None
+        assert before.soft_targets is not None
+        assert torch.equal(batch.soft_targets.logits, before.soft_targets.logits)
 
 
 @pytest.mark.parametrize(
@@ -226,7 +226,7 @@ def teachers(classroom: Path, tmp_path: Path) -> list[str]:
     return [run.id for run in list_runs(tmp_path / "runs")]
 
 
-def newest(tmp_path: Path) -> RunDirectory:
+def newest(tmp_path: Path) -> Run:
     return list_runs(tmp_path / "runs")[0]
 
 
@@ -238,9 +238,9 @@ def test_a_taught_run_says_by_whom_and_is_trained_again_bit_by_bit(
     assert answer.code == 0, answer.err
     assert "teachers: 2, whose trainings took" in answer.err
     student = newest(tmp_path)
-    assert student.read_config().training.teachers == tuple(teachers)
-    manifest = student.read_manifest()
-    known = {run.id: run.read_manifest() for run in list_runs(tmp_path / "runs")}
+    assert student.config.training.teachers == tuple(teachers)
+    manifest = student.manifest
+    known = {run.id: run.manifest for run in list_runs(tmp_path / "runs")}
     for record in manifest.teachers:
         assert record.weights_sha256 == known[record.run].weights_sha256
         assert record.seconds == known[record.run].seconds
@@ -262,7 +262,7 @@ def test_a_taught_run_that_was_interrupted_comes_to_the_same(
     options = [*QUICK, "--teacher", teachers[0], "--set", "training.checkpoint_every_steps=10"]
     options += ["--epochs", "3", "--set", "augmentation.rotation=20", "--set", "augmentation.views=2"]
     assert lenet("train", *options, "--name", "whole").code == 0
-    whole = newest(tmp_path).read_manifest()
+    whole = newest(tmp_path).manifest
     from lenet_mnist.runs import recording
 
     real = recording.save_checkpoint
@@ -279,7 +279,7 @@ def test_a_taught_run_that_was_interrupted_comes_to_the_same(
     resumed = lenet("train", "--resume", "stopped")
     assert resumed.code == 0, resumed.err
     assert "after step 70, in epoch 3" in resumed.err  # whose view the process before it had asked about in epoch 1
-    assert newest(tmp_path).read_manifest().weights_sha256 == whole.weights_sha256
+    assert newest(tmp_path).manifest.weights_sha256 == whole.weights_sha256
 
 
 def leave_after_an_epoch(lenet: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, *options: str) -> None:
@@ -315,7 +315,7 @@ def test_teachers_may_be_named_in_another_way_and_moved_but_not_be_others(
     assert "one of its teachers" in gone.err
     found = lenet("train", "--resume", "student", "--teacher", "store/moved")
     assert found.code == 0, found.err
-    assert newest(tmp_path).read_config().training.teachers == (str(tmp_path / "store" / "moved"),)
+    assert newest(tmp_path).config.training.teachers == (str(tmp_path / "store" / "moved"),)
     monkeypatch.chdir(newest(tmp_path).path)
     assert lenet("verify", ".", "--retrain").code == 0
 
@@ -323,14 +323,14 @@ def test_teachers_may_be_named_in_another_way_and_moved_but_not_be_others(
 def test_the_latest_is_the_same_after_torchrun_has_started_the_job_again(
     teachers: list[str], tmp_path: Path, access: DataAccess
 ) -> None:
-    config = RunDirectory(tmp_path / "runs" / teachers[0]).read_config()
+    config = Run(tmp_path / "runs" / teachers[0]).config
     config = config.replace({"training.teachers": ["latest"], "name": "student"})
     runs_dir = tmp_path / "runs"
-    (first,) = train_seeds(config, "1", runs_dir, access, Nobody(), Ranks(job="a job"))
-    again, second = train_seeds(config, "1-2", runs_dir, access, Nobody(), Ranks(job="a job", restarts=1))
+    (first,) = train_seeds(config, "1", Session(access, ranks=Ranks(job="a job")), runs_dir)
+    again, second = train_seeds(config, "1-2", Session(access, ranks=Ranks(job="a job", restarts=1)), runs_dir)
     assert again.directory == first.directory
     assert [run.manifest.teachers[0].run for run in (first, second)] == [teachers[0]] * 2
-    assert second.directory.read_config().training.teachers == (teachers[0],)
+    assert second.directory.config.training.teachers == (teachers[0],)
 
 
 def test_a_link_to_a_teacher_is_found_again(lenet: Callable[..., Any], teachers: list[str], tmp_path: Path) -> None:
@@ -347,10 +347,10 @@ def test_who_has_seen_another_split_before_teaches_nobody(
 ) -> None:
     leave_after_an_epoch(lenet, monkeypatch)
     student = newest(tmp_path)
-    before = student.read_manifest().split_sha256
+    before = student.manifest.split_sha256
     went_on = lenet("train", "--resume", "student", "--set", "data.split_seed=5", "--accept-differences")
     assert went_on.code == 0, went_on.err
-    assert student.read_manifest().splits_before == (before,)
+    assert Run(student.path).manifest.splits_before == (before,)
     refused = lenet("train", *QUICK, "--set", "data.split_seed=5", "--teacher", "student")
     assert (refused.code, "another split" in refused.err) == (2, True)
     assert lenet("train", *QUICK, "--set", "data.split_seed=5", "--name", "fresh").code == 0
@@ -368,8 +368,8 @@ def test_who_has_seen_another_split_before_teaches_nobody(
 def test_what_a_manifest_says_can_keep_a_run_from_teaching(
     lenet: Callable[..., Any], teachers: list[str], tmp_path: Path, changes: dict[str, Any], complaint: str
 ) -> None:
-    run = RunDirectory(tmp_path / "runs" / teachers[0])
-    run.write_manifest(run.read_manifest().model_copy(update=changes))
+    run = Run(tmp_path / "runs" / teachers[0])
+    run.write_manifest(run.manifest.model_copy(update=changes))
     answer = lenet("train", *QUICK, "--teacher", teachers[0])
     assert (answer.code, answer.err.count("\n")) == (2, 1)
     assert complaint in answer.err
@@ -382,7 +382,7 @@ def test_what_a_manifest_says_can_keep_a_run_from_teaching(
 def test_a_network_for_other_classes_or_pixels_teaches_nobody(
     lenet: Callable[..., Any], teachers: list[str], tmp_path: Path, changes: dict[str, Any], code: int
 ) -> None:
-    run = RunDirectory(tmp_path / "runs" / teachers[0])
+    run = Run(tmp_path / "runs" / teachers[0])
     write_network(run.model_path, replace(read_network(run.model_path), **changes))
     answer = lenet("train", *QUICK, "--teacher", teachers[0])
     assert (answer.code, answer.err.count("\n")) == (code, 1), answer.err
@@ -422,20 +422,20 @@ def test_what_trains_without_teachers_says_so(lenet: Callable[..., Any], teacher
 def test_unfinished_damaged_or_changed_teachers_are_refused(
     lenet: Callable[..., Any], teachers: list[str], tmp_path: Path
 ) -> None:
-    run = RunDirectory(tmp_path / "runs" / teachers[0])
+    run = Run(tmp_path / "runs" / teachers[0])
     assert lenet("train", *QUICK, "--teacher", teachers[0], "--name", "student").code == 0
     student = newest(tmp_path)
-    manifest = run.read_manifest()
+    manifest = run.manifest
     run.write_manifest(manifest.model_copy(update={"status": "interrupted"}))
     answer = lenet("train", *QUICK, "--teacher", teachers[0])
     assert (answer.code, "is interrupted: only finished" in answer.err) == (2, True)
     run.write_manifest(manifest)
 
-    other = RunDirectory(tmp_path / "runs" / teachers[1])
+    other = Run(tmp_path / "runs" / teachers[1])
     content = other.model_path.read_bytes()
     run.model_path.write_bytes(content)
     assert lenet("train", *QUICK, "--teacher", teachers[0]).code == 3
-    run.write_manifest(manifest.model_copy(update={"weights_sha256": other.read_manifest().weights_sha256}))
+    run.write_manifest(manifest.model_copy(update={"weights_sha256": other.manifest.weights_sha256}))
     answer = lenet("verify", student.path, "--retrain")
     assert (answer.code, "no longer the networks" in answer.err) == (2, True)
 
@@ -451,11 +451,11 @@ def test_a_teacher_that_lies_elsewhere_is_found_again(
     options = [*QUICK, "--teacher", Path("runs") / teachers[0], "--runs-dir", "others"]
     assert lenet("train", *options, "--name", "student").code == 0
     (student,) = list_runs(tmp_path / "others")
-    assert student.read_config().training.teachers == (str(tmp_path / "runs" / teachers[0]),)
+    assert student.config.training.teachers == (str(tmp_path / "runs" / teachers[0]),)
     assert lenet("verify", student.path, "--retrain").code == 0
 
 
 def test_activations_may_differ(lenet: Callable[..., Any], teachers: list[str], tmp_path: Path) -> None:
     answer = lenet("train", *QUICK, "--teacher", teachers[0], "--activation", "tanh", "--name", "student")
     assert answer.code == 0, answer.err
-    assert newest(tmp_path).read_config().model.activation is Activation.TANH
+    assert newest(tmp_path).config.model.activation is Activation.TANH

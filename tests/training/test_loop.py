@@ -20,10 +20,12 @@ from lenet_mnist.metrics import Tally, count
 from lenet_mnist.model.lenet import LeNet
 from lenet_mnist.training import updates
 from lenet_mnist.training.checkpoint import parse_state, state_bytes, weights_digest
-from lenet_mnist.training.loop import EpochRow, StopReason, TrainResult, start_training, train
+from lenet_mnist.training.context import Context
+from lenet_mnist.training.loop import StopReason, TrainResult, train
 from lenet_mnist.training.probe import Probe
+from lenet_mnist.training.rows import EpochRow, StepRow
 from lenet_mnist.training.state import TrainState
-from lenet_mnist.training.updates import StepRow, train_step
+from lenet_mnist.training.updates import train_step
 
 CPU = torch.device("cpu")
 STEPS_PER_EPOCH = 7
@@ -81,7 +83,7 @@ def run(
     stop: Callable[[StepRow], bool] = lambda _row: False,
 ) -> Run:
     """Train from `state`, or from the start, until `stop` says so."""
-    state = state or start_training(config, data, CPU)
+    state = state or TrainState.start(config, Context(data))
     steps: list[StepRow] = []
     epochs: list[EpochRow] = []
 
@@ -89,7 +91,7 @@ def run(
         steps.append(row)
         return stop(row)
 
-    result = train(config, data, state, on_step, epochs.append)
+    result = train(config, Context(data), state, on_step, epochs.append)
     return Run(state, result, steps, epochs)
 
 
@@ -148,14 +150,14 @@ def test_a_seed_decides_the_weights(tiny: TrainVal) -> None:
 
 
 def test_a_seed_decides_the_weights_to_start_from(tiny: TrainVal) -> None:
-    starts = [start_training(config_of(seed), tiny, CPU).network.state_dict() for seed in (1, 1, 2)]
+    starts = [TrainState.start(config_of(seed), Context(tiny)).network.state_dict() for seed in (1, 1, 2)]
     first, again, other = map(weights_digest, starts)
     assert first == again
     assert first != other
 
 
 def test_a_seed_decides_the_order_of_the_images_too(tiny: TrainVal) -> None:
-    first, other = (run(config_of(seed), tiny, start_training(config_of(1), tiny, CPU)) for seed in (1, 2))
+    first, other = (run(config_of(seed), tiny, TrainState.start(config_of(1), Context(tiny))) for seed in (1, 2))
     assert first.digest != other.digest
 
 
@@ -167,13 +169,13 @@ def test_distortions_reach_the_training_images_and_no_others(tiny: TrainVal) -> 
     first, other = run(plain, tiny), run(distorted, tiny)
     assert first.steps[0].gradient_norm != other.steps[0].gradient_norm
     assert other.epochs[0].val_loss == val_tally(other.state.network, tiny).mean_loss
-    start = start_training(distorted, tiny, CPU)
-    assert Probe.of(tiny, 0, CPU).look(start) == Probe.of(tiny, 0, CPU).look(start_training(plain, tiny, CPU))
+    start = TrainState.start(distorted, Context(tiny))
+    assert Probe.of(tiny, 0, CPU).look(start) == Probe.of(tiny, 0, CPU).look(TrainState.start(plain, Context(tiny)))
 
 
 def test_callbacks_cannot_change_the_weights(tiny: TrainVal) -> None:
     config = config_of(optimizer="adam", learning_rate=1e-3)
-    state = start_training(config, tiny, CPU)
+    state = TrainState.start(config, Context(tiny))
 
     def make_noise(_row: object) -> bool:
         random.random()
@@ -185,7 +187,7 @@ def test_callbacks_cannot_change_the_weights(tiny: TrainVal) -> None:
         state.kept_network()
         return False
 
-    train(config, tiny, state, make_noise, make_noise)
+    train(config, Context(tiny), state, make_noise, make_noise)
     assert weights_digest(state.network.state_dict()) == run(config, tiny).digest
 
 
@@ -208,7 +210,7 @@ def write_state(path: Path, state: TrainState) -> None:
 
 def read_state(path: Path, state: TrainState) -> None:
     saved = parse_state(path.read_bytes(), path, state)
-    state.restore(saved.tensors, saved.scalars)
+    state.restore(saved.tensors, saved.scalars, saved.histories)
 
 
 def without_seconds(state: TrainState) -> dict[str, Any]:
@@ -226,7 +228,7 @@ def test_resumed_equals_never_stopped(
     assert len(first.steps) == stop_after
     write_state(tmp_path / "state", first.state)
 
-    state = start_training(config, tiny, CPU)
+    state = TrainState.start(config, Context(tiny))
     read_state(tmp_path / "state", state)
     second = run(config, tiny, state)
 
@@ -249,10 +251,10 @@ def test_a_state_saved_at_the_end_of_an_epoch_goes_on_from_there(
     tmp_path: Path, tiny: TrainVal, unbroken: Callable[[str], Run], name: str
 ) -> None:
     config, whole = config_of(**RESUMED[name]), unbroken(name)
-    state = start_training(config, tiny, CPU)
-    train(config, tiny, state, lambda _row: False, lambda row: write_state(tmp_path / str(row.epoch), state))
+    state = TrainState.start(config, Context(tiny))
+    train(config, Context(tiny), state, on_epoch=lambda row: write_state(tmp_path / str(row.epoch), state))
     for epoch in (1, 2, 3):
-        restored = start_training(config, tiny, CPU)
+        restored = TrainState.start(config, Context(tiny))
         read_state(tmp_path / str(epoch), restored)
         rest = run(config, tiny, restored)
         assert (rest.digest, rest.rows) == (whole.digest, whole.rows[epoch:])
@@ -260,7 +262,7 @@ def test_a_state_saved_at_the_end_of_an_epoch_goes_on_from_there(
 
 def test_stopping_at_every_step_makes_the_same_weights(tiny: TrainVal, unbroken: Callable[[str], Run]) -> None:
     config = config_of(**RESUMED["sgd linear"])
-    state = start_training(config, tiny, CPU)
+    state = TrainState.start(config, Context(tiny))
     reasons = [run(config, tiny, state, stop=lambda _row: True).result.stop_reason for _ in range(22)]
     assert reasons == [StopReason.INTERRUPTED] * 21 + [StopReason.MAX_EPOCHS]
     assert weights_digest(state.network.state_dict()) == unbroken("sgd linear").digest
@@ -288,8 +290,8 @@ def test_an_epoch_sees_every_training_image_once(tiny: TrainVal) -> None:
 
 
 def test_a_step_tells_the_loss_and_the_gradient_before_the_update(tiny: TrainVal) -> None:
-    state = start_training(config_of(), tiny, CPU)
-    batch = next(iter(TrainBatches(tiny.train, tiny.normalization, 32, 0, CPU).of_epoch(1)))
+    state = TrainState.start(config_of(), Context(tiny))
+    batch = next(iter(TrainBatches(tiny, config_of()).of_epoch(1)))
     before = copy.deepcopy(state.network)
     loss = F.cross_entropy(before(batch.images), batch.labels)
     loss.backward()
@@ -303,7 +305,7 @@ def test_a_step_tells_the_loss_and_the_gradient_before_the_update(tiny: TrainVal
 
 def test_the_best_network_has_the_validation_loss_of_its_row(tiny: TrainVal) -> None:
     config = config_of(learning_rate=0.1, max_epochs=6)
-    state = start_training(config, tiny, CPU)
+    state = TrainState.start(config, Context(tiny))
     best_rows = []
 
     def on_epoch(row: EpochRow) -> None:
@@ -315,7 +317,7 @@ def test_the_best_network_has_the_validation_loss_of_its_row(tiny: TrainVal) -> 
         assert best is not None
         assert val_tally(best, tiny).mean_loss == best_rows[-1].val_loss == state.stopping.best_loss
 
-    train(config, tiny, state, lambda _row: False, on_epoch)
+    train(config, Context(tiny), state, on_epoch=on_epoch)
     assert best_rows
 
 
@@ -340,7 +342,7 @@ def test_a_window_ends_where_a_state_is_to_be_saved_and_at_the_end_of_an_epoch(
 ) -> None:
     monkeypatch.setattr(updates, "window_on", lambda _device, _ranks: 4)
     config = config_of(max_epochs=2, checkpoint_every_steps=3)
-    state = start_training(config, tiny, CPU)
+    state = TrainState.start(config, Context(tiny))
     saved: dict[int, str] = {}
 
     def on_step(row: StepRow) -> bool:
@@ -349,7 +351,7 @@ def test_a_window_ends_where_a_state_is_to_be_saved_and_at_the_end_of_an_epoch(
             saved[row.step] = weights_digest(state.tensors())
         return False
 
-    train(config, tiny, state, on_step, lambda _row: None)
+    train(config, Context(tiny), state, on_step)
     assert sorted(saved) == [3, 6, 9, 12]
     for step, digest in saved.items():
         until_there = run(config, tiny, stop=lambda row, step=step: row.step == step)
@@ -422,12 +424,12 @@ def test_without_patience_training_goes_on_to_the_last_epoch(small: TrainVal) ->
 
 def test_the_loss_of_guessing_is_the_entropy_of_the_validation_labels(tiny: TrainVal) -> None:
     shares = torch.bincount(tiny.val.labels).double() / len(tiny.val)
-    guessing = start_training(config_of(), tiny, CPU).stopping.guessing_loss
+    guessing = TrainState.start(config_of(), Context(tiny)).stopping.guessing_loss
     assert guessing == pytest.approx(float(-(shares * shares.log()).sum()))
 
 
 def test_the_best_network_is_a_copy_of_its_own(tiny: TrainVal) -> None:
-    state = start_training(config_of(), tiny, CPU)
+    state = TrainState.start(config_of(), Context(tiny))
     assert state.kept_network() is None
     state.keep_weights()
     kept = weights_digest(state.network.state_dict())
@@ -452,7 +454,7 @@ def assert_diverged(done: Run, what: str, epoch: int, step: int) -> None:
 
 def test_a_poisoned_weight_stops_before_the_first_update(tiny: TrainVal) -> None:
     config = config_of(schedule="constant", warmup=0.0, learning_rate=0.03)
-    state = start_training(config, tiny, CPU)
+    state = TrainState.start(config, Context(tiny))
     with torch.no_grad():
         state.network.f6.bias[0] = math.nan
     before = weights_digest(state.network.state_dict())
@@ -465,7 +467,7 @@ def test_a_poisoned_weight_stops_before_the_first_update(tiny: TrainVal) -> None
 
 def test_a_poisoned_input_stops_before_the_first_update(tiny: TrainVal) -> None:
     config = config_of()
-    before = weights_digest(start_training(config, tiny, CPU).network.state_dict())
+    before = weights_digest(TrainState.start(config, Context(tiny)).network.state_dict())
     done = run(config, replace(tiny, normalization=Normalization(math.nan, 1.0)))
     assert_diverged(done, "training loss", 1, 1)
     assert done.digest == before
@@ -476,7 +478,7 @@ def test_an_enormous_learning_rate_stops_before_the_update_that_would_ruin_the_w
     tiny: TrainVal, activation: Activation
 ) -> None:
     config = config_of(activation=activation, learning_rate=1e6, schedule="constant", warmup=0.0, weight_decay=1e3)
-    state = start_training(config, tiny, CPU)
+    state = TrainState.start(config, Context(tiny))
     last_good = [weights_digest(state.network.state_dict())]
 
     def remember(_row: StepRow) -> bool:
@@ -496,7 +498,7 @@ def test_an_enormous_learning_rate_stops_before_the_update_that_would_ruin_the_w
 def test_a_gradient_that_is_not_finite_is_caught_under_a_finite_loss(tiny: TrainVal) -> None:
     """Relu starts from an output layer of zeros: the loss is ln 10 whatever is below, the gradient is not."""
     config = config_of(activation=Activation.RELU)
-    state = start_training(config, tiny, CPU)
+    state = TrainState.start(config, Context(tiny))
     with torch.no_grad():
         state.network.f6.bias.fill_(3e38)
     before = weights_digest(state.network.state_dict())
@@ -507,7 +509,7 @@ def test_a_gradient_that_is_not_finite_is_caught_under_a_finite_loss(tiny: Train
 
 def test_a_validation_loss_that_is_not_finite_ends_training_and_keeps_the_best(tiny: TrainVal) -> None:
     config = config_of()
-    state = start_training(config, tiny, CPU)
+    state = TrainState.start(config, Context(tiny))
 
     def poison_the_last_step(row: StepRow) -> bool:
         if row.step == 14:
@@ -568,11 +570,11 @@ def gradients_of(state: TrainState) -> dict[str, Tensor]:
 @pytest.mark.parametrize("name", PLAIN)
 def test_the_fused_optimizer_takes_the_steps_of_the_plain_one(tiny: TrainVal, name: str) -> None:
     training, make_oracle = PLAIN[name]
-    state = start_training(config_of(**training), tiny, CPU)
+    state = TrainState.start(config_of(**training), Context(tiny))
     gradients = gradients_of(state)
     copies = [parameter.detach().clone().requires_grad_() for parameter in state.network.parameters()]
     oracle = make_oracle(copies)
-    for number, batch in enumerate(TrainBatches(tiny.train, tiny.normalization, 32, 0, CPU).of_epoch(1), start=1):
+    for number, batch in enumerate(TrainBatches(tiny, config_of()).of_epoch(1), start=1):
         lr = 0.02 / number
         train_step(state, batch, lr)
         for one, gradient in zip(copies, gradients.values(), strict=True):
@@ -592,7 +594,7 @@ def test_each_configured_optimizer_takes_another_step(tiny: TrainVal) -> None:
 def test_the_schedules_rate_reaches_the_weights(tiny: TrainVal, schedule: Schedule) -> None:
     """Without momentum or decay, an update is the gradient times the rate of its row."""
     config = config_of(optimizer=Optimizer.SGD, momentum=0.0, weight_decay=0.0, schedule=schedule, max_epochs=2)
-    state = start_training(config, tiny, CPU)
+    state = TrainState.start(config, Context(tiny))
     gradients = gradients_of(state)
     before = [weights(state.network)]
 

@@ -14,10 +14,11 @@ from lenet_mnist.data.sets import TrainSet, TrainVal, ValSet
 from lenet_mnist.model.activations import ACTIVATIONS, ActivationFunction
 from lenet_mnist.model.lenet import LeNet
 from lenet_mnist.training.checkpoint import weights_digest
-from lenet_mnist.training.loop import EpochRow, start_training, train
-from lenet_mnist.training.probe import NUM_IMAGES, Layer, Probe, ProbeRow
+from lenet_mnist.training.context import Context
+from lenet_mnist.training.loop import train
+from lenet_mnist.training.probe import NUM_IMAGES, Probe
+from lenet_mnist.training.rows import EpochRow, Layer, ProbeRow, StepRow
 from lenet_mnist.training.state import TrainState
-from lenet_mnist.training.updates import StepRow
 
 CPU = torch.device("cpu")
 
@@ -62,7 +63,7 @@ def slope(outputs: npt.NDArray[np.float64], activation: Activation) -> npt.NDArr
 @pytest.mark.parametrize("scale", [1.0, 4.0])
 def test_the_rows_are_what_loops_count(tiny: TrainVal, activation: Activation, scale: float) -> None:
     """With weights four times as large, many units are saturated, and some of ReLU's are dead."""
-    state = start_training(config_of(activation), tiny, CPU)
+    state = TrainState.start(config_of(activation), Context(tiny))
     with torch.no_grad():
         for parameter in state.network.parameters():
             parameter.mul_(scale)
@@ -91,7 +92,7 @@ def test_of_a_function_that_is_pooled_after_it_the_winner_is_looked_at(
 ) -> None:
     """SiLU is flat near -1.28, where it turns, and further left; |slope| / 1.0998 is what the probe measures."""
     monkeypatch.setitem(ACTIVATIONS, Activation.TANH, ActivationFunction(F.silu, ""))
-    state = start_training(config_of(Activation.TANH), tiny, CPU)
+    state = TrainState.start(config_of(Activation.TANH), Context(tiny))
     network = state.network
     with torch.no_grad():
         network.c1.weight.mul_(3)
@@ -109,7 +110,7 @@ def test_of_a_function_that_is_pooled_after_it_the_winner_is_looked_at(
 
 @pytest.mark.parametrize("activation", Activation)
 def test_the_gradients_are_those_of_the_mean_loss(tiny: TrainVal, activation: Activation) -> None:
-    state = start_training(config_of(activation), tiny, CPU)
+    state = TrainState.start(config_of(activation), Context(tiny))
     batch = Probe.of(tiny, 0, CPU).batch
     for parameter in state.network.parameters():
         torch.nn.init.normal_(parameter, std=0.1, generator=torch.Generator().manual_seed(0))
@@ -127,7 +128,7 @@ def test_the_gradients_are_those_of_the_mean_loss(tiny: TrainVal, activation: Ac
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])
 def test_the_update_is_the_last_of_the_epoch(tiny: TrainVal, optimizer: str) -> None:
     config = config_of(Activation.TANH, optimizer=optimizer, learning_rate=0.01)
-    state = start_training(config, tiny, CPU)
+    state = TrainState.start(config, Context(tiny))
     seen: list[list[torch.Tensor]] = []
     looks: list[dict[Layer, ProbeRow]] = [look(tiny, state)]
 
@@ -141,7 +142,7 @@ def test_the_update_is_the_last_of_the_epoch(tiny: TrainVal, optimizer: str) -> 
         for row, old, new in zip(looks[-1].values(), before, after, strict=True):
             assert row.update_ratio == pytest.approx(float((new - old).norm() / old.norm()), rel=1e-5)
 
-    train(config, tiny, state, on_step, on_epoch)
+    train(config, Context(tiny), state, on_step, on_epoch)
     assert [rows[Layer.C1].epoch for rows in looks] == [0, 1, 2]
     assert [rows[Layer.C1].step for rows in looks] == [0, 5, 10]
     assert all(row.update_ratio == 0 for row in looks[0].values())
@@ -149,7 +150,7 @@ def test_the_update_is_the_last_of_the_epoch(tiny: TrainVal, optimizer: str) -> 
 
 
 def test_looking_changes_nothing(tiny: TrainVal) -> None:
-    state = start_training(config_of(Activation.RELU), tiny, CPU)
+    state = TrainState.start(config_of(Activation.RELU), Context(tiny))
     before = (weights_digest(state.tensors()), state.scalars())
     first = look(tiny, state)
     assert (weights_digest(state.tensors()), state.scalars()) == before
@@ -179,15 +180,15 @@ def test_the_gradient_of_a_sigmoid_network_vanishes_on_its_way_to_c1(small: Trai
     share = {}
     for activation in (Activation.SIGMOID, Activation.RELU):
         config = config_of(activation, max_epochs=1)
-        state = start_training(config, small, CPU)
-        train(config, small, state, lambda _: False, lambda _: None)
+        state = TrainState.start(config, Context(small))
+        train(config, Context(small), state)
         rows = look(small, state)
         share[activation] = rows[Layer.C1].gradient_norm / rows[Layer.OUTPUT].gradient_norm
     assert share[Activation.SIGMOID] < share[Activation.RELU] / 20
 
 
 def test_a_network_whose_units_are_all_dead_is_seen_to_be(tiny: TrainVal) -> None:
-    state = start_training(config_of(Activation.RELU), tiny, CPU)
+    state = TrainState.start(config_of(Activation.RELU), Context(tiny))
     network: LeNet = state.network
     with torch.no_grad():
         network.c3.bias.fill_(-1000.0)

@@ -6,17 +6,16 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from lenet_mnist.config import Activation, Config
 from lenet_mnist.data.sets import TrainVal
-from lenet_mnist.model.engines import NetworkFunction
-from lenet_mnist.training.loop import EpochRow
-from lenet_mnist.training.updates import StepRow
+from lenet_mnist.model.engines import ResolvedEngine
+from lenet_mnist.training.context import Context
+from lenet_mnist.training.rows import EpochRow, StepRow
 from lenet_mnist.tuning.advice import Advice, Direction, LossCurve, Verdict, _largest_rise, _Part, advise
-from lenet_mnist.tuning.trial import Trial, Workbench, curve_of, train_trial
+from lenet_mnist.tuning.trial import Trial, curve_of, train_trial
 
 LN10 = math.log(10)
 NUM_STEPS, NUM_EPOCHS, PEAK = 1000, 5, 0.1
@@ -167,10 +166,10 @@ def test_a_few_updates_do_not_tell() -> None:
     ],
 )
 def test_real_trainings_get_the_advice_that_leads_to_a_better_rate(
-    small: TrainVal, engine: NetworkFunction, activation: Activation, lr: float, expected: Direction
+    small: TrainVal, engine: ResolvedEngine, activation: Activation, lr: float, expected: Direction
 ) -> None:
-    bench = Workbench(Config.model_validate({"training": {"batch_size": 20}}), small, torch.device("cpu"), engine)
-    result = train_trial(bench, Trial(activation, lr, seed=0, epochs=5))
+    bench = (Config.model_validate({"training": {"batch_size": 20}}), Context(small, engine=engine))
+    result = train_trial(*bench, Trial(activation, lr, seed=0, epochs=5))
     assert advise(curve_of(result, LN10)).direction is expected
 
 

@@ -7,11 +7,11 @@ import pytest
 
 from lenet_mnist.config import Activation
 from lenet_mnist.errors import ConfigError
-from lenet_mnist.tuning.plan import Circumstances, Plan, SweepRequest, Task, log_spaced, make_plan, sweep_request
+from lenet_mnist.tuning.plan import CostModel, Plan, SweepRequest, Task, log_spaced, make_plan, sweep_request
 
 RELU = Activation.RELU
-HERE = Circumstances(
-    num_train=55_000, num_val=0, batch_size=64, max_epochs=8, seconds_an_image=1e-4, start_seconds=5.0
+HERE = CostModel(
+    num_train=55_000, num_val=0, batch_size=64, max_epochs=8, seconds_per_image=1e-4, start_seconds=5.0
 )  # 5.5 s an epoch
 TASKS = [Task(RELU, 0.001, 1.0, is_slow_starter=False)]
 

@@ -5,13 +5,12 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-import torch
 
 from lenet_mnist.config import Activation, Config
 from lenet_mnist.data.sets import TrainVal
-from lenet_mnist.model.engines import NetworkFunction, torch_network
+from lenet_mnist.model.engines import ResolvedEngine
+from lenet_mnist.training.context import Context
 from lenet_mnist.tuning.range_test import NUM_STEPS, RangePoint, RangeTest, find_bracket, run_range_test
-from lenet_mnist.tuning.trial import Workbench
 
 LN10 = math.log(10)
 
@@ -57,8 +56,8 @@ def test_a_fall_down_to_guessing_is_not_learning() -> None:
 def test_a_range_test_sees_distorted_images_where_a_training_would(small: TrainVal) -> None:
     def first_loss(**augmentation: float) -> float:
         config = Config.model_validate({"augmentation": augmentation})
-        bench = Workbench(config, small, torch.device("cpu"), torch_network)
-        return run_range_test(bench, RangeTest(Activation.TANH, 0), num_steps=1)[0].train_loss
+        bench = (config, Context(small))
+        return run_range_test(*bench, RangeTest(Activation.TANH, 0), num_steps=1)[0].train_loss
 
     assert first_loss() == first_loss() != first_loss(rotation=45.0)
 
@@ -66,10 +65,10 @@ def test_a_range_test_sees_distorted_images_where_a_training_would(small: TrainV
 @pytest.mark.parametrize("activation", Activation)
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])
 def test_a_real_range_test_reaches_from_guessing_to_breaking(
-    small: TrainVal, engine: NetworkFunction, activation: Activation, optimizer: str
+    small: TrainVal, engine: ResolvedEngine, activation: Activation, optimizer: str
 ) -> None:
     config = Config.model_validate({"training": {"optimizer": optimizer, "batch_size": 32}})
-    points = run_range_test(Workbench(config, small, torch.device("cpu"), engine), RangeTest(activation, 0))
+    points = run_range_test(*(config, Context(small, engine=engine)), RangeTest(activation, 0))
     assert 50 < len(points) <= NUM_STEPS
     assert points[0].train_loss < 2.7
     assert all(math.isfinite(point.train_loss) for point in points)

@@ -6,26 +6,17 @@ chosen by the fold that is then tested on, so that its figures are not flattered
 Source: lecture point 11, where the data are too few for a validation part of their own.
 """
 
-import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from statistics import fmean, stdev
 from typing import Any
 
 import numpy as np
-import torch
 
 from lenet_mnist.analysis.intervals import Interval, resampled_interval
-from lenet_mnist.analysis.metrics import ClassScores, Counts, evaluate, scores_of
-from lenet_mnist.config import AUTO, MAX_SEED, Config, Schedule
-from lenet_mnist.data.sets import Normalization, TrainSet, TrainVal, ValSet
-from lenet_mnist.data.split import digest_of_split, limit, stratified_folds
-from lenet_mnist.errors import ConfigError
-from lenet_mnist.randomness import Purpose, random_keys
-from lenet_mnist.training.checkpoint import TrainedNetwork
-from lenet_mnist.training.loop import EpochRow, StopReason, start_training, train
-from lenet_mnist.tuning.trial import Workbench
+from lenet_mnist.analysis.metrics import ClassScores, Counts, scores_of
+from lenet_mnist.training.rows import EpochRow
 
 
 @dataclass(frozen=True)
@@ -146,88 +137,6 @@ class CrossValidation:
             "loss": self.mean_loss,
             "per_class": [row.as_dict() for row in self.per_class],
         }
-
-
-def require_foldable(config: Config) -> None:
-    """Raise ConfigError if something in `config` would be chosen by the fold that is tested on."""
-    if config.training.learning_rate == AUTO:
-        raise ConfigError(
-            "a search would look at the images that are tested on: find the rate first, with lenet lr-sweep",
-            key="training.learning_rate",
-        )
-    if config.training.teachers:
-        raise ConfigError("teachers have seen the images that are tested on: leave them out", key="training.teachers")
-    if config.training.schedule is Schedule.PLATEAU:
-        raise ConfigError(
-            "this schedule follows the loss on the images that are tested on: take another one",
-            key="training.schedule",
-        )
-
-
-def all_folds(folds: Folds) -> list[Fold]:
-    """Return every training that `folds` asks for."""
-    return [
-        Fold(folds, repeat, number)
-        for repeat in range(1, folds.num_repeats + 1)
-        for number in range(1, folds.num_folds + 1)
-    ]
-
-
-def fold_of(data: TrainVal, fold: Fold, split_seed: int) -> TrainVal:
-    """Return `data`, the training and the validation part together, divided for one fold, which becomes `val`.
-
-    Which images are taken, and into which fold each goes, does not depend on how they were divided before.
-
-    Raises: ConfigError if there are too few images.
-    """
-    images, labels, indices = (
-        torch.cat([getattr(data.train, name), getattr(data.val, name)]) for name in ("images", "labels", "indices")
-    )
-    order = indices.argsort()
-    images, labels, indices = images[order], labels[order], indices[order]
-    numbers = labels.numpy()
-    chosen = limit(np.arange(len(numbers)), numbers, fold.folds.num_images, split_seed)
-    keys = random_keys(split_seed, Purpose.FOLDS, len(numbers), position=fold.repeat)[chosen]
-    is_held_out = stratified_folds(numbers[chosen], fold.folds.num_folds, keys) == fold.number - 1
-    train_part, val_part = (torch.from_numpy(chosen[held_out]) for held_out in (~is_held_out, is_held_out))
-    train_set = TrainSet(images[train_part], labels[train_part], indices[train_part])
-    return replace(
-        data,
-        train=train_set,
-        val=ValSet(images[val_part], labels[val_part], indices[val_part]),
-        normalization=Normalization.of(train_set),
-        fingerprint=replace(
-            data.fingerprint, split=digest_of_split(indices[train_part].numpy(), indices[val_part].numpy())
-        ),
-    )
-
-
-def train_fold(bench: Workbench, fold: Fold) -> FoldResult:
-    """Train on all folds but one, and test on that one. Each repeat has a seed, and a division, of its own."""
-    started = time.perf_counter()
-    training = bench.config.training.model_copy(update={"patience": None})
-    config = bench.config.model_copy(
-        update={"training": training, "seed": (bench.config.seed + fold.repeat - 1) % (MAX_SEED + 1)}
-    )
-    data = fold_of(bench.data, fold, config.data.split_seed)
-    state = start_training(config, data, bench.device, bench.engine)
-    history: list[EpochRow] = []
-    ended = train(config, data, state, lambda _row: False, history.append)
-    if ended.stop_reason is not StopReason.MAX_EPOCHS:
-        seconds = time.perf_counter() - started
-        return FoldResult(fold, len(data.train), (), (), (), 0.0, tuple(history), seconds, has_diverged=True)
-    trained = TrainedNetwork(state.network, data.normalization, data.class_names, training.max_epochs)
-    seen = evaluate(trained, data.val, bench.device)
-    return FoldResult(
-        fold=fold,
-        num_train=len(data.train),
-        indices=tuple(seen.indices.tolist()),
-        labels=tuple(seen.labels.tolist()),
-        predictions=tuple(seen.predictions.tolist()),
-        loss_sum=seen.loss_sum,
-        history=tuple(history),
-        seconds=time.perf_counter() - started,
-    )
 
 
 def pool(folds: Folds, class_names: tuple[str, ...], results: Sequence[FoldResult]) -> CrossValidation:

@@ -16,7 +16,7 @@ from statistics import median
 from lenet_mnist.analysis.findings import Cause, Finding, TrainingRecord
 from lenet_mnist.config import Activation, Optimizer
 from lenet_mnist.training.early_stopping import GUESSING
-from lenet_mnist.training.probe import Layer, ProbeRow
+from lenet_mnist.training.rows import Layer, ProbeRow
 from lenet_mnist.tuning.advice import Advice, Direction, Verdict, advise
 
 _HIDDEN = (Layer.C1, Layer.C3, Layer.C5, Layer.F6)

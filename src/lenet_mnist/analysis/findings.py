@@ -6,9 +6,8 @@ from enum import StrEnum
 
 from lenet_mnist.config import Activation, Config
 from lenet_mnist.training.early_stopping import GUESSING
-from lenet_mnist.training.loop import EpochRow
-from lenet_mnist.training.probe import Layer, ProbeRow, flat_word
-from lenet_mnist.training.updates import StepRow
+from lenet_mnist.training.probe import flat_word
+from lenet_mnist.training.rows import EpochRow, Layer, ProbeRow, StepRow
 from lenet_mnist.tuning.advice import LossCurve
 
 

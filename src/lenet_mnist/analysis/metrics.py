@@ -16,8 +16,8 @@ import torch.nn.functional as F
 from lenet_mnist.analysis.intervals import Interval, mcnemar_p_value, wilson_interval
 from lenet_mnist.data.batches import EVALUATION_CHUNK, evaluation_batches
 from lenet_mnist.data.sets import ImageSet
+from lenet_mnist.distributed import SINGLE, Ranks
 from lenet_mnist.errors import DataError
-from lenet_mnist.ranks import ALONE, Ranks
 from lenet_mnist.training.checkpoint import TrainedNetwork
 
 PER_CELL = 12  # images of each cell of the confusion matrix that are kept for the report
@@ -198,7 +198,7 @@ def evaluate(
     image_set: ImageSet,
     device: torch.device,
     batch_size: int = EVALUATION_CHUNK,
-    ranks: Ranks = ALONE,
+    ranks: Ranks = SINGLE,
 ) -> Evaluation:
     """Return the network's answer to every image of `image_set`, whatever `batch_size` is.
 
@@ -213,11 +213,11 @@ def evaluate(
         raise DataError(f"the images are {size} pixels wide, but the network was trained on {trained_size}")
     image_set.require_labels_below(len(trained.class_names))
     network = trained.network.to(device)
-    share = ranks.share_of(len(image_set))
+    share = ranks.shard(len(image_set))
     batches = evaluation_batches(image_set.part(share), trained.normalization, device, batch_size)
     logits = torch.zeros(len(image_set), len(trained.class_names), dtype=torch.float64)
     logits[share] = torch.cat([network(batch.images) for batch in batches]).cpu().double()
-    ranks.add_up(logits)
+    ranks.all_reduce_sum(logits)
     if not bool(logits.isfinite().all()):
         raise DataError("the logits are not finite: the weights have overflowed")
     return Evaluation(

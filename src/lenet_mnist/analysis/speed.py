@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lenet_mnist.analysis.intervals import Estimate, Interval, difference_of
-from lenet_mnist.training.updates import StepRow
+from lenet_mnist.training.rows import StepRow
 
 _REACH = 1.25  # to both sides; docs/compare.md says how well that works
 _MOST = 1e6  # nats; a larger loss is counted as this, or its rounding error would stay in all later sums

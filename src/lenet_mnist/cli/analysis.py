@@ -7,7 +7,17 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lenet_mnist.cli import flags
-from lenet_mnist.cli.flags import EXPERIMENT, MACHINE, chosen_run, configured, console, data_access, say, warn
+from lenet_mnist.cli.flags import (
+    EXPERIMENT,
+    MACHINE,
+    chosen_run,
+    configured,
+    data_access,
+    progress,
+    say,
+    session_of,
+    warn,
+)
 from lenet_mnist.config import Split
 
 if TYPE_CHECKING:
@@ -36,30 +46,24 @@ def evaluate(
     offline: flags.Offline = False,
     as_json: flags.AsJson = False,
 ) -> None:
-    from lenet_mnist.experiments.ensemble import EvaluatedEnsemble, evaluate_ensemble
-    from lenet_mnist.experiments.evaluation import EvaluatedRun, evaluate_run, require_accuracy
-    from lenet_mnist.experiments.following import is_led
-    from lenet_mnist.ranks import joined_ranks
     from lenet_mnist.reporting import plots
     from lenet_mnist.reporting.analysis_results import EvaluationResult
     from lenet_mnist.reporting.drawing import draw_training
-    from lenet_mnist.reporting.progress import TrainingProgress
     from lenet_mnist.reporting.report import write_report
     from lenet_mnist.reporting.text import render
+    from lenet_mnist.study.ensemble import EvaluatedEnsemble, evaluate_ensemble
+    from lenet_mnist.study.evaluation import EvaluatedRun, evaluate_runs, require_accuracy
 
-    access = data_access(data_dir, offline)
-    with joined_ranks() as ranks:
-        if is_led(ranks, access):
-            return
-        directories = [chosen_run(run, runs_dir) for run in runs]
-        common = (access, device, batch_size, ranks)
-        if len(directories) == 1:
-            seen: EvaluatedRun | EvaluatedEnsemble = evaluate_run(directories[0], split, *common)
-        else:
-            seen = evaluate_ensemble(directories, split, runs_dir, *common)
+    directories = [chosen_run(run, runs_dir) for run in runs]
+    common = (split, data_access(data_dir, offline), device, batch_size)
+    seen: EvaluatedRun | EvaluatedEnsemble
+    if len(directories) == 1:
+        (seen,) = evaluate_runs(directories, *common)
+    else:
+        seen = evaluate_ensemble(directories, runs_dir, *common)
     for member in seen.members:
         plots.draw_evaluation(member)
-        draw_training(member.run, TrainingProgress(console()).note)
+        draw_training(member.run, progress().note)
         write_report(member.run)
     if isinstance(seen, EvaluatedEnsemble):
         plots.draw_evaluation(seen)
@@ -71,19 +75,20 @@ def evaluate(
     help="Check that a run is what it says it is. Recomputes digests and metrics; exits with 5 if one differs."
 )
 def verify(
-    run: flags.Run,
+    run: flags.RunName,
     retrain: Annotated[bool, typer.Option("--retrain", help="Train it again, too, and compare every row.")] = False,
     data_dir: flags.DataDir = flags.DEFAULT_DATA_DIR,
     runs_dir: flags.RunsDir = flags.DEFAULT_RUNS_DIR,
     offline: flags.Offline = False,
     as_json: flags.AsJson = False,
 ) -> None:
-    from lenet_mnist.experiments.verification import require_all_hold, verify_run
     from lenet_mnist.reporting.analysis_results import VerificationResult
     from lenet_mnist.reporting.text import render
+    from lenet_mnist.study.verification import require_all_hold, verify_run
+    from lenet_mnist.training.context import Session
 
-    access = data_access(data_dir, offline)
-    verified = verify_run(chosen_run(run, runs_dir), retrain, access, console().print)
+    session = Session(data_access(data_dir, offline), progress())
+    verified = verify_run(chosen_run(run, runs_dir), retrain, session)
     say(render(VerificationResult(verified), as_json))
     require_all_hold(verified)
 
@@ -91,16 +96,19 @@ def verify(
 @app.command(
     help="Say what went wrong in a training, and what to do. Names the evidence; of a sweep, reads each loss curve."
 )
-def diagnose(run: flags.Run, runs_dir: flags.RunsDir = flags.DEFAULT_RUNS_DIR, as_json: flags.AsJson = False) -> None:
-    from lenet_mnist.experiments import diagnosis
+def diagnose(
+    run: flags.RunName, runs_dir: flags.RunsDir = flags.DEFAULT_RUNS_DIR, as_json: flags.AsJson = False
+) -> None:
     from lenet_mnist.reporting.analysis_results import DiagnosisResult, SweepAdvice
     from lenet_mnist.reporting.text import render
+    from lenet_mnist.study.diagnosis import diagnose_training
+    from lenet_mnist.study.lr_sweep import advise_sweep
 
     directory = chosen_run(run, runs_dir, ("train", "sweep"))
-    if directory.read_manifest().kind == "sweep":
-        say(render(SweepAdvice(diagnosis.advise_sweep(directory)), as_json))
+    if directory.manifest.kind == "sweep":
+        say(render(SweepAdvice(advise_sweep(directory)), as_json))
     else:
-        say(render(DiagnosisResult(diagnosis.diagnose_training(directory)), as_json))
+        say(render(DiagnosisResult(diagnose_training(directory)), as_json))
 
 
 @app.command(
@@ -123,10 +131,10 @@ def compare(
     offline: flags.Offline = False,
     as_json: flags.AsJson = False,
 ) -> None:
-    from lenet_mnist.experiments import comparison
     from lenet_mnist.reporting import compare_plots
     from lenet_mnist.reporting.compare_result import ComparisonResult
     from lenet_mnist.reporting.text import render
+    from lenet_mnist.study import comparison
 
     comparison.require_free(output)
     levels = [comparison.parse_level(text) for text in speed_ratio or ()]
@@ -157,34 +165,26 @@ def cross_validate(
     offline: flags.Offline = False,
     as_json: flags.AsJson = False,
 ) -> None:
-    from lenet_mnist.experiments import cross_validation
-    from lenet_mnist.experiments.following import is_led
-    from lenet_mnist.ranks import joined_ranks
     from lenet_mnist.reporting import cross_validation_plots
     from lenet_mnist.reporting.analysis_results import CrossValidationResult
-    from lenet_mnist.reporting.progress import FoldProgress
     from lenet_mnist.reporting.text import render
+    from lenet_mnist.study import cross_validation
 
-    access, progress = data_access(data_dir, offline), FoldProgress(console())
-    with resolved.naming_origins(), joined_ranks() as ranks:
-        if is_led(ranks, access, resolved.config):
+    with session_of(resolved, data_dir, offline) as session:
+        if session is None:
             return
         if resume is None:
             warn(resolved.notes)
-            validated = cross_validation.new_cross_validation(
-                resolved.config, folds, repeats, runs_dir, access, progress, ranks
-            )
+            validated = cross_validation.new_cross_validation(resolved.config, folds, repeats, session, runs_dir)
         else:
             run = chosen_run(resume, runs_dir, ("cross-validation",))
-            validated = cross_validation.resumed_cross_validation(
-                run, resolved, folds, repeats, access, progress, ranks
-            )
+            validated = cross_validation.resumed_cross_validation(run, resolved, folds, repeats, session)
     cross_validation_plots.draw_cross_validated_run(validated)
     say(render(CrossValidationResult(validated), as_json))
 
 
 @app.command(help="Write a run's report.html, one page with all results. The run may still be training.")
-def report(run: flags.Run, runs_dir: flags.RunsDir = flags.DEFAULT_RUNS_DIR, as_json: flags.AsJson = False) -> None:
+def report(run: flags.RunName, runs_dir: flags.RunsDir = flags.DEFAULT_RUNS_DIR, as_json: flags.AsJson = False) -> None:
     from lenet_mnist.reporting.analysis_results import ReportResult
     from lenet_mnist.reporting.report import write_report
     from lenet_mnist.reporting.text import render

@@ -11,8 +11,8 @@ import typer
 from lenet_mnist import __version__
 from lenet_mnist.cli import analysis, data, flags, inference, training
 from lenet_mnist.cli.flags import configured, say
+from lenet_mnist.cores import torchrun_rank
 from lenet_mnist.errors import ConfigError, StorageError
-from lenet_mnist.torchrun import torchrun_rank
 
 if TYPE_CHECKING:
     from lenet_mnist.config_file import ResolvedConfig

@@ -5,7 +5,8 @@ torch and matplotlib are imported inside the commands that need them, so that `l
 
 import functools
 import inspect
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
 from types import NoneType, UnionType
@@ -21,9 +22,12 @@ from lenet_mnist.sections import fields_of, flags_of
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from lenet_mnist.config_file import ResolvedConfig
     from lenet_mnist.data.mnist import DataAccess
-    from lenet_mnist.runs.directory import RunDirectory
+    from lenet_mnist.reporting.progress import TerminalProgress
     from lenet_mnist.runs.manifest import Kind
+    from lenet_mnist.runs.run import Run
+    from lenet_mnist.training.context import Session
 
 DEFAULT_DATA_DIR = user_cache()
 DEFAULT_RUNS_DIR = Path("runs")
@@ -44,7 +48,7 @@ ConfigPath = Annotated[Path | None, typer.Option("--config", "-c", help="Configu
 Assignments = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Set any value (docs/options.md); repeatable.")
 ]
-Run = Annotated[str, typer.Argument(metavar="RUN", help="A run's path, id or name, or `latest`.")]
+RunName = Annotated[str, typer.Argument(metavar="RUN", help="A run's path, id or name, or `latest`.")]
 Resume = Annotated[str | None, typer.Option("--resume", metavar="RUN", help="Resume an interrupted run.")]
 Device = Annotated[DeviceName | None, typer.Option("--device", help="Where to compute; by default, as in training.")]
 DataDir = Annotated[
@@ -133,7 +137,7 @@ def _words(kind: Any) -> list[str]:
     return list(kind) if issubclass(kind, StrEnum) else [kind.__name__]
 
 
-def chosen_run(argument: str, runs_dir: Path, kinds: "Sequence[Kind]" = ("train",)) -> "RunDirectory":
+def chosen_run(argument: str, runs_dir: Path, kinds: "Sequence[Kind]" = ("train",)) -> "Run":
     """Return the run that is meant (runs/listing.py). Where a name alone is given, `say` says which run it is."""
     from lenet_mnist.runs.listing import find_run
 
@@ -155,6 +159,33 @@ def data_access(data_dir: Path, offline: bool) -> "DataAccess":
     from lenet_mnist.reporting.progress import FetchProgress
 
     return DataAccess(data_dir, offline, FetchProgress(console()))
+
+
+@contextmanager
+def session_of(resolved: "ResolvedConfig", data_dir: Path, offline: bool) -> "Iterator[Session | None]":
+    """Yield the session of a command that trains; None on a rank of torchrun that does not lead, which has then served.
+
+    Raises: ConfigError, on every rank, if not all were started with the same configuration.
+    """
+    from lenet_mnist.config_file import flat_values
+    from lenet_mnist.distributed import joined_ranks
+    from lenet_mnist.training.context import Session
+
+    with resolved.naming_origins(), joined_ranks() as ranks:
+        session = Session(data_access(data_dir, offline), progress(), ranks)
+        ranks.require_same({key: str(value) for key, value in flat_values(resolved.config).items()})
+        if ranks.is_first:
+            yield session
+        else:
+            ranks.serve(session)
+            yield None
+
+
+def progress() -> "TerminalProgress":
+    """Return what shows the progress of trainings, on stderr."""
+    from lenet_mnist.reporting.progress import TerminalProgress
+
+    return TerminalProgress(console())
 
 
 def console() -> "Console":

@@ -37,7 +37,7 @@ def predict(
 
 @app.command(help="Write a run's network in a form that other programs read.")
 def export(
-    run: flags.Run,
+    run: flags.RunName,
     format_name: Annotated[
         str,
         typer.Option("--format", help="html: a page to draw digits on; onnx or safetensors: the network."),

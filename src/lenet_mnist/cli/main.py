@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, TextIO
 
+from lenet_mnist.cores import torchrun_rank
 from lenet_mnist.errors import (
     InstallationError,
     InterruptedBySignal,
@@ -23,7 +24,6 @@ from lenet_mnist.errors import (
     printable,
 )
 from lenet_mnist.signals import end_on_signals, raise_on_signals
-from lenet_mnist.torchrun import torchrun_rank
 
 _NO_MEMORY = re.compile("allocate memory|out of memory|failed to map segment|bad_alloc", re.IGNORECASE)
 

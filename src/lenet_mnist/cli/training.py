@@ -1,13 +1,25 @@
 """Step 3 of the lecture, training: the weights, and the learning rate."""
 
+from dataclasses import replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from lenet_mnist.cli import flags
-from lenet_mnist.cli.flags import EXPERIMENT, MACHINE, chosen_run, configured, console, data_access, say, warn
+from lenet_mnist.cli.flags import (
+    EXPERIMENT,
+    MACHINE,
+    chosen_run,
+    configured,
+    console,
+    data_access,
+    say,
+    session_of,
+    warn,
+)
 from lenet_mnist.errors import ConfigError
+from lenet_mnist.provenance import require_packages
 
 if TYPE_CHECKING:
     from lenet_mnist.config_file import ResolvedConfig
@@ -46,31 +58,26 @@ def train(
     if accept_differences and resume is None:
         raise ConfigError("--accept-differences needs --resume")
 
-    from lenet_mnist.experiments import training, training_series
-    from lenet_mnist.experiments.following import is_led
-    from lenet_mnist.ranks import joined_ranks
     from lenet_mnist.reporting.drawing import draw_training
-    from lenet_mnist.reporting.progress import TrainingProgress
     from lenet_mnist.reporting.text import render
     from lenet_mnist.reporting.training_results import TrainingResult
+    from lenet_mnist.study import train as training
 
-    access, progress = data_access(data_dir, offline), TrainingProgress(console())
-    spectator: training.Spectator = progress
-    if log is Log.TENSORBOARD:
-        from lenet_mnist.reporting.tensorboard import TensorBoardLog
-
-        spectator = TensorBoardLog(progress)
-    with resolved.naming_origins(), joined_ranks() as ranks:
-        if is_led(ranks, access, resolved.config):
+    with session_of(resolved, data_dir, offline) as session:
+        if session is None:
             return
+        if log is Log.TENSORBOARD:
+            from lenet_mnist.reporting.tensorboard import TensorBoardLog
+
+            require_packages("--log tensorboard", "tensorboard", "tensorboard")
+            session = replace(session, open_log=TensorBoardLog)
         if resume is None:
             warn(resolved.notes)
-            runs = training_series.train_seeds(resolved.config, seeds, runs_dir, access, spectator, ranks)
+            runs = training.train_seeds(resolved.config, seeds, session, runs_dir)
         else:
-            run = chosen_run(resume, runs_dir)
-            runs = [training.resume_run(run, resolved, accept_differences, access, spectator, ranks)]
+            runs = [training.resume_run(chosen_run(resume, runs_dir), resolved, accept_differences, session)]
     for trained in runs:
-        draw_training(trained.directory, progress.note)
+        draw_training(trained.directory, session.progress.note)
     say(render(TrainingResult(runs), as_json))
     training.require_all_finished(runs)
 
@@ -101,27 +108,22 @@ def lr_sweep(
     offline: flags.Offline = False,
     as_json: flags.AsJson = False,
 ) -> None:
-    from lenet_mnist.experiments import lr_sweep as sweeping
-    from lenet_mnist.experiments.following import is_led
-    from lenet_mnist.ranks import joined_ranks
     from lenet_mnist.reporting import sweep_plots
-    from lenet_mnist.reporting.progress import SweepProgress
     from lenet_mnist.reporting.text import render
     from lenet_mnist.reporting.training_results import SweepResult
+    from lenet_mnist.study import lr_sweep as sweeping
     from lenet_mnist.tuning.plan import sweep_request
 
     request = sweep_request(activation, budget, lrs, min_lr, max_lr, num, seeds, epochs)
     if request.activations is not None and len(request.activations) == 1:
         resolved = resolved.with_flag("model.activation", request.activations[0])
-    access, progress = data_access(data_dir, offline), SweepProgress(console())
-    with resolved.naming_origins(), joined_ranks() as ranks:
-        if is_led(ranks, access, resolved.config):
+    with session_of(resolved, data_dir, offline) as session:
+        if session is None:
             return
         if resume is None:
-            swept = sweeping.new_sweep(resolved.config, request, runs_dir, access, progress, ranks)
+            swept = sweeping.new_sweep(resolved.config, request, session, runs_dir)
         else:
-            run = chosen_run(resume, runs_dir, ("sweep",))
-            swept = sweeping.resumed_sweep(run, resolved, request, access, progress, ranks)
+            swept = sweeping.resumed_sweep(chosen_run(resume, runs_dir, ("sweep",)), resolved, request, session)
     sweep_plots.draw_swept_run(swept)
     say(render(SweepResult(swept), as_json))
     sweeping.require_answers(swept)

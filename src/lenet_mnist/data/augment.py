@@ -22,8 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lenet_mnist.config import AugmentationConfig
-from lenet_mnist.data.sets import Normalization, TrainSet
-from lenet_mnist.model.engines import NetworkFunction
+from lenet_mnist.data.sets import TrainVal
 from lenet_mnist.randomness import Purpose, random_keys
 
 _PLACES = 256  # in a pixel, along each side: 255 x 256 x 256, the largest sum of four weighted pixels, is below 2^24
@@ -70,19 +69,18 @@ class Augmentation:
 
     def __init__(
         self,
+        data: TrainVal,
         config: AugmentationConfig,
-        train: TrainSet,
-        normalization: Normalization,
         seed: int,
         device: torch.device,
-        engine: NetworkFunction,
+        native: Resampling | None = None,
     ) -> None:
         self._config = config
         self._seed = seed
-        self._indices = train.indices.numpy()
-        self._images = train.images.to(device)
-        self._scale = (255 * normalization.mean, 1 / (255 * normalization.std))
-        self._resampling = resampling_of(engine)
+        self._indices = data.train.indices.numpy()
+        self._images = data.train.images.to(device)
+        self._scale = (255 * data.normalization.mean, 1 / (255 * data.normalization.std))
+        self._resampling = resampling(native)
         self._last: View | None = None
 
     def view(self, epoch: int) -> View:
@@ -180,9 +178,8 @@ def resample(images: Tensor, chosen: Tensor, distortions: Distortions, black: fl
     return resampled.sub_(black).mul_(factor)
 
 
-def resampling_of(engine: NetworkFunction) -> Resampling:
+def resampling(native: Resampling | None) -> Resampling:
     """Return the engine's own implementation of `resample`, if it has one that agrees; else `resample`."""
-    native: Resampling | None = getattr(engine, "resample", None)  # by name: model/native/ may not be there
     return native if native is not None and _agrees(native) else resample
 
 

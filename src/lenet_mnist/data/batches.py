@@ -7,17 +7,16 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from lenet_mnist.config import AugmentationConfig
-from lenet_mnist.data.augment import Augmentation, View
-from lenet_mnist.data.sets import ImageSet, Normalization, TrainSet
-from lenet_mnist.model.engines import NetworkFunction, torch_network
+from lenet_mnist.config import Config
+from lenet_mnist.data.augment import Augmentation, Resampling, View
+from lenet_mnist.data.sets import ImageSet, Normalization, TrainVal
+from lenet_mnist.distributed import SINGLE, Ranks
 from lenet_mnist.randomness import Purpose, random_order
-from lenet_mnist.ranks import ALONE, Ranks
 
 # Evaluation in chunks of this many images: of 50 to 2,500 the fastest or within 5 % of it, with both engines and all
 # activations (scripts/benchmark_choices.py chunks).
 EVALUATION_CHUNK = 1000
-NO_AUGMENTATION = AugmentationConfig()
+CPU = torch.device("cpu")
 
 
 class Batch(NamedTuple):
@@ -27,7 +26,7 @@ class Batch(NamedTuple):
     labels: Tensor
 
 
-class Lesson(NamedTuple):
+class SoftTargets(NamedTuple):
     """The teachers' logits for the images of a batch; see training/distillation.py. Shapes: logits N K."""
 
     logits: Tensor
@@ -47,7 +46,7 @@ class TrainBatch(NamedTuple):
     positions: Tensor
     num_images: int
     is_last: bool = False
-    lesson: Lesson | None = None
+    soft_targets: SoftTargets | None = None
 
 
 class TrainBatches:
@@ -62,25 +61,22 @@ class TrainBatches:
 
     def __init__(
         self,
-        train: TrainSet,
-        normalization: Normalization,
-        batch_size: int,
-        seed: int,
-        device: torch.device,
-        ranks: Ranks = ALONE,
-        augmentation: AugmentationConfig = NO_AUGMENTATION,
-        engine: NetworkFunction = torch_network,
+        data: TrainVal,
+        config: Config,
+        device: torch.device = CPU,
+        native_resample: Resampling | None = None,
+        ranks: Ranks = SINGLE,
     ) -> None:
         self.view: Callable[[int], View]
-        if augmentation.is_on:
-            self.view = Augmentation(augmentation, train, normalization, seed, device, engine).view
+        if config.augmentation.is_on:
+            self.view = Augmentation(data, config.augmentation, config.seed, device, native_resample).view
         else:
-            images = normalization.apply(train.images).to(device)
-            as_they_are = View(1, True, len(train), partial(images.index_select, 0))
+            images = data.normalization.apply(data.train.images).to(device)
+            as_they_are = View(1, True, len(images), partial(images.index_select, 0))
             self.view = lambda _epoch: as_they_are
-        self._labels = train.labels.to(device)
-        self._batch_size = batch_size
-        self._seed = seed
+        self._labels = data.train.labels.to(device)
+        self._batch_size = config.training.batch_size
+        self._seed = config.seed
         self._ranks = ranks
 
     def __len__(self) -> int:
@@ -93,7 +89,7 @@ class TrainBatches:
         indices = torch.from_numpy(order).to(self._labels.device)
         images_of = self.view(epoch).images_of
         for number, batch in enumerate(torch.split(indices, self._batch_size)[start:], start=start + 1):
-            mine = batch[self._ranks.share_of(len(batch))]
+            mine = batch[self._ranks.shard(len(batch))]
             labels = self._labels.index_select(0, mine)
             yield TrainBatch(images_of(mine), labels, mine, len(batch), is_last=number == len(self))
 

@@ -24,9 +24,10 @@ import numpy as np
 
 from lenet_mnist.config import Source
 from lenet_mnist.data.idx import encode_idx
-from lenet_mnist.data.mnist import FILES, DataAccess, IdxFile, Progress, fetch_command, find, raw_directory
+from lenet_mnist.data.mnist import FILES, DataAccess, IdxFile, fetch_command, find, raw_directory
 from lenet_mnist.errors import DataError, one_line
 from lenet_mnist.files.storage import make_directory, read_bounded, tidy_up, write_bytes
+from lenet_mnist.progress import Progress
 
 TIMEOUT_SECONDS = 10  # to connect, and per read: a mirror that is silent this long is given up
 DEADLINE_SECONDS = 300.0  # per file, from the request to the last byte

@@ -19,6 +19,7 @@ from lenet_mnist.data.sets import IMAGE_SIZE, LoadedPart, Part
 from lenet_mnist.data.split import cut_off_test
 from lenet_mnist.errors import DataError, InstallationError
 from lenet_mnist.files.storage import read_bounded
+from lenet_mnist.progress import Progress
 
 DIGIT_SIZE = 20  # pixels: the box that MNIST's digits were fitted into
 # torchvision's name of each set, and of the directory that it keeps it in.
@@ -26,22 +27,6 @@ _COLLECTIONS = {Source.MNIST: "MNIST", Source.FASHION_MNIST: "FashionMNIST", Sou
 _DEBIAN = Path("/usr/share/datasets/fashion-mnist")  # where Debian's package dataset-fashion-mnist puts its files
 _DIGITS_SHA256 = "87ff0c9e40dc7e2c0e34e7257799c2e3f3aec1a016363bb11cad869ec428a826"
 _FULL_INK = 16  # of scikit-learn's digits
-
-
-class Progress:
-    """Shows a user what is going on: lines of text, or something that begins, advances and ends. This one is silent."""
-
-    def note(self, text: str) -> None:
-        """Show one line."""
-
-    def begin(self, text: str, total: int | None) -> None:
-        """Begin `text`, of `total` steps or bytes if that is known."""
-
-    def advance(self, amount: int, text: str = "") -> None:
-        """Advance by so many steps or bytes."""
-
-    def end(self) -> None:
-        """End what was begun."""
 
 
 @dataclass(frozen=True)

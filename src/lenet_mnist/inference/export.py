@@ -12,12 +12,12 @@ from lenet_mnist.data.decoding import Pixels
 from lenet_mnist.data.load import load_train_val
 from lenet_mnist.data.mnist import DataAccess
 from lenet_mnist.errors import CheckFailedError, ConfigError, DataError
-from lenet_mnist.experiments.evaluation import member_of
 from lenet_mnist.files.storage import make_directory, prepare_to_write, write_bytes, write_text
 from lenet_mnist.files.tables import write_json
 from lenet_mnist.inference.drawing_page import drawing_page
 from lenet_mnist.inference.predict import digit_network, kept_network
-from lenet_mnist.runs.directory import RunDirectory
+from lenet_mnist.runs.run import Run
+from lenet_mnist.study.evaluation import member_of
 from lenet_mnist.training.checkpoint import weights_digest, write_network
 
 _NUM_CHECKED = 10_000
@@ -45,9 +45,7 @@ class Exported:
         return f"{self.path}\nchecked with ONNX Runtime {self.check['versions']['onnxruntime']}: {_words(self.check)}"
 
 
-def export_run(
-    run: RunDirectory, compared: RunDirectory | None, format_name: str, output: Path | None, access: DataAccess
-) -> Exported:
+def export_run(run: Run, compared: Run | None, format_name: str, output: Path | None, access: DataAccess) -> Exported:
     """Write the network of a run, or a page with that of `compared` beside it, into the run or to `output`.
 
     Raises: ConfigError for a format that does not exist, an output of a different kind, or a run without a network;
@@ -76,12 +74,12 @@ def export_run(
     return Exported(export_format, path)
 
 
-def _export_onnx(run: RunDirectory, output: Path | None, access: DataAccess) -> Exported:
+def _export_onnx(run: Run, output: Path | None, access: DataAccess) -> Exported:
     """Write the network as ONNX; the file gets its name only after ONNX Runtime gave torch's answers from it."""
     from lenet_mnist.inference import onnx_file
 
     trained = kept_network(run)
-    content = onnx_file.onnx_content(trained, run.read_manifest().data_source == Source.MNIST)
+    content = onnx_file.onnx_content(trained, run.manifest.data_source == Source.MNIST)
     images = _images_to_check_with(run, access)
     path = _path(run, output, "lenet.onnx")
     found: list[onnx_file.Agreement] = []
@@ -119,9 +117,9 @@ def _words(check: dict[str, Any]) -> str:
     )
 
 
-def _images_to_check_with(run: RunDirectory, access: DataAccess) -> Pixels:
+def _images_to_check_with(run: Run, access: DataAccess) -> Pixels:
     """Return 10,000 training images, or all if there are fewer, whatever limit the run had. Shapes: N H W."""
-    config = run.read_config().data.model_copy(update={"limit_train": None})
+    config = run.config.data.model_copy(update={"limit_train": None})
     try:
         images = load_train_val(config, access).train.images
     except DataError as error:
@@ -130,7 +128,7 @@ def _images_to_check_with(run: RunDirectory, access: DataAccess) -> Pixels:
     return pixels
 
 
-def _path(run: RunDirectory, output: Path | None, name: str) -> Path:
+def _path(run: Run, output: Path | None, name: str) -> Path:
     """Return where the user wants the file, or its place in the run, whose directory is made."""
     if output is not None:
         return output

@@ -17,12 +17,12 @@ from lenet_mnist.data.decoding import OtherSizeError, Picture, picture_paths, pi
 from lenet_mnist.data.idx import may_be_transposed
 from lenet_mnist.data.sets import IMAGE_SIZE
 from lenet_mnist.errors import ConfigError, DataError, StorageError, one_line, per_cent
-from lenet_mnist.experiments.evaluation import read_kept_network
 from lenet_mnist.files.tables import plain
 from lenet_mnist.inference.likeness import doubts, looks_of
 from lenet_mnist.inference.pictures import Steps, prepare
-from lenet_mnist.runs.directory import RunDirectory
 from lenet_mnist.runs.manifest import Manifest
+from lenet_mnist.runs.run import Run
+from lenet_mnist.study.evaluation import read_kept_network
 from lenet_mnist.training.checkpoint import TrainedNetwork
 
 MOST_KEPT = 20  # pictures and refusals that are remembered, of any number
@@ -87,7 +87,7 @@ class _Read(NamedTuple):
 class Reading:
     """Pictures, read one after the other in the order in which they were named, once; only the first few are kept."""
 
-    run: RunDirectory
+    run: Run
     manifest: Manifest
     results: Iterator[_Read | Refusal]
     notes_of_folders: list[str]
@@ -150,7 +150,7 @@ class Reading:
                 "the pictures seem to be on their side: the network recognises more in their mirror images about the "
                 "diagonal. If its own data are, as EMNIST's: train with --set data.transpose=true (docs/data.md)"
             )
-        elif self.num_answered and may_be_transposed(self.manifest.data_files, self.run.read_config().data):
+        elif self.num_answered and may_be_transposed(self.manifest.data_files, self.run.config.data):
             found.append(
                 "this network was trained on EMNIST's files, whose images are on their side unless somebody has turned "
                 "them. It then misreads upright ones, however sure it is. Train with --set data.transpose=true"
@@ -175,27 +175,27 @@ class Reading:
             raise DataError(f"{self.num_refused:,} of {self.num_read:,} pictures could not be read: {names}")
 
 
-def read_pictures(run: RunDirectory, arguments: Sequence[Path]) -> Reading:
+def read_pictures(run: Run, arguments: Sequence[Path]) -> Reading:
     """Let the kept weights of `run` read each picture, and each in a folder; a bad one does not stop the others.
 
     A network that was trained on MNIST sees them prepared as MNIST's were; any other sees them as they are.
 
     Raises: ConfigError if the run has no network; DataError if its network is damaged, or takes a different size.
     """
-    trained, manifest = kept_network(run), run.read_manifest()
-    is_resized = None if manifest.data_source == Source.MNIST else run.read_config().data.resize
+    trained, manifest = kept_network(run), run.manifest
+    is_resized = None if manifest.data_source == Source.MNIST else run.config.data.resize
     notes: list[str] = []
     read = partial(_read, trained, is_resized=is_resized)
     results = (result for argument in arguments for result in _results(read, argument, notes))
     return Reading(run, manifest, results, notes)
 
 
-def digit_network(run: RunDirectory) -> TrainedNetwork:
+def digit_network(run: Run) -> TrainedNetwork:
     """Return the kept network of a run that was trained on MNIST: for pictures that are prepared as MNIST's digits.
 
     Raises: ConfigError if it was trained on something else, or is not a training; DataError.
     """
-    source = run.read_manifest().data_source
+    source = run.manifest.data_source
     if source != Source.MNIST:
         raise ConfigError(
             f"{run.path}: was not trained on MNIST, but on {source}. Drawings are prepared as MNIST's digits were, so "
@@ -204,12 +204,12 @@ def digit_network(run: RunDirectory) -> TrainedNetwork:
     return kept_network(run)
 
 
-def kept_network(run: RunDirectory) -> TrainedNetwork:
+def kept_network(run: Run) -> TrainedNetwork:
     """Return the kept network of a run. Raises: ConfigError if it is not a training; DataError."""
-    manifest = run.read_manifest()
+    manifest = run.manifest
     if manifest.kind != "train":
         raise ConfigError(f"{run.path}: is a {manifest.kind}, not a training: it has no network")
-    trained = read_kept_network(run, manifest)
+    trained = read_kept_network(run)
     if (size := trained.network.image_size) != IMAGE_SIZE:
         raise DataError(f"{run.path}: its network takes {size} x {size} pixels; pictures are prepared for {IMAGE_SIZE}")
     return trained

@@ -91,11 +91,15 @@ def torch_network(images: Tensor, parameters: Sequence[Tensor], activation: Acti
 
 @dataclass(frozen=True)
 class ResolvedEngine:
-    """The engine that is used, why, and its form of the network."""
+    """The engine that is used, why, and its form of the network and, if it has one, of data/augment.py's resampling."""
 
     name: Engine
     reason: str
-    network: NetworkFunction
+    forward: NetworkFunction
+    resample: Callable[..., Tensor] | None = None
+
+
+TORCH = ResolvedEngine(Engine.TORCH, "asked for", torch_network)
 
 
 def resolve_engine(
@@ -110,7 +114,7 @@ def resolve_engine(
     Raises: ConfigError if `native` is asked for and cannot be had.
     """
     if engine is Engine.TORCH:
-        return ResolvedEngine(Engine.TORCH, "asked for", torch_network)
+        return TORCH
     if device.type != "cpu":
         missing = f"it runs on the CPU, not on {device.type}"
     elif isinstance(network := _native_network(cache_dir), str):
@@ -120,7 +124,7 @@ def resolve_engine(
     elif activation not in network.activations:
         missing = f"it computes {', '.join(network.activations)}, not {activation}"
     else:
-        return ResolvedEngine(Engine.NATIVE, "built, and its gradients checked", network)
+        return ResolvedEngine(Engine.NATIVE, "built, and its gradients checked", network, network.resample)
     reason = f"native is not available: {missing}"
     if engine is Engine.NATIVE:
         raise ConfigError(reason, key="training.engine")

@@ -7,17 +7,18 @@ from statistics import fmean
 from typing import Any
 
 from lenet_mnist.errors import LenetError
-from lenet_mnist.experiments.cross_validation import CrossValidatedRun
-from lenet_mnist.experiments.diagnosis import Diagnosis, TrialAdvice
-from lenet_mnist.experiments.ensemble import EvaluatedEnsemble
-from lenet_mnist.experiments.evaluation import EvaluatedRun
-from lenet_mnist.experiments.verification import Verified
 from lenet_mnist.files.locks import is_locked
 from lenet_mnist.files.tables import plain, read_json
 from lenet_mnist.provenance import typed
 from lenet_mnist.reporting.text import aligned
-from lenet_mnist.runs.directory import RunDirectory
 from lenet_mnist.runs.manifest import Manifest
+from lenet_mnist.runs.run import Run
+from lenet_mnist.study.cross_validation import CrossValidatedRun
+from lenet_mnist.study.diagnosis import Diagnosis
+from lenet_mnist.study.ensemble import EvaluatedEnsemble
+from lenet_mnist.study.evaluation import EvaluatedRun
+from lenet_mnist.study.lr_sweep import TrialAdvice
+from lenet_mnist.study.verification import Verified
 from lenet_mnist.tuning.advice import Direction
 
 
@@ -239,11 +240,11 @@ class RunsResult:
         return aligned(headers, table, right=range(3, len(columns)))
 
 
-def run_row(run: RunDirectory, with_test: bool) -> dict[str, Any]:
+def run_row(run: Run, with_test: bool) -> dict[str, Any]:
     """Return what the list of runs says of one run. One that cannot be read is listed as damaged."""
     row: dict[str, Any] = {"run": run.id}
     try:
-        manifest = run.read_manifest()
+        manifest = run.manifest
         row |= {
             "kind": manifest.kind,
             "status": "killed" if manifest.status == "running" and not is_locked(run.path) else manifest.status,

@@ -17,7 +17,6 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
 from lenet_mnist.analysis.speed import smoothed_loss
-from lenet_mnist.experiments.comparison import ComparedRun, Comparison, Group, Pair
 from lenet_mnist.reporting.gallery import mistake_tile, tiles_figure
 from lenet_mnist.reporting.style import (
     AMBER,
@@ -34,7 +33,8 @@ from lenet_mnist.reporting.style import (
     plain_numbers,
     save_figure,
 )
-from lenet_mnist.training.loop import EpochRow
+from lenet_mnist.study.comparison import ComparedRun, Comparison, Group, Pair
+from lenet_mnist.training.rows import EpochRow
 
 Reals = npt.NDArray[np.float64]
 

@@ -7,11 +7,11 @@ from typing import Any
 
 from lenet_mnist.analysis.intervals import SURE, Estimate, Interval, Method
 from lenet_mnist.errors import one_line
-from lenet_mnist.experiments.comparison import ComparedRun, Comparison, Contrast, Group, Pair, SpeedRatio
 from lenet_mnist.files.locks import is_locked
 from lenet_mnist.files.tables import plain
 from lenet_mnist.reporting.analysis_results import test_note
 from lenet_mnist.reporting.text import aligned
+from lenet_mnist.study.comparison import ComparedRun, Comparison, Contrast, Group, Pair, SpeedRatio
 
 _BY = {Method.PAIRED: "Student's t, seed by seed", Method.WELCH: "Welch's t over seeds"}
 

@@ -1,5 +1,6 @@
 """Training images in rows: as they are, or each beside what the epochs see of it."""
 
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 
@@ -13,7 +14,6 @@ from lenet_mnist.data.augment import Augmentation
 from lenet_mnist.data.sets import Normalization, TrainSet, TrainVal
 from lenet_mnist.errors import ConfigError
 from lenet_mnist.files.storage import make_directory
-from lenet_mnist.model.engines import torch_network
 from lenet_mnist.randomness import Purpose, random_order
 from lenet_mnist.reporting.gallery import COLUMNS, Tile, tiles_figure
 from lenet_mnist.reporting.style import plain, save_figure
@@ -42,7 +42,8 @@ def draw_contact_sheet(
     title = f"Training images of epoch {epoch}, seed {seed}"
     if augmentation is not None:
         epochs = range(epoch, epoch + _VIEWS)
-        views = [_views(chosen, augmentation, seed, each) for each in epochs]
+        shown = replace(data, train=chosen, normalization=_AS_THEY_ARE)
+        views = [_views(shown, augmentation, seed, each) for each in epochs]
         rows = [
             [original, *(Tile(view[row], f"epoch {each}", "") for each, view in zip(epochs, views, strict=True))]
             for row, original in enumerate(tiles)
@@ -64,11 +65,10 @@ def classes_in_turn(train: TrainSet, seed: int, epoch: int, num: int) -> TrainSe
     return TrainSet(train.images[places], train.labels[places], train.indices[places])
 
 
-def _views(images: TrainSet, augmentation: AugmentationConfig, seed: int, epoch: int) -> npt.NDArray[np.uint8]:
-    """Return what `epoch` sees of `images`. Shapes: result N H W uint8."""
-    cpu = torch.device("cpu")
-    images_of = Augmentation(augmentation, images, _AS_THEY_ARE, seed, cpu, torch_network).view(epoch).images_of
-    return images_of(torch.arange(len(images))).mul(255).round().byte().squeeze(1).numpy()
+def _views(data: TrainVal, augmentation: AugmentationConfig, seed: int, epoch: int) -> npt.NDArray[np.uint8]:
+    """Return what `epoch` sees of the training images. Shapes: result N H W uint8."""
+    images_of = Augmentation(data, augmentation, seed, torch.device("cpu")).view(epoch).images_of
+    return images_of(torch.arange(len(data.train))).mul(255).round().byte().squeeze(1).numpy()
 
 
 def _in_words(augmentation: AugmentationConfig) -> str:

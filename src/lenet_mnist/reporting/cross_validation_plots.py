@@ -8,10 +8,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from lenet_mnist.analysis.cross_validation import CrossValidation
-from lenet_mnist.experiments.cross_validation import CrossValidatedRun
 from lenet_mnist.files.storage import make_directory
 from lenet_mnist.reporting.plots import confusion_inches, draw_confusion
 from lenet_mnist.reporting.style import BLUE, GREY, ORANGE, TITLE_POINTS, bare, plain_log_axis, save_figure
+from lenet_mnist.study.cross_validation import CrossValidatedRun
 
 
 def draw_cross_validated_run(validated: CrossValidatedRun) -> None:

@@ -21,7 +21,8 @@ from lenet_mnist.reporting.style import (
     plain_log_axis,
 )
 from lenet_mnist.reporting.text import plain_number
-from lenet_mnist.training.probe import Layer, ProbeRow, flat_word, passed_gradients
+from lenet_mnist.training.probe import flat_word, passed_gradients
+from lenet_mnist.training.rows import Layer, ProbeRow
 
 # From the input to the output; lines differ in dash as well as in colour.
 _LINES = {

@@ -16,8 +16,6 @@ from lenet_mnist.analysis.findings import TrainingRecord
 from lenet_mnist.analysis.intervals import wilson_interval
 from lenet_mnist.analysis.metrics import FEW_IMAGES, CalibrationBin, Counts, Evaluation
 from lenet_mnist.config import Schedule, Split
-from lenet_mnist.experiments.ensemble import EvaluatedEnsemble
-from lenet_mnist.experiments.evaluation import EvaluatedRun
 from lenet_mnist.files.storage import make_directory
 from lenet_mnist.reporting.gallery import mistake_tile, tiles_figure
 from lenet_mnist.reporting.layer_plots import layers_figure
@@ -34,7 +32,9 @@ from lenet_mnist.reporting.style import (
     plain_log_axis,
     save_figure,
 )
-from lenet_mnist.training.loop import EpochRow
+from lenet_mnist.study.ensemble import EvaluatedEnsemble
+from lenet_mnist.study.evaluation import EvaluatedRun
+from lenet_mnist.training.rows import EpochRow
 
 _COLUMN_INCHES = (5.0, 4.0)
 _SPLITS = {Split.VAL: "validation set", Split.TEST: "test set"}

@@ -3,22 +3,15 @@
 import os
 import sys
 import time
-from collections.abc import Sequence
 from contextlib import suppress
-from pathlib import Path
 from typing import IO, Any, cast
 
 from rich.console import Console
 from rich.control import Control
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from lenet_mnist.analysis.cross_validation import FoldResult
-from lenet_mnist.data import mnist
+from lenet_mnist import progress
 from lenet_mnist.errors import one_line
-from lenet_mnist.training.loop import EpochRow
-from lenet_mnist.training.probe import ProbeRow
-from lenet_mnist.training.updates import StepRow
-from lenet_mnist.tuning.trial import TrialResult
 
 _SECONDS_BETWEEN_MOVES = 0.3  # each takes some milliseconds from the training
 
@@ -86,125 +79,43 @@ def _is_in_front() -> bool:
         return True
 
 
-class TrainingProgress:
-    """Shows one training after another; see experiments/training.py."""
+class TerminalProgress(progress.Progress):
+    """Shows lines, and on a terminal a bar with the time left."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
-        self._max_epochs = 0
-        self._last_moved = 0.0
         self._bar: Progress | None = None
         self._task = TaskID(0)
+        self._done = 0
+        self._last_moved = 0.0
 
     def note(self, text: str) -> None:
-        """Print one line."""
         self._console.print(text, highlight=False, soft_wrap=True, markup=False)
 
-    def begin(self, run: Path, step: int, max_epochs: int, steps_per_epoch: int) -> None:  # noqa: ARG002
+    def begin(self, text: str, total: int | None) -> None:
         """Put up a bar, on a terminal."""
-        self._max_epochs = max_epochs
+        self._done = 0
         if self._console.is_terminal:
-            self._bar = Progress(
-                TextColumn("epoch {task.fields[epoch]}"),
-                BarColumn(),
-                MofNCompleteColumn(),
-                TextColumn("{task.fields[loss]}"),
-                TimeRemainingColumn(),
-                console=self._console,
-                transient=True,
-                auto_refresh=False,
-            )
-            self._task = self._bar.add_task("", total=max_epochs * steps_per_epoch, epoch=1, loss="")
+            columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+            self._bar = Progress(*columns, console=self._console, transient=True, auto_refresh=False)
+            self._task = self._bar.add_task(text, total=total)
             self._bar.start()
 
-    def end(self) -> None:
-        """Take the bar away."""
-        if self._bar is not None:
-            self._bar.stop()
-            self._bar = None
-
-    def add_step(self, row: StepRow) -> None:
+    def advance(self, amount: int, text: str = "") -> None:
         """Move the bar, a few times a second."""
+        self._done += amount
         if self._bar is not None and time.monotonic() - self._last_moved > _SECONDS_BETWEEN_MOVES:
-            loss = f"loss {row.train_loss:.3f}"
-            self._bar.update(self._task, completed=row.step, epoch=row.epoch, loss=loss, refresh=True)
+            self._bar.update(self._task, completed=self._done, description=text or None, refresh=True)
             self._last_moved = time.monotonic()
 
-    def add_probe(self, rows: Sequence[ProbeRow]) -> None:
-        """Show nothing of it."""
-
-    def add_epoch(self, row: EpochRow, is_best: bool) -> None:
-        """Print one line."""
-        self._console.print(
-            f"epoch {row.epoch:>{len(str(self._max_epochs))}}/{self._max_epochs}  "
-            f"train loss {row.train_loss:.4f}  val loss {row.val_loss:.4f}  val accuracy {row.val_accuracy:.2%}  "
-            f"lr {row.lr:.2g}  {row.seconds:.1f} s{'  best' if is_best else ''}",
-            highlight=False,
-            soft_wrap=True,
-        )
-
-
-class _ManyProgress:
-    """Shows trainings side by side: a line each as it ends, and a bar on a terminal."""
-
-    _what = "trainings"
-
-    def __init__(self, console: Console) -> None:
-        self._console = console
-        self._bar: Progress | None = None
-        self._task = TaskID(0)
-
-    def note(self, text: str) -> None:
-        """Print one line."""
-        self._console.print(text, highlight=False, soft_wrap=True, markup=False)
-
-    def begin(self, number: int) -> None:
-        """Put up a bar, on a terminal."""
-        if self._console.is_terminal:
-            columns = (TextColumn(self._what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-            self._bar = Progress(*columns, console=self._console, transient=True)
-            self._task = self._bar.add_task("", total=number)
-            self._bar.start()
-
     def end(self) -> None:
         """Take the bar away."""
         if self._bar is not None:
             self._bar.stop()
             self._bar = None
 
-    def _add(self, line: str) -> None:
-        """Print one line, and move the bar."""
-        self.note(line)
-        if self._bar is not None:
-            self._bar.advance(self._task)
 
-
-class SweepProgress(_ManyProgress):
-    """Shows a sweep; see experiments.sweep_course.SweepSpectator."""
-
-    def add_trial(self, result: TrialResult) -> None:
-        """Say how one training ended."""
-        trial = result.trial
-        ended = "diverged"
-        if result.val_loss is not None:
-            ended = f"val loss {result.val_loss:.4f}  val accuracy {result.val_accuracy:.2%}"
-        self._add(f"{trial.activation}  lr {trial.lr:<8.3g}  seed {trial.seed}  {ended}  {result.seconds:.1f} s")
-
-
-class FoldProgress(_ManyProgress):
-    """Shows a cross-validation; see experiments.cross_validation.FoldSpectator."""
-
-    _what = "folds"
-
-    def add_fold(self, result: FoldResult) -> None:
-        """Say how one fold was answered."""
-        fold = result.fold
-        repeat = f"repeat {fold.repeat}  " if fold.folds.num_repeats > 1 else ""
-        ended = "diverged" if result.has_diverged else f"accuracy {result.accuracy:.2%}  loss {result.mean_loss:.4f}"
-        self._add(f"{repeat}fold {fold.number}/{fold.folds.num_folds}  {ended}  {result.seconds:.1f} s")
-
-
-class FetchProgress(mnist.Progress):
+class FetchProgress(progress.Progress):
     """Shows a download: each note on a line, each file's progress in place on a terminal."""
 
     def __init__(self, console: Console) -> None:

@@ -19,7 +19,6 @@ from markupsafe import Markup
 from lenet_mnist import __version__
 from lenet_mnist.config import Config
 from lenet_mnist.errors import ConfigError, LenetError, one_line
-from lenet_mnist.experiments.diagnosis import Diagnosis
 from lenet_mnist.files.storage import prepare_to_write, write_text
 from lenet_mnist.provenance import typed
 from lenet_mnist.reporting.charts import Chart
@@ -38,8 +37,9 @@ from lenet_mnist.reporting.report_facts import (
 from lenet_mnist.reporting.report_network import NetworkPictures, activation_name, network_pictures
 from lenet_mnist.reporting.report_results import Results, results_of
 from lenet_mnist.reporting.report_training import Curves, Rates, curves_of, probe_charts, rates_of
-from lenet_mnist.runs.directory import RunDirectory
 from lenet_mnist.runs.manifest import Manifest
+from lenet_mnist.runs.run import Run
+from lenet_mnist.study.diagnosis import Diagnosis
 
 _LONGEST_TEXT = 2000  # of a run's own words: a file may hold megabytes
 _Contents = TypeVar("_Contents")
@@ -73,7 +73,7 @@ class Report:
         return f"LeNet with {activation_name(self.config.model.activation)}"
 
 
-def write_report(run: RunDirectory) -> Path:
+def write_report(run: Run) -> Path:
     """Write report.html into a training's directory, whatever state it is in, and return its path.
 
     Raises: ConfigError if `run` is no training; DataError if not even its manifest can be read; StorageError.
@@ -83,9 +83,9 @@ def write_report(run: RunDirectory) -> Path:
     return run.report_path
 
 
-def report_of(run: RunDirectory) -> Report:
+def report_of(run: Run) -> Report:
     """Gather what a report shows from the files of a run. Raises: ConfigError, DataError as `write_report`."""
-    manifest = run.read_manifest()
+    manifest = run.manifest
     if manifest.kind != "train":
         raise ConfigError(f"{run.path}: is a {manifest.kind}: reports are made of trainings")
 
@@ -96,7 +96,7 @@ def report_of(run: RunDirectory) -> Report:
         except LenetError as error:
             return without_directories(str(error), run)
 
-    config = section(run.read_config)
+    config = section(lambda: run.config)
     results = section(lambda: results_of(run))
 
     def with_config(contents: Callable[[Config], _Contents]) -> _Contents | str:

@@ -7,11 +7,11 @@ from pathlib import Path
 
 from lenet_mnist.config import Config
 from lenet_mnist.config_file import flat_values, value_text
-from lenet_mnist.experiments.diagnosis import Diagnosis, diagnose_training
 from lenet_mnist.files.locks import is_locked
 from lenet_mnist.provenance import typed
-from lenet_mnist.runs.directory import RunDirectory
 from lenet_mnist.runs.manifest import Manifest, TeacherRecord
+from lenet_mnist.runs.run import Run
+from lenet_mnist.study.diagnosis import Diagnosis, diagnose_training
 
 _MOST_ROWS = 40  # of a table whose length a file decides
 _REASONS = {"max-epochs": "All epochs are done.", "no-improvement": "The validation loss improved no more."}
@@ -44,7 +44,7 @@ class Command:
     purpose: str
 
 
-def standing_of(run: RunDirectory, manifest: Manifest) -> Standing:
+def standing_of(run: Run, manifest: Manifest) -> Standing:
     """Say how a run stands, in a word and in a sentence."""
     done, place = f"{manifest.epochs:,} epochs are done", place_of(run)
     match manifest.status:
@@ -71,9 +71,9 @@ def standing_of(run: RunDirectory, manifest: Manifest) -> Standing:
             return Standing("finished", _REASONS.get(manifest.stop_reason or "", "Training has ended."), True)
 
 
-def diagnosis_of(run: RunDirectory) -> Diagnosis:
+def diagnosis_of(run: Run) -> Diagnosis:
     """Return what `lenet diagnose` says; its commands name the run without directories. Raises: DataError."""
-    return replace(diagnose_training(run), run=RunDirectory(Path(place_of(run))))
+    return replace(diagnose_training(run), run=Run(Path(place_of(run))))
 
 
 def settings_of(config: Config) -> list[Setting]:
@@ -115,7 +115,7 @@ def _teacher(record: TeacherRecord) -> str:
     return f"{record.run}, trained in {record.seconds:,.1f} s; weights {record.weights_sha256[:12]}..."
 
 
-def commands_of(run: RunDirectory, manifest: Manifest) -> list[Command]:
+def commands_of(run: Run, manifest: Manifest) -> list[Command]:
     """Return how to do this again."""
     place = typed(Path(place_of(run)))
     return [
@@ -128,12 +128,12 @@ def commands_of(run: RunDirectory, manifest: Manifest) -> list[Command]:
     ]
 
 
-def place_of(run: RunDirectory) -> str:
+def place_of(run: Run) -> str:
     """Return where a run lies, without the directories of this machine."""
     return f"runs/{run.id}"
 
 
-def without_directories(text: str, run: RunDirectory) -> str:
+def without_directories(text: str, run: Run) -> str:
     """Let a message about a file of a run name it by the run alone: a report names no directory of this machine."""
     return text.replace(str(run.path), place_of(run))
 

@@ -8,12 +8,12 @@ import torch
 
 from lenet_mnist.config import Activation
 from lenet_mnist.errors import DataError
-from lenet_mnist.experiments.evaluation import read_kept_network
 from lenet_mnist.reporting import pixels
 from lenet_mnist.reporting.report_results import Digit, Results, digits_of
-from lenet_mnist.runs.directory import RunDirectory
-from lenet_mnist.runs.evaluations import Examples
 from lenet_mnist.runs.manifest import Manifest
+from lenet_mnist.runs.results import Examples
+from lenet_mnist.runs.run import Run
+from lenet_mnist.study.evaluation import read_kept_network
 from lenet_mnist.training.checkpoint import TrainedNetwork
 
 
@@ -38,11 +38,11 @@ class NetworkPictures:
     s4: tuple[Picture, ...] = ()
 
 
-def network_pictures(run: RunDirectory, manifest: Manifest, results: Results | None) -> NetworkPictures:
+def network_pictures(run: Run, manifest: Manifest, results: Results | None) -> NetworkPictures:
     """Return pictures of the kept weights so far. Raises: DataError if there are none, or they are not the run's."""
     if manifest.best_epoch is None and not run.model_path.exists():
         raise DataError("No epoch has been completed, so there are no weights to look at.")
-    trained = read_kept_network(run, manifest)
+    trained = read_kept_network(run)
     seen = NetworkPictures(trained.epoch, activation_name(trained.network.activation), _filters(trained))
     examples = None if results is None else results.examples
     if results is None or examples is None or not _fit(examples, trained):

@@ -12,8 +12,8 @@ from lenet_mnist.errors import DataError
 from lenet_mnist.reporting import pixels
 from lenet_mnist.reporting.charts import Axis, Chart, Series, line_chart
 from lenet_mnist.reporting.report_facts import without_directories
-from lenet_mnist.runs.directory import RunDirectory
-from lenet_mnist.runs.evaluations import Examples, SavedEvaluation, read_evaluation, read_examples
+from lenet_mnist.runs.results import Examples, SavedEvaluation, read_evaluation, read_examples
+from lenet_mnist.runs.run import Run
 
 MOST_CLASSES = 26  # of a matrix that can be read
 _MOST_PAIRS = 6
@@ -93,7 +93,7 @@ class Results:
     per_cell: int = PER_CELL
 
 
-def results_of(run: RunDirectory) -> Results:
+def results_of(run: Run) -> Results:
     """Return the results on the test set, or else on the validation set. Raises: DataError if there are none."""
     split = next((name for name in ("test", "val") if run.evaluation_path(name).is_dir()), None)
     if split is None:

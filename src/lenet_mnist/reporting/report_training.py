@@ -11,11 +11,10 @@ from lenet_mnist.config import Activation, Config
 from lenet_mnist.errors import DataError
 from lenet_mnist.reporting.charts import Axis, Chart, Series, line_chart, thinned
 from lenet_mnist.reporting.text import plain_number
-from lenet_mnist.runs.directory import RunDirectory
 from lenet_mnist.runs.manifest import Manifest
-from lenet_mnist.training.loop import EpochRow
-from lenet_mnist.training.probe import Layer, ProbeRow, flat_word, passed_gradients
-from lenet_mnist.training.updates import StepRow
+from lenet_mnist.runs.run import Run
+from lenet_mnist.training.probe import flat_word, passed_gradients
+from lenet_mnist.training.rows import EpochRow, Layer, ProbeRow, StepRow
 
 _LOOKS = (0, 1, 4)  # of training, validation, and what they are to be measured by
 HIGHEST_LOSS = 100.0  # times that of guessing
@@ -58,9 +57,9 @@ def loss_by_update(
     return [row.step / per_epoch for row in steps], losses.tolist(), means
 
 
-def curves_of(run: RunDirectory, manifest: Manifest) -> Curves:
+def curves_of(run: Run, manifest: Manifest) -> Curves:
     """Return the curves of a training. Raises: DataError if there are none."""
-    history, steps = run.read_history(), _steps_of(run)
+    history, steps = run.history, _steps_of(run)
     if not history and not steps:
         raise DataError("No update has been recorded, so there is nothing to draw.")
     best = next((row for row in history if row.epoch == manifest.best_epoch), None)
@@ -97,9 +96,9 @@ def curves_of(run: RunDirectory, manifest: Manifest) -> Curves:
     )
 
 
-def probe_charts(run: RunDirectory, activation: Activation) -> list[Chart]:
+def probe_charts(run: Run, activation: Activation) -> list[Chart]:
     """Return gradients, updates, saturated and dead units by epoch. Raises: DataError if nothing was looked at."""
-    probe = run.read_probe()
+    probe = run.probe
     if not probe:
         raise DataError("Nothing was recorded of what goes on inside.")
     flat, fraction = flat_word(activation), Axis(-0.03, 1.03, is_log=False, is_percent=True)
@@ -119,9 +118,9 @@ def probe_charts(run: RunDirectory, activation: Activation) -> list[Chart]:
     return [chart for chart in charts if chart.lines]
 
 
-def rates_of(run: RunDirectory, config: Config, manifest: Manifest) -> Rates:
+def rates_of(run: Run, config: Config, manifest: Manifest) -> Rates:
     """Return how the learning rate moved, and where it came from. Raises: DataError."""
-    training, steps = config.training, run.read_steps()
+    training, steps = config.training, run.steps
     facts = [
         ("peak rate", plain_number(training.learning_rate) if isinstance(training.learning_rate, float) else "auto"),
         ("chosen", _origin(manifest)),
@@ -157,10 +156,10 @@ def _origin(manifest: Manifest) -> str:
     )
 
 
-def _steps_of(run: RunDirectory) -> list[StepRow]:
+def _steps_of(run: Run) -> list[StepRow]:
     """Return what was recorded of single updates, or nothing if that is damaged."""
     with suppress(DataError):
-        return run.read_steps()
+        return run.steps
     return []
 
 

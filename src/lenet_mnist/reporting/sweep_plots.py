@@ -14,9 +14,9 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
 from lenet_mnist.config import Activation
-from lenet_mnist.experiments.sweep_course import SweptRun
 from lenet_mnist.files.storage import make_directory
 from lenet_mnist.reporting.style import BLACK, GREY, ORANGE, PURPLE, bare, colour_of, plain_log_axis, save_figure
+from lenet_mnist.study.lr_sweep import SweptRun
 from lenet_mnist.tuning.plan import epochs_text
 from lenet_mnist.tuning.range_test import RangePoint, smoothed
 from lenet_mnist.tuning.sweep import Answer

@@ -1,16 +1,12 @@
 """`lenet train --log tensorboard`: the values of a run's CSV files, written for TensorBoard while training goes on."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from lenet_mnist.errors import one_line
-from lenet_mnist.experiments.training import Spectator
-from lenet_mnist.provenance import require_packages
-from lenet_mnist.training.loop import EpochRow
-from lenet_mnist.training.probe import ProbeRow
-from lenet_mnist.training.updates import StepRow
+from lenet_mnist.training.rows import Histories
 
 _POSITIONS = {"epoch", "step", "layer"}  # columns that say where a value belongs
 _LAYOUT = {
@@ -21,57 +17,37 @@ _LAYOUT = {
 
 
 class TensorBoardLog:
-    """Writes event files into runs/<id>/tensorboard/, and passes on everything to the screen.
+    """Writes event files into runs/<id>/tensorboard/.
 
     Tags are history/<column>, steps/<column> and probe_<column>/<layer>; their position is the number of updates. A
     resumed training continues in a new file, which hides what an earlier one has of later updates. If a file cannot be
     written, a note says so, and training goes on.
-
-    Raises: InstallationError if tensorboard is not installed.
     """
 
-    def __init__(self, screen: Spectator) -> None:
-        require_packages("--log tensorboard", "tensorboard", "tensorboard")
-        self._screen = screen
+    def __init__(self, run: Path, histories: Histories, note: Callable[[str], None]) -> None:
+        self._histories = histories.by_name()
+        self._num_written = {name: len(rows) for name, rows in self._histories.items()}
+        self._note = note
         self._writer: Any = None
-
-    def note(self, text: str) -> None:
-        """Show one line."""
-        self._screen.note(text)
-
-    def begin(self, run: Path, step: int, max_epochs: int, steps_per_epoch: int) -> None:
-        """Open an event file for updates after `step`."""
-        self._screen.begin(run, step, max_epochs, steps_per_epoch)
+        last = max((rows[-1].step for rows in self._histories.values() if len(rows)), default=0)
 
         def open_file() -> None:
             from torch.utils import tensorboard  # takes seconds
 
             make_writer: Any = tensorboard.SummaryWriter
-            self._writer = make_writer(run / "tensorboard", purge_step=step + 1 if step else None, flush_secs=5)
+            self._writer = make_writer(run / "tensorboard", purge_step=last + 1 if last else None, flush_secs=5)
             self._writer.add_custom_scalars(_LAYOUT)
 
         self._try(open_file)
 
-    def add_step(self, row: StepRow) -> None:
-        """Write one update, if it is one that steps.csv keeps."""
-        self._screen.add_step(row)
-        if row.is_recorded:
-            self._write("steps/{}", row)
+    def write(self) -> None:
+        """Write the rows that are new."""
+        for name, rows in self._histories.items():
+            for row in rows[self._num_written[name] :]:
+                self._write(f"probe_{{}}/{row.layer}" if name == "probe" else f"{name}/{{}}", row)
+            self._num_written[name] = len(rows)
 
-    def add_probe(self, rows: Sequence[ProbeRow]) -> None:
-        """Write what was measured inside the network."""
-        self._screen.add_probe(rows)
-        for row in rows:
-            self._write(f"probe_{{}}/{row.layer}", row)
-
-    def add_epoch(self, row: EpochRow, is_best: bool) -> None:
-        """Write one epoch."""
-        self._screen.add_epoch(row, is_best)
-        self._write("history/{}", row)
-
-    def end(self) -> None:
-        """Close the event file."""
-        self._screen.end()
+    def close(self) -> None:
         if self._writer is not None:
             self._try(self._writer.close)
         self._writer = None
@@ -87,4 +63,4 @@ class TensorBoardLog:
             action()
         except Exception as error:
             self._writer = None
-            self.note(f"warning: --log tensorboard: stopped: {one_line(str(error)) or type(error).__name__}")
+            self._note(f"warning: --log tensorboard: stopped: {one_line(str(error)) or type(error).__name__}")

@@ -10,14 +10,14 @@ from lenet_mnist.config import Activation
 from lenet_mnist.data.inspection import Survey
 from lenet_mnist.data.load import VerifiedFile
 from lenet_mnist.errors import one_line
-from lenet_mnist.experiments.diagnosis import diagnose_training, read_record
-from lenet_mnist.experiments.sweep_course import SweptRun, best_name
-from lenet_mnist.experiments.training import TrainedRun
 from lenet_mnist.files.tables import plain
 from lenet_mnist.model.layer_table import LayerRow
 from lenet_mnist.provenance import typed
 from lenet_mnist.reporting.analysis_results import diagnosis_values, findings_lines
 from lenet_mnist.reporting.text import aligned, counted
+from lenet_mnist.study.diagnosis import diagnose_training, read_record
+from lenet_mnist.study.lr_sweep import SweptRun, best_name
+from lenet_mnist.study.train import TrainedRun
 from lenet_mnist.tuning.horizon import exponent_of, rate_for
 from lenet_mnist.tuning.plan import epochs_text
 from lenet_mnist.tuning.sweep import Answer, Ranking, RateSummary
@@ -122,7 +122,7 @@ class TrainingResult:
             if manifest.best_epoch is not None:
                 figures = f"{manifest.best_val_loss:.4f}", f"{manifest.best_val_accuracy:.2%}"
                 kept = (str(manifest.best_epoch), *figures)
-            seed = str(run.directory.read_config().seed)
+            seed = str(run.directory.config.seed)
             table.append((seed, str(run.directory.path), manifest.status, *kept))
         columns = ("seed", "run", "status", "kept epoch", "val loss", "val accuracy")
         text = aligned(columns, table, right=(0, 3, 4, 5))
@@ -146,7 +146,7 @@ def _run_lines(run: TrainedRun) -> list[str]:
     reason = STOP_REASONS[manifest.stop_reason or "interrupted"]
     lines = [f"run         {directory.path}", f"stopped     after epoch {manifest.epochs}: {reason}"]
     if manifest.best_epoch is not None:
-        lowest = min(directory.read_history(), key=lambda row: row.val_loss)
+        lowest = min(directory.history, key=lambda row: row.val_loss)
         kept = ("kept", manifest.best_epoch, manifest.best_val_loss, manifest.best_val_accuracy)
         epochs = {manifest.best_epoch: kept}
         epochs.setdefault(lowest.epoch, ("not kept", lowest.epoch, lowest.val_loss, lowest.val_accuracy))  # keep: last

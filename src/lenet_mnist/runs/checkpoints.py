@@ -79,7 +79,6 @@ def restore_newest(directory: Path, state: TrainState) -> list[str]:
             passed_over.append(str(error))
             continue
         saved = parse_state(content, checkpoint.path, state)
-        state.restore(saved.tensors, saved.scalars)
-        state.rows = saved.rows
+        state.restore(saved.tensors, saved.scalars, saved.histories)
         break
     return passed_over

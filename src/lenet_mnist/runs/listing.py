@@ -6,13 +6,13 @@ from pathlib import Path
 
 from lenet_mnist.errors import ConfigError, DataError, StorageError
 from lenet_mnist.files.storage import require_directory, storage_errors
-from lenet_mnist.runs.directory import RUN_ID, RunDirectory
 from lenet_mnist.runs.manifest import COMMANDS, Kind
+from lenet_mnist.runs.run import RUN_ID, Run
 
 LATEST = "latest"
 
 
-def find_run(argument: str, runs_dir: Path, kinds: Sequence[Kind] = ("train",)) -> RunDirectory:
+def find_run(argument: str, runs_dir: Path, kinds: Sequence[Kind] = ("train",)) -> Run:
     """Return the run that a user means by a path, an id or a name in `runs_dir`, or "latest".
 
     Several runs may have one name, as that of `lenet train --name`: the newest of them is meant, if one of `kinds` has
@@ -33,7 +33,7 @@ def find_run(argument: str, runs_dir: Path, kinds: Sequence[Kind] = ("train",)) 
     for path in (Path(argument), runs_dir / argument):
         try:
             if (path / "manifest.json").is_file():
-                return RunDirectory(path)
+                return Run(path)
             if path.is_dir():  # a run of that name may be meant all the same
                 complaint = "is a directory, but no run: it has no manifest.json"
             elif path.is_file():
@@ -48,7 +48,7 @@ def find_run(argument: str, runs_dir: Path, kinds: Sequence[Kind] = ("train",)) 
     return next((run for run in named if _may_be(run, kinds)), named[0])
 
 
-def list_runs(runs_dir: Path) -> list[RunDirectory]:
+def list_runs(runs_dir: Path) -> list[Run]:
     """Return the runs in `runs_dir`, newest first. Whatever else lies there is passed over.
 
     What is dated after tomorrow comes last: a clock was wrong, and "latest" must not mean it for ever.
@@ -60,14 +60,14 @@ def list_runs(runs_dir: Path) -> list[RunDirectory]:
         if not runs_dir.is_dir():
             return []
         names = [path for path in runs_dir.iterdir() if RUN_ID.fullmatch(path.name)]
-    found = [RunDirectory(path) for path in names if _has_manifest(path)]
+    found = [Run(path) for path in names if _has_manifest(path)]
     return sorted(found, key=_time_of_creation, reverse=True)
 
 
-def _may_be(run: RunDirectory, kinds: Sequence[Kind]) -> bool:
+def _may_be(run: Run, kinds: Sequence[Kind]) -> bool:
     """Whether a run is of one of these kinds, or damaged, so that whoever opens it says so."""
     try:
-        return run.read_manifest().kind in kinds
+        return run.manifest.kind in kinds
     except DataError:
         return True
 
@@ -80,11 +80,11 @@ def _has_manifest(path: Path) -> bool:
         return True
 
 
-def _time_of_creation(run: RunDirectory) -> tuple[bool, str, str]:
+def _time_of_creation(run: Run) -> tuple[bool, str, str]:
     """Return whether that can be, the second in the run's name, and the finer time in its manifest where it is read."""
     second = run.path.name[:15]
     can_be = second <= f"{datetime.now(UTC) + timedelta(days=1):%Y%m%d-%H%M%S}"
     try:
-        return can_be, second, run.read_manifest().created
+        return can_be, second, run.manifest.created
     except DataError:
         return can_be, second, ""

@@ -8,10 +8,9 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 
 from lenet_mnist import provenance
-from lenet_mnist.data.sets import TrainVal
-from lenet_mnist.model.engines import ResolvedEngine
-from lenet_mnist.ranks import ALONE, Ranks
-from lenet_mnist.training.early_stopping import GUESSING, guessing_loss
+from lenet_mnist.config import Device, Engine
+from lenet_mnist.training.context import Context
+from lenet_mnist.training.early_stopping import GUESSING
 
 Status = Literal["running", "finished", "interrupted", "diverged", "failed"]
 Kind = Literal["train", "sweep", "cross-validation"]
@@ -97,6 +96,15 @@ class Manifest(BaseModel):
     sha256: str = ""
 
     @property
+    def decided(self) -> dict[str, Any]:
+        """What the configuration may leave open, by its keys, as it was decided for this run."""
+        return {
+            "training.threads": self.threads,
+            "training.device": Device(self.device.partition(":")[0]),
+            "training.engine": Engine(self.engine),
+        }
+
+    @property
     def accepted_differences(self) -> tuple[str, ...]:
         """What was another one when it was gone on with, a line each: it is no training of its configuration alone."""
         return tuple(line for resume in self.resumes for line in resume.differences)
@@ -119,10 +127,9 @@ class Manifest(BaseModel):
         return hashlib.sha256(self.model_dump_json(exclude={"sha256", *as_before}).encode()).hexdigest()
 
 
-def circumstances(
-    data: TrainVal, device: torch.device, threads: int, engine: ResolvedEngine, ranks: Ranks = ALONE
-) -> dict[str, Any]:
-    """Return, by the manifest's names, what a result can depend on beside the configuration."""
+def environment(context: Context) -> dict[str, Any]:
+    """Return, by the manifest's names, what a result can depend on besides the configuration."""
+    data = context.data
     return {
         "data_source": data.fingerprint.source,
         "data_files": data.fingerprint.files,
@@ -132,14 +139,14 @@ def circumstances(
         "num_val": len(data.val),
         "versions": provenance.versions(),
         "git": provenance.git_state(),
-        "machine": machine_of(device),
-        "device": str(device),
-        "threads": threads,
-        "num_ranks": ranks.num_ranks,
-        "job": ranks.job,
-        "engine": engine.name.value,
-        "engine_reason": provenance.without_home(engine.reason),  # nothing of a run names a home
-        "guessing_loss": guessing_loss(data),
+        "machine": machine_of(context.device),
+        "device": str(context.device),
+        "threads": context.threads,
+        "num_ranks": context.ranks.num_ranks,
+        "job": context.ranks.job,
+        "engine": context.engine.name.value,
+        "engine_reason": provenance.without_home(context.engine.reason),  # nothing of a run names a home
+        "guessing_loss": context.guessing_loss,
     }
 
 

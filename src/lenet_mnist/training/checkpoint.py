@@ -23,10 +23,12 @@ from lenet_mnist.errors import DataError
 from lenet_mnist.files.storage import read_bounded, write_bytes
 from lenet_mnist.files.tables import first_error
 from lenet_mnist.metrics import Tally
+from lenet_mnist.model.engines import ResolvedEngine
 from lenet_mnist.model.lenet import NUM_LAYERS, LeNet
 from lenet_mnist.training.early_stopping import EarlyStopping
+from lenet_mnist.training.rows import Histories
 from lenet_mnist.training.schedule import Plateau
-from lenet_mnist.training.state import HISTORIES, TrainState
+from lenet_mnist.training.state import TrainState
 
 MAX_BYTES = 64 * 1024 * 1024  # 60 times a training state of the largest kind
 _MAX_HEADER_BYTES = 1024 * 1024
@@ -44,6 +46,11 @@ class TrainedNetwork:
     normalization: Normalization
     class_names: tuple[str, ...]
     epoch: int
+
+    def on(self, device: torch.device, engine: ResolvedEngine) -> "TrainedNetwork":
+        """Return it, moved to `device` and computed by `engine`."""
+        self.network.to(device).engine = engine.forward
+        return self
 
 
 class _NetworkHeader(BaseModel):
@@ -137,18 +144,21 @@ class _StateHeader(BaseModel):
 
 def state_bytes(state: TrainState) -> bytes:
     """Return a training state, its rows included, as the content of a file."""
-    rows = {f"rows.{name}": torch.from_numpy(np.frombuffer(rows, np.uint8)) for name, rows in state.rows.items()}
+    rows = {
+        f"rows.{name}": torch.from_numpy(np.frombuffer(rows.lines, np.uint8))
+        for name, rows in state.histories.by_name().items()
+    }
     header = json.dumps({"schema_version": 4, **state.scalars()})
     return save(state.tensors() | rows, metadata={HEADER_KEY: header})
 
 
 @dataclass(frozen=True, eq=False)
 class SavedState:
-    """What `TrainState.restore` needs, and the rows of the histories until then."""
+    """The parts of a state, as `TrainState.restore` takes them."""
 
     tensors: Mapping[str, Tensor]
     scalars: Mapping[str, Any]
-    rows: dict[str, bytearray]
+    histories: Histories
 
 
 def parse_state(content: bytes, path: Path, state: TrainState) -> SavedState:
@@ -163,11 +173,15 @@ def parse_state(content: bytes, path: Path, state: TrainState) -> SavedState:
         raise DataError(f"{path}: not a training state of this version of lenet: {first_error(error)}") from None
     if header.optimizer != state.optimizer.name:
         raise DataError(f"{path}: the state of {header.optimizer}, but this training uses {state.optimizer.name}")
-    rows = {name: tensors.pop(f"rows.{name}", torch.empty(0)) for name in HISTORIES}
-    if any(lines.dtype != torch.uint8 for lines in rows.values()):
-        raise DataError(f"{path}: holds no rows of the histories")
+    empty = Histories()
+    lines = {name: tensors.pop(f"rows.{name}", torch.empty(0)) for name in empty.by_name()}
+    if any(tensor.dtype != torch.uint8 for tensor in lines.values()):
+        raise DataError(f"{path}: the rows of the histories are missing")
+    histories = Histories(
+        **{name: rows.parse(lines[name].numpy().tobytes(), path) for name, rows in empty.by_name().items()}
+    )
     _require_alike(tensors, state.expected_tensors(has_kept=header.stopping.kept_epoch > 0), path)
-    return SavedState(tensors, dict(header), {name: bytearray(lines.numpy()) for name, lines in rows.items()})
+    return SavedState(tensors, dict(header), histories)
 
 
 def weights_digest(tensors: Mapping[str, Tensor]) -> str:

@@ -11,9 +11,9 @@ from torch import Tensor
 
 from lenet_mnist.config import TrainingConfig
 from lenet_mnist.data.augment import View
-from lenet_mnist.data.batches import EVALUATION_CHUNK, Lesson, TrainBatch
+from lenet_mnist.data.batches import EVALUATION_CHUNK, SoftTargets, TrainBatch
+from lenet_mnist.distributed import SINGLE, Ranks
 from lenet_mnist.model.lenet import LeNet
-from lenet_mnist.ranks import ALONE, Ranks
 
 _MAX_REMEMBERED_BYTES = 2**30
 
@@ -38,7 +38,7 @@ class Teachers:
             total = total + network(images)
         return total / len(self._networks)
 
-    def teach(self, batches: Iterator[TrainBatch], view: View, ranks: Ranks = ALONE) -> Iterator[TrainBatch]:
+    def teach(self, batches: Iterator[TrainBatch], view: View, ranks: Ranks = SINGLE) -> Iterator[TrainBatch]:
         """Yield the `batches` that are taken from `view`, each with what the networks say of its images.
 
         They are asked about all images of a view at once: faster than batch by batch, and for the same answers to the
@@ -51,27 +51,27 @@ class Teachers:
                 self._answers[view.number] = answers
         for batch in batches:
             logits = answers.index_select(0, batch.positions)
-            yield batch._replace(lesson=Lesson(logits, self._temperature, self._weight))
+            yield batch._replace(soft_targets=SoftTargets(logits, self._temperature, self._weight))
 
     def _ask(self, view: View, ranks: Ranks) -> Tensor:
         """Return the answers to all images, of which each rank asks about its share. Shapes: result N K."""
         places = torch.arange(view.num_images, device=self._networks[0].output.weight.device)
-        share = ranks.share_of(view.num_images)
+        share = ranks.shard(view.num_images)
         chunks = torch.split(places[share], EVALUATION_CHUNK)
         mine = torch.cat([self.logits(view.images_of(chosen)) for chosen in chunks])
         answers = mine.new_zeros(view.num_images, mine.shape[1])
         answers[share] = mine
-        return ranks.add_up(answers)
+        return ranks.all_reduce_sum(answers)
 
 
-def distilled_loss(labels_loss: Tensor, logits: Tensor, lesson: Lesson, num_images: int) -> Tensor:
-    """Return the loss that labels and teachers make together, by the lesson's weight.
+def distilled_loss(labels_loss: Tensor, logits: Tensor, targets: SoftTargets, num_images: int) -> Tensor:
+    """Return the loss that labels and teachers make together, by the weight of the targets.
 
     The teachers' part is the Kullback-Leibler divergence of the softened probabilities, times the squared temperature,
     which keeps its gradient as large as that of the labels. Shapes: logits N K; `num_images` of all ranks.
     """
-    if lesson.weight == 0:
+    if targets.weight == 0:
         return labels_loss
-    log_probabilities, wanted = (F.log_softmax(each / lesson.temperature, dim=1) for each in (logits, lesson.logits))
+    log_probabilities, wanted = (F.log_softmax(each / targets.temperature, dim=1) for each in (logits, targets.logits))
     divergence = F.kl_div(log_probabilities, wanted, log_target=True, reduction="sum") / num_images
-    return (1 - lesson.weight) * labels_loss + lesson.weight * lesson.temperature**2 * divergence
+    return (1 - targets.weight) * labels_loss + targets.weight * targets.temperature**2 * divergence

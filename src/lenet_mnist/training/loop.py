@@ -9,18 +9,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 
-import torch
-
 from lenet_mnist.config import Config
 from lenet_mnist.data.batches import TrainBatches, evaluation_batches
-from lenet_mnist.data.sets import TrainVal
 from lenet_mnist.metrics import Tally, count
-from lenet_mnist.model.engines import NetworkFunction, torch_network
-from lenet_mnist.ranks import ALONE, Ranks
-from lenet_mnist.training.distillation import Teachers
-from lenet_mnist.training.early_stopping import guessing_loss
+from lenet_mnist.training.context import Context
+from lenet_mnist.training.rows import EpochRow, StepRow
 from lenet_mnist.training.state import TrainState
-from lenet_mnist.training.updates import StepRow, updates
+from lenet_mnist.training.updates import updates
 
 
 class StopReason(StrEnum):
@@ -30,23 +25,6 @@ class StopReason(StrEnum):
     NO_IMPROVEMENT = "no-improvement"
     DIVERGED = "diverged"
     INTERRUPTED = "interrupted"
-
-
-@dataclass(frozen=True, slots=True)  # there may be a million
-class EpochRow:
-    """One epoch: means over the training images as they were seen, and over all validation images at its end.
-
-    `lr` is the learning rate of the epoch's last update.
-    """
-
-    epoch: int
-    step: int
-    lr: float
-    train_loss: float
-    train_accuracy: float
-    val_loss: float
-    val_accuracy: float
-    seconds: float
 
 
 @dataclass(frozen=True)
@@ -70,46 +48,28 @@ class TrainResult:
     divergence: Divergence | None = None
 
 
-def start_training(
-    config: Config, data: TrainVal, device: torch.device, engine: NetworkFunction = torch_network
-) -> TrainState:
-    """Return the state before the first update, for a network that fits `data`."""
-    return TrainState.start(config, data.num_classes, data.train.image_size, guessing_loss(data), device, engine)
-
-
 def train(
     config: Config,
-    data: TrainVal,
+    context: Context,
     state: TrainState,
-    on_step: Callable[[StepRow], bool],
-    on_epoch: Callable[[EpochRow], None],
-    ranks: Ranks = ALONE,
-    teachers: Teachers | None = None,
+    on_step: Callable[[StepRow], bool] = lambda _row: False,
+    on_epoch: Callable[[EpochRow], None] = lambda _row: None,
 ) -> TrainResult:
     """Train `state` from where it is until early stopping, the last epoch, a divergence or an interruption.
 
-    `on_step` gets a row after each update, and answers whether to stop there; `on_epoch` gets a row after each epoch,
-    when `state` already knows whether its weights are kept. At each of these moments `state` can be saved, and a later
-    call with the restored state goes on to the same weights.
+    `on_step` gets a row after each update, and returns whether to stop there; `on_epoch` gets a row after each epoch,
+    when `state` already knows whether its weights are kept. At each of these moments `state`, which holds the rows
+    too, can be saved, and a later call with the restored state comes to the same weights.
 
-    Several `ranks` that call this with equal states train one network together: each takes its share of each batch,
-    and of the validation images, and all come to the same weights and decisions. `teachers` are learnt from too.
+    Several ranks that call this with equal states train one network together: each takes its share of each batch and
+    of the validation images, and all come to the same weights and decisions.
 
     Source: lecture points 9 and 12.
     """
-    training = config.training
-    device = next(state.network.parameters()).device
-    train_batches = TrainBatches(
-        data.train,
-        data.normalization,
-        training.batch_size,
-        config.seed,
-        device,
-        ranks=ranks,
-        augmentation=config.augmentation,
-        engine=state.network.engine,
-    )
-    val_batches = evaluation_batches(data.val.part(ranks.share_of(len(data.val))), data.normalization, device)
+    training, data, ranks = config.training, context.data, context.ranks
+    train_batches = TrainBatches(data, config, context.device, context.engine.resample, ranks)
+    val_part = data.val.part(ranks.shard(len(data.val)))
+    val_batches = evaluation_batches(val_part, data.normalization, context.device)
     num_steps = training.max_epochs * len(train_batches)
 
     while state.epoch <= training.max_epochs and not state.stopping.should_stop:
@@ -117,14 +77,15 @@ def train(
 
         # Show every training image once, and correct the weights after each batch.
         batches = train_batches.of_epoch(state.epoch, start=state.batches_done)
-        if teachers is not None:
-            batches = teachers.teach(batches, train_batches.view(state.epoch), ranks)
+        if context.teachers is not None:
+            batches = context.teachers.teach(batches, train_batches.view(state.epoch), ranks)
         for step_rows in updates(state, batches, training, num_steps, ranks):
             state.seconds = time.perf_counter() - started
-            wishes = [on_step(row) for row in step_rows if row.is_finite]
+            state.histories.steps.extend(row for row in step_rows if row.is_finite and row.is_recorded)
+            stop_requests = [on_step(row) for row in step_rows if row.is_finite]
             if not step_rows[-1].is_finite:
                 return TrainResult(StopReason.DIVERGED, divergence_at(step_rows[-1]))
-            if ranks.any_of(any(wishes)):
+            if ranks.any(any(stop_requests)):
                 return TrainResult(StopReason.INTERRUPTED)
 
         # Measure on images that no weight was fitted to: their loss decides which epoch is the best, and when to stop.
@@ -136,6 +97,7 @@ def train(
         if state.stopping.kept_epoch == state.epoch:
             state.keep_weights()
         row = epoch_row(state, val, time.perf_counter() - started)
+        state.histories.history.append(row)
         state.begin_next_epoch()
         on_epoch(row)
 

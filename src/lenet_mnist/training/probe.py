@@ -15,7 +15,6 @@ Source: lecture points 5 and 6.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 
 import torch
 import torch.nn.functional as F
@@ -27,42 +26,11 @@ from lenet_mnist.data.sets import TrainVal
 from lenet_mnist.model.activations import ACTIVATIONS
 from lenet_mnist.model.engines import POOL_SIZE, activate, layer_outputs
 from lenet_mnist.randomness import Purpose, random_order
+from lenet_mnist.training.rows import Layer, ProbeRow
 from lenet_mnist.training.state import TrainState
 
 NUM_IMAGES = 512
 _FLAT = 0.05  # of the largest slope
-
-
-class Layer(StrEnum):
-    """The layers that have weights. What C1 and C3 give out is looked at after pooling, as S2 and S4."""
-
-    C1 = "C1"
-    C3 = "C3"
-    C5 = "C5"
-    F6 = "F6"
-    OUTPUT = "output"
-
-
-@dataclass(frozen=True, slots=True)  # there may be a million
-class ProbeRow:
-    """One layer at one moment.
-
-    `gradient_norm` and `weight_norm` are Euclidean, of the weights without biases; `update_ratio` is the norm of the
-    epoch's last update, as a fraction of the weights before it, and 0 before the first. `mean` and `deviation` are
-    those of what the layer gives out, over units and images; the output layer's are of its logits, which nothing can
-    saturate.
-    """
-
-    epoch: int
-    step: int
-    layer: Layer
-    gradient_norm: float
-    weight_norm: float
-    update_ratio: float
-    saturated: float
-    dead: float
-    mean: float
-    deviation: float
 
 
 @dataclass(frozen=True, eq=False)

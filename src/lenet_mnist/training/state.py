@@ -11,15 +11,14 @@ from torch import Tensor
 
 from lenet_mnist.config import Config
 from lenet_mnist.metrics import Tally
-from lenet_mnist.model.engines import NetworkFunction, torch_network
 from lenet_mnist.model.initialisation import initialise
 from lenet_mnist.model.lenet import NUM_LAYERS, LeNet
 from lenet_mnist.randomness import Purpose, torch_generator
+from lenet_mnist.training.context import Context
 from lenet_mnist.training.early_stopping import EarlyStopping
 from lenet_mnist.training.optimizer import FlatOptimizer
+from lenet_mnist.training.rows import Histories
 from lenet_mnist.training.schedule import Plateau
-
-HISTORIES = ("history", "steps", "probe")
 
 
 @dataclass
@@ -29,8 +28,8 @@ class TrainState:
     `epoch` is the one under way, counted from 1; `batches_done` those of it that have been trained on, in `seconds`;
     `step` all updates so far; `lr` the learning rate of the last one; `update_ratios` by how much of itself the last
     update of an epoch changed the weights of each layer (0 before there was one); `tally` what the epoch's batches have
-    given until now; `kept_weights` those of `stopping.kept_epoch`, empty before the first epoch has ended; `rows` the
-    lines of the HISTORIES, as they stand in the files of those names.
+    given until now; `kept_weights` those of `stopping.kept_epoch`, empty before the first epoch has ended; `histories`
+    the rows so far.
     """
 
     network: LeNet
@@ -45,29 +44,25 @@ class TrainState:
     update_ratios: tuple[float, ...] = (0.0,) * NUM_LAYERS
     tally: Tally = field(default_factory=Tally)
     kept_weights: dict[str, Tensor] = field(default_factory=dict)
-    rows: dict[str, bytearray] = field(default_factory=lambda: {name: bytearray() for name in HISTORIES})
+    histories: Histories = field(default_factory=Histories)
 
     @classmethod
-    def start(
-        cls,
-        config: Config,
-        num_classes: int,
-        image_size: int,
-        guessing_loss: float,
-        device: torch.device,
-        engine: NetworkFunction = torch_network,
-    ) -> TrainState:
+    def start(cls, config: Config, context: Context) -> TrainState:
         """Return the state before the first update; the weights are a pure function of (seed, activation, sizes)."""
-        network = LeNet(config.model.activation, num_classes, image_size, engine)
+        data, training = context.data, config.training
+        network = LeNet(config.model.activation, data.num_classes, data.train.image_size, context.engine.forward)
         initialise(network, torch_generator(config.seed, Purpose.INITIALISATION))
-        network.to(device)
-        training = config.training
+        network.to(context.device)
         return cls(
             network=network,
             optimizer=FlatOptimizer(flatten(network), training),
-            stopping=EarlyStopping(training.patience, training.min_delta, guessing_loss, training.keep),
+            stopping=EarlyStopping(training.patience, training.min_delta, context.guessing_loss, training.keep),
             plateau=Plateau.of(training),
         )
+
+    @property
+    def device(self) -> torch.device:
+        return self.network.parameters_in_order[0].device
 
     def begin_next_epoch(self) -> None:
         """Count the epoch as done."""
@@ -89,7 +84,7 @@ class TrainState:
         return network
 
     def tensors(self) -> dict[str, Tensor]:
-        """Return every tensor of the state by a name of its own; with `scalars` and `rows` this is the whole state.
+        """Return every tensor by a name of its own; with `scalars` and `histories` that is the whole state.
 
         The kept weights are called `best` there, as in files of the time when the best ones were always those kept.
         """
@@ -120,8 +115,8 @@ class TrainState:
             expected |= {f"best.{name}": value for name, value in self.network.state_dict().items()}
         return expected
 
-    def restore(self, tensors: Mapping[str, Tensor], scalars: Mapping[str, Any]) -> None:
-        """Become the state that gave `tensors` and `scalars`, both known to fit (see checkpoint.parse_state).
+    def restore(self, tensors: Mapping[str, Tensor], scalars: Mapping[str, Any], histories: Histories) -> None:
+        """Become the state that gave these, all known to fit (see checkpoint.parse_state).
 
         What the configuration decides stays as it is here: a patience that was raised counts.
         """
@@ -129,13 +124,14 @@ class TrainState:
         for name, value in tensors.items():
             part, rest = name.split(".", 1)
             parts[part][rest] = value
-        device = next(self.network.parameters()).device
+        device = self.device
         self.network.load_state_dict(parts["network"])
         self.kept_weights = {name: value.to(device) for name, value in parts["best"].items()}
         for name, value in parts["optimizer"].items():
             self.optimizer.memory[name].copy_(value)
         for name in ("epoch", "batches_done", "step", "lr", "seconds", "update_ratios", "tally"):
             setattr(self, name, scalars[name])
+        self.histories = histories
         settings = self.stopping
         self.stopping = replace(scalars["stopping"], patience=settings.patience, min_delta=settings.min_delta)
         reduction, patience = self.plateau.reduction, self.plateau.patience

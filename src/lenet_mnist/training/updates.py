@@ -5,9 +5,7 @@ in between. The same holds for several ranks, which then agree on whether to sto
 window is one update.
 """
 
-import math
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -16,38 +14,13 @@ from torch import Tensor
 
 from lenet_mnist.config import Schedule, TrainingConfig
 from lenet_mnist.data.batches import TrainBatch
+from lenet_mnist.distributed import SINGLE, Ranks
 from lenet_mnist.metrics import Tally
-from lenet_mnist.ranks import ALONE, Ranks
 from lenet_mnist.training.distillation import distilled_loss
 from lenet_mnist.training.probe import update_ratios
+from lenet_mnist.training.rows import StepRow
 from lenet_mnist.training.schedule import rate_factor
 from lenet_mnist.training.state import TrainState
-
-
-@dataclass(frozen=True, slots=True)  # there may be a million
-class StepRow:
-    """One update. `train_loss` is the mean over the batch, in nats, before the update: that of the labels, always.
-
-    `gradient_norm` is the Euclidean norm of the whole gradient there, `c1_gradient_norm` that of C1's weights alone:
-    where gradients vanish (lecture point 5), the second is far smaller than the first.
-    """
-
-    step: int
-    epoch: int
-    lr: float
-    train_loss: float
-    gradient_norm: float
-    c1_gradient_norm: float
-
-    @property
-    def is_finite(self) -> bool:
-        """Whether the update could be made."""
-        return math.isfinite(self.train_loss) and math.isfinite(self.gradient_norm)
-
-    @property
-    def is_recorded(self) -> bool:
-        """Whether this update is one of those that are kept on disk: the first 200, then every 20th."""
-        return self.step <= 200 or self.step % 20 == 0
 
 
 class _Unread(NamedTuple):
@@ -63,7 +36,7 @@ def updates(
     batches: Iterable[TrainBatch],
     training: TrainingConfig,
     num_steps: int,
-    ranks: Ranks = ALONE,
+    ranks: Ranks = SINGLE,
 ) -> Iterator[list[StepRow]]:
     """Make one update a batch, and yield the rows of each window once `state` is what it is at the window's end.
 
@@ -72,7 +45,7 @@ def updates(
 
     A row that is not finite is the last one: neither its update nor a later one was made.
     """
-    device = next(state.network.parameters()).device
+    device = state.device
     window = window_on(device, ranks)
     has_failed = torch.zeros((), device=device)
     unread: list[_Unread] = []
@@ -88,7 +61,7 @@ def updates(
 
 def window_on(device: torch.device, ranks: Ranks) -> int:
     """Return how many updates are made before their figures are read."""
-    return 1 if device.type == "cpu" and ranks.is_alone else 20
+    return 1 if device.type == "cpu" and ranks.is_single else 20
 
 
 def learning_rate(training: TrainingConfig, state: TrainState, step: int, num_steps: int) -> float:
@@ -110,7 +83,7 @@ def make_update(
     batch: TrainBatch,
     lr: float,
     has_failed: Tensor,
-    ranks: Ranks = ALONE,
+    ranks: Ranks = SINGLE,
 ) -> Tensor:
     """Make one update, unless it or an earlier one was not finite: `has_failed` is then 1, and the weights stay.
 
@@ -123,15 +96,15 @@ def make_update(
         logits = state.network(batch.images)
         labels_loss = F.cross_entropy(logits, batch.labels, reduction="sum") / batch.num_images
         loss = labels_loss
-        if batch.lesson is not None:
-            loss = distilled_loss(labels_loss, logits, batch.lesson, batch.num_images)
+        if batch.soft_targets is not None:
+            loss = distilled_loss(labels_loss, logits, batch.soft_targets, batch.num_images)
         gradients = torch.autograd.grad(loss, state.network.parameters_in_order)
         num_correct = (logits.detach().argmax(dim=1) == batch.labels).sum().to(loss.dtype)
         sums = torch.cat([*(part.flatten() for part in gradients), torch.stack([labels_loss.detach(), num_correct])])
     else:  # there are more ranks than images in an epoch's last batch
         num_parameters = sum(parameter.numel() for parameter in state.network.parameters_in_order)
         sums = batch.images.new_zeros(num_parameters + 2)
-    sums = ranks.add_up(sums)
+    sums = ranks.all_reduce_sum(sums)
     gradient, loss, num_correct = sums[:-2], sums[-2], sums[-1]
     c1_gradient = gradient[: state.network.c1.weight.numel()]
     seen = torch.stack([loss, gradient.norm(), c1_gradient.norm(), num_correct])

@@ -20,8 +20,7 @@ from statistics import mean, median, stdev
 from lenet_mnist.config import Activation
 from lenet_mnist.model.activations import ACTIVATIONS
 from lenet_mnist.training.early_stopping import GUESSING
-from lenet_mnist.training.loop import EpochRow
-from lenet_mnist.training.updates import StepRow
+from lenet_mnist.training.rows import EpochRow, StepRow
 
 _THROWN_UP = 1.3  # times the loss of guessing
 _RISE = 1.1  # of the mean loss of an epoch above that of an earlier one

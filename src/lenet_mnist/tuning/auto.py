@@ -13,12 +13,14 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from lenet_mnist.config import TrainingConfig
+from lenet_mnist.config import Config, TrainingConfig
 from lenet_mnist.errors import ConfigError
+from lenet_mnist.training.context import Context
 from lenet_mnist.tuning.choice import Choice, choose
+from lenet_mnist.tuning.horizon import exponent_of
 from lenet_mnist.tuning.plan import log_spaced
 from lenet_mnist.tuning.range_test import NUM_STEPS, Bracket, RangeTest, find_bracket, run_range_test
-from lenet_mnist.tuning.trial import Trial, TrialResult, Workbench
+from lenet_mnist.tuning.trial import Trial, TrialResult
 
 _KEY = "training.learning_rate_budget"
 _DEFAULT_BUDGET = 2.0  # whole trainings
@@ -83,27 +85,27 @@ class Search:
         return cls(budget, steps, steps * update, shortest)
 
 
-def decide_rate(bench: Workbench, run_trials: RunTrials) -> Decision:
-    """Return the rate for the training that `bench.config` describes, for not more than its budget.
+def decide_rate(config: Config, context: Context, run_trials: RunTrials) -> Decision:
+    """Return the rate for the training that `config` describes, for not more than its budget.
 
     Raises: ConfigError if the budget is too small, or no rate has learned anything within it.
     """
-    config = bench.config
     training, activation = config.training, config.model.activation
-    search = Search.of(training, len(bench.data.train))
-    points = run_range_test(bench, RangeTest(activation, config.seed), search.range_steps)
-    bracket = find_bracket([points], bench.guessing_loss)
+    exponent, guessing_loss = exponent_of(config, activation), context.guessing_loss
+    search = Search.of(training, len(context.data.train))
+    points = run_range_test(config, context, RangeTest(activation, config.seed), search.range_steps)
+    bracket = find_bracket([points], guessing_loss)
     spent, shortest = search.range_cost, search.shortest
     longer = min(_whole(2 * shortest), float(training.max_epochs))
     if not bracket.has_learned and spent + _LEAST_RATES * longer <= search.budget:
         shortest = longer  # nothing would be learned in the shortest schedule either
     results: list[TrialResult] = []
     for num_rates, epochs in rounds_of(search.budget - spent, training.max_epochs, shortest):
-        guess = choose(results, epochs, bench.exponent(activation), bench.guessing_loss)
+        guess = choose(results, epochs, exponent, guessing_loss)
         lrs = rates_of_round(bracket, results, guess, num_rates, epochs)
         results += run_trials([Trial(activation, lr, config.seed, epochs) for lr in lrs])
         spent += num_rates * epochs
-    choice = choose(results, training.max_epochs, bench.exponent(activation), bench.guessing_loss)
+    choice = choose(results, training.max_epochs, exponent, guessing_loss)
     if choice is None:
         raise ConfigError(
             f"the search spent {spent:.1f} epochs on rates from {bracket.low:.2g} to {bracket.high:.2g}, and with none "

@@ -28,7 +28,7 @@ _CLOSEST = 1.01  # times as high: rates that lie closer are one
 
 @dataclass(frozen=True)
 class SweepRequest:
-    """What was asked for; None is to be decided here. `lrs` are rates to compare instead of a bracketed region."""
+    """What was asked for; None is to be decided cost. `lrs` are rates to compare instead of a bracketed region."""
 
     activations: tuple[Activation, ...] | None = None
     lrs: tuple[float, ...] | None = None
@@ -42,7 +42,7 @@ class SweepRequest:
 
 @dataclass(frozen=True)
 class Task:
-    """An activation, the region of its useful rates, and whether a range test saw no rate learn there."""
+    """An activation, the region of its useful rates, and whether a range test saw no rate learn tcost."""
 
     activation: Activation
     low: float
@@ -71,7 +71,7 @@ class Plan:
 
 
 @dataclass(frozen=True)
-class Circumstances:
+class CostModel:
     """What the plan depends on beside the request: sizes, and seconds an image as the range tests measured them.
 
     `start_seconds` pass before worker processes begin, 0 if there are none.
@@ -81,16 +81,16 @@ class Circumstances:
     num_val: int
     batch_size: int
     max_epochs: int
-    seconds_an_image: float
+    seconds_per_image: float
     start_seconds: float
 
     def seconds_of(self, epochs: float) -> float:
         """Return the seconds of one training, its evaluations included."""
         evaluated = _EVALUATION_COST * self.num_val * max(1.0, epochs)
-        return (epochs * self.num_train + evaluated) * self.seconds_an_image
+        return (epochs * self.num_train + evaluated) * self.seconds_per_image
 
 
-def make_plan(request: SweepRequest, tasks: Sequence[Task], here: Circumstances, seconds_left: float | None) -> Plan:
+def make_plan(request: SweepRequest, tasks: Sequence[Task], cost: CostModel, seconds_left: float | None) -> Plan:
     """Decide rates, seeds and epochs. `seconds_left` is what remains of the budget, if there is one.
 
     A budget buys the longest schedules for all seeds and rates that fit; else for one seed, and then for fewer rates.
@@ -100,18 +100,18 @@ def make_plan(request: SweepRequest, tasks: Sequence[Task], here: Circumstances,
     def planned(num_rates: int, seeds: tuple[int, ...], epochs: float) -> Plan:
         lrs = {task.activation: request.lrs or log_spaced(task.low, task.high, num_rates) for task in tasks}
         slow = 1 if request.epochs is not None else _SLOW_STARTER
-        longest = max(float(here.max_epochs), epochs)
+        longest = max(float(cost.max_epochs), epochs)
         of_task = {t.activation: min(epochs * (slow if t.is_slow_starter else 1), longest) for t in tasks}
-        seconds = sum(len(lrs[each]) * len(seeds) * here.seconds_of(of_task[each]) for each in lrs)
-        return Plan(lrs, of_task, seeds, here.start_seconds + seconds)
+        seconds = sum(len(lrs[each]) * len(seeds) * cost.seconds_of(of_task[each]) for each in lrs)
+        return Plan(lrs, of_task, seeds, cost.start_seconds + seconds)
 
-    shortest = float(min(_rounded_up(MIN_UPDATES * here.batch_size / here.num_train), here.max_epochs))
+    shortest = float(min(_rounded_up(MIN_UPDATES * cost.batch_size / cost.num_train), cost.max_epochs))
     if request.epochs is not None:
         horizons = [request.epochs]
     elif seconds_left is None:
-        horizons = [min(max(DEFAULT_EPOCHS, shortest), float(here.max_epochs))]
+        horizons = [min(max(DEFAULT_EPOCHS, shortest), float(cost.max_epochs))]
     else:
-        horizons = [each for each in (*_PARTS, *map(float, range(1, here.max_epochs + 1))) if each >= shortest][::-1]
+        horizons = [each for each in (*_PARTS, *map(float, range(1, cost.max_epochs + 1))) if each >= shortest][::-1]
     all_seeds, fewest_seeds = request.seeds or DEFAULT_SEEDS, request.seeds or DEFAULT_SEEDS[:1]
     numbers = (request.num_rates,) if request.num_rates else (DEFAULT_NUM_RATES, *_FEWER_RATES)
     grids = [(numbers[0], all_seeds), *((number, fewest_seeds) for number in numbers)]

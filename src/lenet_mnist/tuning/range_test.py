@@ -7,17 +7,18 @@ Source: lecture point 12; Smith, "Cyclical learning rates for training neural ne
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain, count
 
 import numpy as np
 import numpy.typing as npt
 
-from lenet_mnist.config import Activation, Optimizer
+from lenet_mnist.config import Activation, Config, Optimizer
 from lenet_mnist.data.batches import TrainBatches
-from lenet_mnist.training.loop import start_training
+from lenet_mnist.training.context import Context
+from lenet_mnist.training.state import TrainState
 from lenet_mnist.training.updates import train_step
-from lenet_mnist.tuning.trial import Trial, Workbench, config_of, first_images
+from lenet_mnist.tuning.trial import Trial, config_of, first_images
 
 NUM_STEPS = 200
 # Far too low and far too high for every activation and batch size here.
@@ -46,24 +47,17 @@ class RangePoint:
     train_loss: float
 
 
-def run_range_test(bench: Workbench, test: RangeTest, num_steps: int = NUM_STEPS) -> list[RangePoint]:
-    """Return one point an update, until the loss or the gradient is not finite or far above where it began."""
-    config = config_of(bench.config, Trial(test.activation, 1.0, test.seed, epochs=1))
-    training = config.training
-    data = first_images(bench.data, num_steps * training.batch_size, test.seed)
-    state = start_training(config, data, bench.device, bench.engine)
-    batches = TrainBatches(
-        data.train,
-        data.normalization,
-        training.batch_size,
-        config.seed,
-        bench.device,
-        augmentation=config.augmentation,
-        engine=bench.engine,
-    )
+def run_range_test(config: Config, context: Context, test: RangeTest, num_steps: int = NUM_STEPS) -> list[RangePoint]:
+    """Return one point per update, until the loss or the gradient is not finite or far above where it began."""
+    config = config_of(config, Trial(test.activation, 1.0, test.seed, epochs=1))
+    data = first_images(context.data, num_steps * config.training.batch_size, test.seed)
+    context = replace(context, data=data)
+    state = TrainState.start(config, context)
+    batches = TrainBatches(data, config, context.device, context.engine.resample)
     endless = chain.from_iterable(map(batches.of_epoch, count(1)))
     points: list[RangePoint] = []
-    for lr, batch in zip(np.geomspace(*RANGES[training.optimizer], num_steps), endless, strict=False):
+    lrs = np.geomspace(*RANGES[config.training.optimizer], num_steps)
+    for lr, batch in zip(lrs, endless, strict=False):
         row = train_step(state, batch, float(lr))
         if not row.is_finite:
             break

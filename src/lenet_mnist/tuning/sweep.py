@@ -1,6 +1,6 @@
 """The sweep: log-spaced rates, each really trained over several seeds, ranked by validation loss.
 
-Which trials there are, and what their results say. Values only; `experiments/sweep_course.py` puts them on disk.
+Which trials there are, and what their results say. Values only; `study/lr_sweep.py` puts them on disk.
 
 Source: lecture points 9, 12 and 13.
 """

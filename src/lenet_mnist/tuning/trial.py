@@ -14,34 +14,14 @@ import torch
 
 from lenet_mnist.config import Activation, Config, Schedule
 from lenet_mnist.data.sets import TrainVal
-from lenet_mnist.model.engines import NetworkFunction
 from lenet_mnist.randomness import Purpose, random_order
-from lenet_mnist.training.early_stopping import guessing_loss
-from lenet_mnist.training.loop import EpochRow, StopReason, start_training, train
-from lenet_mnist.training.updates import StepRow
+from lenet_mnist.training.context import Context
+from lenet_mnist.training.loop import StopReason, train
+from lenet_mnist.training.rows import EpochRow, StepRow
+from lenet_mnist.training.state import TrainState
 from lenet_mnist.tuning.advice import LossCurve
-from lenet_mnist.tuning.horizon import exponent_of
 
 _ANNEALED = (Schedule.LINEAR, Schedule.COSINE, Schedule.ONE_CYCLE)
-
-
-@dataclass(frozen=True, eq=False)
-class Workbench:
-    """What every training of a search shares."""
-
-    config: Config
-    data: TrainVal
-    device: torch.device
-    engine: NetworkFunction
-
-    def exponent(self, activation: Activation) -> float:
-        """Return by which power of their length the best rates of longer trainings are lower."""
-        return exponent_of(self.config, activation)
-
-    @property
-    def guessing_loss(self) -> float:
-        """The validation loss of a network that does not look, in nats."""
-        return guessing_loss(self.data)
 
 
 @dataclass(frozen=True)
@@ -88,28 +68,22 @@ def config_of(config: Config, trial: Trial) -> Config:
     return tried.model_copy(update={"seed": trial.seed, "training": tried.training.model_copy(update=changes)})
 
 
-def train_trial(bench: Workbench, trial: Trial) -> TrialResult:
-    """Train, from the seed's own initial weights and on its own order of images whatever the rate."""
+def train_trial(config: Config, context: Context, trial: Trial) -> TrialResult:
+    """Train from the seed's own initial weights and on its own order of images, the same at every rate."""
     started = time.perf_counter()
-    config = config_of(bench.config, trial)
-    data = first_images(bench.data, round(min(trial.epochs, 1) * len(bench.data.train)), trial.seed)
-    state = start_training(config, data, bench.device, bench.engine)
-    history: list[EpochRow] = []
-    steps: list[StepRow] = []
-
-    def on_step(row: StepRow) -> bool:
-        if row.is_recorded:
-            steps.append(row)
-        return False
-
-    result = train(config, data, state, on_step, history.append)
-    last = history[-1] if result.stop_reason is StopReason.MAX_EPOCHS else None
+    config = config_of(config, trial)
+    data = first_images(context.data, round(min(trial.epochs, 1) * len(context.data.train)), trial.seed)
+    context = replace(context, data=data)
+    state = TrainState.start(config, context)
+    result = train(config, context, state)
+    histories = state.histories
+    last = histories.history[-1] if result.stop_reason is StopReason.MAX_EPOCHS else None
     return TrialResult(
         trial=trial,
         val_loss=last.val_loss if last else None,
         val_accuracy=last.val_accuracy if last else None,
-        history=tuple(history),
-        steps=tuple(steps),
+        history=tuple(histories.history),
+        steps=tuple(histories.steps),
         seconds=time.perf_counter() - started,
     )
 

@@ -3,7 +3,6 @@
 runs/<id> -> load_test -> evaluate -> numbers and tables in runs/<id>/evaluation/<split>
 """
 
-import hashlib
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -21,22 +20,13 @@ from lenet_mnist.data.mnist import DataAccess
 from lenet_mnist.data.sets import ImageSet
 from lenet_mnist.devices import choose_device, set_threads
 from lenet_mnist.errors import CheckFailedError, ConfigError, DataError
-from lenet_mnist.experiments.diagnosis import read_record
-from lenet_mnist.experiments.evaluation_tables import write_tables
-from lenet_mnist.experiments.resuming import differences_of_files
 from lenet_mnist.files.storage import make_directory, prepare_to_write
 from lenet_mnist.model.engines import resolve_engine
-from lenet_mnist.ranks import ALONE, Ranks
-from lenet_mnist.runs.directory import RunDirectory
-from lenet_mnist.runs.evaluations import write_examples
-from lenet_mnist.runs.manifest import Manifest
-from lenet_mnist.training.checkpoint import (
-    TrainedNetwork,
-    network_bytes,
-    parse_network,
-    read_network,
-    weights_digest,
-)
+from lenet_mnist.runs.results import write_examples, write_tables
+from lenet_mnist.runs.run import Run
+from lenet_mnist.study.diagnosis import read_record
+from lenet_mnist.study.resume import differences_of_files
+from lenet_mnist.training.checkpoint import TrainedNetwork, read_network, weights_digest
 
 _Choice = TypeVar("_Choice", bound=StrEnum)
 _PARTS = {Split.VAL: "validation part", Split.TEST: "test part"}
@@ -59,7 +49,7 @@ class Answers:
 class EvaluatedRun:
     """What one look at one split gave. `metrics` is what metrics.json holds."""
 
-    run: RunDirectory
+    run: Run
     config: Config
     split: Split
     images: ImageSet
@@ -77,26 +67,12 @@ class EvaluatedRun:
         return self.run.evaluation_path(self.split.value)
 
 
-def evaluate_run(
-    run: RunDirectory,
-    split_name: str,
-    access: DataAccess,
-    device_name: str | None,
-    batch_size: int | None,
-    ranks: Ranks = ALONE,
-) -> EvaluatedRun:
-    """Look at one split through the kept weights of `run`; see `evaluate_runs`."""
-    (seen,) = evaluate_runs([run], split_name, access, device_name, batch_size, ranks)
-    return seen
-
-
 def evaluate_runs(
-    runs: Sequence[RunDirectory],
+    runs: Sequence[Run],
     split_name: str,
     access: DataAccess,
     device_name: str | None,
     batch_size: int | None,
-    ranks: Ranks = ALONE,
 ) -> tuple[EvaluatedRun, ...]:
     """Look at one split through the kept weights of each run, and write what is seen into the runs.
 
@@ -110,11 +86,9 @@ def evaluate_runs(
     read = []
     for run in runs:
         prepare_to_write(run.path)
-        manifest = run.read_manifest()
-        if manifest.kind != "train":
-            raise ConfigError(f"{run.path}: is a {manifest.kind}, not a training: it has no network to evaluate")
+        run.require("train", "it has no network to evaluate")
         read.append((run, read_record(run).config))
-    all_answers = answers_of(runs, split, access, device_name, batch_size or EVALUATION_CHUNK, ranks)
+    all_answers = answers_of(runs, split, access, device_name, batch_size or EVALUATION_CHUNK)
     seen = []
     for (run, config), answers in zip(read, all_answers, strict=True):
         metrics = {
@@ -134,94 +108,60 @@ def evaluate_runs(
 
 
 def answers_of(
-    runs: Sequence[RunDirectory],
+    runs: Sequence[Run],
     split: Split,
     access: DataAccess,
     device_name: str | None = None,
     batch_size: int = EVALUATION_CHUNK,
-    ranks: Ranks = ALONE,
 ) -> list[Answers]:
     """Let the kept weights of each run answer for a split. Of the test set a look is noted in each run, and no more.
-
-    Several ranks divide the images.
 
     Raises: as `evaluate_runs`, before the first look is noted.
     """
     images_by_data: dict[Hashable, ImageSet] = {}
     ready = []
     for run in runs:
-        config, manifest = run.read_config(), run.read_manifest()
-        device = _device_of_evaluation(run, config, device_name, ranks)
-        trained = _trained_network(run, manifest, config, device)
-        data = (config.data, manifest.split_sha256)
+        device = _device_of_evaluation(run, device_name)
+        trained = _trained_network(run, device)
+        data = (run.config.data, run.manifest.split_sha256)
         if data not in images_by_data:
-            images_by_data[data] = _images_of_split(run, manifest, config, split, access)
+            images_by_data[data] = _images_of_split(run, split, access)
         if split is Split.TEST:
             prepare_to_write(run.path)
             run.num_test_looks()  # whether another one can be noted
-        ready.append((run, config, trained, images_by_data[data], device))
-    for run, _, trained, images, _ in ready[1:]:
-        first, _, other, others, _ = ready[0]
+        ready.append((run, trained, images_by_data[data], device))
+    for run, trained, images, _ in ready[1:]:
+        first, other, others, _ = ready[0]
         if trained.class_names != other.class_names or not images.is_same_as(others):
             raise ConfigError(f"{run.path}: does not answer for the same classes and images as {first.path}")
     answers = []
-    for run, config, trained, images, device in ready:
-        threads = set_threads(config.training.threads, ranks)
+    for run, trained, images, device in ready:
+        set_threads(run.config.training.threads)
         num_looks = run.add_test_look(datetime.now(UTC)) if split is Split.TEST else None
-        ranks.say(EvaluationTogether(network_bytes(trained), config, split, Device(device.type), batch_size, threads))
-        ranks.require_same(_digest_of(images) if not ranks.is_alone else {})
-        answers.append(Answers(trained, images, evaluate(trained, images, device, batch_size, ranks), num_looks))
+        answers.append(Answers(trained, images, evaluate(trained, images, device, batch_size), num_looks))
     return answers
 
 
-@dataclass(frozen=True)
-class EvaluationTogether:
-    """An evaluation whose images all ranks divide."""
-
-    network: bytes
-    config: Config
-    split: Split
-    device: Device
-    batch_size: int
-    threads: int
-
-
-def follow_evaluation(asked: EvaluationTogether, ranks: Ranks, access: DataAccess) -> None:
-    """Answer for this rank's share of the images."""
-    set_threads(asked.threads)
-    device = choose_device(asked.device, ranks)
-    trained = parse_network(asked.network, Path("the network of rank 0"))
-    _choose_engine(trained, asked.config, device)
-    data = asked.config.data
-    images = load_test(data, access) if asked.split is Split.TEST else load_train_val(data, access).val
-    ranks.require_same(_digest_of(images))
-    evaluate(trained, images, device, asked.batch_size, ranks)
-
-
-def count_again(run: RunDirectory, split: Split, access: DataAccess) -> dict[str, Any]:
+def count_again(run: Run, split: Split, access: DataAccess) -> dict[str, Any]:
     """Return the metrics of an evaluation that was made before, computed again; write nothing. Raises: DataError."""
-    config, manifest = run.read_config(), run.read_manifest()
-    device = _device_of_evaluation(run, config, None)
-    trained = _trained_network(run, manifest, config, device)
-    return evaluate(trained, _images_of_split(run, manifest, config, split, access), device, EVALUATION_CHUNK).metrics()
+    device = _device_of_evaluation(run, None)
+    trained, images = _trained_network(run, device), _images_of_split(run, split, access)
+    return evaluate(trained, images, device, EVALUATION_CHUNK).metrics()
 
 
-def _trained_network(run: RunDirectory, manifest: Manifest, config: Config, device: torch.device) -> TrainedNetwork:
-    """Return the kept weights of a run, with the engine to evaluate them on `device`. Raises: DataError."""
-    trained = read_kept_network(run, manifest)
-    _choose_engine(trained, config, device)
-    return trained
+def _trained_network(run: Run, device: torch.device) -> TrainedNetwork:
+    """Return the kept weights of a run on `device`. Raises: DataError.
+
+    What native trained, torch can evaluate: a run can be moved to where there is no compiler.
+    """
+    trained = read_kept_network(run)
+    engine = Engine.TORCH if run.config.training.engine is Engine.TORCH else Engine.AUTO
+    return trained.on(device, resolve_engine(engine, device, trained.network.image_size))
 
 
-def _choose_engine(trained: TrainedNetwork, config: Config, device: torch.device) -> None:
-    """What native trained, torch can evaluate: a run can be moved to where there is no compiler."""
-    engine = Engine.TORCH if config.training.engine is Engine.TORCH else Engine.AUTO
-    trained.network.engine = resolve_engine(engine, device, trained.network.image_size).network
-
-
-def read_kept_network(run: RunDirectory, manifest: Manifest) -> TrainedNetwork:
+def read_kept_network(run: Run) -> TrainedNetwork:
     """Return the kept weights of a run, known to be those that its manifest records. Raises: DataError."""
-    trained = read_network(run.model_path)
+    manifest, trained = run.manifest, read_network(run.model_path)
     digest = weights_digest(trained.network.state_dict())
     if digest != manifest.weights_sha256 and manifest.status != "running":  # a training writes them before it says so
         raise DataError(
@@ -237,14 +177,12 @@ def require_accuracy(evaluation: Evaluation, min_accuracy: float | None) -> None
         raise CheckFailedError(f"accuracy {evaluation.accuracy:.4f} is below the {min_accuracy:.4f} asked for")
 
 
-def _device_of_evaluation(
-    run: RunDirectory, config: Config, device_name: str | None, ranks: Ranks = ALONE
-) -> torch.device:
+def _device_of_evaluation(run: Run, device_name: str | None) -> torch.device:
     """Return the device that was asked for, else the run's own."""
     if device_name is not None:
-        return choose_device(member_of(Device, device_name, "--device"), ranks)
+        return choose_device(member_of(Device, device_name, "--device"))
     try:
-        return choose_device(config.training.device, ranks)
+        return choose_device(run.config.training.device)
     except ConfigError as error:
         raise ConfigError(f"{run.config_path}: training.device: {error}; --device cpu evaluates it here") from None
 
@@ -257,9 +195,7 @@ def member_of(kind: type[_Choice], name: str, option: str) -> _Choice:
         raise ConfigError(f"{option} {name}: expected one of {', '.join(kind)}") from None
 
 
-def _images_of_split(
-    run: RunDirectory, manifest: Manifest, config: Config, split: Split, access: DataAccess
-) -> ImageSet:
+def _images_of_split(run: Run, split: Split, access: DataAccess) -> ImageSet:
     """Return the images of a split.
 
     A test part that is cut off depends on all of the data: if they have changed, images of the training may be in it.
@@ -267,6 +203,7 @@ def _images_of_split(
     Raises: DataError if the data or the split are not those of the training; ConfigError if they have not been so all
     the time.
     """
+    config, manifest = run.config, run.manifest
     if split is Split.TEST and is_verified(config.data):
         return load_test(config.data, access)
     if manifest.splits_before:
@@ -283,9 +220,3 @@ def _images_of_split(
             f"(SHA-256 {data.fingerprint.split[:12]}... instead of {manifest.split_sha256[:12]}...)"
         )
     return data.val if split is Split.VAL else load_test(config.data, access)
-
-
-def _digest_of(images: ImageSet) -> dict[str, str]:
-    """Return what tells whether two ranks see the same images, by a name for messages."""
-    content = images.images.numpy().tobytes() + images.labels.numpy().tobytes()
-    return {"the SHA-256 of the images": hashlib.sha256(content).hexdigest()}

@@ -14,13 +14,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from lenet_mnist import provenance
-from lenet_mnist.config import AUTO, Config, Device, Engine, Schedule
+from lenet_mnist.config import AUTO, Config, Schedule
 from lenet_mnist.config_file import ResolvedConfig, flat_values
 from lenet_mnist.data.sets import Fingerprint
+from lenet_mnist.distributed import Ranks
 from lenet_mnist.errors import ConfigError
-from lenet_mnist.ranks import Ranks
-from lenet_mnist.runs.directory import RunDirectory
 from lenet_mnist.runs.manifest import Manifest
+from lenet_mnist.runs.run import Run
 
 _EPOCHS, _PATIENCE, _INTERVAL = "training.max_epochs", "training.patience", "training.checkpoint_every_steps"
 _TEACHERS = "training.teachers"
@@ -31,12 +31,10 @@ _FIXED = ("model.activation", "training.optimizer", "training.batch_size", "trai
 
 @dataclass(frozen=True)
 class Resumption:
-    """How a training goes on: its configuration, what it left open as it was decided then, and the differences."""
+    """How a training is resumed: its configuration, what that leaves open as it was decided, and the differences."""
 
     config: Config
-    threads: int
-    device: Device
-    engine: Engine
+    decided: dict[str, Any]
     differences: tuple[str, ...]
 
 
@@ -45,11 +43,7 @@ def resumption(config: Config, manifest: Manifest, wanted: ResolvedConfig) -> Re
 
     Raises: ConfigError for what cannot be changed at all.
     """
-    decided: dict[str, Any] = {
-        "training.threads": manifest.threads,
-        "training.device": Device(manifest.device.partition(":")[0]),
-        "training.engine": Engine(manifest.engine),
-    }
+    decided = manifest.decided
     there = flat_values(config) | decided
     asked = {key: value for key, value in flat_values(wanted.config).items() if key in wanted.origins}
     changed = {
@@ -65,14 +59,7 @@ def resumption(config: Config, manifest: Manifest, wanted: ResolvedConfig) -> Re
         for key, value in changed.items()
         if (objection := _objection(config, key, value)) is not None
     ]
-    now = decided | changed
-    return Resumption(
-        config=config.replace(changed),
-        threads=now["training.threads"],
-        device=now["training.device"],
-        engine=now["training.engine"],
-        differences=tuple(differences),
-    )
+    return Resumption(config.replace(changed), decided | changed, tuple(differences))
 
 
 def differences_of_data(manifest: Manifest, now: Fingerprint) -> list[str]:
@@ -100,7 +87,7 @@ def differences_of_versions(manifest: Manifest) -> list[str]:
     return [] if was == now else [f"torch was {was}, and is now {now}"]
 
 
-def require_same(run: RunDirectory, there: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+def require_same(run: Run, there: Mapping[str, Any], now: Mapping[str, Any]) -> None:
     """Raise ConfigError, naming the keys, if what is asked for now is not what `run` was begun with."""
     different = [
         f"{key} is {_shown(there[key])} there, {_shown(now[key])} now" for key in now if there[key] != now[key]

@@ -19,13 +19,12 @@ from lenet_mnist.config import Config, Split
 from lenet_mnist.config_file import flat_values
 from lenet_mnist.data.mnist import DataAccess
 from lenet_mnist.errors import ConfigError, DataError
-from lenet_mnist.experiments.evaluation import Answers, answers_of, member_of
 from lenet_mnist.files.storage import storage_errors
 from lenet_mnist.files.tables import plain, write_csv, write_json
-from lenet_mnist.runs.directory import RunDirectory, create_beside_runs
 from lenet_mnist.runs.manifest import Manifest
-from lenet_mnist.training.loop import EpochRow
-from lenet_mnist.training.updates import StepRow
+from lenet_mnist.runs.run import Run, create_beside_runs
+from lenet_mnist.study.evaluation import Answers, answers_of, member_of
+from lenet_mnist.training.rows import EpochRow, StepRow
 
 _NOT_OF_THE_RESULT = ("name", "seed", "training.learning_rate_budget", "training.checkpoint_every_steps")
 _BEYOND_FLOAT32 = 1e39
@@ -35,7 +34,7 @@ _BEYOND_FLOAT32 = 1e39
 class ComparedRun:
     """One training, read. `answers` is None if it kept no weights: it ended within its first epoch."""
 
-    directory: RunDirectory
+    directory: Run
     config: Config
     manifest: Manifest
     history: list[EpochRow]
@@ -142,7 +141,7 @@ class Comparison:
 
 
 def compare_runs(
-    directories: Sequence[RunDirectory],
+    directories: Sequence[Run],
     split_name: str,
     levels: Sequence[float],
     access: DataAccess,
@@ -214,7 +213,7 @@ def write_comparison(compared: Comparison, runs_dir: Path, output: Path | None, 
     return directory
 
 
-def _require_several(directories: Sequence[RunDirectory]) -> None:
+def _require_several(directories: Sequence[Run]) -> None:
     places = [directory.path.resolve() for directory in directories]
     if len(places) < 2:
         raise ConfigError(f"{directories[0].path}: is the only run; name two or more to compare")
@@ -223,12 +222,12 @@ def _require_several(directories: Sequence[RunDirectory]) -> None:
             raise ConfigError(f"{directory.path}: is named twice")
 
 
-def _read_run(directory: RunDirectory) -> ComparedRun:
+def _read_run(directory: Run) -> ComparedRun:
     """Return a training without its answers. Raises: ConfigError if it is no training; DataError."""
-    manifest = directory.read_manifest()
+    manifest = directory.manifest
     if manifest.kind != "train":
         raise ConfigError(f"{directory.path}: is a {manifest.kind}, not a training: only trainings are compared")
-    config, history, steps = directory.read_config(), directory.read_history(), directory.read_steps()
+    config, history, steps = directory.config, directory.history, directory.steps
     for path, rows in ((directory.history_path, history), (directory.steps_path, steps)):
         for before, after in pairwise([0, *(row.step for row in rows)]):
             if after <= before:

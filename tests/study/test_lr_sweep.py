@@ -17,13 +17,11 @@ from lenet_mnist.config import Activation, Config
 from lenet_mnist.config_file import load_config, resolve
 from lenet_mnist.data.mnist import DataAccess
 from lenet_mnist.errors import ConfigError, InterruptedBySignal, StorageError
-from lenet_mnist.experiments import sweep_course
-from lenet_mnist.experiments.lr_sweep import new_sweep, resumed_sweep
-from lenet_mnist.experiments.sweep_course import SweptRun
-from lenet_mnist.experiments.sweep_journal import SweepJournal
 from lenet_mnist.files.locks import exclusive_lock
 from lenet_mnist.files.tables import read_csv
-from lenet_mnist.runs.directory import RunDirectory
+from lenet_mnist.runs.run import Run
+from lenet_mnist.study import sweep_course
+from lenet_mnist.study.lr_sweep import SweepJournal, SweptRun, new_sweep, resumed_sweep
 from lenet_mnist.tuning.plan import SweepRequest
 from lenet_mnist.tuning.range_test import Bracket
 from lenet_mnist.tuning.trial import TrialResult
@@ -64,9 +62,9 @@ class Watcher:
         pass
 
 
-def only_run(runs_dir: Path) -> RunDirectory:
+def only_run(runs_dir: Path) -> Run:
     (path,) = runs_dir.iterdir()
-    return RunDirectory(path)
+    return Run(path)
 
 
 def rows_of(swept: SweptRun) -> tuple[list[dict[str, str]], list[dict[str, str]]]:
@@ -113,7 +111,7 @@ def test_the_best_configuration_is_ready_to_train_with(swept: SweptRun) -> None:
 
 
 def test_the_manifest_says_what_kind_of_run_it_is(swept: SweptRun) -> None:
-    manifest = swept.directory.read_manifest()
+    manifest = swept.directory.manifest
     assert (manifest.kind, manifest.status) == ("sweep", "finished")
     assert manifest.tuning is not None
     assert "-lr-sweep-" in swept.directory.id
@@ -126,14 +124,14 @@ def test_an_interrupted_sweep_goes_on_to_the_same_answer(
     with pytest.raises(InterruptedBySignal, match=rf"{after} trainings are kept.*--resume"):
         new_sweep(CONFIG, REQUEST, tmp_path, access, Watcher(stop_after=after))
     run = only_run(tmp_path)
-    assert run.read_manifest().status == "interrupted"
+    assert run.manifest.status == "interrupted"
     watcher = Watcher()
     again = resumed_sweep(run, resolve([]), NOTHING, access, watcher)
     assert len(watcher.results) == 6 - after
     assert rows_of(again) == rows_of(swept)
     assert again.answers[Activation.RELU].ranking == swept.answers[Activation.RELU].ranking
     assert again.answers[Activation.RELU].choice == swept.answers[Activation.RELU].choice
-    assert run.read_manifest().status == "finished"
+    assert run.manifest.status == "finished"
 
 
 def test_a_sweep_that_is_interrupted_while_it_looks_beyond_the_edge_comes_to_the_same_answer(
@@ -165,7 +163,7 @@ def test_a_resumed_sweep_reckons_with_what_its_trainings_took(
     run.journal_path.write_text(re.sub(r'"seconds": [0-9.e-]+', '"seconds": 1e6', run.journal_path.read_text()))
     resumed_sweep(run, resolve([]), NOTHING, access, watcher)
     assert watcher.results == []
-    assert run.read_manifest().status == "finished"
+    assert run.manifest.status == "finished"
 
 
 def test_a_finished_sweep_is_not_trained_again(swept: SweptRun, access: DataAccess) -> None:
@@ -194,7 +192,7 @@ def test_two_sweeps_in_one_directory_exclude_each_other(swept: SweptRun, access:
         resumed_sweep(swept.directory, resolve([]), NOTHING, access, Watcher())
 
 
-def test_a_training_is_no_sweep(run: RunDirectory, access: DataAccess) -> None:
+def test_a_training_is_no_sweep(run: Run, access: DataAccess) -> None:
     with pytest.raises(ConfigError, match="is no sweep"):
         resumed_sweep(run, resolve([]), NOTHING, access, Watcher())
 
@@ -292,7 +290,7 @@ def test_ctrl_c_keeps_what_is_finished(mnist_dir: Path, tmp_path: Path) -> None:
         *("--epochs", "4", "--lrs", "0.01,0.02,0.04", "--seeds", "0-9"),
     )
     program = (
-        "from lenet_mnist.cli.main import main; from lenet_mnist.experiments import sweep_course; "
+        "from lenet_mnist.cli.main import main; from lenet_mnist.study import sweep_course; "
         "from lenet_mnist.tuning import workers; sweep_course.RANGE_SEEDS = (0,); workers._WORTH_WORKERS = 0; main()"
     )
     command = [sys.executable, "-c", program, "lr-sweep", *options, "--runs-dir", str(tmp_path)]
@@ -312,5 +310,5 @@ def test_ctrl_c_keeps_what_is_finished(mnist_dir: Path, tmp_path: Path) -> None:
     assert "trainings are kept. To go on: lenet lr-sweep --resume" in rest
     assert "Traceback" not in rest
     run = only_run(tmp_path)
-    assert run.read_manifest().status == "interrupted"
+    assert run.manifest.status == "interrupted"
     assert 1 <= len(SweepJournal(run.journal_path).results) < 30

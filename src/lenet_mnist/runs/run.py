@@ -1,9 +1,9 @@
-"""The run directory: names, layout, what is written when, what is read back and believed.
+"""The run directory: its layout, how one is made, and a run opened to be read.
 
 runs/<YYYYMMDD-HHMMSS>-<name>-<4 hex>/      UTC; made exclusively, movable
     config.yaml                             complete: `lenet train --config` with it does the run again
     manifest.json                           what happened, with what, and how it ended
-    history.csv  steps.csv  probe.csv       one row an epoch; an update, later every 20th; an epoch and layer
+    history.csv  steps.csv  probe.csv       one row per epoch; update, later every 20th; epoch and layer
     checkpoints/model.safetensors           the kept weights
     checkpoints/step-<step>-<sha256>.safetensors    all that a resume needs; the newest two
     plots/  evaluation/<split>/  predictions/  export/  report.html
@@ -15,16 +15,15 @@ import re
 import secrets
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
 
-import torch
 from pydantic import ValidationError
 
 from lenet_mnist import provenance
 from lenet_mnist.config import Config
 from lenet_mnist.config_file import load_config, to_yaml
-from lenet_mnist.data.sets import TrainVal
 from lenet_mnist.errors import ConfigError, DataError
 from lenet_mnist.files.storage import (
     append_line,
@@ -36,14 +35,10 @@ from lenet_mnist.files.storage import (
     write_bytes,
     write_text,
 )
-from lenet_mnist.files.tables import MAX_TEXT_BYTES, first_error, header_line, read_json_text, read_rows
-from lenet_mnist.model.engines import ResolvedEngine
-from lenet_mnist.ranks import ALONE, Ranks
-from lenet_mnist.runs.manifest import COMMANDS, Kind, Manifest, circumstances
-from lenet_mnist.training.loop import EpochRow
-from lenet_mnist.training.probe import Layer as ProbeLayer
-from lenet_mnist.training.probe import ProbeRow
-from lenet_mnist.training.updates import StepRow
+from lenet_mnist.files.tables import MAX_TEXT_BYTES, first_error, read_json_text, read_rows
+from lenet_mnist.runs.manifest import COMMANDS, Kind, Manifest, environment
+from lenet_mnist.training.context import Context
+from lenet_mnist.training.rows import EpochRow, Histories, Layer, ProbeRow, StepRow
 
 _MAX_EPOCHS = 100_000  # training.max_epochs is no larger
 _MAX_LOOK_BYTES = 1024 * 1024  # 40,000 looks
@@ -52,109 +47,77 @@ RUN_ID = re.compile(r"\d{8}-\d{6}-([A-Za-z0-9_-]{1,40})-[0-9a-f]{4}")
 
 
 @dataclass(frozen=True)
-class RunDirectory:
-    """A run on disk."""
+class Run:
+    """A run on disk, opened once: each of its files is read when it is first asked for, and remembered.
+
+    Raises: DataError, where a file is read that is missing, damaged, or not the one that the manifest names.
+    """
 
     path: Path
 
     @property
     def id(self) -> str:
-        """The directory's name."""
         return self.path.resolve().name
 
     @property
     def name(self) -> str:
-        """The part of the directory's name that is not made of time and chance; empty if it has another form."""
+        """The part of the id that is neither time nor chance; empty if the id has another form."""
         match = RUN_ID.fullmatch(self.id)
         return match[1] if match else ""
 
     @property
     def config_path(self) -> Path:
-        """The complete configuration."""
         return self.path / "config.yaml"
 
     @property
     def manifest_path(self) -> Path:
-        """What happened."""
         return self.path / "manifest.json"
 
     @property
     def history_path(self) -> Path:
-        """One row an epoch."""
         return self.path / "history.csv"
 
     @property
     def steps_path(self) -> Path:
-        """One row for some of the updates."""
         return self.path / "steps.csv"
 
     @property
     def probe_path(self) -> Path:
-        """One row for each layer, before the first epoch and after each."""
         return self.path / "probe.csv"
 
     @property
-    def history_headers(self) -> dict[Path, bytes]:
-        """All histories, and what they hold before the first update."""
-        headers = {
-            self.history_path: header_line(EpochRow),
-            self.steps_path: header_line(StepRow),
-            self.probe_path: header_line(ProbeRow),
-        }
-        return {path: header.encode() for path, header in headers.items()}
-
-    @property
-    def model_path(self) -> Path:
-        """The kept weights."""
-        return self.checkpoints_path / "model.safetensors"
-
-    @property
     def checkpoints_path(self) -> Path:
-        """The kept weights, and the training states to go on from."""
         return self.path / "checkpoints"
 
     @property
+    def model_path(self) -> Path:
+        return self.path / "checkpoints/model.safetensors"
+
+    @property
     def journal_path(self) -> Path:
-        """What a sweep has finished."""
         return self.path / "journal.jsonl"
 
     @property
     def plots_path(self) -> Path:
-        """Pictures of the training."""
         return self.path / "plots"
 
     @property
     def report_path(self) -> Path:
-        """All there is to see, in one file."""
         return self.path / "report.html"
 
     @property
     def predictions_path(self) -> Path:
-        """Pictures of what was read in pictures of people's own."""
         return self.path / "predictions"
 
     @property
     def export_path(self) -> Path:
-        """The network in other forms."""
         return self.path / "export"
 
     def evaluation_path(self, split: str) -> Path:
-        """Return the directory with what is known of one split."""
         return self.path / "evaluation" / split
 
-    def read_config(self) -> Config:
-        """Return the configuration. Raises: DataError, also if it is not the one that the manifest knows."""
-        manifest = self.read_manifest()
-        known = {manifest.config_sha256, *(resume.config_sha256 for resume in manifest.resumes)}
-        if sha256_of(self.config_path) not in known:
-            raise DataError(f"{self.config_path}: is not the one of this run: damaged, or changed by hand")
-        try:
-            return load_config(self.config_path).config
-        except ConfigError as error:
-            raise DataError(str(error)) from error
-
-    def read_manifest(self) -> Manifest:
-        """Return the manifest. Raises: DataError."""
+    @cached_property
+    def manifest(self) -> Manifest:
         try:
             manifest = Manifest.model_validate_json(read_json_text(self.manifest_path))
         except ValidationError as error:
@@ -163,21 +126,33 @@ class RunDirectory:
             raise DataError(f"{self.manifest_path}: damaged, or changed by hand: its SHA-256 is not the one it names")
         return manifest
 
-    def read_history(self) -> list[EpochRow]:
-        """Return the rows of history.csv. Raises: DataError, also if an epoch is missing."""
+    @cached_property
+    def config(self) -> Config:
+        known = {self.manifest.config_sha256, *(resume.config_sha256 for resume in self.manifest.resumes)}
+        if sha256_of(self.config_path) not in known:
+            raise DataError(f"{self.config_path}: not the one of this run: damaged, or changed by hand")
+        try:
+            return load_config(self.config_path).config
+        except ConfigError as error:
+            raise DataError(str(error)) from error
+
+    @cached_property
+    def history(self) -> list[EpochRow]:
+        """One row per epoch; none is missing."""
         rows = read_rows(self.history_path, EpochRow, _MAX_EPOCHS)
         _require(all(row.epoch == place for place, row in enumerate(rows, start=1)), self.history_path, "an epoch")
         return rows
 
-    def read_steps(self) -> list[StepRow]:
-        """Return the rows of steps.csv. Raises: DataError, also if they are out of order."""
+    @cached_property
+    def steps(self) -> list[StepRow]:
         rows = read_rows(self.steps_path, StepRow)
         _require(all(one.step < other.step for one, other in pairwise(rows)), self.steps_path, "a step")
         return rows
 
-    def read_probe(self) -> list[ProbeRow]:
-        """Return the rows of probe.csv. Raises: DataError, also if a layer is missing."""
-        layers = tuple(ProbeLayer)
+    @cached_property
+    def probe(self) -> list[ProbeRow]:
+        """One row per epoch and layer; none is missing."""
+        layers = tuple(Layer)
         rows = read_rows(self.probe_path, ProbeRow, len(layers) * (_MAX_EPOCHS + 1))
         looks = [rows[place : place + len(layers)] for place in range(0, len(rows), len(layers))]
         are_whole = all(
@@ -187,10 +162,16 @@ class RunDirectory:
         _require(are_whole, self.probe_path, "a layer")
         return rows
 
+    def require(self, kind: Kind, purpose: str) -> None:
+        """Raise ConfigError, which names the `purpose`, unless the run is of this kind."""
+        if self.manifest.kind != kind:
+            raise ConfigError(f"{self.path}: is a {self.manifest.kind} run: {purpose}")
+
     def write_manifest(self, manifest: Manifest) -> None:
         """Replace the manifest. Raises: StorageError."""
         signed = manifest.model_copy(update={"sha256": manifest.digest()})
         write_text(self.manifest_path, signed.model_dump_json(indent=2) + "\n")
+        self.__dict__["manifest"] = signed
 
     @property
     def _looks_path(self) -> Path:
@@ -223,7 +204,7 @@ class RunDirectory:
         return self.num_test_looks()
 
 
-def create_run(runs_dir: Path, config: Config, now: datetime, kind: Kind = "train") -> RunDirectory:
+def create_run(runs_dir: Path, config: Config, now: datetime, kind: Kind = "train") -> Run:
     """Make a new run directory with its configuration; two processes never get the same one.
 
     Raises: StorageError.
@@ -231,7 +212,7 @@ def create_run(runs_dir: Path, config: Config, now: datetime, kind: Kind = "trai
     make_directory(runs_dir)
     label = config.label if kind == "train" else config.name or COMMANDS[kind]
     while True:
-        run = RunDirectory(runs_dir / f"{now:%Y%m%d-%H%M%S}-{label}-{secrets.token_hex(2)}")
+        run = Run(runs_dir / f"{now:%Y%m%d-%H%M%S}-{label}-{secrets.token_hex(2)}")
         with storage_errors(run.path, "make this directory"), synced_entries(runs_dir):
             try:
                 run.path.mkdir()
@@ -241,8 +222,8 @@ def create_run(runs_dir: Path, config: Config, now: datetime, kind: Kind = "trai
     make_directory(run.checkpoints_path)
     write_text(run.config_path, to_yaml(config))
     if kind == "train":
-        for path, header in run.history_headers.items():
-            write_bytes(path, header)
+        for name, rows in Histories().by_name().items():
+            write_bytes(run.path / f"{name}.csv", rows.header)
     return run
 
 
@@ -253,28 +234,20 @@ def create_beside_runs(runs_dir: Path, word: str, now: datetime) -> Path:
     return directory
 
 
-def begin_run(
-    runs_dir: Path,
-    config: Config,
-    data: TrainVal,
-    device: torch.device,
-    threads: int,
-    engine: ResolvedEngine,
-    kind: Kind = "train",
-    ranks: Ranks = ALONE,
-) -> tuple[RunDirectory, Manifest]:
+def begin_run(runs_dir: Path, config: Config, context: Context, kind: Kind = "train") -> Run:
     """Make a new run directory, with its configuration and the first form of its manifest. Raises: StorageError."""
     now = datetime.now(UTC)
     run = create_run(runs_dir, config, now, kind)
-    manifest = Manifest(
-        kind=kind,
-        command=provenance.current_command(),
-        created=now.isoformat(timespec="microseconds"),
-        config_sha256=sha256_of(run.config_path),
-        **circumstances(data, device, threads, engine, ranks),
+    run.write_manifest(
+        Manifest(
+            kind=kind,
+            command=provenance.current_command(),
+            created=now.isoformat(timespec="microseconds"),
+            config_sha256=sha256_of(run.config_path),
+            **environment(context),
+        )
     )
-    run.write_manifest(manifest)
-    return run, manifest
+    return run
 
 
 def _require(is_so: bool, path: Path, what: str) -> None:

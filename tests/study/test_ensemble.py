@@ -15,8 +15,8 @@ from lenet_mnist.analysis.metrics import Evaluation, mean_prediction
 from lenet_mnist.data.sets import TrainVal
 from lenet_mnist.errors import DataError
 from lenet_mnist.files.tables import read_csv
-from lenet_mnist.runs.directory import RunDirectory
 from lenet_mnist.runs.listing import list_runs
+from lenet_mnist.runs.run import Run
 from lenet_mnist.training.checkpoint import read_network, write_network
 
 QUICK = ["--limit-train", "500", "--epochs", "1", "--batch-size", "20", "--threads", "1", "--engine", "torch"]
@@ -78,14 +78,14 @@ def trained(tmp_path_factory: pytest.TempPathFactory, mnist_dir: Path) -> Path:
 
 
 @pytest.fixture
-def runs(trained: Path, tmp_path: Path) -> dict[str, RunDirectory]:
+def runs(trained: Path, tmp_path: Path) -> dict[str, Run]:
     shutil.copytree(trained, tmp_path / "runs")
     stranger, second, first = list_runs(tmp_path / "runs")
     return {"first": first, "second": second, "stranger": stranger}
 
 
 def test_several_runs_are_evaluated_each_and_together(
-    lenet: Callable[..., Any], runs: dict[str, RunDirectory], tmp_path: Path
+    lenet: Callable[..., Any], runs: dict[str, Run], tmp_path: Path
 ) -> None:
     answer = lenet("evaluate", runs["first"].path, runs["second"].id, "--json")
     assert answer.code == 0, answer.err
@@ -122,7 +122,7 @@ def test_several_runs_are_evaluated_each_and_together(
 
 
 def test_runs_of_other_splits_are_refused_on_val_and_noted_on_test(
-    lenet: Callable[..., Any], runs: dict[str, RunDirectory]
+    lenet: Callable[..., Any], runs: dict[str, Run]
 ) -> None:
     both = runs["first"].path, runs["stranger"].path
     refused = lenet("evaluate", *both, "--split", "val")
@@ -134,7 +134,7 @@ def test_runs_of_other_splits_are_refused_on_val_and_noted_on_test(
 
 
 def test_what_is_no_ensemble_is_refused_before_the_first_look(
-    lenet: Callable[..., Any], runs: dict[str, RunDirectory], tmp_path: Path
+    lenet: Callable[..., Any], runs: dict[str, Run], tmp_path: Path
 ) -> None:
     first, second = runs["first"], runs["second"]
     twice = lenet("evaluate", first.path, second.path, first.id)
@@ -143,7 +143,7 @@ def test_what_is_no_ensemble_is_refused_before_the_first_look(
     damaged = lenet("evaluate", first.path, second.path)
     assert (damaged.code, damaged.err.count("\n")) == (3, 1)
     stranger = runs["stranger"]
-    manifest = stranger.read_manifest()
+    manifest = stranger.manifest
     stranger.write_manifest(manifest.model_copy(update={"data_files": {"other": "0"}}))
     other_data = lenet("evaluate", first.path, stranger.path)
     assert (other_data.code, "was trained on other data" in other_data.err) == (2, True)
@@ -158,7 +158,7 @@ def test_what_is_no_ensemble_is_refused_before_the_first_look(
 
 @pytest.mark.parametrize("damage", ["config", "probe", "history", "link", "classes", "copy"])
 def test_whatever_is_wrong_with_one_is_said_before_the_first_look_at_any(
-    lenet: Callable[..., Any], runs: dict[str, RunDirectory], tmp_path: Path, damage: str
+    lenet: Callable[..., Any], runs: dict[str, Run], tmp_path: Path, damage: str
 ) -> None:
     second = runs["second"]
     match damage:
@@ -184,7 +184,7 @@ def test_whatever_is_wrong_with_one_is_said_before_the_first_look_at_any(
 
 
 def test_a_directory_that_cannot_be_made_is_said_before_the_first_look(
-    lenet: Callable[..., Any], runs: dict[str, RunDirectory]
+    lenet: Callable[..., Any], runs: dict[str, Run]
 ) -> None:
     answer = lenet("evaluate", runs["first"].path, runs["second"].path, "--runs-dir", "/proc/nope")
     assert (answer.code, answer.err.count("\n")) == (6, 1)

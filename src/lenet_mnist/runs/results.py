@@ -1,12 +1,14 @@
-"""One evaluation on disk, read back: figures, confusion matrix, a few pictures. None of it is trusted.
+"""The files of one evaluation, written and read back: figures, tables, a few pictures. What is read is not trusted.
 
 The pictures are kept so that a report can show them without the data, and without another look at the test set.
 """
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -25,10 +27,10 @@ from lenet_mnist.analysis.metrics import (
     example_positions,
     scores_of,
 )
-from lenet_mnist.errors import DataError
+from lenet_mnist.errors import DataError, one_line
 from lenet_mnist.files.storage import read_bounded, write_bytes
-from lenet_mnist.files.tables import first_error, read_json_text, read_records
-from lenet_mnist.runs.directory import RunDirectory
+from lenet_mnist.files.tables import first_error, read_json_text, read_records, write_csv, write_json
+from lenet_mnist.runs.run import Run
 from lenet_mnist.training.checkpoint import HEADER_KEY, parse_tensors
 
 # Twice what 12 images of each of 100 cells take. A report, which shows them all as text, stays below 3 MB.
@@ -143,7 +145,7 @@ class Examples:
         return inside[np.argsort(-self.confidences[inside], kind="stable")]
 
 
-def read_evaluation(run: RunDirectory, split: str) -> SavedEvaluation:
+def read_evaluation(run: Run, split: str) -> SavedEvaluation:
     """Return what is known of one split. Raises: DataError if a file is missing, damaged, or not of the others."""
     directory = run.evaluation_path(split)
     path = directory / "metrics.json"
@@ -167,6 +169,33 @@ def read_evaluation(run: RunDirectory, split: str) -> SavedEvaluation:
     )
 
 
+def write_tables(directory: Path, evaluation: Evaluation, metrics: dict[str, Any], image_names: Sequence[str]) -> None:
+    """Write metrics.json, per_class.csv, confusion_matrix.csv and predictions.csv, with the images' files if known."""
+    names = evaluation.class_names
+    write_json(directory / "metrics.json", metrics)
+    header = list(metrics["per_class"][0])
+    write_csv(directory / "per_class.csv", header, [list(row.values()) for row in metrics["per_class"]])
+    write_csv(
+        directory / "confusion_matrix.csv",
+        ["true \\ predicted", *names],
+        [[name, *row] for name, row in zip(names, evaluation.confusion_matrix.tolist(), strict=True)],
+    )
+    write_csv(
+        directory / "predictions.csv",
+        ["index", "label", "prediction", "probability", *(["file"] if image_names else [])],
+        list(
+            zip(
+                evaluation.indices.tolist(),
+                [names[label] for label in evaluation.labels],
+                [names[label] for label in evaluation.predictions],
+                evaluation.confidences.tolist(),
+                *([list(map(one_line, image_names))] if image_names else []),
+                strict=True,
+            )
+        ),
+    )
+
+
 def write_examples(directory: Path, evaluation: Evaluation, images: Tensor, weights_sha256: str) -> None:
     """Keep a few images of each cell.
 
@@ -187,7 +216,7 @@ def write_examples(directory: Path, evaluation: Evaluation, images: Tensor, weig
     write_bytes(_examples_path(directory), save(tensors, metadata={HEADER_KEY: header}))
 
 
-def read_examples(run: RunDirectory, evaluation: SavedEvaluation) -> Examples:
+def read_examples(run: Run, evaluation: SavedEvaluation) -> Examples:
     """Return the images that `evaluation` has kept. Raises: DataError if there are none, or not of this evaluation."""
     path = _examples_path(run.evaluation_path(evaluation.split))
     tensors, text = parse_tensors(read_bounded(path, max_bytes=_MAX_EXAMPLE_BYTES, error=DataError), path)

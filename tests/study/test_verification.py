@@ -10,7 +10,7 @@ import pytest
 
 from lenet_mnist.model import engines
 from lenet_mnist.runs.checkpoints import list_checkpoints
-from lenet_mnist.runs.directory import RunDirectory
+from lenet_mnist.runs.run import Run
 
 Lenet = Callable[..., Any]
 
@@ -21,7 +21,7 @@ def flip(path: Path, place: int) -> None:
     path.write_bytes(content)
 
 
-def test_a_run_holds_also_when_it_is_trained_again(lenet: Lenet, run: RunDirectory) -> None:
+def test_a_run_holds_also_when_it_is_trained_again(lenet: Lenet, run: Run) -> None:
     lenet("evaluate", "latest", "--split", "val")
     before = {path: path.read_bytes() for path in run.path.rglob("*") if path.is_file()}
     answer = lenet("verify", "latest", "--retrain")
@@ -34,7 +34,7 @@ def test_a_run_holds_also_when_it_is_trained_again(lenet: Lenet, run: RunDirecto
 @pytest.mark.parametrize(
     "name", ["config.yaml", "history.csv", "steps.csv", "probe.csv", "model.safetensors", "checkpoint"]
 )
-def test_a_flipped_bit_is_found(lenet: Lenet, run: RunDirectory, name: str) -> None:
+def test_a_flipped_bit_is_found(lenet: Lenet, run: Run, name: str) -> None:
     path = {
         "model.safetensors": run.model_path,
         "checkpoint": list_checkpoints(run.checkpoints_path)[0].path,
@@ -45,7 +45,7 @@ def test_a_flipped_bit_is_found(lenet: Lenet, run: RunDirectory, name: str) -> N
     assert any("FAILED" in line and name in line for line in answer.out.splitlines())
 
 
-def test_an_evaluation_that_was_changed_is_found_and_costs_no_look(lenet: Lenet, run: RunDirectory) -> None:
+def test_an_evaluation_that_was_changed_is_found_and_costs_no_look(lenet: Lenet, run: Run) -> None:
     lenet("evaluate", "latest")
     metrics = run.evaluation_path("test") / "metrics.json"
     metrics.write_text(metrics.read_text().replace('"num_correct": 8', '"num_correct": 9', 1))
@@ -57,7 +57,7 @@ def test_an_evaluation_that_was_changed_is_found_and_costs_no_look(lenet: Lenet,
 
 @pytest.mark.parametrize(("factor", "code"), [(1 + 1e-7, 0), (1 + 1e-3, 5)])
 def test_confidences_of_an_evaluation_are_compared_up_to_rounding(
-    lenet: Lenet, run: RunDirectory, factor: float, code: int
+    lenet: Lenet, run: Run, factor: float, code: int
 ) -> None:
     """Another engine, or a GPU, gives them other last bits."""
     lenet("evaluate", "latest", "--split", "val")
@@ -91,16 +91,16 @@ def test_a_run_that_diverged_in_its_first_epoch_holds(lenet: Lenet) -> None:
     assert "kept weights, trained again" in answer.out
 
 
-def test_a_copy_elsewhere_holds(lenet: Lenet, run: RunDirectory, tmp_path: Path) -> None:
+def test_a_copy_elsewhere_holds(lenet: Lenet, run: Run, tmp_path: Path) -> None:
     shutil.copytree(run.path, tmp_path / "copy")
     assert lenet("verify", "copy").code == 0
 
 
 def test_what_native_trained_is_verified_without_a_compiler_but_not_trained_again(
-    lenet: Lenet, run: RunDirectory, monkeypatch: pytest.MonkeyPatch
+    lenet: Lenet, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if run.read_manifest().engine != "native":
-        run.write_manifest(run.read_manifest().model_copy(update={"engine": "native"}))
+    if run.manifest.engine != "native":
+        run.write_manifest(run.manifest.model_copy(update={"engine": "native"}))
     monkeypatch.setattr(engines, "_native_network", lambda _: "there is no C compiler")
     assert lenet("verify", "latest").code == 0
     again = lenet("verify", "latest", "--retrain")

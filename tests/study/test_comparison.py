@@ -12,13 +12,12 @@ from tests.conftest import Nobody
 
 from lenet_mnist.config import Config
 from lenet_mnist.data.mnist import DataAccess
-from lenet_mnist.experiments.comparison import Comparison, compare_runs
-from lenet_mnist.experiments.training_series import train_seeds
 from lenet_mnist.files.tables import header_line, read_csv
-from lenet_mnist.runs.directory import RunDirectory, sha256_of
 from lenet_mnist.runs.manifest import Resume
-from lenet_mnist.training.loop import EpochRow
-from lenet_mnist.training.updates import StepRow
+from lenet_mnist.runs.run import Run, sha256_of
+from lenet_mnist.study.comparison import Comparison, compare_runs
+from lenet_mnist.study.train import train_seeds
+from lenet_mnist.training.rows import EpochRow, StepRow
 
 Lenet = Callable[..., Any]
 
@@ -40,25 +39,25 @@ def trained(tmp_path_factory: pytest.TempPathFactory, access: DataAccess) -> Pat
 
 
 @pytest.fixture
-def runs(trained: Path, tmp_path: Path) -> dict[str, RunDirectory]:
+def runs(trained: Path, tmp_path: Path) -> dict[str, Run]:
     """Copies of them in runs/, by activation and seed."""
     shutil.copytree(trained, tmp_path / "runs")
     found = {}
     for path in sorted((tmp_path / "runs").iterdir()):
-        run = RunDirectory(path)
-        seen = run.read_config()
-        is_lost = run.read_manifest().status == "diverged"
+        run = Run(path)
+        seen = run.config
+        is_lost = run.manifest.status == "diverged"
         found["lost" if is_lost else f"{seen.model.activation}{seen.seed}"] = run
     assert set(found) == {"relu0", "relu1", "tanh0", "tanh1", "lost"}
     return found
 
 
-def signed(run: RunDirectory, **changes: Any) -> None:
+def signed(run: Run, **changes: Any) -> None:
     """Change a run's manifest, and sign it again."""
-    run.write_manifest(run.read_manifest().model_copy(update=changes))
+    run.write_manifest(run.manifest.model_copy(update=changes))
 
 
-def changed(run: RunDirectory, old: str, new: str, **manifest: Any) -> None:
+def changed(run: Run, old: str, new: str, **manifest: Any) -> None:
     """Change a run's configuration, and sign it as its own."""
     text = run.config_path.read_text()
     assert old in text
@@ -66,11 +65,11 @@ def changed(run: RunDirectory, old: str, new: str, **manifest: Any) -> None:
     signed(run, config_sha256=sha256_of(run.config_path), **manifest)
 
 
-def compared(runs: list[RunDirectory], access: DataAccess, *levels: float) -> Comparison:
+def compared(runs: list[Run], access: DataAccess, *levels: float) -> Comparison:
     return compare_runs(runs, "val", levels, access, None)
 
 
-def test_seeds_are_grouped_and_groups_named_by_what_differs(runs: dict[str, RunDirectory], access: DataAccess) -> None:
+def test_seeds_are_grouped_and_groups_named_by_what_differs(runs: dict[str, Run], access: DataAccess) -> None:
     found = compared([runs[name] for name in ("relu0", "tanh1", "relu1", "tanh0")], access, 2.0)
     assert [(group.letter, group.name) for group in found.groups] == [("A", "relu"), ("B", "tanh")]
     assert [[run.config.seed for run in group.runs] for group in found.groups] == [[0, 1], [1, 0]]
@@ -87,7 +86,7 @@ def test_seeds_are_grouped_and_groups_named_by_what_differs(runs: dict[str, RunD
 
 
 def test_a_run_that_changed_on_resume_is_no_further_seed_of_the_others(
-    runs: dict[str, RunDirectory], access: DataAccess
+    runs: dict[str, Run], access: DataAccess
 ) -> None:
     difference = "training.learning_rate was 0.1, and is now 0.04"
     resume = Resume(time="", step=9, config_sha256="", differences=(difference,), versions={}, machine="")
@@ -97,7 +96,7 @@ def test_a_run_that_changed_on_resume_is_no_further_seed_of_the_others(
     assert difference in found.groups[1].name
 
 
-def test_two_runs_are_compared_image_by_image(lenet: Lenet, runs: dict[str, RunDirectory], tmp_path: Path) -> None:
+def test_two_runs_are_compared_image_by_image(lenet: Lenet, runs: dict[str, Run], tmp_path: Path) -> None:
     answer = lenet("compare", runs["relu0"].path, runs["tanh0"].path, "--output", "found", "--speed-ratio", "loss=2")
     assert answer.code == 0, answer.err
     pair = json.loads((tmp_path / "found" / "comparison.json").read_text())["pair"]
@@ -118,7 +117,7 @@ def test_two_runs_are_compared_image_by_image(lenet: Lenet, runs: dict[str, RunD
     }
 
 
-def test_two_seeds_are_one_group_and_a_pair(lenet: Lenet, runs: dict[str, RunDirectory]) -> None:
+def test_two_seeds_are_one_group_and_a_pair(lenet: Lenet, runs: dict[str, Run]) -> None:
     answer = lenet("compare", runs["relu0"].path, runs["relu1"].path)
     assert answer.code == 0
     for words in ("relu, lr 0.04  0-1", "2 seeds", "seed 0 fixes "):
@@ -126,7 +125,7 @@ def test_two_seeds_are_one_group_and_a_pair(lenet: Lenet, runs: dict[str, RunDir
 
 
 def test_a_comparison_has_a_directory_of_its_own_and_writes_nothing_into_the_runs(
-    lenet: Lenet, runs: dict[str, RunDirectory], tmp_path: Path
+    lenet: Lenet, runs: dict[str, Run], tmp_path: Path
 ) -> None:
     def content() -> dict[Path, bytes]:
         return {path: path.read_bytes() for run in runs.values() for path in run.path.rglob("*") if path.is_file()}
@@ -142,7 +141,7 @@ def test_a_comparison_has_a_directory_of_its_own_and_writes_nothing_into_the_run
     assert lenet("diagnose", f"runs/{made.name}").code == 2
 
 
-def test_every_test_evaluation_is_counted_in_each_run(lenet: Lenet, runs: dict[str, RunDirectory]) -> None:
+def test_every_test_evaluation_is_counted_in_each_run(lenet: Lenet, runs: dict[str, Run]) -> None:
     command = ("compare", runs["relu0"].path, runs["tanh0"].path, "--split", "test")
     first = lenet(*command, "--json")
     (a, b) = (group["runs"][0] for group in json.loads(first.out)["groups"])
@@ -155,14 +154,14 @@ def test_every_test_evaluation_is_counted_in_each_run(lenet: Lenet, runs: dict[s
     assert json.loads(lenet("evaluate", runs["relu0"].path, "--json").out)["num_correct"] == a["num_correct"]
 
 
-def test_none_is_counted_where_one_run_is_refused(lenet: Lenet, runs: dict[str, RunDirectory]) -> None:
+def test_none_is_counted_where_one_run_is_refused(lenet: Lenet, runs: dict[str, Run]) -> None:
     runs["tanh1"].model_path.write_bytes(b"nonsense")
     answer = lenet("compare", *(runs[name].path for name in ("relu0", "tanh0", "tanh1")), "--split", "test")
     assert (answer.code, "model.safetensors" in answer.err) == (3, True)
     assert not any(run.evaluation_path("test").exists() for run in runs.values())
 
 
-def test_runs_that_diverged_or_are_not_finished_are_shown(lenet: Lenet, runs: dict[str, RunDirectory]) -> None:
+def test_runs_that_diverged_or_are_not_finished_are_shown(lenet: Lenet, runs: dict[str, Run]) -> None:
     signed(runs["relu1"], status="running", epochs=1)
     answer = lenet("compare", *(runs[name].path for name in ("relu0", "relu1", "lost")), "--speed-ratio", "loss=2")
     assert answer.code == 0, answer.err
@@ -172,7 +171,7 @@ def test_runs_that_diverged_or_are_not_finished_are_shown(lenet: Lenet, runs: di
     assert f"note: {runs['relu1'].id} was killed, after 1 epochs: the weights of epoch" in answer.out
 
 
-def test_steps_that_do_not_show_the_same_are_noted(lenet: Lenet, runs: dict[str, RunDirectory]) -> None:
+def test_steps_that_do_not_show_the_same_are_noted(lenet: Lenet, runs: dict[str, Run]) -> None:
     changed(runs["relu1"], "batch_size: 32", "batch_size: 16")
     changed(runs["tanh1"], "rotation: 0.0", "rotation: 10.0")
     for name, note in (("relu1", "the batch sizes differ"), ("tanh1", "the augmentation differs")):
@@ -181,7 +180,7 @@ def test_steps_that_do_not_show_the_same_are_noted(lenet: Lenet, runs: dict[str,
         assert note not in lenet("compare", *both).out
 
 
-def test_a_run_without_any_row_is_shown(lenet: Lenet, runs: dict[str, RunDirectory]) -> None:
+def test_a_run_without_any_row_is_shown(lenet: Lenet, runs: dict[str, Run]) -> None:
     run = runs["relu1"]
     run.history_path.write_text(header_line(EpochRow))
     run.steps_path.write_text(header_line(StepRow))
@@ -193,7 +192,7 @@ def test_a_run_without_any_row_is_shown(lenet: Lenet, runs: dict[str, RunDirecto
         assert f"{run.id} was interrupted after 0 epochs: it kept no weights." in answer.out
 
 
-def test_runs_whose_figures_do_not_compare_are_refused(lenet: Lenet, runs: dict[str, RunDirectory]) -> None:
+def test_runs_whose_figures_do_not_compare_are_refused(lenet: Lenet, runs: dict[str, Run]) -> None:
     manifest = runs["tanh0"].read_manifest()
     files = dict.fromkeys(manifest.data_files, "0" * 64)
     for changes, words in (
@@ -210,7 +209,7 @@ def test_runs_whose_figures_do_not_compare_are_refused(lenet: Lenet, runs: dict[
         assert (answer.code, f"data.{new.replace(': ', ' ')}, not {old.split()[1]}" in answer.err) == (2, True)
 
 
-def test_what_is_no_comparison_is_refused(lenet: Lenet, runs: dict[str, RunDirectory], tmp_path: Path) -> None:
+def test_what_is_no_comparison_is_refused(lenet: Lenet, runs: dict[str, Run], tmp_path: Path) -> None:
     one, other = runs["relu0"].path, runs["tanh0"].path
     copy = shutil.copytree(one, tmp_path / "runs" / "20260101-000000-copy-0000")
     signed(runs["relu1"], kind="sweep")
@@ -237,7 +236,7 @@ def test_what_is_no_comparison_is_refused(lenet: Lenet, runs: dict[str, RunDirec
     assert [path.name for path in (tmp_path / "full").iterdir()] == ["thesis.tex"]
 
 
-def test_a_damaged_run_is_named(lenet: Lenet, runs: dict[str, RunDirectory]) -> None:
+def test_a_damaged_run_is_named(lenet: Lenet, runs: dict[str, Run]) -> None:
     run, good = runs["tanh0"], runs["relu0"].path
 
     def refused(words: str) -> None:

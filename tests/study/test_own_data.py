@@ -12,7 +12,7 @@ from tests.data.own import chosen, write_idx, write_pictures
 
 from lenet_mnist.data.sets import TrainVal
 from lenet_mnist.files.tables import read_csv
-from lenet_mnist.runs.directory import RunDirectory
+from lenet_mnist.runs.run import Run
 
 Lenet = Callable[..., Any]
 NAMES = ("nought", "<script>alert(1)<", "$x^2$ & some more letters than fit")
@@ -26,22 +26,20 @@ def shapes(small: TrainVal, tmp_path: Path) -> Path:
     return write_pictures(tmp_path / "shapes", 255 - images, labels, NAMES)
 
 
-def only_run(tmp_path: Path) -> RunDirectory:
+def only_run(tmp_path: Path) -> Run:
     (path,) = (tmp_path / "runs").iterdir()
-    return RunDirectory(path)
+    return Run(path)
 
 
 @pytest.fixture
-def trained(lenet: Lenet, shapes: Path, tmp_path: Path) -> RunDirectory:
+def trained(lenet: Lenet, shapes: Path, tmp_path: Path) -> Run:
     answer = lenet("train", "--set", "data.source=shapes", *QUICK)
     assert answer.code == 0, answer.err
     assert shapes.is_dir()
     return only_run(tmp_path)
 
 
-def test_a_test_part_that_was_cut_off_may_have_trained_a_run_whose_data_changed(
-    lenet: Lenet, trained: RunDirectory
-) -> None:
+def test_a_test_part_that_was_cut_off_may_have_trained_a_run_whose_data_changed(lenet: Lenet, trained: Run) -> None:
     manifest = trained.read_manifest()
     trained.write_manifest(manifest.model_copy(update={"splits_before": ("0" * 64,)}))
     answer = lenet("evaluate", "latest", "--split", "test")
@@ -49,7 +47,7 @@ def test_a_test_part_that_was_cut_off_may_have_trained_a_run_whose_data_changed(
     assert "its test part may have trained it" in answer.err
 
 
-def test_class_names_are_in_every_table_and_picture(lenet: Lenet, trained: RunDirectory, shapes: Path) -> None:
+def test_class_names_are_in_every_table_and_picture(lenet: Lenet, trained: Run, shapes: Path) -> None:
     seen = lenet("evaluate", "latest", "--json")
     assert seen.code == 0, seen.err
     metrics = json.loads(seen.out)
@@ -68,21 +66,21 @@ def test_class_names_are_in_every_table_and_picture(lenet: Lenet, trained: RunDi
     assert 'class="matrix named"' in page
 
 
-def test_the_network_has_an_output_for_each_class(lenet: Lenet, trained: RunDirectory) -> None:
+def test_the_network_has_an_output_for_each_class(lenet: Lenet, trained: Run) -> None:
     assert lenet("describe", "--set", "data.source=shapes").out.count("84 -> 3") == 1
     assert lenet("describe", "--set", "data.source=fashion-mnist").out.count("84 -> 10") == 1  # it need not be there
     assert trained.read_manifest().data_source == "pictures"
     assert set(trained.read_manifest().data_files) == {f"{name}/" for name in NAMES}
 
 
-def test_a_run_on_own_data_holds_what_it_says(lenet: Lenet, trained: RunDirectory) -> None:
+def test_a_run_on_own_data_holds_what_it_says(lenet: Lenet, trained: Run) -> None:
     lenet("evaluate", "latest")
     verified = lenet("verify", "latest", "--retrain")
     assert verified.code == 0, verified.out
     assert lenet("evaluate", trained.path, "--split", "val").code == 0
 
 
-def test_changed_data_are_noticed_by_whatever_reads_them(lenet: Lenet, trained: RunDirectory, shapes: Path) -> None:
+def test_changed_data_are_noticed_by_whatever_reads_them(lenet: Lenet, trained: Run, shapes: Path) -> None:
     Image.fromarray(np.zeros((28, 28), np.uint8)).save(shapes / "nought" / "zzz.png")
     for split in ("test", "val"):
         refused = lenet("evaluate", "latest", "--split", split)
@@ -97,7 +95,7 @@ def test_changed_data_are_noticed_by_whatever_reads_them(lenet: Lenet, trained: 
     assert lenet("evaluate", "latest").code == 0
 
 
-def test_data_that_moved_are_found_by_their_name(lenet: Lenet, trained: RunDirectory, shapes: Path) -> None:
+def test_data_that_moved_are_found_by_their_name(lenet: Lenet, trained: Run, shapes: Path) -> None:
     elsewhere = shapes.parent / "elsewhere"
     elsewhere.mkdir()
     shapes.rename(elsewhere / "shapes")
@@ -107,7 +105,7 @@ def test_data_that_moved_are_found_by_their_name(lenet: Lenet, trained: RunDirec
     assert lenet("evaluate", trained.path, "--data-dir", elsewhere).code == 0
 
 
-def test_two_runs_on_own_data_are_compared(lenet: Lenet, trained: RunDirectory, tmp_path: Path) -> None:
+def test_two_runs_on_own_data_are_compared(lenet: Lenet, trained: Run, tmp_path: Path) -> None:
     lenet("train", "--set", "data.source=./shapes", *QUICK, "--seed", 1)
     runs = sorted((tmp_path / "runs").iterdir())
     compared = lenet("compare", *runs, "--output", tmp_path / "compared", "--json")
@@ -136,7 +134,7 @@ def test_what_is_odd_is_noted_on_stderr_in_the_manifest_and_in_the_report(
     assert all(note[:20] in only_run(tmp_path).report_path.read_text() for note in notes if "<" not in note)
 
 
-def test_pictures_are_read_as_those_of_the_training_were(lenet: Lenet, trained: RunDirectory, shapes: Path) -> None:
+def test_pictures_are_read_as_those_of_the_training_were(lenet: Lenet, trained: Run, shapes: Path) -> None:
     picture = next((shapes / "nought").iterdir())
     answer = lenet("predict", picture, "--json", "--show")
     (row,) = json.loads(answer.out)["pictures"]

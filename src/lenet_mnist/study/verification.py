@@ -4,34 +4,30 @@ Nothing is written. An evaluation that was made is counted again as it was, whic
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from lenet_mnist.config import Config, Device, Engine, Split
+from lenet_mnist.config import Engine, Split
 from lenet_mnist.data.batches import evaluation_batches
-from lenet_mnist.data.load import load_train_val
 from lenet_mnist.data.mnist import DataAccess
-from lenet_mnist.data.sets import TrainVal
-from lenet_mnist.devices import choose_device, set_threads
 from lenet_mnist.errors import CheckFailedError, ConfigError, DataError
-from lenet_mnist.experiments.evaluation import count_again
-from lenet_mnist.experiments.resuming import differences_of_data
-from lenet_mnist.experiments.teachers import find_teachers_again, teachers_of
 from lenet_mnist.files.storage import read_bounded
 from lenet_mnist.files.tables import MAX_TEXT_BYTES, read_json
 from lenet_mnist.metrics import count
-from lenet_mnist.model.engines import resolve_engine
 from lenet_mnist.provenance import typed
 from lenet_mnist.runs.checkpoints import list_checkpoints
-from lenet_mnist.runs.directory import RunDirectory
-from lenet_mnist.runs.manifest import Manifest
+from lenet_mnist.runs.run import Run
+from lenet_mnist.study.evaluation import count_again
+from lenet_mnist.study.resume import differences_of_data
+from lenet_mnist.study.teachers import find_teachers_again, teachers_of
 from lenet_mnist.training.checkpoint import parse_state, read_network, weights_digest
-from lenet_mnist.training.loop import EpochRow, start_training, train
+from lenet_mnist.training.context import Context, Session
+from lenet_mnist.training.loop import train
 from lenet_mnist.training.probe import Probe
+from lenet_mnist.training.rows import EpochRow
 from lenet_mnist.training.state import TrainState
-from lenet_mnist.training.updates import StepRow
 
 # Other processors and engines round otherwise. One image more or less shows: its share of up to 100,000 is larger.
 _TOLERANCE = 1e-5
@@ -51,44 +47,41 @@ class Check:
 class Verified:
     """All that was looked at in a run."""
 
-    run: RunDirectory
+    run: Run
     checks: tuple[Check, ...]
 
 
-def verify_run(run: RunDirectory, is_retrained: bool, access: DataAccess, note: Callable[[str], None]) -> Verified:
-    """Look at everything in a training that can be computed again; with `is_retrained` train it again, too.
+def verify_run(run: Run, retrain: bool, session: Session) -> Verified:
+    """Check everything in a training that can be computed again; with `retrain` train it again, too.
 
-    Raises: ConfigError if `run` is no training, or cannot be trained again; DataError if not even its manifest can be
-    read.
+    Raises: ConfigError if `run` is not a training, or cannot be trained again; DataError if not even its manifest can
+    be read.
     """
-    manifest = run.read_manifest()
-    if manifest.kind != "train":
-        raise ConfigError(f"{run.path}: is a {manifest.kind}: only trainings are verified")
-    if is_retrained and manifest.num_ranks > 1:
+    run.require("train", "only trainings are verified")
+    manifest = run.manifest
+    if retrain and manifest.num_ranks > 1:
         raise ConfigError(
             f"{run.path}: {manifest.num_ranks} processes trained it together: alone, this one would come to other last "
             "bits, and --retrain could not tell"
         )
     try:
-        config = run.read_config()
+        config = run.config
     except DataError as error:
         return Verified(run, (Check("config.yaml", False, str(error)),))
-    data = load_train_val(config.data, access)
-    device = choose_device(Device(manifest.device.partition(":")[0]))
-    # To the last bit only the same engine trains again; to count again, any will do.
-    wanted = Engine(manifest.engine) if is_retrained or manifest.engine == "torch" else Engine.AUTO
-    engine = resolve_engine(wanted, device, data.train.image_size)
-    set_threads(manifest.threads)
+    decided = manifest.decided
+    if not retrain and manifest.engine == "native":
+        decided["training.engine"] = Engine.AUTO  # only the same engine trains to the same bits; to count, any will do
+    context = session.context(config.replace(decided))
     checks = [Check("manifest.json", True, "its SHA-256"), Check("config.yaml", True, "its SHA-256")]
-    checks.append(_data_check(manifest, data))
-    state = start_training(config, data, device, engine.network)
-    checks += _checkpoint_checks(run, manifest, state)
+    differences = differences_of_data(manifest, context.data.fingerprint)
+    checks.append(Check("data and split", not differences, "; ".join(differences) or "the SHA-256 of each"))
+    checks += _checkpoint_checks(run, TrainState.start(config, context))
     if manifest.best_epoch is not None:  # else it has kept no weights yet: it ended within its first epoch
-        checks += _weights_checks(run, manifest, data, state)
-    checks += _evaluation_checks(run, manifest, access)
-    if is_retrained:
-        note(f"training again: {config.training.max_epochs} epochs at most")
-        checks += _retraining_checks(run, manifest, config, data, start_training(config, data, device, engine.network))
+        checks += _weights_checks(run, context)
+    checks += _evaluation_checks(run, session.access)
+    if retrain:
+        session.progress.note(f"training again: {config.training.max_epochs} epochs at most")
+        checks += _retraining_checks(run, context)
     return Verified(run, tuple(checks))
 
 
@@ -99,27 +92,22 @@ def require_all_hold(verified: Verified) -> None:
         raise CheckFailedError(f"{verified.run.path}: does not hold: {', '.join(failed)}")
 
 
-def _data_check(manifest: Manifest, data: TrainVal) -> Check:
-    differences = differences_of_data(manifest, data.fingerprint)
-    return Check("data and split", not differences, "; ".join(differences) or "the SHA-256 of each")
-
-
-def _checkpoint_checks(run: RunDirectory, manifest: Manifest, state: TrainState) -> Iterator[Check]:
-    """Look at every checkpoint, and at the rows of the histories that belong to it."""
+def _checkpoint_checks(run: Run, state: TrainState) -> Iterator[Check]:
+    """Check every checkpoint, and the rows of the histories that belong to it."""
     checkpoints = list_checkpoints(run.checkpoints_path)
-    if not checkpoints and manifest.epochs > 0:
+    if not checkpoints and run.manifest.epochs > 0:
         yield Check("checkpoints", False, "there is none")
     for checkpoint in checkpoints:
         what = f"checkpoint of step {checkpoint.step}"
         try:
-            rows = parse_state(checkpoint.read(), checkpoint.path, state).rows
+            histories = parse_state(checkpoint.read(), checkpoint.path, state).histories.by_name()
         except DataError as error:
             yield Check(what, False, str(error))
             continue
         lost = [
-            path.name
-            for path, header in run.history_headers.items()
-            if not _begins_with(path, header + rows[path.stem])
+            f"{name}.csv"
+            for name, rows in histories.items()
+            if not _begins_with(run.path / f"{name}.csv", rows.header + rows.lines)
         ]
         seen = f"{' and '.join(lost)} no longer hold the rows that belong to it"
         yield Check(what, not lost, seen if lost else "its SHA-256; every row of the histories up to it")
@@ -132,23 +120,22 @@ def _begins_with(path: Path, rows: bytes) -> bool:
         return False
 
 
-def _weights_checks(run: RunDirectory, manifest: Manifest, data: TrainVal, state: TrainState) -> Iterator[Check]:
-    """Look at the kept weights: their digests, and the validation loss of their epoch."""
+def _weights_checks(run: Run, context: Context) -> Iterator[Check]:
+    """Check the kept weights: their digests, and the validation loss of their epoch."""
     name = run.model_path.name
     try:
-        trained, history = read_network(run.model_path), run.read_history()
+        trained, history = read_network(run.model_path), run.history
     except DataError as error:
         yield Check(name, False, str(error))
         return
     digest = weights_digest(trained.network.state_dict())
-    yield Check(name, digest == manifest.weights_sha256, f"SHA-256 {digest[:12]}...")
+    yield Check(name, digest == run.manifest.weights_sha256, f"SHA-256 {digest[:12]}...")
     row = next((row for row in history if row.epoch == trained.epoch), None)
     if row is None:
         yield Check("history.csv", False, f"has no epoch {trained.epoch}, of which {name} is")
         return
-    device = next(state.network.parameters()).device
-    trained.network.engine = state.network.engine
-    val = count(trained.network.to(device), evaluation_batches(data.val, trained.normalization, device))
+    batches = evaluation_batches(context.data.val, trained.normalization, context.device)
+    val = count(trained.on(context.device, context.engine).network, batches)
     yield _same_figures(
         "validation loss and accuracy",
         {"val_loss": row.val_loss, "val_accuracy": row.val_accuracy},
@@ -156,14 +143,14 @@ def _weights_checks(run: RunDirectory, manifest: Manifest, data: TrainVal, state
     )
 
 
-def _evaluation_checks(run: RunDirectory, manifest: Manifest, access: DataAccess) -> Iterator[Check]:
+def _evaluation_checks(run: Run, access: DataAccess) -> Iterator[Check]:
     """Count every evaluation again that was made of the weights that are kept now."""
     for split in Split:
         path = run.evaluation_path(split.value) / "metrics.json"
         if path.exists():
             try:
                 was = read_json(path)
-                if was["weights_sha256"] != manifest.weights_sha256:
+                if was["weights_sha256"] != run.manifest.weights_sha256:
                     seen = f"of the weights of epoch {was['best_epoch']}, which are no longer kept: not counted again"
                     yield Check(f"evaluation/{split}", True, seen)
                     continue
@@ -197,43 +184,31 @@ def _agree(was: Any, now: Any) -> bool:
     return bool(was == now)
 
 
-def _retraining_checks(
-    run: RunDirectory, manifest: Manifest, config: Config, data: TrainVal, state: TrainState
-) -> Iterator[Check]:
+def _retraining_checks(run: Run, context: Context) -> Iterator[Check]:
     """Train from the start, in memory, and compare every row and the kept weights."""
+    config, manifest = run.config, run.manifest
     if manifest.status not in ("finished", "diverged"):
         raise ConfigError(f"{run.path}: has not come to its end yet: lenet train --resume {typed(run.path)}")
     if accepted := manifest.accepted_differences:
         raise ConfigError(f"{run.path}: cannot be trained again as it was: on the way {'; '.join(accepted)}")
-    rows: list[EpochRow] = []
-    steps: list[StepRow] = []
-    probe = Probe.of(data, config.seed, next(state.network.parameters()).device)
-    looks = probe.look(state)
-
-    def on_step(row: StepRow) -> bool:
-        if row.is_recorded:
-            steps.append(row)
-        return False
-
-    def on_epoch(row: EpochRow) -> None:
-        rows.append(row)
-        looks.extend(probe.look(state))
-
-    networks = find_teachers_again(config, run, manifest, data).networks
-    teachers = teachers_of(networks, config, next(state.network.parameters()).device, state.network.engine)
-    train(config, data, state, on_step, on_epoch, teachers=teachers)
-    for what, was, now in (
-        ("history.csv", _without_times(run.read_history()), _without_times(rows)),
-        ("steps.csv", run.read_steps(), steps),
-        ("probe.csv", run.read_probe(), looks),
+    teachers = teachers_of(find_teachers_again(config, run, context.data).networks, config, context)
+    context = replace(context, teachers=teachers)
+    state, probe = TrainState.start(config, context), Probe.of(context.data, config.seed, context.device)
+    histories = state.histories
+    histories.probe.extend(probe.look(state))
+    train(config, context, state, on_epoch=lambda _row: histories.probe.extend(probe.look(state)))
+    for name, was, now in (
+        ("history.csv", _without_times(run.history), _without_times(histories.history)),
+        ("steps.csv", run.steps, list(histories.steps)),
+        ("probe.csv", run.probe, list(histories.probe)),
     ):
         first = next((k for k, (a, b) in enumerate(zip(was, now, strict=False), start=1) if a != b), None)
-        seen = _SAME_TO_THE_BIT if was == now else f"row {first or min(len(was), len(now)) + 1} is another one"
-        yield Check(f"{what}, trained again", was == now, seen)
+        seen = _SAME_TO_THE_BIT if was == now else f"row {first or min(len(was), len(now)) + 1} differs"
+        yield Check(f"{name}, trained again", was == now, seen)
     digest = weights_digest(state.kept_weights) if state.kept_weights else None
     is_same = digest == manifest.weights_sha256
     yield Check("kept weights, trained again", is_same, _SAME_TO_THE_BIT if is_same else f"SHA-256 {digest}")
 
 
-def _without_times(rows: list[EpochRow]) -> list[EpochRow]:
+def _without_times(rows: Iterable[EpochRow]) -> list[EpochRow]:
     return [replace(row, seconds=0.0) for row in rows]

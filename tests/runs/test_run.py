@@ -11,10 +11,10 @@ import pytest
 
 from lenet_mnist.config import Config
 from lenet_mnist.errors import ConfigError, DataError, StorageError
-from lenet_mnist.runs.directory import RunDirectory, create_run, sha256_of
 from lenet_mnist.runs.listing import find_run, list_runs
 from lenet_mnist.runs.manifest import Manifest
-from lenet_mnist.training.loop import EpochRow
+from lenet_mnist.runs.run import Run, create_run, sha256_of
+from lenet_mnist.training.rows import EpochRow
 
 NOW = datetime(2026, 11, 23, 20, 15, 0, tzinfo=UTC)
 
@@ -41,7 +41,7 @@ def manifest(config_sha256: str = "0" * 64) -> Manifest:
     return unsigned.model_copy(update={"sha256": unsigned.digest()})
 
 
-def make_run(runs_dir: Path, name: str = "relu", now: datetime = NOW) -> RunDirectory:
+def make_run(runs_dir: Path, name: str = "relu", now: datetime = NOW) -> Run:
     run = create_run(runs_dir, Config(name=name), now)
     run.write_manifest(manifest())
     return run
@@ -72,7 +72,7 @@ def test_the_configuration_in_a_run_is_the_one_that_made_it(tmp_path: Path) -> N
     config = Config.model_validate({"seed": 7, "training": {"learning_rate": 1e-5}})
     run = create_run(tmp_path, config, NOW)
     run.write_manifest(manifest(sha256_of(run.config_path)))
-    assert run.read_config() == config
+    assert run.config == config
 
 
 def test_a_configuration_that_was_changed_afterwards_is_refused(tmp_path: Path) -> None:
@@ -80,11 +80,11 @@ def test_a_configuration_that_was_changed_afterwards_is_refused(tmp_path: Path) 
     run.write_manifest(manifest(sha256_of(run.config_path)))
     run.config_path.write_text(run.config_path.read_text().replace("seed: 0", "seed: 1"))
     with pytest.raises(DataError, match=r"config\.yaml: is not the one of this run"):
-        run.read_config()
+        run.config
 
 
 def test_a_manifest_comes_back_as_it_was_written(tmp_path: Path) -> None:
-    assert make_run(tmp_path).read_manifest() == manifest()
+    assert make_run(tmp_path).manifest == manifest()
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"schema_version": 1}', '{"schema_version": 2}', "\xff"])
@@ -92,7 +92,7 @@ def test_a_damaged_manifest_is_named(tmp_path: Path, text: str) -> None:
     run = make_run(tmp_path)
     run.manifest_path.write_text(text, encoding="latin-1")
     with pytest.raises(DataError, match=r"manifest\.json"):
-        run.read_manifest()
+        run.manifest
 
 
 def test_a_manifest_that_was_changed_afterwards_is_refused(tmp_path: Path) -> None:
@@ -102,7 +102,7 @@ def test_a_manifest_that_was_changed_afterwards_is_refused(tmp_path: Path) -> No
         if was.isdigit():
             run.manifest_path.write_text(f"{whole[:place]}{9 - int(was)}{whole[place + 1 :]}")
             with pytest.raises(DataError, match=r"manifest\.json"):
-                run.read_manifest()
+                run.manifest
 
 
 def test_a_run_is_found_by_its_name_the_newest_of_several(tmp_path: Path) -> None:
@@ -118,7 +118,7 @@ def test_a_run_is_found_by_its_name_the_newest_of_several(tmp_path: Path) -> Non
 def test_of_runs_with_one_name_those_of_the_kind_that_is_meant_come_first(tmp_path: Path) -> None:
     training = make_run(tmp_path, "one-name")
     sweep = make_run(tmp_path, "one-name", NOW + timedelta(seconds=1))
-    sweep.write_manifest(sweep.read_manifest().model_copy(update={"kind": "sweep"}))
+    sweep.write_manifest(sweep.manifest.model_copy(update={"kind": "sweep"}))
     for argument in ("one-name", "latest"):
         assert find_run(argument, tmp_path) == training
         assert find_run(argument, tmp_path, ("sweep",)) == sweep
@@ -139,7 +139,7 @@ def test_the_newest_of_one_second_comes_first(tmp_path: Path) -> None:
     for microsecond in (3, 1, 2):
         created = NOW.replace(microsecond=microsecond).isoformat(timespec="microseconds")
         create_run(tmp_path, Config(), NOW).write_manifest(manifest().model_copy(update={"created": created}))
-    assert [run.read_manifest().created[-12:-6] for run in list_runs(tmp_path)] == ["000003", "000002", "000001"]
+    assert [run.manifest.created[-12:-6] for run in list_runs(tmp_path)] == ["000003", "000002", "000001"]
 
 
 def test_a_run_that_may_not_be_entered_is_listed_and_named(open_dir: Path) -> None:
@@ -215,7 +215,7 @@ def test_a_damaged_history_is_named(tmp_path: Path, text: str) -> None:
     run = make_run(tmp_path)
     run.history_path.write_text(text)
     with pytest.raises(DataError, match=r"history\.csv"):
-        run.read_history()
+        run.history
 
 
 def test_looks_at_the_test_set_are_counted(tmp_path: Path) -> None:

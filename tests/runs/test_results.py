@@ -10,16 +10,16 @@ from safetensors.torch import load, save
 
 from lenet_mnist.data.mnist import DataAccess
 from lenet_mnist.errors import DataError
-from lenet_mnist.experiments.evaluation import EvaluatedRun, evaluate_run
-from lenet_mnist.runs.directory import RunDirectory
-from lenet_mnist.runs.evaluations import read_evaluation, read_examples
+from lenet_mnist.runs.results import read_evaluation, read_examples
+from lenet_mnist.runs.run import Run
+from lenet_mnist.study.evaluation import EvaluatedRun, evaluate_runs
 
-Damage = Callable[[RunDirectory], object]
+Damage = Callable[[Run], object]
 
 
 @pytest.fixture
-def seen(run: RunDirectory, access: DataAccess) -> EvaluatedRun:
-    return evaluate_run(run, "val", access, None, None)
+def seen(run: Run, access: DataAccess) -> EvaluatedRun:
+    return evaluate_runs([run], "val", access, None, None)[0]
 
 
 def test_an_evaluation_comes_back_as_it_was(seen: EvaluatedRun) -> None:
@@ -51,7 +51,7 @@ def test_each_kept_image_is_the_one_that_it_says(seen: EvaluatedRun) -> None:
         assert (np.diff(examples.confidences[shown]) <= 0).all()
 
 
-def changed(run: RunDirectory, **tensors: torch.Tensor | None) -> None:
+def changed(run: Run, **tensors: torch.Tensor | None) -> None:
     """Change what examples.safetensors holds, as an attacker can."""
     path = run.evaluation_path("val") / "examples.safetensors"
     content = path.read_bytes()
@@ -60,12 +60,12 @@ def changed(run: RunDirectory, **tensors: torch.Tensor | None) -> None:
     path.write_bytes(save({name: value for name, value in mixed.items() if value is not None}, metadata=header))
 
 
-def metrics_with(run: RunDirectory, **changes: object) -> None:
+def metrics_with(run: Run, **changes: object) -> None:
     path = run.evaluation_path("val") / "metrics.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
 
 
-def matrix_with(run: RunDirectory, old: str, new: str) -> None:
+def matrix_with(run: Run, old: str, new: str) -> None:
     path = run.evaluation_path("val") / "confusion_matrix.csv"
     text = path.read_text()
     assert old in text

@@ -10,10 +10,9 @@ from lenet_mnist.analysis.metrics import Evaluation, mean_prediction
 from lenet_mnist.config import Split
 from lenet_mnist.data.mnist import DataAccess
 from lenet_mnist.errors import ConfigError
-from lenet_mnist.experiments.evaluation import EvaluatedRun, evaluate_runs, member_of
-from lenet_mnist.experiments.evaluation_tables import write_tables
-from lenet_mnist.ranks import ALONE, Ranks
-from lenet_mnist.runs.directory import RunDirectory, create_beside_runs
+from lenet_mnist.runs.results import write_tables
+from lenet_mnist.runs.run import Run, create_beside_runs
+from lenet_mnist.study.evaluation import EvaluatedRun, evaluate_runs, member_of
 
 
 @dataclass(frozen=True)
@@ -33,13 +32,12 @@ class EvaluatedEnsemble:
 
 
 def evaluate_ensemble(
-    runs: Sequence[RunDirectory],
-    split_name: str,
+    runs: Sequence[Run],
     runs_dir: Path,
+    split_name: str,
     access: DataAccess,
     device_name: str | None,
     batch_size: int | None,
-    ranks: Ranks = ALONE,
 ) -> EvaluatedEnsemble:
     """Evaluate each run, into its own directory, and their mean prediction, into a new one in `runs_dir`.
 
@@ -52,7 +50,7 @@ def evaluate_ensemble(
     note = _require_alike(runs, split)
     directory = create_beside_runs(runs_dir, "ensemble", datetime.now(UTC))
     try:
-        members = evaluate_runs(runs, split_name, access, device_name, batch_size, ranks)
+        members = evaluate_runs(runs, split_name, access, device_name, batch_size)
     except BaseException:
         directory.rmdir()
         raise
@@ -68,9 +66,9 @@ def evaluate_ensemble(
     return EvaluatedEnsemble(directory, members, evaluation, metrics, note)
 
 
-def _require_alike(runs: Sequence[RunDirectory], split: Split) -> str | None:
+def _require_alike(runs: Sequence[Run], split: Split) -> str | None:
     """Raise ConfigError if the runs cannot answer together; return what is to be said if they can."""
-    manifests = [run.read_manifest() for run in runs]
+    manifests = [run.manifest for run in runs]
     weights = [manifest.weights_sha256 for manifest in manifests]
     for run, manifest in zip(runs, manifests, strict=True):
         if manifest.kind != "train":

@@ -13,24 +13,21 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-from tests.conftest import Nobody
 from tests.faults import Killed, faulty_disk
 
 from lenet_mnist.config import Config
 from lenet_mnist.config_file import Layer, resolve
 from lenet_mnist.data.mnist import DataAccess
 from lenet_mnist.data.sets import TrainSet, TrainVal, ValSet
+from lenet_mnist.distributed import Ranks
 from lenet_mnist.errors import ConfigError, DataError, StorageError
-from lenet_mnist.experiments import training, training_series
-from lenet_mnist.experiments.training import resume_run
-from lenet_mnist.experiments.training_series import train_seeds
 from lenet_mnist.files.locks import exclusive_lock
-from lenet_mnist.ranks import Ranks
 from lenet_mnist.runs.checkpoints import list_checkpoints
-from lenet_mnist.runs.directory import RunDirectory
-from lenet_mnist.training.loop import EpochRow
-from lenet_mnist.training.probe import ProbeRow
-from lenet_mnist.training.updates import StepRow
+from lenet_mnist.runs.run import Run
+from lenet_mnist.study import training, training_series
+from lenet_mnist.study.train import resume_run, train_seeds
+from lenet_mnist.training.context import Session
+from lenet_mnist.training.rows import EpochRow, ProbeRow, StepRow
 
 SETTINGS: dict[str, Any] = {
     "training.max_epochs": 3,
@@ -62,13 +59,13 @@ class Result(NamedTuple):
     status: tuple[Any, ...]
 
 
-def result_of(run: RunDirectory) -> Result:
-    manifest = run.read_manifest()
+def result_of(run: Run) -> Result:
+    manifest = run.manifest
     return Result(
         manifest.weights_sha256,
-        [replace(row, seconds=0.0) for row in run.read_history()],
-        run.read_steps(),
-        run.read_probe(),
+        [replace(row, seconds=0.0) for row in run.history],
+        run.steps,
+        run.probe,
         (manifest.best_epoch, manifest.best_val_loss, manifest.best_val_accuracy, manifest.epochs),
         (manifest.status, manifest.stop_reason),
     )
@@ -116,18 +113,18 @@ def _tiny_data(monkeypatch: pytest.MonkeyPatch, tiny: TrainVal) -> None:
         monkeypatch.setattr(module, "load_train_val", lambda _config, _access: tiny)
 
 
-Train = Callable[..., RunDirectory]
+Train = Callable[..., Run]
 
 
 @pytest.fixture
 def train_anew(tmp_path: Path, access: DataAccess) -> Train:
     """Train with other settings, to the end or until the spectator ends it."""
 
-    def training(spectator: Nobody | None = None, **changes: Any) -> RunDirectory:
+    def training(spectator: Nobody | None = None, **changes: Any) -> Run:
         runs_dir = tmp_path / str(len(list(tmp_path.iterdir())))
         with suppress(Killed):
-            train_seeds(config_of(**changes), None, runs_dir, access, spectator or Nobody())
-        return RunDirectory(next(runs_dir.iterdir(), runs_dir) if runs_dir.exists() else runs_dir)
+            train_seeds(config_of(**changes), None, Session(access, spectator or Nobody()), runs_dir)
+        return Run(next(runs_dir.iterdir(), runs_dir) if runs_dir.exists() else runs_dir)
 
     return training
 
@@ -139,33 +136,31 @@ def shelf(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def copy_of(shelf: Path, tmp_path: Path) -> Callable[[str, Train], RunDirectory]:
+def copy_of(shelf: Path, tmp_path: Path) -> Callable[[str, Train], Run]:
     """Return a run of one's own that was made in a certain way: made once, and copied."""
 
-    def copy(how: str, make: Callable[[], RunDirectory]) -> RunDirectory:
+    def copy(how: str, make: Callable[[], Run]) -> Run:
         original = shelf / hashlib.sha256(how.encode()).hexdigest()[:16]
         if not original.exists():
             shutil.copytree(make().path, original)
-        return RunDirectory(Path(shutil.copytree(original, tmp_path / str(len(list(tmp_path.iterdir()))))))
+        return Run(Path(shutil.copytree(original, tmp_path / str(len(list(tmp_path.iterdir()))))))
 
     return copy
 
 
 @pytest.fixture
-def train(train_anew: Train, copy_of: Callable[..., RunDirectory]) -> Train:
+def train(train_anew: Train, copy_of: Callable[..., Run]) -> Train:
     """A run that came to its end undisturbed."""
 
-    def training(**changes: Any) -> RunDirectory:
+    def training(**changes: Any) -> Run:
         return copy_of(f"whole {changes}", lambda: train_anew(**changes))
 
     return training
 
 
 @pytest.fixture
-def go_on(access: DataAccess) -> Callable[..., RunDirectory]:
-    def resume(
-        run: RunDirectory, spectator: Nobody | None = None, accept: bool = False, **changes: Any
-    ) -> RunDirectory:
+def go_on(access: DataAccess) -> Callable[..., Run]:
+    def resume(run: Run, spectator: Nobody | None = None, accept: bool = False, **changes: Any) -> Run:
         resume_run(run, wanted(**changes), accept, access, spectator or Nobody())
         return run
 
@@ -173,13 +168,11 @@ def go_on(access: DataAccess) -> Callable[..., RunDirectory]:
 
 
 @pytest.fixture
-def killed(
-    train_anew: Train, copy_of: Callable[..., RunDirectory], monkeypatch: pytest.MonkeyPatch
-) -> Callable[..., RunDirectory]:
+def killed(train_anew: Train, copy_of: Callable[..., Run], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Run]:
     """A run that was killed after an update."""
 
-    def training(at_step: int, **changes: Any) -> RunDirectory:
-        def make() -> RunDirectory:
+    def training(at_step: int, **changes: Any) -> Run:
+        def make() -> Run:
             with faulty_disk(monkeypatch) as disk:
                 return train_anew(Killer(disk, at_step), **changes)
 
@@ -210,14 +203,14 @@ KINDS: dict[str, dict[str, Any]] = {
 
 
 def test_the_kinds_are_what_they_are_there_for(train: Train) -> None:
-    rates = [row.lr for row in train(**KINDS["plateau, sigmoid"]).read_history()]
+    rates = [row.lr for row in train(**KINDS["plateau, sigmoid"]).history]
     assert rates == [2.0, 2.0, 1.0]
-    stopped = train(**KINDS["patience 1"]).read_manifest()
+    stopped = train(**KINDS["patience 1"]).manifest
     assert stopped.stop_reason == "no-improvement"
     assert stopped.best_epoch < stopped.epochs < KINDS["patience 1"]["training.max_epochs"]
     last = train(**KINDS["the last weights"])
-    losses = [row.val_loss for row in last.read_history()]
-    assert min(losses) < losses[-1] == last.read_manifest().best_val_loss
+    losses = [row.val_loss for row in last.history]
+    assert min(losses) < losses[-1] == last.manifest.best_val_loss
 
 
 @pytest.mark.parametrize("at_step", [1, 2, 3, 6, 7, 8, 13, 14, 15, 20, 21])
@@ -226,8 +219,8 @@ def test_a_killed_training_goes_on_to_the_same_result(
     train: Train, killed: Train, go_on: Train, kind: str, at_step: int
 ) -> None:
     whole, run = train(**KINDS[kind]), killed(at_step, **KINDS[kind])
-    if len(whole.read_history()) * STEPS_PER_EPOCH >= at_step:
-        assert run.read_manifest().status == "running"  # nobody was left to say otherwise
+    if len(whole.history) * STEPS_PER_EPOCH >= at_step:
+        assert run.manifest.status == "running"  # nobody was left to say otherwise
         go_on(run)
     assert result_of(run) == result_of(whole)
 
@@ -241,7 +234,7 @@ def test_a_training_that_is_killed_after_every_few_steps_comes_to_the_same_resul
             go_on(run, Killer(disk, at_step))
     go_on(run)
     assert result_of(run) == result_of(whole)
-    assert len(run.read_manifest().resumes) == 10
+    assert len(run.manifest.resumes) == 10
 
 
 def test_from_every_kept_checkpoint_the_result_is_the_same(
@@ -251,7 +244,7 @@ def test_from_every_kept_checkpoint_the_result_is_the_same(
     kept = list_checkpoints(halfway.checkpoints_path)
     assert [checkpoint.step for checkpoint in kept] == [12, 10]
     for number, checkpoint in enumerate(kept):
-        copy = RunDirectory(Path(shutil.copytree(halfway.path, tmp_path / f"copy{number}")))
+        copy = Run(Path(shutil.copytree(halfway.path, tmp_path / f"copy{number}")))
         for other in list_checkpoints(copy.checkpoints_path):
             if other.sha256 != checkpoint.sha256:
                 other.path.unlink()
@@ -301,11 +294,11 @@ def test_whatever_the_disk_refuses_is_reported_and_the_training_goes_on_later(
             return number if which == name and count == k else None
 
         with faulty_disk(monkeypatch, refuse=refuse), pytest.raises(StorageError, match=f"{runs_dir}.*: cannot "):
-            train_seeds(config_of(**EPOCHS_ONLY), None, runs_dir, access, Nobody())
-        run = RunDirectory(next(runs_dir.iterdir(), runs_dir))  # none where its very name was refused
+            train_seeds(config_of(**EPOCHS_ONLY), None, Session(access), runs_dir)
+        run = Run(next(runs_dir.iterdir(), runs_dir))  # none where its very name was refused
         if run.manifest_path.exists():
             assert all(checkpoint.is_intact for checkpoint in list_checkpoints(run.checkpoints_path))
-            assert run.read_manifest().status in ("failed", "running")
+            assert run.manifest.status in ("failed", "running")
             assert result_of(go_on(run)) == result_of(whole)
 
 
@@ -456,8 +449,8 @@ def test_a_training_goes_on_for_more_epochs_as_if_it_had_been_longer_from_the_st
         longer, run = train(**settings, **{"training.max_epochs": 5}), train(**settings)
         go_on(run, **{"training.max_epochs": 5})
         assert result_of(run) == result_of(longer)
-        assert run.read_config() == longer.read_config()
-        assert len(run.read_history()) == 5
+        assert run.config == longer.config
+        assert len(run.history) == 5
 
 
 def test_after_an_early_stop_a_raised_patience_goes_on(train: Train, go_on: Train) -> None:
@@ -465,11 +458,11 @@ def test_after_an_early_stop_a_raised_patience_goes_on(train: Train, go_on: Trai
     patient = train(**settings, **{"training.patience": 4})
     for more in (4, None):
         run = train(**settings, **{"training.patience": 1})
-        assert run.read_manifest().stop_reason == "no-improvement"
+        assert run.manifest.stop_reason == "no-improvement"
         go_on(run, **{"training.patience": more})
         if more == 4:
             assert result_of(run) == result_of(patient)
-    assert len(run.read_history()) == 12
+    assert len(run.history) == 12
 
 
 @pytest.mark.parametrize(
@@ -517,10 +510,10 @@ def test_what_a_state_is_made_for_cannot_be_changed(train: Train, go_on: Train, 
 def test_accepted_differences_are_noted(killed: Train, go_on: Train, train: Train) -> None:
     run = killed(10)
     go_on(run, accept=True, **{"training.learning_rate": 0.01})
-    (resume,) = run.read_manifest().resumes
+    (resume,) = run.manifest.resumes
     assert resume.differences == ("training.learning_rate was 0.04, and is now 0.01",)
-    assert run.read_config().training.learning_rate == 0.01
-    assert run.read_steps()[-3].lr < 0.01
+    assert run.config.training.learning_rate == 0.01
+    assert run.steps[-3].lr < 0.01
     assert result_of(run).digest != result_of(train()).digest
 
 
@@ -530,11 +523,11 @@ def test_another_torch_other_data_and_another_split_are_differences(
     run = killed(10)
     other = replace(tiny, fingerprint=replace(tiny.fingerprint, split="0" * 64, files={}))
     monkeypatch.setattr(training, "load_train_val", lambda _config, _access: other)
-    run.write_manifest(run.read_manifest().model_copy(update={"versions": {"torch": "1.0"}}))
+    run.write_manifest(run.manifest.model_copy(update={"versions": {"torch": "1.0"}}))
     with pytest.raises(ConfigError, match=r"the data are others: train-images.*the split.*torch was 1\.0, and is now"):
         go_on(run)
     go_on(run, accept=True)
-    manifest = run.read_manifest()
+    manifest = run.manifest
     assert len(manifest.resumes[0].differences) == 3
     assert manifest.split_sha256 == "0" * 64  # what `evaluate` compares with
     go_on(run)
@@ -563,7 +556,7 @@ def test_whatever_fails_before_the_first_update_is_noted(
     with pytest.raises(RuntimeError, match="out of memory"):
         train_anew()
     (path,) = tmp_path.glob("*/*/manifest.json")
-    assert RunDirectory(path.parent).read_manifest().status == "failed"
+    assert Run(path.parent).manifest.status == "failed"
 
 
 def test_after_a_restart_only_runs_of_this_configuration_are_gone_on_with(train_anew: Train, tmp_path: Path) -> None:
@@ -573,7 +566,7 @@ def test_after_a_restart_only_runs_of_this_configuration_are_gone_on_with(train_
     runs_dir.mkdir()
     for number, changes in enumerate([settings, settings, {"seed": 4}]):
         run = train_anew(**changes)
-        run.write_manifest(run.read_manifest().model_copy(update={"job": "mnist-1"}))
+        run.write_manifest(run.manifest.model_copy(update={"job": "mnist-1"}))
         shutil.move(run.path, runs_dir / f"2026010{number + 1}-000000-relu-0000")
 
     def found(**changes: Any) -> dict[int, str]:
@@ -625,5 +618,5 @@ def test_nothing_is_written_through_a_link(killed: Train, go_on: Train, outside:
 
 def test_a_run_can_be_moved_and_gone_on_with(killed: Train, go_on: Train, train: Train, tmp_path: Path) -> None:
     run = killed(10)
-    moved = RunDirectory(Path(shutil.move(run.path, tmp_path / "elsewhere")))
+    moved = Run(Path(shutil.move(run.path, tmp_path / "elsewhere")))
     assert result_of(go_on(moved)) == result_of(train())

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from lenet_mnist.files.tables import header_line
-from lenet_mnist.runs.directory import RunDirectory
-from lenet_mnist.training.loop import EpochRow
+from lenet_mnist.runs.run import Run
+from lenet_mnist.training.rows import EpochRow
 
 SMALL = ("--limit-train", 1000, "--epochs", 3, "--batch-size", 20, "--set", "data.val_size=500", "--threads", 1)
 
@@ -85,7 +85,7 @@ def test_each_training_of_a_sweep_has_a_line(lenet: Callable[..., Any]) -> None:
     assert lines[3].endswith("lower it")
 
 
-def test_a_damaged_run_is_named(lenet: Callable[..., Any], run: RunDirectory) -> None:
+def test_a_damaged_run_is_named(lenet: Callable[..., Any], run: Run) -> None:
     run.steps_path.write_text("nonsense\n1\n")
     answer = lenet("diagnose", run.path)
     assert answer.code == 3
@@ -95,9 +95,9 @@ def test_a_damaged_run_is_named(lenet: Callable[..., Any], run: RunDirectory) ->
     assert lenet("diagnose", run.path).out.startswith("nothing wrong found")
 
 
-def test_a_training_that_did_not_end_says_so(lenet: Callable[..., Any], run: RunDirectory) -> None:
+def test_a_training_that_did_not_end_says_so(lenet: Callable[..., Any], run: Run) -> None:
     """A crash is not called healthy; what there is of the training is read all the same."""
-    manifest = run.read_manifest()
+    manifest = run.manifest
     for status, has_ended in (("failed", False), ("running", False), ("interrupted", False), ("finished", True)):
         run.write_manifest(manifest.model_copy(update={"status": status, "message": "the disk was full"}))
         assert (json.loads(lenet("diagnose", run.path, "--json").out)["unfinished"] is None) == has_ended

@@ -4,15 +4,13 @@ from dataclasses import dataclass
 
 from lenet_mnist.analysis.diagnosis import diagnose
 from lenet_mnist.analysis.findings import Finding, TrainingRecord
-from lenet_mnist.config import Activation, Source
+from lenet_mnist.config import Source
 from lenet_mnist.errors import ConfigError, DataError
-from lenet_mnist.experiments.sweep_journal import SweepJournal
 from lenet_mnist.files.locks import is_locked
 from lenet_mnist.provenance import typed
-from lenet_mnist.runs.directory import RunDirectory
 from lenet_mnist.runs.manifest import Manifest
+from lenet_mnist.runs.run import Run
 from lenet_mnist.tuning.advice import Advice, advise
-from lenet_mnist.tuning.trial import curve_of
 
 
 @dataclass(frozen=True)
@@ -22,7 +20,7 @@ class Diagnosis:
     `unfinished` says why the training did not come to its end, if it did not.
     """
 
-    run: RunDirectory
+    run: Run
     lr: float
     findings: tuple[Finding, ...]
     advice: Advice
@@ -44,19 +42,9 @@ class Diagnosis:
         return finding.next_command.format(run=run, config=config)
 
 
-@dataclass(frozen=True)
-class TrialAdvice:
-    """What the loss curve of one training of a sweep says of its learning rate."""
-
-    activation: Activation
-    lr: float
-    seed: int
-    advice: Advice
-
-
-def diagnose_training(run: RunDirectory) -> Diagnosis:
+def diagnose_training(run: Run) -> Diagnosis:
     """Return what is found in a training. Raises: ConfigError if `run` is none; DataError."""
-    manifest = run.read_manifest()
+    manifest = run.manifest
     if manifest.kind != "train":
         raise ConfigError(f"{run.path}: is a {manifest.kind}: trainings and sweeps are diagnosed")
     record = read_record(run)
@@ -65,7 +53,7 @@ def diagnose_training(run: RunDirectory) -> Diagnosis:
     return Diagnosis(run, record.curve.peak_lr, findings, advise(record.curve), unfinished, manifest.data_source)
 
 
-def _unfinished(run: RunDirectory, manifest: Manifest) -> str | None:
+def _unfinished(run: Run, manifest: Manifest) -> str | None:
     """Say why a training did not come to its end, if it did not."""
     if manifest.status in ("finished", "diverged"):
         return None
@@ -77,21 +65,9 @@ def _unfinished(run: RunDirectory, manifest: Manifest) -> str | None:
     return f"the training {what}. `lenet train --resume {typed(run.path)}` continues it"
 
 
-def advise_sweep(run: RunDirectory) -> list[TrialAdvice]:
-    """Return the advice on each training of a sweep. Raises: DataError."""
-    guessing_loss = run.read_manifest().guessing_loss
-    results = SweepJournal(run.journal_path).results.values()
-    return [
-        TrialAdvice(
-            result.trial.activation, result.trial.lr, result.trial.seed, advise(curve_of(result, guessing_loss))
-        )
-        for result in sorted(results, key=lambda r: (r.trial.activation, r.trial.lr, r.trial.seed))
-    ]
-
-
-def read_record(run: RunDirectory) -> TrainingRecord:
+def read_record(run: Run) -> TrainingRecord:
     """Return what the files of a training tell. Raises: DataError."""
-    config, manifest = run.read_config(), run.read_manifest()
+    config, manifest = run.config, run.manifest
     if not isinstance(config.training.learning_rate, float):
         raise DataError(f"{run.config_path}: training.learning_rate is no number: this is no run's configuration")
     return TrainingRecord(
@@ -100,7 +76,7 @@ def read_record(run: RunDirectory) -> TrainingRecord:
         num_val=manifest.num_val,
         guessing_loss=manifest.guessing_loss,
         stop_reason=manifest.stop_reason,
-        history=run.read_history(),
-        steps=run.read_steps(),
-        probe=run.read_probe(),
+        history=run.history,
+        steps=run.steps,
+        probe=run.probe,
     )

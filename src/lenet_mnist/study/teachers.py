@@ -4,24 +4,22 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-
 from lenet_mnist.config import Config
 from lenet_mnist.data.sets import TrainVal
 from lenet_mnist.errors import ConfigError, DataError
-from lenet_mnist.experiments.evaluation import read_kept_network
-from lenet_mnist.model.engines import NetworkFunction
-from lenet_mnist.runs.directory import RunDirectory
 from lenet_mnist.runs.listing import find_run
-from lenet_mnist.runs.manifest import Manifest, TeacherRecord
+from lenet_mnist.runs.manifest import TeacherRecord
+from lenet_mnist.runs.run import Run
+from lenet_mnist.study.evaluation import read_kept_network
 from lenet_mnist.training.checkpoint import TrainedNetwork
+from lenet_mnist.training.context import Context
 from lenet_mnist.training.distillation import Teachers
 
 _KEY = "training.teachers"
 
 
 @dataclass(frozen=True, eq=False)
-class TaughtBy:
+class TeacherRuns:
     """The networks that a training learns from, by which names they are found again, and what its manifest says."""
 
     networks: tuple[TrainedNetwork, ...]
@@ -34,10 +32,10 @@ class TaughtBy:
         return sum(record.seconds for record in self.records)
 
 
-NOBODY = TaughtBy((), (), ())
+NO_TEACHERS = TeacherRuns((), (), ())
 
 
-def find_teachers(config: Config, runs_dir: Path, data: TrainVal) -> TaughtBy:
+def find_teachers(config: Config, runs_dir: Path, data: TrainVal) -> TeacherRuns:
     """Return the runs that `config` names, known to have been trained on this part of these data, and on nothing else.
 
     So no teacher has seen an image that validates here, let alone one that tests.
@@ -52,28 +50,22 @@ def find_teachers(config: Config, runs_dir: Path, data: TrainVal) -> TaughtBy:
         if digests.count(digest) > 1:
             raise ConfigError(f"{run.path}: teaches twice", key=_KEY)
     names = tuple(_found_again_by(run.path.resolve(), runs_dir.resolve()) for run in runs)
-    return TaughtBy(tuple(network for network, _ in read), names, tuple(record for _, record in read))
+    return TeacherRuns(tuple(network for network, _ in read), names, tuple(record for _, record in read))
 
 
-def find_teachers_again(config: Config, run: RunDirectory, manifest: Manifest, data: TrainVal) -> TaughtBy:
-    """Return the same, for a run that they have taught before; they may lie elsewhere by now.
+def find_teachers_again(config: Config, run: Run, data: TrainVal) -> TeacherRuns:
+    """Return the teachers of a run that is resumed; they may have been moved since, together with it.
 
-    Raises: ConfigError if one is not to be found, or no longer what it was; DataError if one is damaged.
+    Raises: ConfigError if one is not found, or is no longer what it was; DataError if one is damaged.
     """
-    path = run.path.resolve()
     try:
-        found = find_teachers(config, path.parent, data)
+        found = find_teachers(config, run.path.resolve().parent, data)
     except ConfigError as error:
         raise ConfigError(f"{run.path}: one of its teachers is not as it was: {error}") from None
-    was, now = ([record.weights_sha256 for record in records] for records in (manifest.teachers, found.records))
+    was, now = ([record.weights_sha256 for record in records] for records in (run.manifest.teachers, found.records))
     if was != now:
         raise ConfigError(f"{run.path}: its teachers are no longer the networks that manifest.json records", key=_KEY)
     return found
-
-
-def with_found_names(config: Config, taught_by: TaughtBy) -> Config:
-    """Return `config` with the names by which its teachers are found again: `latest` would be another one tomorrow."""
-    return config.replace({_KEY: taught_by.names})
 
 
 def _found_again_by(path: Path, runs_dir: Path) -> str:
@@ -81,22 +73,18 @@ def _found_again_by(path: Path, runs_dir: Path) -> str:
     return path.name if path.parent == runs_dir else str(path)
 
 
-def teachers_of(
-    networks: Sequence[TrainedNetwork], config: Config, device: torch.device, engine: NetworkFunction
-) -> Teachers | None:
-    """Return the networks ready to teach, computed by `engine`, or None if there are none."""
+def teachers_of(networks: Sequence[TrainedNetwork], config: Config, context: Context) -> Teachers | None:
+    """Return the networks ready to teach on the context's device and engine, or None if there are none."""
     if not networks:
         return None
-    ready = [trained.network.to(device) for trained in networks]
-    for network in ready:
-        network.engine = engine
+    ready = [trained.on(context.device, context.engine).network for trained in networks]
     return Teachers(ready, config.training)
 
 
-def _read_teacher(run: RunDirectory, data: TrainVal) -> tuple[TrainedNetwork, TeacherRecord]:
-    manifest = run.read_manifest()
+def _read_teacher(run: Run, data: TrainVal) -> tuple[TrainedNetwork, TeacherRecord]:
+    manifest = run.manifest
     if manifest.kind != "train":
-        raise ConfigError(f"{run.path}: is a {manifest.kind}: only trainings can teach", key=_KEY)
+        raise ConfigError(f"{run.path}: is a {manifest.kind} run: only trainings can teach", key=_KEY)
     if manifest.status != "finished":
         raise ConfigError(f"{run.path}: is {manifest.status}: only finished trainings can teach", key=_KEY)
     if manifest.data_files != data.fingerprint.files:
@@ -107,7 +95,7 @@ def _read_teacher(run: RunDirectory, data: TrainVal) -> tuple[TrainedNetwork, Te
             "the same data.train_size, data.val_size, data.split_seed and data.limit_train",
             key=_KEY,
         )
-    trained = read_kept_network(run, manifest)
+    trained = read_kept_network(run)
     if (trained.class_names, trained.network.image_size) != (data.class_names, data.train.image_size):
         raise ConfigError(f"{run.path}: knows other classes, or other sizes of images", key=_KEY)
     if trained.normalization != data.normalization:

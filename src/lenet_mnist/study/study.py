@@ -1,0 +1,174 @@
+"""A study: trials whose results go into the journal of a run directory as they end, and are never run twice.
+
+Sweeps and cross-validations are studies. A command begins one or resumes one, runs the trials that the journal lacks,
+and reads the results.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import TypeAdapter, ValidationError
+
+from lenet_mnist.config import Config
+from lenet_mnist.config_file import ResolvedConfig, flat_values
+from lenet_mnist.data.sets import Fingerprint
+from lenet_mnist.errors import DataError, DivergedError, InterruptedBySignal, LenetError
+from lenet_mnist.files.locks import exclusive_lock
+from lenet_mnist.files.storage import prepare_to_write
+from lenet_mnist.files.tables import Journal
+from lenet_mnist.progress import Progress
+from lenet_mnist.provenance import typed
+from lenet_mnist.runs.manifest import COMMANDS, Kind
+from lenet_mnist.runs.run import Run, begin_run
+from lenet_mnist.study.resume import differences_of_data, require_same
+from lenet_mnist.study.workers import Task, TrialPool
+from lenet_mnist.training.context import Context, Session
+
+_Entry = TypeVar("_Entry")
+
+
+@dataclass(frozen=True)
+class StudyKind:
+    """A kind of study: what its runs are called, and what its journal holds, by name.
+
+    The first of `entries` is the request; that called `trial` is the result of a trial, which it holds under that name.
+    """
+
+    kind: Kind
+    entries: Mapping[str, type[Any]]
+    trial: str
+
+
+class StudyJournal:
+    """The entries of a study's journal, in their order. Raises: DataError if one is damaged."""
+
+    def __init__(self, kind: StudyKind, path: Path, require_lock: Callable[[], None] = lambda: None) -> None:
+        self._journal = Journal(path, require_lock)
+        self._trial = kind.trial
+        self._names = {entry: name for name, entry in kind.entries.items()}
+        self._adapters = {name: TypeAdapter(entry) for name, entry in kind.entries.items()}
+        self.require_lock = require_lock
+        self.results: dict[Any, Any] = {}  # by trial
+        self.entries: list[Any] = []
+        for number, document in enumerate(self._journal.documents(), start=1):
+            try:
+                ((name, value),) = document.items()
+                self._take(self._adapters[name].validate_python(value))
+            except (AttributeError, KeyError, ValueError, ValidationError):
+                raise DataError(f"{path}: line {number}: not an entry of a {kind.kind}") from None
+        if self.entries and type(self.entries[0]) is not next(iter(kind.entries.values())):
+            raise DataError(f"{path}: does not begin with what was requested")
+
+    @property
+    def request(self) -> Any:
+        """What was requested. Raises: DataError if the journal is empty."""
+        return self.entries[0]
+
+    def of(self, kind: type[_Entry]) -> list[_Entry]:
+        """Return the entries of one kind."""
+        return [entry for entry in self.entries if isinstance(entry, kind)]
+
+    def add(self, entry: Any) -> None:
+        """Keep `entry`; when this returns, it is on the disk. Raises: StorageError."""
+        name = self._names[type(entry)]
+        self._journal.add({name: self._adapters[name].dump_python(entry, mode="json")})
+        self._take(entry)
+
+    def _take(self, entry: Any) -> None:
+        self.entries.append(entry)
+        if self._names[type(entry)] == self._trial:
+            self.results[getattr(entry, self._trial)] = entry
+
+
+@dataclass(frozen=True, eq=False)
+class Study:
+    """A study under way, whose run directory is locked."""
+
+    run: Run
+    config: Config
+    journal: StudyJournal
+    progress: Progress
+
+    def run_trials(
+        self, pool: TrialPool, task: Task[Any, Any], trials: Sequence[Any], line: Callable[[Any], str]
+    ) -> None:
+        """Run the trials that the journal lacks, and keep each result; `line` shows one."""
+        missing = [trial for trial in trials if trial not in self.journal.results]
+        self.progress.begin("trainings", len(missing))
+        try:
+            for result in pool.run(task, missing):
+                self.journal.add(result)
+                self.progress.note(line(result))
+                self.progress.advance(1)
+        finally:
+            self.progress.end()
+
+    def require_same_data(self, fingerprint: Fingerprint) -> None:
+        """Raise DataError if the data, or their split, are not those that the study was begun with."""
+        if differences := differences_of_data(self.run.manifest, fingerprint):
+            raise DataError(f"{self.run.path}: was begun on other data: {'; '.join(differences)}")
+
+    @contextmanager
+    def under_way(self) -> Iterator[None]:
+        """Note in the run that the study is running, and how it ends if it does not come to its end.
+
+        Raises: InterruptedBySignal, which names the command that resumes.
+        """
+        run = self.run
+        try:
+            self.note(status="running", message=None)
+            yield
+        except InterruptedBySignal as signal:
+            self._note_end("interrupted", "interrupted")
+            raise InterruptedBySignal(
+                f"interrupted; {len(self.journal.results)} trainings are kept. To resume: "
+                f"lenet {COMMANDS[run.manifest.kind]} --resume {typed(run.path)}",
+                signal.exit_code - 128,
+            ) from None
+        except BaseException as error:
+            status = "diverged" if isinstance(error, DivergedError) else "failed"
+            self._note_end(status, (str(error) or type(error).__name__).replace(str(run.path), run.id))
+            raise
+
+    def note(self, **changes: Any) -> None:
+        """Change the manifest. Raises: StorageError."""
+        self.run.write_manifest(self.run.manifest.model_copy(update=changes))
+
+    def _note_end(self, status: str, message: str) -> None:
+        """Note it where the disk still allows it: the first error is the one to report."""
+        with suppress(LenetError):
+            self.journal.require_lock()
+            self.note(status=status, message=message)
+
+
+@contextmanager
+def begun_study(kind: StudyKind, request: Any, config: Config, context: Context, runs_dir: Path) -> Iterator[Study]:
+    """Begin a study in a new run directory of `runs_dir`. Raises: StorageError."""
+    run = begin_run(runs_dir, config, context, kind.kind)
+    with exclusive_lock(run.path, context.progress.note) as require_lock:
+        journal = StudyJournal(kind, run.journal_path, require_lock)
+        journal.add(request)
+        yield Study(run, config, journal, context.progress)
+
+
+@contextmanager
+def resumed_study(
+    kind: StudyKind, run: Run, wanted: ResolvedConfig, asked: Mapping[str, Any], session: Session
+) -> Iterator[Study]:
+    """Resume a study. What `wanted` and `asked` name must be what it was begun with; None is not asked for.
+
+    Raises: ConfigError if it is not; DataError if a file is damaged; StorageError if another process has the lock.
+    """
+    prepare_to_write(run.path)
+    with exclusive_lock(run.path, session.progress.note) as require_lock:
+        run = Run(run.path)  # read again: nobody else writes from here on
+        run.require(kind.kind, f"lenet {COMMANDS[kind.kind]} cannot resume it")
+        require_same(run, flat_values(run.config), {key: flat_values(wanted.config)[key] for key in wanted.origins})
+        journal = StudyJournal(kind, run.journal_path, require_lock)
+        if not journal.entries:
+            raise DataError(f"{run.journal_path}: does not say what was requested")
+        require_same(run, asdict(journal.request), {key: value for key, value in asked.items() if value is not None})
+        yield Study(run, run.config, journal, session.progress)

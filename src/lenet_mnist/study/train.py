@@ -1,0 +1,308 @@
+"""Training on disk: from a configuration to one run directory per seed. Here the training loop meets the disk.
+
+configuration -> context -> train -> rows and weights in runs/<id>
+
+Under torchrun rank 0 runs this; the other ranks share its trainings and touch no file of a run.
+"""
+
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from lenet_mnist import provenance
+from lenet_mnist.config import AUTO, Config, Device, Engine
+from lenet_mnist.config_file import ResolvedConfig, parse_seeds
+from lenet_mnist.data.batches import num_batches
+from lenet_mnist.devices import Crowding
+from lenet_mnist.errors import ConfigError, DataError, DivergedError, InterruptedBySignal
+from lenet_mnist.files.locks import exclusive_lock
+from lenet_mnist.files.storage import prepare_to_write
+from lenet_mnist.runs.checkpoints import restore_newest
+from lenet_mnist.runs.listing import list_runs
+from lenet_mnist.runs.manifest import COMMANDS, Manifest, environment
+from lenet_mnist.runs.recording import Recorder
+from lenet_mnist.runs.run import Run, begin_run
+from lenet_mnist.signals import PendingSignal, deferred_signals
+from lenet_mnist.study.lr_search import search_rate
+from lenet_mnist.study.resume import differences_of_data, differences_of_ranks, differences_of_versions, resumption
+from lenet_mnist.study.teachers import NO_TEACHERS, TeacherRuns, find_teachers, find_teachers_again, teachers_of
+from lenet_mnist.training.checkpoint import network_bytes, parse_network, parse_state, state_bytes, weights_digest
+from lenet_mnist.training.context import Context, Log, Session
+from lenet_mnist.training.loop import train
+from lenet_mnist.training.probe import Probe
+from lenet_mnist.training.rows import EpochRow, StepRow
+from lenet_mnist.training.state import TrainState
+from lenet_mnist.tuning.auto import Decision
+
+
+@dataclass(frozen=True)
+class TrainedRun:
+    """A run after training, however it ended; `signal_number` is what interrupted it, if anything did."""
+
+    directory: Run
+    signal_number: int | None
+
+    @property
+    def manifest(self) -> Manifest:
+        return self.directory.manifest
+
+
+def require_all_finished(runs: Sequence[TrainedRun]) -> None:
+    """Raise InterruptedBySignal or DivergedError if a run did not come to its end."""
+    for trained in runs:
+        if trained.signal_number is not None:
+            what = "interrupted after it had finished" if trained.manifest.status == "finished" else "interrupted"
+            raise InterruptedBySignal(f"{what}; saved in {trained.directory.path}", trained.signal_number)
+    for trained in runs:
+        manifest = trained.manifest
+        if manifest.status == "diverged":
+            kept = f"the weights of epoch {manifest.best_epoch} are kept" if manifest.best_epoch else "no epoch ended"
+            raise DivergedError(
+                f"{trained.directory.path}: {manifest.message}; {kept}. Lower the learning rate, as with --lr"
+            )
+
+
+def train_seeds(config: Config, seeds: str | None, session: Session, runs_dir: Path) -> list[TrainedRun]:
+    """Train one run for each of `seeds` ("0-4", "0,7"), or one with the configuration's own seed.
+
+    Data, engine, teachers and learning rate are the same for all. A run that diverges is a result like others; an
+    interruption ends the series. After a restart by torchrun, the runs of before are found and resumed.
+    """
+    drawn = parse_seeds(seeds) if seeds is not None else [config.seed]
+    context = session.context(config)
+    note = session.progress.note
+    for line in context.data.notes:
+        note(f"data: {line}")
+    if context.engine.name is Engine.TORCH and config.training.engine is Engine.AUTO:
+        note(f"training with the torch engine, the slower one: {context.engine.reason}")
+    before = _runs_of_job(session, config, runs_dir)
+    if before:  # whatever was left open has been decided then
+        config = config.model_copy(update={"training": next(iter(before.values())).config.training})
+    teachers = find_teachers(config, runs_dir, context.data)
+    if teachers.networks:
+        if config.training.learning_rate == AUTO:
+            raise ConfigError("a search trains without teachers: find the rate first", key="training.learning_rate")
+        config = config.replace({"training.teachers": teachers.names})
+        note(f"teachers: {len(teachers.networks)}, whose trainings took {teachers.seconds:,.0f} s together")
+    decision = None
+    if config.training.learning_rate == AUTO:
+        decision = search_rate(config.replace({"seed": drawn[0]}), context, session)
+        config = config.replace({"training.learning_rate": float(f"{decision.lr:.3g}")})
+    runs: list[TrainedRun] = []
+    for seed in drawn:
+        if seed in before:
+            runs.append(_resume_or_take(before[seed], session))
+        else:
+            runs.append(train_run(config.replace({"seed": seed}), context, runs_dir, teachers, decision))
+        if runs[-1].signal_number is not None:
+            break
+    return runs
+
+
+def train_run(
+    config: Config,
+    context: Context,
+    runs_dir: Path,
+    teachers: TeacherRuns = NO_TEACHERS,
+    decision: Decision | None = None,
+) -> TrainedRun:
+    """Train a network into a new directory in `runs_dir`. `decision` is how its learning rate was found, if it was.
+
+    Raises: StorageError if something cannot be written: the run is then marked as failed, and what it holds stays.
+    """
+    with deferred_signals(is_second_ignored=not context.ranks.is_single) as pending:
+        state = TrainState.start(config, context)
+        run = begin_run(runs_dir, config, context)
+        with exclusive_lock(run.path, context.progress.note) as require_lock:
+            tuning = asdict(decision) if decision is not None else None
+            run.write_manifest(run.manifest.model_copy(update={"tuning": tuning, "teachers": teachers.records}))
+            recorder = Recorder(run, state, context, require_lock)
+            return _train_and_record(config, context, recorder, pending, teachers)
+
+
+def resume_run(run: Run, wanted: ResolvedConfig, accept_differences: bool, session: Session) -> TrainedRun:
+    """Resume a training from its newest intact checkpoint: it comes to the same weights as if never interrupted.
+
+    What `wanted` names must agree with the run, or be something that changes no result (study/resume.py).
+
+    Raises: ConfigError if it does not, or `run` is not a training; DataError if the run is damaged; StorageError if
+    another process has its lock.
+    """
+    prepare_to_write(run.path)
+    with (
+        deferred_signals(is_second_ignored=not session.ranks.is_single) as pending,
+        exclusive_lock(run.path, session.progress.note) as require_lock,
+    ):
+        run = Run(run.path)  # read again: nobody else writes from here on
+        run.require("train", f"`lenet {COMMANDS[run.manifest.kind]} --resume` resumes it")
+        how = resumption(run.config, run.manifest, wanted)
+        context = session.context(how.config.replace(how.decided))
+        data = context.data
+        differences = (
+            *how.differences,
+            *differences_of_data(run.manifest, data.fingerprint),
+            *differences_of_ranks(run.manifest, session.ranks),
+            *differences_of_versions(run.manifest),
+        )
+        if differences and not accept_differences:
+            raise ConfigError(
+                f"{run.path}: cannot resume reproducibly: {'; '.join(differences)}. "
+                "With --accept-differences it resumes all the same, and notes them"
+            )
+        teachers = find_teachers_again(how.config, run, data)
+        config = how.config.replace({"training.teachers": teachers.names})
+        state = TrainState.start(config, context)
+        for line in restore_newest(run.checkpoints_path, state):
+            session.progress.note(f"skipped: {line}")
+        if state.epoch > config.training.max_epochs or state.stopping.should_stop:
+            session.progress.note(f"{run.path}: has come to its end already: nothing is left to train")
+        else:
+            session.progress.note(f"resuming {run.path} after step {state.step}, in epoch {state.epoch}")
+        now = environment(context) if differences else {}
+        if differences_of_data(run.manifest, data.fingerprint):
+            now["splits_before"] = (*run.manifest.splits_before, run.manifest.split_sha256)
+        recorder = Recorder(run, state, context, require_lock)
+        recorder.resume(config, differences, now)
+        return _train_and_record(config, context, recorder, pending, teachers)
+
+
+def _train_and_record(
+    config: Config, context: Context, recorder: Recorder, pending: PendingSignal, taught_by: TeacherRuns
+) -> TrainedRun:
+    """Train, and let every row reach the files and whoever watches. Whatever happens is noted in the run."""
+    state, training, progress = recorder.state, config.training, context.progress
+    crowding = Crowding(context.threads if context.device.type == "cpu" else 1)
+    steps_per_epoch = num_batches(len(context.data.train), training.batch_size)
+    interval = training.checkpoint_every_steps
+    log: Log | None = None
+
+    def on_step(row: StepRow) -> bool:
+        if interval is not None and row.step % interval == 0 and state.batches_done < steps_per_epoch:
+            recorder.save()  # at the end of an epoch, the state is saved when the epoch has been measured
+        if log is not None and row.is_recorded:
+            log.write()
+        progress.advance(1, f"epoch {row.epoch}  loss {row.train_loss:.3f}")
+        return pending.has_come
+
+    def on_epoch(row: EpochRow) -> None:
+        state.histories.probe.extend(probe.look(state))
+        recorder.add_epoch(row)
+        if log is not None:
+            log.write()
+        progress.note(_epoch_line(row, training.max_epochs, is_best=state.stopping.best_epoch == row.epoch))
+        if (line := crowding.note()) is not None:
+            progress.note(line)
+
+    try:
+        probe = Probe.of(context.data, config.seed, context.device)
+        progress.begin("training", training.max_epochs * steps_per_epoch)
+        progress.advance(state.step)
+        if context.open_log is not None:
+            log = context.open_log(recorder.run.path, state.histories, progress.note)
+        try:
+            if state.step == 0:
+                state.histories.probe.extend(probe.look(state))
+            _begin_on_all_ranks(config, context, state, taught_by)
+            teachers = teachers_of(taught_by.networks, config, context)
+            result = train(config, replace(context, teachers=teachers), state, on_step, on_epoch)
+            _require_same_weights(context, state)
+        finally:
+            progress.end()
+            if log is not None:
+                log.close()
+        recorder.finish(result)
+    except BaseException as error:
+        recorder.fail(error)
+        raise
+    return TrainedRun(recorder.run, pending.number)
+
+
+def _epoch_line(row: EpochRow, max_epochs: int, is_best: bool) -> str:
+    return (
+        f"epoch {row.epoch:>{len(str(max_epochs))}}/{max_epochs}  "
+        f"train loss {row.train_loss:.4f}  val loss {row.val_loss:.4f}  val accuracy {row.val_accuracy:.2%}  "
+        f"lr {row.lr:.2g}  {row.seconds:.1f} s{'  best' if is_best else ''}"
+    )
+
+
+def _begin_on_all_ranks(config: Config, context: Context, state: TrainState, taught_by: TeacherRuns) -> None:
+    """Let the other ranks begin the training that rank 0 is about to begin, from its state.
+
+    Raises: ConfigError, on every rank, if they do not see the same data, or do not have the same torch.
+    """
+    if not context.ranks.is_single:
+        decided = {
+            "training.device": Device(context.device.type),
+            "training.engine": context.engine.name,
+            "training.threads": context.threads,
+        }
+        networks = tuple(map(network_bytes, taught_by.networks))
+        context.ranks.call(_share_training, config, decided, state_bytes(state), networks)
+        _require_same_surroundings(context)
+
+
+def _share_training(
+    config: Config, decided: dict[str, Any], state_content: bytes, networks: tuple[bytes, ...], session: Session
+) -> None:
+    """Take this rank's share of a training that rank 0 began."""
+    with deferred_signals(is_second_ignored=True) as pending:
+        context = session.context(config.replace(decided))
+        _require_same_surroundings(context)
+        state = TrainState.start(config, context)
+        saved = parse_state(state_content, Path("the state of rank 0"), state)
+        state.restore(saved.tensors, saved.scalars, saved.histories)
+        trained = [parse_network(content, Path("a teacher of rank 0")) for content in networks]
+        context = replace(context, teachers=teachers_of(trained, config, context))
+        train(config, context, state, on_step=lambda _row: pending.has_come)
+        _require_same_weights(context, state)
+
+
+def _require_same_surroundings(context: Context) -> None:
+    context.ranks.require_same(
+        {
+            "the SHA-256 of the data's split": context.data.fingerprint.split,
+            "torch": provenance.versions()["torch"],
+        }
+    )
+
+
+def _require_same_weights(context: Context, state: TrainState) -> None:
+    if not context.ranks.is_single:
+        context.ranks.require_same({"the SHA-256 of the weights": weights_digest(state.network.state_dict())})
+
+
+def _runs_of_job(session: Session, config: Config, runs_dir: Path) -> dict[int, Run]:
+    """Return, by seed, the runs of `config` that these ranks began before torchrun restarted them.
+
+    An earlier job may have had the same name: the newest run counts.
+    """
+    if session.ranks.restarts == 0:
+        return {}
+    found: dict[int, Run] = {}
+    for run in list_runs(runs_dir):
+        with suppress(DataError):  # a damaged run, whose ever, is none of these
+            if run.manifest.job == session.ranks.job and _is_of(config, run.config):
+                found.setdefault(run.config.seed, run)
+    return found
+
+
+def _is_of(config: Config, trained: Config) -> bool:
+    """Whether a run's configuration is `config` with some seed, and with what that left open decided.
+
+    That is a learning rate of `auto`, and which runs the teachers' names mean: `latest` is another run by now.
+    """
+    decided: dict[str, Any] = {"seed": trained.seed}
+    if config.training.learning_rate == AUTO:
+        decided["training.learning_rate"] = trained.training.learning_rate
+    if len(config.training.teachers) == len(trained.training.teachers):
+        decided["training.teachers"] = trained.training.teachers
+    return trained == config.replace(decided)
+
+
+def _resume_or_take(run: Run, session: Session) -> TrainedRun:
+    """Resume a run of the same job, or take it as it is if it has come to an end."""
+    if run.manifest.status in ("finished", "diverged"):
+        return TrainedRun(run, None)
+    return resume_run(run, ResolvedConfig(run.config, {}), False, session)
