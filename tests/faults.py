@@ -1,12 +1,16 @@
-"""A disk that refuses, or a process that dies, at any chosen operation: for tests of what is then left."""
+"""A disk that refuses, a process that dies at any chosen operation, a signal: for tests of what is then left."""
 
 import os
 import resource
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import pytest
+
+from lenet_mnist.errors import InterruptedBySignal
+from lenet_mnist.training.context import Silent
 
 OPERATIONS = ("open", "write", "fsync", "replace", "unlink", "ftruncate", "mkdir")
 
@@ -77,3 +81,16 @@ def full_disk(num_bytes: int) -> Iterator[None]:
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+class Counter(Silent):
+    """Counts the trials of a study, and interrupts it after some: their results are kept by then."""
+
+    def __init__(self, stop_after: int | None = None) -> None:
+        self.num_done = 0
+        self._stop_after = stop_after
+
+    def advance(self, done: int, text: str = "") -> None:  # noqa: ARG002
+        self.num_done += 1
+        if self.num_done == self._stop_after:
+            raise InterruptedBySignal("interrupted", signal.SIGINT)

@@ -7,17 +7,17 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from lenet_mnist.analysis.metrics import evaluate
-from lenet_mnist.config import Activation, AugmentationConfig, Config, DataConfig, ModelConfig, TrainingConfig
-from lenet_mnist.data.batches import TrainBatches
-from lenet_mnist.data.load import load_train_val
+from lenet_mnist.config import Activation, Config, DataConfig, ModelConfig, TrainingConfig
+from lenet_mnist.data.batches import TrainBatches, evaluation_batches
+from lenet_mnist.data.fetch import Silence
 from lenet_mnist.data.mnist import DataAccess
 from lenet_mnist.data.sets import TrainVal
+from lenet_mnist.data.sources import load_train_val
 from lenet_mnist.distributed import SINGLE, Ranks, joined_ranks
 from lenet_mnist.errors import ConfigError
+from lenet_mnist.metrics import count
 from lenet_mnist.model.engines import layer_outputs
-from lenet_mnist.progress import Progress
-from lenet_mnist.training.checkpoint import TrainedNetwork, weights_digest
+from lenet_mnist.training.checkpoint import weights_digest
 from lenet_mnist.training.context import Context
 from lenet_mnist.training.distillation import Teachers
 from lenet_mnist.training.loop import TrainResult, train
@@ -41,7 +41,7 @@ def weights_after_20(config: Config, data: TrainVal, ranks: Ranks) -> Tensor:
     state.network.engine = lambda images, parameters, activation: layer_outputs(images, parameters, activation).logits
     state.network.double()
     state.optimizer = FlatOptimizer(flatten(state.network), config.training)
-    batches = TrainBatches(data.train, data.normalization, config.training.batch_size, 0, CPU, ranks)
+    batches = TrainBatches(data, config, ranks=ranks)
     has_failed = torch.zeros(())
     made = 0
     for epoch in (1, 2, 3):
@@ -70,18 +70,17 @@ def steps_of(
 
 def taught(config: Config, data: TrainVal, ranks: Ranks) -> tuple[Tensor, list[float]]:
     """Return what teachers say of a view that the ranks share out, and the losses of a training that they teach."""
-    config = config.model_copy(update={"augmentation": AugmentationConfig(rotation=20, shift=2, views=1)})
-    training = config.training.model_copy(update={"max_epochs": 2})
-    networks = [TrainState.start(config.model_copy(update={"seed": seed}), Context(data)).network for seed in (7, 8)]
+    config = config.replace({"augmentation.rotation": 20, "augmentation.shift": 2, "augmentation.views": 1})
+    networks = [TrainState.start(config.replace({"seed": seed}), Context(data)).network for seed in (7, 8)]
     for network in networks:
         torch.nn.init.normal_(network.output.weight, generator=torch.Generator().manual_seed(9))
-    teachers = Teachers(networks, training)
+    teachers = Teachers(networks, config.training)
     state = TrainState.start(config, Context(data))
     rows: list[StepRow] = []
-    batches = TrainBatches(data.train, data.normalization, 64, 0, CPU, ranks, config.augmentation)
+    batches = TrainBatches(data, config, ranks=ranks)
     first = next(teachers.teach(batches.of_epoch(1), batches.view(1), ranks))
-    assert first.lesson is not None
-    error = (first.lesson.logits - teachers.logits(first.images)).abs().max()
+    assert first.soft_targets is not None
+    error = (first.soft_targets.logits - teachers.logits(first.images)).abs().max()
 
     def on_step(row: StepRow) -> bool:
         rows.append(row)
@@ -91,12 +90,20 @@ def taught(config: Config, data: TrainVal, ranks: Ranks) -> tuple[Tensor, list[f
     return error, [row.train_loss for row in rows]
 
 
-def counts(data: TrainVal, ranks: Ranks) -> list[float]:
+def counts(data: TrainVal, ranks: Ranks) -> list[tuple[int, int, float]]:
+    """Return images, right ones and losses, each rank having counted its share."""
     network = TrainState.start(config_of(Activation.SIGMOID), Context(data)).network
-    trained = TrainedNetwork(network, data.normalization, data.class_names, 1)
     two = data.val.part(slice(2))  # fewer than ranks
-    seen = [evaluate(trained, images, CPU, size, ranks) for images in (data.val, two) for size in (7, 1000)]
-    return [value for each in seen for value in (each.num_correct, *each.confusion_matrix.flatten().tolist())]
+    found = []
+    for images in (data.val, two):
+        share = images.part(ranks.shard(len(images)))
+        tally = count(network, evaluation_batches(share, data.normalization, CPU, 7), ranks)
+        found.append((tally.num_images, tally.num_correct, round(tally.loss_sum, 3)))
+    return found
+
+
+def note_call(word: str, number: int, heard: list[tuple[str, int]]) -> None:
+    heard.append((word, number))
 
 
 def disagreement(ranks: Ranks) -> str:
@@ -111,7 +118,7 @@ def main(data_dir: Path) -> None:
     torch.set_num_threads(1)
     torch.manual_seed(0)
     data = load_train_val(
-        DataConfig(train_size=450, val_size=100), DataAccess(data_dir, offline=True, progress=Progress())
+        DataConfig(train_size=450, val_size=100), DataAccess(data_dir, offline=True, listener=Silence())
     )
     with joined_ranks() as ranks:
         found: dict[str, object] = {"num_ranks": ranks.num_ranks}
@@ -138,12 +145,13 @@ def main(data_dir: Path) -> None:
         found["counts"] = counts(data, SINGLE) == counts(data, ranks)
         found["disagreement"] = disagreement(ranks)
         found["shares"] = ranks.all_gather([ranks.shard(n).stop - ranks.shard(n).start for n in range(12)])
+        heard: list[tuple[str, int]] = []
         if ranks.is_first:
-            ranks.say({"a": (1, "b")})
+            ranks.call(note_call, "a", 1)
             print(json.dumps(found))
         else:
-            assert ranks.hear() == {"a": (1, "b")}
-            assert ranks.hear() is None  # said by rank 0 as it leaves
+            ranks.serve(heard)  # until rank 0 leaves
+            assert heard == [("a", 1)]
 
 
 if __name__ == "__main__":

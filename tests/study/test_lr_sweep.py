@@ -1,4 +1,4 @@
-"""`lenet lr-sweep`, from the options to the files, interrupted and gone on with."""
+"""`lenet lr-sweep`, from the options to the files, interrupted and resumed."""
 
 import json
 import os
@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.faults import Counter
 
 from lenet_mnist.config import Activation, Config
 from lenet_mnist.config_file import load_config, resolve
@@ -20,11 +21,12 @@ from lenet_mnist.errors import ConfigError, InterruptedBySignal, StorageError
 from lenet_mnist.files.locks import exclusive_lock
 from lenet_mnist.files.tables import read_csv
 from lenet_mnist.runs.run import Run
-from lenet_mnist.study import sweep_course
-from lenet_mnist.study.lr_sweep import SweepJournal, SweptRun, new_sweep, resumed_sweep
+from lenet_mnist.study import lr_sweep
+from lenet_mnist.study.lr_sweep import SWEEP, SweptRun, new_sweep, resumed_sweep
+from lenet_mnist.study.study import StudyJournal
+from lenet_mnist.training.context import Session
 from lenet_mnist.tuning.plan import SweepRequest
 from lenet_mnist.tuning.range_test import Bracket
-from lenet_mnist.tuning.trial import TrialResult
 
 SMALL: dict[str, Any] = {
     "data": {"limit_train": 1000, "val_size": 500},
@@ -39,27 +41,9 @@ OPTIONS = (
 )
 
 
-class Watcher:
-    """Counts the trainings of a sweep, and interrupts it after some."""
-
-    def __init__(self, stop_after: int | None = None) -> None:
-        self.notes: list[str] = []
-        self.results: list[TrialResult] = []
-        self._stop_after = stop_after
-
-    def note(self, text: str) -> None:
-        self.notes.append(text)
-
-    def begin(self, num_trials: int) -> None:
-        pass
-
-    def add_trial(self, result: TrialResult) -> None:
-        self.results.append(result)
-        if len(self.results) == self._stop_after:
-            raise InterruptedBySignal("interrupted", signal.SIGINT)
-
-    def end(self) -> None:
-        pass
+@pytest.fixture(scope="module")
+def session(access: DataAccess) -> Session:
+    return Session(access)
 
 
 def only_run(runs_dir: Path) -> Run:
@@ -75,30 +59,25 @@ def rows_of(swept: SweptRun) -> tuple[list[dict[str, str]], list[dict[str, str]]
 def _one_range_test() -> Iterator[None]:
     """One range test instead of three, for the time that it takes."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sweep_course, "RANGE_SEEDS", (0,))
+        patch.setattr(lr_sweep, "RANGE_SEEDS", (0,))
         yield
 
 
 @pytest.fixture(scope="module")
-def swept(tmp_path_factory: pytest.TempPathFactory, access: DataAccess) -> SweptRun:
-    return new_sweep(CONFIG, REQUEST, tmp_path_factory.mktemp("runs"), access, Watcher())
+def swept(tmp_path_factory: pytest.TempPathFactory, session: Session) -> SweptRun:
+    return new_sweep(CONFIG, REQUEST, session, tmp_path_factory.mktemp("runs"))
 
 
-def test_every_rate_seed_and_epoch_has_a_row(swept: SweptRun) -> None:
+def test_every_rate_seed_and_epoch_has_a_row_and_one_that_diverges_is_a_result(swept: SweptRun) -> None:
     rows, ranges = rows_of(swept)
     assert [(float(r["lr"]), int(r["seed"]), int(r["epoch"])) for r in rows] == [
         (lr, seed, 1) for lr in (0.01, 0.05, 1e6) for seed in (0, 1)
     ]
     assert [row["diverged"] for row in rows] == ["0", "0", "0", "0", "1", "1"]
     assert {row["seed"] for row in ranges} == {"0"}
-
-
-def test_a_rate_that_diverges_is_a_result(swept: SweptRun) -> None:
     ranking = swept.answers[Activation.RELU].ranking
-    assert ranking is not None
     assert ranking.best is not None
-    assert ranking.best.lr == 0.05
-    assert ranking.rates[-1].num_diverged == 2
+    assert (ranking.best.lr, ranking.rates[-1].num_diverged) == (0.05, 2)
 
 
 def test_the_best_configuration_is_ready_to_train_with(swept: SweptRun) -> None:
@@ -106,95 +85,80 @@ def test_the_best_configuration_is_ready_to_train_with(swept: SweptRun) -> None:
     choice = swept.answers[Activation.RELU].choice
     assert choice is not None
     assert best.training.peak_learning_rate == pytest.approx(choice.lr, rel=0.01)
-    assert best.data == CONFIG.data
-    assert best.training.max_epochs == 2
-
-
-def test_the_manifest_says_what_kind_of_run_it_is(swept: SweptRun) -> None:
+    assert (best.data, best.training.max_epochs) == (CONFIG.data, 2)
     manifest = swept.directory.manifest
-    assert (manifest.kind, manifest.status) == ("sweep", "finished")
-    assert manifest.tuning is not None
+    assert (manifest.kind, manifest.status, manifest.tuning is None) == ("sweep", "finished", False)
     assert "-lr-sweep-" in swept.directory.id
 
 
-@pytest.mark.parametrize("after", [1, 4])
-def test_an_interrupted_sweep_goes_on_to_the_same_answer(
-    swept: SweptRun, tmp_path: Path, access: DataAccess, after: int
-) -> None:
-    with pytest.raises(InterruptedBySignal, match=rf"{after} trainings are kept.*--resume"):
-        new_sweep(CONFIG, REQUEST, tmp_path, access, Watcher(stop_after=after))
-    run = only_run(tmp_path)
+def interrupted(request: SweepRequest, access: DataAccess, runs_dir: Path, after: int) -> Run:
+    with pytest.raises(InterruptedBySignal, match=rf"{after} trainings are kept.*lr-sweep --resume"):
+        new_sweep(CONFIG, request, Session(access, Counter(stop_after=after)), runs_dir)
+    run = only_run(runs_dir)
     assert run.manifest.status == "interrupted"
-    watcher = Watcher()
-    again = resumed_sweep(run, resolve([]), NOTHING, access, watcher)
-    assert len(watcher.results) == 6 - after
-    assert rows_of(again) == rows_of(swept)
-    assert again.answers[Activation.RELU].ranking == swept.answers[Activation.RELU].ranking
-    assert again.answers[Activation.RELU].choice == swept.answers[Activation.RELU].choice
-    assert run.manifest.status == "finished"
+    return run
 
 
+def assert_same(one: SweptRun, other: SweptRun) -> None:
+    assert rows_of(one) == rows_of(other)
+    answers = [swept.answers[Activation.RELU] for swept in (one, other)]
+    assert answers[0].ranking == answers[1].ranking
+    assert answers[0].choice == answers[1].choice
+    assert one.manifest.status == "finished"
+
+
+def test_an_interrupted_sweep_resumes_to_the_same_answer(swept: SweptRun, tmp_path: Path, access: DataAccess) -> None:
+    for after in (1, 4):
+        counter = Counter()
+        run = interrupted(REQUEST, access, tmp_path / str(after), after)
+        assert_same(resumed_sweep(run, resolve([]), NOTHING, Session(access, counter)), swept)
+        assert counter.num_done == 6 - after
+    assert_same(resumed_sweep(run, resolve([]), NOTHING, Session(access, counter)), swept)
+    assert counter.num_done == 2  # what is finished is not trained again
+
+
+@pytest.fixture
+def _low_bracket(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The best rate lies beyond the edge, so that more are tried."""
+    monkeypatch.setattr(lr_sweep, "find_bracket", lambda *_: Bracket(0.002, 0.01, 0.005, has_learned=True))
+
+
+@pytest.mark.usefixtures("_low_bracket")
 def test_a_sweep_that_is_interrupted_while_it_looks_beyond_the_edge_comes_to_the_same_answer(
-    tmp_path: Path, access: DataAccess, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, access: DataAccess
 ) -> None:
-    monkeypatch.setattr(sweep_course, "find_bracket", lambda *_: Bracket(0.002, 0.01, 0.005, has_learned=True))
     request = SweepRequest(num_rates=2, seeds=(0,), epochs=1.0)
-    whole = new_sweep(CONFIG, request, tmp_path / "whole", access, Watcher())
+    whole = new_sweep(CONFIG, request, Session(access), tmp_path / "whole")
     lrs = [result.trial.lr for result in whole.answers[Activation.RELU].results]
     assert lrs[:4] == pytest.approx([0.002, 0.01, 0.05, 0.25])
     for after in (1, 2, 3):
-        parts = tmp_path / f"interrupted after {after}"
-        with pytest.raises(InterruptedBySignal):
-            new_sweep(CONFIG, request, parts, access, Watcher(stop_after=after))
-        again = resumed_sweep(only_run(parts), resolve([]), NOTHING, access, Watcher())
-        assert rows_of(again) == rows_of(whole), parts.name
-        assert again.answers[Activation.RELU].choice == whole.answers[Activation.RELU].choice, parts.name
+        run = interrupted(request, access, tmp_path / str(after), after)
+        assert_same(resumed_sweep(run, resolve([]), NOTHING, Session(access)), whole)
 
 
-def test_a_resumed_sweep_reckons_with_what_its_trainings_took(
-    tmp_path: Path, access: DataAccess, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.usefixtures("_low_bracket")
+def test_a_resumed_sweep_reckons_with_what_its_trainings_took(tmp_path: Path, access: DataAccess) -> None:
     """It would look beyond the edge, as above, but has no time for it: each training took eleven days."""
-    monkeypatch.setattr(sweep_course, "find_bracket", lambda *_: Bracket(0.002, 0.01, 0.005, has_learned=True))
     request = SweepRequest(num_rates=2, seeds=(0,), epochs=1.0, budget_seconds=600)
-    with pytest.raises(InterruptedBySignal):
-        new_sweep(CONFIG, request, tmp_path, access, Watcher(stop_after=2))
-    run, watcher = only_run(tmp_path), Watcher()
+    run, counter = interrupted(request, access, tmp_path, after=2), Counter()
     run.journal_path.write_text(re.sub(r'"seconds": [0-9.e-]+', '"seconds": 1e6', run.journal_path.read_text()))
-    resumed_sweep(run, resolve([]), NOTHING, access, watcher)
-    assert watcher.results == []
-    assert run.manifest.status == "finished"
+    swept = resumed_sweep(run, resolve([]), NOTHING, Session(access, counter))
+    assert (counter.num_done, swept.manifest.status) == (0, "finished")
 
 
-def test_a_finished_sweep_is_not_trained_again(swept: SweptRun, access: DataAccess) -> None:
-    watcher = Watcher()
-    resumed_sweep(swept.directory, resolve([]), NOTHING, access, watcher)
-    assert watcher.results == []
-
-
-def test_a_sweep_of_another_configuration_is_refused_with_the_keys(swept: SweptRun, access: DataAccess) -> None:
+def test_what_is_no_sweep_like_that_is_not_resumed(swept: SweptRun, run: Run, session: Session) -> None:
     other = load_config(None, ["training.batch_size=64", "training.max_epochs=2"])
-    with pytest.raises(ConfigError, match=r"training\.batch_size is 50 there, 64 now$"):
-        resumed_sweep(swept.directory, other, NOTHING, access, Watcher())
-    for another, complaint in (
-        (SweepRequest(seeds=(5,)), "seeds is 0,1 there, 5 now"),
-        (SweepRequest((Activation.TANH,)), "activations is relu there, tanh now"),
+    for wanted, request, complaint in (
+        (other, NOTHING, r"training\.batch_size is 50 there, 64 now$"),
+        (resolve([]), SweepRequest(seeds=(5,)), "seeds is 0,1 there, 5 now"),
+        (resolve([]), SweepRequest((Activation.TANH,)), "activations is relu there, tanh now"),
     ):
         with pytest.raises(ConfigError, match=complaint):
-            resumed_sweep(swept.directory, resolve([]), another, access, Watcher())
-
-
-def test_two_sweeps_in_one_directory_exclude_each_other(swept: SweptRun, access: DataAccess) -> None:
-    with (
-        exclusive_lock(swept.directory.path, print),
-        pytest.raises(StorageError, match=rf"locked by process {os.getpid()} on "),
-    ):
-        resumed_sweep(swept.directory, resolve([]), NOTHING, access, Watcher())
-
-
-def test_a_training_is_no_sweep(run: Run, access: DataAccess) -> None:
-    with pytest.raises(ConfigError, match="is no sweep"):
-        resumed_sweep(run, resolve([]), NOTHING, access, Watcher())
+            resumed_sweep(swept.directory, wanted, request, session)
+    with pytest.raises(ConfigError, match="is a train run"):
+        resumed_sweep(run, resolve([]), NOTHING, session)
+    with exclusive_lock(swept.directory.path, print), pytest.raises(StorageError, match=rf"process {os.getpid()} on"):
+        resumed_sweep(swept.directory, resolve([]), NOTHING, session)
 
 
 def test_the_command_writes_what_it_says(lenet: Callable[..., Any], tmp_path: Path) -> None:
@@ -209,6 +173,12 @@ def test_the_command_writes_what_it_says(lenet: Callable[..., Any], tmp_path: Pa
     assert trained.code == 0, trained.err
     listed = lenet("runs", "--json")
     assert {row["kind"] for row in json.loads(listed.out)["runs"]} == {"train", "sweep"}
+    evaluated = lenet("evaluate", run.path)
+    assert (evaluated.code, "is a sweep" in evaluated.err) == (2, True)
+    resumed = lenet("lr-sweep", "--resume", run.path, "--json")
+    document = json.loads(resumed.out)
+    assert document["status"] == "finished"
+    assert document["activations"]["relu"]["ranking"]["best"]["lr"] in (0.02, 0.1)
 
 
 @pytest.mark.parametrize(
@@ -222,26 +192,11 @@ def test_what_longer_schedules_want_is_said_as_it_is_reckoned(
     assert f"longer ones want {direction} rates here" in answer.out
 
 
-def test_json_holds_the_answer(lenet: Callable[..., Any]) -> None:
-    answer = lenet("lr-sweep", *OPTIONS, "--lrs", "0.02,0.1", "--json")
-    document = json.loads(answer.out)
-    assert document["status"] == "finished"
-    assert document["activations"]["relu"]["ranking"]["best"]["lr"] in (0.02, 0.1)
-
-
-def test_where_every_rate_diverges_the_exit_code_says_so(lenet: Callable[..., Any], tmp_path: Path) -> None:
-    answer = lenet("lr-sweep", *OPTIONS, "--lrs", "1e5,1e6", "--seeds", "0")
-    assert answer.code == 4
-    assert "no rate without a divergence" in answer.err
-    assert not (only_run(tmp_path / "runs").path / "best.yaml").exists()
-
-
-def test_where_no_rate_learns_there_is_no_answer_and_the_exit_code_says_so(
-    lenet: Callable[..., Any], tmp_path: Path
-) -> None:
-    answer = lenet("lr-sweep", *OPTIONS, "--lrs", "1e-7,1e-6", "--seeds", "0")
-    assert (answer.code, "nothing was learned at any rate" in answer.err) == (2, True)
-    assert not (only_run(tmp_path / "runs").path / "best.yaml").exists()
+def test_where_no_rate_is_an_answer_the_exit_code_says_so(lenet: Callable[..., Any], tmp_path: Path) -> None:
+    for rates, code, complaint in (("1e5,1e6", 4, "diverged at every rate"), ("1e-7,1e-6", 2, "no rate learned")):
+        answer = lenet("lr-sweep", *OPTIONS, "--lrs", rates, "--seeds", "0", "--runs-dir", rates)
+        assert (answer.code, complaint in answer.err) == (code, True), answer.err
+        assert not (only_run(tmp_path / rates).path / "best.yaml").exists()
 
 
 def test_a_schedule_that_does_not_fall_is_said_to_be_compared_as_another(lenet: Callable[..., Any]) -> None:
@@ -277,12 +232,6 @@ def test_what_cannot_be_is_refused_in_one_line(
     assert answer.err.count("\n") == 1
 
 
-def test_a_sweep_cannot_be_evaluated(lenet: Callable[..., Any], swept: SweptRun) -> None:
-    answer = lenet("evaluate", swept.directory.path)
-    assert answer.code == 2
-    assert "not a training" in answer.err
-
-
 def test_ctrl_c_keeps_what_is_finished(mnist_dir: Path, tmp_path: Path) -> None:
     """Real processes, interrupted as a terminal does it: the signal goes to all of them."""
     options = (
@@ -290,8 +239,8 @@ def test_ctrl_c_keeps_what_is_finished(mnist_dir: Path, tmp_path: Path) -> None:
         *("--epochs", "4", "--lrs", "0.01,0.02,0.04", "--seeds", "0-9"),
     )
     program = (
-        "from lenet_mnist.cli.main import main; from lenet_mnist.study import sweep_course; "
-        "from lenet_mnist.tuning import workers; sweep_course.RANGE_SEEDS = (0,); workers._WORTH_WORKERS = 0; main()"
+        "from lenet_mnist.cli.main import main; from lenet_mnist.study import lr_sweep, workers; "
+        "lr_sweep.RANGE_SEEDS = (0,); workers._WORTH_WORKERS = 0; main()"
     )
     command = [sys.executable, "-c", program, "lr-sweep", *options, "--runs-dir", str(tmp_path)]
     environment = os.environ | {"LENET_DATA_DIR": str(mnist_dir)}
@@ -307,8 +256,8 @@ def test_ctrl_c_keeps_what_is_finished(mnist_dir: Path, tmp_path: Path) -> None:
         rest = process.stderr.read()
     assert process.returncode == 130, rest
     assert time.monotonic() - interrupted < 20
-    assert "trainings are kept. To go on: lenet lr-sweep --resume" in rest
+    assert "trainings are kept. To resume: lenet lr-sweep --resume" in rest
     assert "Traceback" not in rest
     run = only_run(tmp_path)
     assert run.manifest.status == "interrupted"
-    assert 1 <= len(SweepJournal(run.journal_path).results) < 30
+    assert 1 <= len(StudyJournal(SWEEP, run.journal_path).results) < 30

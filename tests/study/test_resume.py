@@ -396,7 +396,9 @@ def test_after_an_early_stop_a_raised_patience_goes_on(train: Train, resume: Tra
     settings = CONSTANT | {"training.max_epochs": 12, "training.learning_rate": 0.1}
     run = train(**settings, **{"training.patience": 1})
     assert run.manifest.stop_reason == "no-improvement"
-    assert result_of(resume(run, **{"training.patience": 4})) == result_of(train(**settings, **{"training.patience": 4}))
+    assert result_of(resume(run, **{"training.patience": 4})) == result_of(
+        train(**settings, **{"training.patience": 4})
+    )
     assert len(resume(run, **{"training.patience": None}).history) == 12
 
 
