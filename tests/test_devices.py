@@ -12,8 +12,9 @@ import pytest
 import torch
 
 from lenet_mnist import devices
-from lenet_mnist.config import Config, Device, Engine
+from lenet_mnist.config import Config, Device
 from lenet_mnist.cores import usable_cores
+from lenet_mnist.data.sets import TrainVal
 from lenet_mnist.devices import Crowding, choose_device, set_threads
 from lenet_mnist.errors import InstallationError
 from lenet_mnist.model import engines
@@ -176,15 +177,16 @@ def test_that_other_programs_want_the_cores_is_said_once(
     assert crowding.note() is None
 
 
-def test_workers_that_the_system_refuses_are_an_error_of_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_workers_that_the_system_refuses_are_an_error_of_one_line(
+    small: TrainVal, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def refuse(*_: object) -> None:
         raise BlockingIOError(11, "Resource temporarily unavailable")
 
     monkeypatch.setattr("concurrent.futures.ProcessPoolExecutor.submit", refuse)
-    bench = (Config(), Context(None))
-    crew = TrialPool(bench, Engine.TORCH, Path(), PoolSize(num_workers=2, threads=1))
-    with crew, pytest.raises(InstallationError, match="--threads 1"):
-        list(crew.run(len, ["work"]))
+    pool = TrialPool(Config(), Context(small), Path(), PoolSize(num_workers=2, threads=1))
+    with pool, pytest.raises(InstallationError, match="--threads 1"):
+        list(pool.run(len, ["work"]))
 
 
 @pytest.mark.parametrize(("users", "seen"), [({}, "'15000'"), ({"GOMP_SPINCOUNT": "77"}, "'77'")])

@@ -6,7 +6,6 @@ import os
 import pickle
 import re
 import shutil
-import sys
 import zipfile
 from collections.abc import Callable
 from contextlib import suppress
@@ -15,11 +14,12 @@ from typing import Any
 
 import pytest
 
+from lenet_mnist.files.tables import read_csv, write_csv
 from lenet_mnist.runs.checkpoints import list_checkpoints
 from lenet_mnist.runs.run import Run, sha256_of
 
 Lenet = Callable[..., Any]
-Damage = Callable[[Run, Path], None]
+Damage = Callable[[Run, Path], object]
 
 
 class Trap:
@@ -93,28 +93,22 @@ def aliases(depth: int) -> str:
 
 
 DAMAGES: dict[str, Damage] = {
-    "a pickle for weights": lambda run, out: run.model_path.write_bytes(pickle.dumps(Trap(out))) and None,
-    "a torch archive for weights": lambda run, out: run.model_path.write_bytes(torch_archive(out)) and None,
-    "a pickle for a checkpoint": lambda run, out: newest(run).write_bytes(pickle.dumps(Trap(out))) and None,
-    "a torch archive for a checkpoint": lambda run, out: newest(run).write_bytes(torch_archive(out)) and None,
-    "a header of 2^63 bytes": lambda run, _: run.model_path.write_bytes(safetensors(b"{}", 2**63)) and None,
-    "a header as long as the file": lambda run, _: run.model_path.write_bytes(safetensors(b" " * 2_000_000)) and None,
-    "a deep header": lambda run, _: run.model_path.write_bytes(safetensors(b"[" * 500_000)) and None,
-    "a header that is no object": lambda run, _: run.model_path.write_bytes(safetensors(b"[1]")) and None,
-    "a huge tensor": lambda run, _: (
-        run.model_path.write_bytes(
-            safetensors(b'{"c1.weight":{"dtype":"F32","shape":[99999999999,9],"data_offsets":[0,8]}}', rest=bytes(8))
-        )
-        and None
+    "a pickle for weights": lambda run, out: run.model_path.write_bytes(pickle.dumps(Trap(out))),
+    "a torch archive for weights": lambda run, out: run.model_path.write_bytes(torch_archive(out)),
+    "a pickle for a checkpoint": lambda run, out: newest(run).write_bytes(pickle.dumps(Trap(out))),
+    "a torch archive for a checkpoint": lambda run, out: newest(run).write_bytes(torch_archive(out)),
+    "a header of 2^63 bytes": lambda run, _: run.model_path.write_bytes(safetensors(b"{}", 2**63)),
+    "a header as long as the file": lambda run, _: run.model_path.write_bytes(safetensors(b" " * 2_000_000)),
+    "a deep header": lambda run, _: run.model_path.write_bytes(safetensors(b"[" * 500_000)),
+    "a header that is no object": lambda run, _: run.model_path.write_bytes(safetensors(b"[1]")),
+    "a huge tensor": lambda run, _: run.model_path.write_bytes(
+        safetensors(b'{"c1.weight":{"dtype":"F32","shape":[99999999999,9],"data_offsets":[0,8]}}', rest=bytes(8))
     ),
-    "tensors that overlap": lambda run, _: (
-        run.model_path.write_bytes(
-            safetensors(
-                b'{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},"b":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}}',
-                rest=bytes(8),
-            )
+    "tensors that overlap": lambda run, _: run.model_path.write_bytes(
+        safetensors(
+            b'{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},"b":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}}',
+            rest=bytes(8),
         )
-        and None
     ),
     "huge weights": lambda run, _: sparse(run.model_path, 10**12),
     "a huge checkpoint": lambda run, _: sparse(newest(run), 10**12),
@@ -124,24 +118,22 @@ DAMAGES: dict[str, Damage] = {
     "a pipe for weights": lambda run, _: pipe(run.model_path),
     "a pipe for the manifest": lambda run, _: pipe(run.manifest_path),
     "a pipe for a history": lambda run, _: pipe(run.steps_path),
-    "a deep manifest": lambda run, _: run.manifest_path.write_text("[" * 500_000) and None,
-    "a manifest of other types": lambda run, _: (
-        run.manifest_path.write_text('{"schema_version": "1", "kind": []}') and None
+    "a deep manifest": lambda run, _: run.manifest_path.write_text("[" * 500_000),
+    "a manifest of other types": lambda run, _: run.manifest_path.write_text('{"schema_version": "1", "kind": []}'),
+    "a YAML bomb": lambda run, _: run.config_path.write_text(aliases(12)),
+    "YAML that makes objects": lambda run, out: run.config_path.write_text(
+        f"seed: !!python/object/apply:os.mkdir ['{out}/code-was-run']\n"
     ),
-    "a YAML bomb": lambda run, _: run.config_path.write_text(aliases(12)) and None,
-    "YAML that makes objects": lambda run, out: (
-        run.config_path.write_text(f"seed: !!python/object/apply:os.mkdir ['{out}/code-was-run']\n") and None
-    ),
-    "deep YAML": lambda run, _: run.config_path.write_text("[" * 100_000) and None,
+    "deep YAML": lambda run, _: run.config_path.write_text("[" * 100_000),
     "escapes in the message": lambda run, _: signed(run, status="failed", message="\x1b]0;owned\x07\x1b[2J\r"),
     "escapes in the command": lambda run, _: signed(run, command="\x1b[31m", machine="<script>alert(1)</script>"),
     "tuning that is none": lambda run, _: signed(run, tuning={"lr": "\x1b[2J"}),
     "other threads": lambda run, _: signed(run, threads=10**9),
     "another engine": lambda run, _: signed(run, engine="../../evil.so"),
     "another device": lambda run, _: signed(run, device="cuda:../0"),
-    "a history of other columns": lambda run, _: run.history_path.write_text("x" * 300_000 + "\n1\n") and None,
-    "a history that is not finite": lambda run, _: (
-        run.history_path.write_text(run.history_path.read_text().replace("0.", "nan", 1)) and None
+    "a history of other columns": lambda run, _: run.history_path.write_text("x" * 300_000 + "\n1\n"),
+    "a history that is not finite": lambda run, _: run.history_path.write_text(
+        run.history_path.read_text().replace("0.", "nan", 1)
     ),
     "a link for weights": lambda run, out: link(run.model_path, out / "precious"),
     "a link for checkpoints": lambda run, out: link(run.checkpoints_path, out),
@@ -158,10 +150,10 @@ DAMAGES: dict[str, Damage] = {
     "a pipe for the looks": lambda run, _: pipe(looks(run)),
     "a pipe for the configuration": lambda run, _: pipe(run.config_path),
     "huge looks": lambda run, _: sparse(looks(run), 10**12),
-    "too many short rows": lambda run, _: run.history_path.write_text("epoch\n" + "1\n" * 100_001) and None,
-    "a row of a million cells": lambda run, _: run.probe_path.write_text("," * 1_000_000 + "\n") and None,
-    "a manifest of many values": lambda run, _: (
-        run.manifest_path.write_text('{"tuning": {"a": [' + "[]," * 400_000 + "[]]}}") and None
+    "too many short rows": lambda run, _: run.history_path.write_text("epoch\n" + "1\n" * 100_001),
+    "a row of a million cells": lambda run, _: run.probe_path.write_text("," * 1_000_000 + "\n"),
+    "a manifest of many values": lambda run, _: run.manifest_path.write_text(
+        '{"tuning": {"a": [' + "[]," * 400_000 + "[]]}}"
     ),
     "a link to a device": lambda run, _: link(run.model_path, Path("/dev/zero")),
     "a link to itself": lambda run, _: link(run.history_path, run.history_path),
@@ -242,68 +234,32 @@ def test_a_file_that_an_evaluation_cannot_read_is_noticed_before_a_look_is_count
 
 
 NAMES = [
-    *(
-        "",
-        " ",
-        ".",
-        "..",
-        "...",
-        "/",
-        "//",
-        "~",
-        "~root",
-        "-",
-        "--",
-        "*",
-        "?",
-        "$HOME",
-        "%s",
-        "{}",
-        "\\",
-        "'",
-        '"',
-        "`",
-    ),
+    *("", " ", ".", "..", "...", "/", "//", "~", "~root", "-", "--"),
+    *("*", "?", "$HOME", "%s", "{}", "\\", "'", '"', "`"),
     *("../x", "../../etc/passwd", "/etc/passwd", "/dev/null", "/dev/zero", "/proc/self/mem", "runs/../..", "a/../../b"),
     *("x" * 41, "x" * 256, "x" * 5000, "x\0y", "x\ny", "x\ry", "x\ty", "\x1b[2J", "\x07", "\u202egnp.exe", "\ufeff"),
-    *(
-        "$(touch owned)",
-        "; touch owned",
-        "| touch owned",
-        "`touch owned`",
-        "&& touch owned",
-        "<script>",
-        "é",
-        "中",
-        "💣",
-    ),
+    *("$(touch owned)", "; touch owned", "| touch owned", "`touch owned`", "&& touch owned"),
+    *("<script>", "é", "中", "💣"),
     *("CON", "nul", "a:b", "file:///etc/passwd", "http://example.org", "=1+1", "+1", "@x", "-x", "--help", "latest/"),
     *(".git", "20261123-201500-relu-0000", "_x", "-rf"),
 ]
-
-
 VALID_LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,39}")
 
 
+OPTIONS = (
+    *("evaluate", "diagnose", "report", "verify", "export --format onnx", "compare", "compare latest --speed-ratio"),
+    *("train --resume", "train --name", "train -c"),
+)
+
+
 @pytest.mark.usefixtures("outside")
-@pytest.mark.parametrize("name", NAMES)
-def test_a_hostile_name_does_nothing(lenet: Lenet, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    for option in (
-        ("evaluate",),
-        ("diagnose",),
-        ("report",),
-        ("verify",),
-        ("export", "--format", "onnx"),
-        ("compare",),
-        ("compare", "latest", "--speed-ratio"),
-        ("train", "--resume"),
-        ("train", "--name"),
-        ("train", "-c"),
-    ):
-        if option[-1] == "--name" and VALID_LABEL.fullmatch(name):
+@pytest.mark.parametrize("option", OPTIONS)
+def test_a_hostile_name_does_nothing(lenet: Lenet, tmp_path: Path, option: str) -> None:
+    for name in NAMES:
+        words = option.split()
+        if words[-1] == "--name" and VALID_LABEL.fullmatch(name):
             continue  # that one would be trained
-        words = (*option, name) if option[-1].startswith("-") else (*option, "--", name)
-        monkeypatch.setattr(sys, "argv", ["lenet"])
+        words += [name] if words[-1].startswith("-") else ["--", name]
         answer = lenet(*words)
         assert answer.code == 2, (words, answer)
         assert "Traceback" not in answer.err
@@ -317,8 +273,6 @@ def test_there_are_as_many_as_docs_reliability_says() -> None:
 
 
 def test_a_name_of_a_class_is_text_in_every_table(tmp_path: Path) -> None:
-    from lenet_mnist.files.tables import read_csv, write_csv
-
     names = [
         "=cmd|' /C calc'!A0",
         "+1",

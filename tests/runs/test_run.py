@@ -1,3 +1,5 @@
+"""Run directories: made, found by what people type, read; what is damaged is named."""
+
 import hashlib
 import os
 import shutil
@@ -14,7 +16,6 @@ from lenet_mnist.errors import ConfigError, DataError, StorageError
 from lenet_mnist.runs.listing import find_run, list_runs
 from lenet_mnist.runs.manifest import Manifest
 from lenet_mnist.runs.run import Run, create_run, sha256_of
-from lenet_mnist.training.rows import EpochRow
 
 NOW = datetime(2026, 11, 23, 20, 15, 0, tzinfo=UTC)
 
@@ -60,49 +61,32 @@ def without_privileges() -> Iterator[None]:
         os.seteuid(0)
 
 
-def test_fifty_runs_of_one_second_get_fifty_directories(tmp_path: Path) -> None:
-    assert len({create_run(tmp_path, Config(), NOW).id for _ in range(50)}) == 50
+def test_runs_of_one_second_get_directories_of_their_own_that_say_when_and_what(tmp_path: Path) -> None:
+    ids = {create_run(tmp_path, Config(name="my-run"), NOW).id for _ in range(50)}
+    assert len(ids) == 50
+    assert all(name.startswith("20261123-201500-my-run-") for name in ids)
 
 
-def test_an_id_says_when_and_what(tmp_path: Path) -> None:
-    assert create_run(tmp_path, Config(name="my-run"), NOW).id.startswith("20261123-201500-my-run-")
-
-
-def test_the_configuration_in_a_run_is_the_one_that_made_it(tmp_path: Path) -> None:
+def test_what_was_written_comes_back_and_what_was_changed_since_is_refused(tmp_path: Path) -> None:
     config = Config.model_validate({"seed": 7, "training": {"learning_rate": 1e-5}})
     run = create_run(tmp_path, config, NOW)
     run.write_manifest(manifest(sha256_of(run.config_path)))
-    assert run.config == config
-
-
-def test_a_configuration_that_was_changed_afterwards_is_refused(tmp_path: Path) -> None:
-    run = create_run(tmp_path, Config(), NOW)
-    run.write_manifest(manifest(sha256_of(run.config_path)))
-    run.config_path.write_text(run.config_path.read_text().replace("seed: 0", "seed: 1"))
-    with pytest.raises(DataError, match=r"config\.yaml: is not the one of this run"):
-        run.config
-
-
-def test_a_manifest_comes_back_as_it_was_written(tmp_path: Path) -> None:
-    assert make_run(tmp_path).manifest == manifest()
-
-
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"schema_version": 1}', '{"schema_version": 2}', "\xff"])
-def test_a_damaged_manifest_is_named(tmp_path: Path, text: str) -> None:
-    run = make_run(tmp_path)
-    run.manifest_path.write_text(text, encoding="latin-1")
-    with pytest.raises(DataError, match=r"manifest\.json"):
-        run.manifest
-
-
-def test_a_manifest_that_was_changed_afterwards_is_refused(tmp_path: Path) -> None:
-    run = make_run(tmp_path)
+    again = Run(run.path)
+    assert again.manifest == run.manifest == manifest(sha256_of(run.config_path))
+    assert again.config == config
+    run.config_path.write_text(run.config_path.read_text().replace("seed: 7", "seed: 1"))
+    with pytest.raises(DataError, match=r"config\.yaml: not the one of this run"):
+        _ = Run(run.path).config
     whole = run.manifest_path.read_text()
-    for place, was in enumerate(whole):
-        if was.isdigit():
-            run.manifest_path.write_text(f"{whole[:place]}{9 - int(was)}{whole[place + 1 :]}")
-            with pytest.raises(DataError, match=r"manifest\.json"):
-                run.manifest
+    damages = [f"{whole[:place]}{9 - int(was)}{whole[place + 1 :]}" for place, was in enumerate(whole) if was.isdigit()]
+    for text in (*damages, "", "{", "[]", '{"schema_version": 1}', '{"schema_version": 2}', "\xff"):
+        run.manifest_path.write_text(text, encoding="latin-1")
+        with pytest.raises(DataError, match=r"manifest\.json"):
+            _ = Run(run.path).manifest
+    for text in ("epoch,step\n1,x\n", "a,b\n1,2\n", "epoch,step,lr\n1,2,3,4,5\n", "\0\n1\n"):
+        run.history_path.write_text(text)
+        with pytest.raises(DataError, match=r"history\.csv"):
+            _ = Run(run.path).history
 
 
 def test_a_run_is_found_by_its_name_the_newest_of_several(tmp_path: Path) -> None:
@@ -160,9 +144,10 @@ def test_what_is_no_run_is_not_listed(tmp_path: Path) -> None:
     assert list_runs(tmp_path / "nowhere") == []
 
 
-@pytest.mark.parametrize(
-    ("argument", "complaint"),
-    [
+def test_what_is_no_run_is_refused_with_the_reason(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    (tmp_path / "directory").mkdir()
+    for argument, complaint in (
         ("nope", "no such run"),
         ("", "name is empty"),
         ("latest", "no such runs here yet"),
@@ -172,13 +157,9 @@ def test_what_is_no_run_is_not_listed(tmp_path: Path) -> None:
         ("directory", r"no manifest\.json"),
         ("x" * 5000, "cannot be the name of a run"),
         ("nul\0character", "no such run"),
-    ],
-)
-def test_what_is_no_run_is_refused_with_the_reason(tmp_path: Path, argument: str, complaint: str) -> None:
-    (tmp_path / "file").write_text("")
-    (tmp_path / "directory").mkdir()
-    with pytest.raises(ConfigError, match=complaint):
-        find_run(argument, tmp_path)
+    ):
+        with pytest.raises(ConfigError, match=complaint):
+            find_run(argument, tmp_path)
 
 
 @pytest.fixture
@@ -197,25 +178,6 @@ def test_a_runs_directory_that_cannot_be_written_is_named(open_dir: Path) -> Non
     with without_privileges(), pytest.raises(StorageError, match=r"runs.*Permission denied"):
         create_run(read_only, Config(), NOW)
     assert list(read_only.iterdir()) == []
-
-
-def test_a_file_where_the_runs_directory_should_be_is_named(tmp_path: Path) -> None:
-    (tmp_path / "runs").write_text("precious")
-    with pytest.raises(StorageError, match="runs"):
-        create_run(tmp_path / "runs", Config(), NOW)
-    assert (tmp_path / "runs").read_text() == "precious"
-
-
-def epoch_row(epoch: int) -> EpochRow:
-    return EpochRow(epoch, epoch * 10, 0.1 / 3, 1e-17, 0.99, 0.1, 2 / 3, 1.5)
-
-
-@pytest.mark.parametrize("text", ["epoch,step\n1,x\n", "a,b\n1,2\n", "epoch,step,lr\n1,2,3,4,5\n", "\0\n1\n"])
-def test_a_damaged_history_is_named(tmp_path: Path, text: str) -> None:
-    run = make_run(tmp_path)
-    run.history_path.write_text(text)
-    with pytest.raises(DataError, match=r"history\.csv"):
-        run.history
 
 
 def test_looks_at_the_test_set_are_counted(tmp_path: Path) -> None:
