@@ -15,7 +15,7 @@ from tests.conftest import copy_training_files
 from tests.faults import Counter
 
 from lenet_mnist.analysis.cross_validation import Fold, Folds
-from lenet_mnist.analysis.evaluate import evaluate
+from lenet_mnist.analysis.metrics import evaluate
 from lenet_mnist.config import Config
 from lenet_mnist.config_file import load_config
 from lenet_mnist.data.batches import CPU

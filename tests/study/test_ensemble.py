@@ -7,74 +7,33 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from tests.data.own import write_idx
 
-from lenet_mnist.analysis.metrics import Evaluation, mean_prediction
+from lenet_mnist.config import Config
+from lenet_mnist.data.mnist import DataAccess
 from lenet_mnist.data.sets import TrainVal
-from lenet_mnist.errors import DataError
 from lenet_mnist.files.tables import read_csv
 from lenet_mnist.runs.listing import list_runs
 from lenet_mnist.runs.run import Run
+from lenet_mnist.study.train import train_seeds
 from lenet_mnist.training.checkpoint import read_network, write_network
-
-QUICK = ["--limit-train", "500", "--epochs", "1", "--batch-size", "20", "--threads", "1", "--engine", "torch"]
-QUICK += ["--set", "data.val_size=500"]
-
-
-def evaluation_of(probabilities: list[list[float]], labels: list[int]) -> Evaluation:
-    rows = np.array(probabilities)
-    of_label = rows[np.arange(len(labels)), labels]
-    return Evaluation(
-        class_names=("a", "b"),
-        indices=np.arange(len(labels)) + 7,
-        labels=np.array(labels),
-        predictions=rows.argmax(axis=1),
-        probabilities=rows,
-        loss_sum=float(-np.log(of_label).sum()),
-    )
-
-
-def test_the_mean_is_that_of_the_probabilities() -> None:
-    one = evaluation_of([[0.9, 0.1], [0.4, 0.6], [0.55, 0.45]], [0, 0, 1])
-    other = evaluation_of([[0.7, 0.3], [0.8, 0.2], [0.15, 0.85]], [0, 0, 1])
-    together = mean_prediction([one, other])
-    np.testing.assert_allclose(together.probabilities, [[0.8, 0.2], [0.6, 0.4], [0.35, 0.65]])
-    assert together.predictions.tolist() == [0, 0, 1]
-    assert (one.num_correct, other.num_correct, together.num_correct) == (1, 3, 3)
-    assert together.loss_sum == pytest.approx(-np.log([0.8, 0.6, 0.65]).sum())
-    assert together.indices.tolist() == [7, 8, 9]
-
-
-def test_one_alone_is_itself() -> None:
-    one = evaluation_of([[0.9, 0.1], [0.4, 0.6]], [0, 0])
-    assert mean_prediction([one]).probabilities.tolist() == one.probabilities.tolist()
-
-
-def test_a_network_that_is_sure_of_nothing_right_has_a_finite_loss() -> None:
-    wrong = replace(evaluation_of([[0.5, 0.5]], [0]), probabilities=np.array([[0.0, 1.0]]))
-    assert np.isfinite(mean_prediction([wrong, wrong]).loss_sum)
-
-
-def test_those_that_answered_for_other_images_are_no_ensemble() -> None:
-    one = evaluation_of([[0.9, 0.1], [0.4, 0.6]], [0, 0])
-    for other in (replace(one, indices=one.indices + 1), replace(one, labels=1 - one.labels)):
-        with pytest.raises(DataError, match="different images"):
-            mean_prediction([one, other])
+from lenet_mnist.training.context import Session
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory, mnist_dir: Path) -> Path:
+def trained(tmp_path_factory: pytest.TempPathFactory, access: DataAccess) -> Path:
     """Three finished runs: two of one split, one of another."""
-    import subprocess
-    import sys
-
-    directory = tmp_path_factory.mktemp("ensemble")
-    command = [sys.executable, "-m", "lenet_mnist", "train", *QUICK, "--data-dir", str(mnist_dir)]
-    for options in (["--seeds", "1-2", "--name", "member"], ["--set", "data.split_seed=5", "--name", "stranger"]):
-        subprocess.run([*command, *options], cwd=directory, check=True, capture_output=True)
-    return directory / "runs"
+    runs_dir = tmp_path_factory.mktemp("ensemble")
+    config = Config.model_validate(
+        {
+            "data": {"limit_train": 500, "val_size": 500},
+            "training": {"max_epochs": 1, "batch_size": 20, "threads": 1, "engine": "torch"},
+        }
+    )
+    train_seeds(config.replace({"name": "member"}), "1-2", Session(access), runs_dir)
+    train_seeds(config.replace({"name": "stranger", "data.split_seed": 5}), None, Session(access), runs_dir)
+    return runs_dir
 
 
 @pytest.fixture
@@ -156,31 +115,36 @@ def test_what_is_no_ensemble_is_refused_before_the_first_look(
     assert not list((tmp_path / "runs").glob("ensemble-*"))
 
 
-@pytest.mark.parametrize("damage", ["config", "probe", "history", "link", "classes", "copy"])
 def test_whatever_is_wrong_with_one_is_said_before_the_first_look_at_any(
-    lenet: Callable[..., Any], runs: dict[str, Run], tmp_path: Path, damage: str
+    lenet: Callable[..., Any], runs: dict[str, Run], tmp_path: Path
 ) -> None:
-    second = runs["second"]
-    match damage:
-        case "config":
-            second.config_path.write_text(second.config_path.read_text() + "# changed\n")
-        case "probe":
-            second.probe_path.unlink()
-        case "history":
-            second.history_path.write_text("garbage\n")
-        case "link":
-            (second.path / "link").symlink_to(second.config_path)
-        case "classes":
-            trained = read_network(second.model_path)
-            write_network(second.model_path, replace(trained, class_names=tuple("abcdefghij")))
-        case "copy":
-            shutil.rmtree(second.path)
-            shutil.copytree(runs["first"].path, second.path)
-    answer = lenet("evaluate", runs["first"].path, second.path)
-    assert answer.code in (2, 3, 6), answer.err
-    assert answer.err.count("\n") == 1
-    assert not runs["first"].evaluation_path("test").exists()
-    assert not list((tmp_path / "runs").glob("ensemble-*"))
+    first, second = runs["first"], runs["second"]
+    whole = shutil.copytree(second.path, tmp_path / "whole")
+
+    def other_classes() -> None:
+        trained = read_network(second.model_path)
+        write_network(second.model_path, replace(trained, class_names=tuple("abcdefghij")))
+
+    def copy() -> None:
+        shutil.rmtree(second.path)
+        shutil.copytree(first.path, second.path)
+
+    for damage in (
+        lambda: second.config_path.write_text(second.config_path.read_text() + "# changed\n"),
+        lambda: second.probe_path.unlink(),
+        lambda: second.history_path.write_text("garbage\n"),
+        lambda: (second.path / "link").symlink_to(second.config_path),
+        other_classes,
+        copy,
+    ):
+        damage()
+        answer = lenet("evaluate", first.path, second.path)
+        assert answer.code in (2, 3, 6), answer.err
+        assert answer.err.count("\n") == 1
+        assert not first.evaluation_path("test").exists()
+        assert not list((tmp_path / "runs").glob("ensemble-*"))
+        shutil.rmtree(second.path)
+        shutil.copytree(whole, second.path)
 
 
 def test_a_directory_that_cannot_be_made_is_said_before_the_first_look(
