@@ -4,7 +4,7 @@
 - `training.patience` may be raised: what has been counted so far does not depend on it.
 - `training.max_epochs` may be raised where no learning rate depends on it: with schedule constant or plateau, and no
   warm-up, which is a share of all updates.
-- `training.teachers` may name the same networks in another way (experiments/teachers.py compares them).
+- `training.teachers` may name the same networks in another way (study/teachers.py compares them).
 
 Everything else is a difference: another configuration, other data, another torch.
 """
