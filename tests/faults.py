@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from lenet_mnist.errors import InterruptedBySignal
-from lenet_mnist.training.context import Silent
+from lenet_mnist.progress import Progress
 
 OPERATIONS = ("open", "write", "fsync", "replace", "unlink", "ftruncate", "mkdir")
 
@@ -83,14 +83,14 @@ def full_disk(num_bytes: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-class Counter(Silent):
+class Counter(Progress):
     """Counts the trials of a study, and interrupts it after some: their results are kept by then."""
 
     def __init__(self, stop_after: int | None = None) -> None:
         self.num_done = 0
         self._stop_after = stop_after
 
-    def advance(self, done: int, text: str = "") -> None:  # noqa: ARG002
-        self.num_done += 1
+    def advance(self, amount: int, text: str = "") -> None:  # noqa: ARG002
+        self.num_done += amount
         if self.num_done == self._stop_after:
             raise InterruptedBySignal("interrupted", signal.SIGINT)

@@ -9,14 +9,14 @@ from torch import Tensor
 
 from lenet_mnist.config import Activation, Config, DataConfig, ModelConfig, TrainingConfig
 from lenet_mnist.data.batches import TrainBatches, evaluation_batches
-from lenet_mnist.data.fetch import Silence
+from lenet_mnist.data.load import load_train_val
 from lenet_mnist.data.mnist import DataAccess
 from lenet_mnist.data.sets import TrainVal
-from lenet_mnist.data.sources import load_train_val
 from lenet_mnist.distributed import SINGLE, Ranks, joined_ranks
 from lenet_mnist.errors import ConfigError
 from lenet_mnist.metrics import count
 from lenet_mnist.model.engines import layer_outputs
+from lenet_mnist.progress import Progress
 from lenet_mnist.training.checkpoint import weights_digest
 from lenet_mnist.training.context import Context
 from lenet_mnist.training.distillation import Teachers
@@ -118,7 +118,7 @@ def main(data_dir: Path) -> None:
     torch.set_num_threads(1)
     torch.manual_seed(0)
     data = load_train_val(
-        DataConfig(train_size=450, val_size=100), DataAccess(data_dir, offline=True, listener=Silence())
+        DataConfig(train_size=450, val_size=100), DataAccess(data_dir, offline=True, progress=Progress())
     )
     with joined_ranks() as ranks:
         found: dict[str, object] = {"num_ranks": ranks.num_ranks}

@@ -1,3 +1,5 @@
+"""What a person sees: a bar on a terminal, plain lines elsewhere."""
+
 import io
 
 from rich.console import Console
@@ -27,8 +29,9 @@ def test_on_a_terminal_there_is_a_bar_and_the_line_stays() -> None:
 def test_a_fetch_shows_tenths_once_each() -> None:
     screen = io.StringIO()
     progress = FetchProgress(Console(file=screen, width=80))
-    for done in range(0, 101):
-        progress.progress("file", done * 1_000_000, 100_000_000)
+    progress.begin("file", 100_000_000)
+    for _ in range(101):
+        progress.advance(990_100)
     assert len(screen.getvalue().splitlines()) == 11
 
 

@@ -19,9 +19,9 @@ from lenet_mnist.analysis.metrics import evaluate
 from lenet_mnist.config import Config
 from lenet_mnist.config_file import load_config
 from lenet_mnist.data.batches import CPU
+from lenet_mnist.data.load import load_train_val
 from lenet_mnist.data.mnist import DataAccess
 from lenet_mnist.data.sets import Normalization, TrainVal
-from lenet_mnist.data.sources import load_train_val
 from lenet_mnist.data.split import stratified_folds
 from lenet_mnist.errors import ConfigError, InterruptedBySignal
 from lenet_mnist.files.tables import read_csv

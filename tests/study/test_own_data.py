@@ -40,7 +40,7 @@ def trained(lenet: Lenet, shapes: Path, tmp_path: Path) -> Run:
 
 
 def test_a_test_part_that_was_cut_off_may_have_trained_a_run_whose_data_changed(lenet: Lenet, trained: Run) -> None:
-    manifest = trained.read_manifest()
+    manifest = trained.manifest
     trained.write_manifest(manifest.model_copy(update={"splits_before": ("0" * 64,)}))
     answer = lenet("evaluate", "latest", "--split", "test")
     assert (answer.code, answer.err.count("\n")) == (2, 1)
@@ -69,8 +69,8 @@ def test_class_names_are_in_every_table_and_picture(lenet: Lenet, trained: Run, 
 def test_the_network_has_an_output_for_each_class(lenet: Lenet, trained: Run) -> None:
     assert lenet("describe", "--set", "data.source=shapes").out.count("84 -> 3") == 1
     assert lenet("describe", "--set", "data.source=fashion-mnist").out.count("84 -> 10") == 1  # it need not be there
-    assert trained.read_manifest().data_source == "pictures"
-    assert set(trained.read_manifest().data_files) == {f"{name}/" for name in NAMES}
+    assert trained.manifest.data_source == "pictures"
+    assert set(trained.manifest.data_files) == {f"{name}/" for name in NAMES}
 
 
 def test_a_run_on_own_data_holds_what_it_says(lenet: Lenet, trained: Run) -> None:
@@ -128,7 +128,7 @@ def test_what_is_odd_is_noted_on_stderr_in_the_manifest_and_in_the_report(
     answer = lenet("train", "--set", "data.source=shapes", *QUICK)
     assert "data: the classes are imbalanced: " in answer.err
     assert "validation images are in an earlier part too" in answer.err
-    notes = only_run(tmp_path).read_manifest().data_notes
+    notes = only_run(tmp_path).manifest.data_notes
     assert len(notes) == 2
     lenet("report", "latest")
     assert all(note[:20] in only_run(tmp_path).report_path.read_text() for note in notes if "<" not in note)

@@ -25,11 +25,12 @@ from lenet_mnist.data.sets import TrainSet, TrainVal, ValSet
 from lenet_mnist.distributed import Ranks
 from lenet_mnist.errors import ConfigError, DataError, StorageError
 from lenet_mnist.files.locks import exclusive_lock
+from lenet_mnist.progress import Progress
 from lenet_mnist.runs.checkpoints import list_checkpoints
 from lenet_mnist.runs.listing import list_runs
 from lenet_mnist.runs.run import Run
 from lenet_mnist.study.train import resume_run, train_seeds
-from lenet_mnist.training.context import Session, Silent
+from lenet_mnist.training.context import Session
 from lenet_mnist.training.probe import Probe
 
 SETTINGS: dict[str, Any] = {
@@ -56,19 +57,24 @@ def result_of(run: Run) -> tuple[Any, ...]:
     return (*best, manifest.epochs, manifest.status, manifest.stop_reason, history, run.steps, run.probe)
 
 
-class Watcher(Silent):
+class Watcher(Progress):
     """Keeps what is noted, and kills the process, as far as `disk` can tell, after an update."""
 
     def __init__(self, disk: Disk | None = None, at_step: int = 0) -> None:
         self.lines: list[str] = []
         self.disk = disk
         self.at_step = at_step
+        self.step = 0
 
     def note(self, text: str) -> None:
         self.lines.append(text)
 
-    def advance(self, done: int, text: str = "") -> None:  # noqa: ARG002
-        if self.disk is not None and done == self.at_step:
+    def begin(self, text: str, total: int | None) -> None:  # noqa: ARG002
+        self.step = 0
+
+    def advance(self, amount: int, text: str = "") -> None:  # noqa: ARG002
+        self.step += amount
+        if self.disk is not None and self.step == self.at_step > 0:
             self.disk.is_dead = True
             raise Killed
 

@@ -198,10 +198,10 @@ def _train_and_record(
     try:
         probe = Probe.of(context.data, config.seed, context.device)
         progress.begin("training", training.max_epochs * steps_per_epoch)
-        progress.advance(state.step)
-        if context.open_log is not None:
-            log = context.open_log(recorder.run.path, state.histories, progress.note)
         try:
+            progress.advance(state.step)
+            if context.open_log is not None:
+                log = context.open_log(recorder.run.path, state.histories, progress.note)
             if state.step == 0:
                 state.histories.probe.extend(probe.look(state))
             _begin_on_all_ranks(config, context, state, taught_by)
