@@ -187,7 +187,7 @@ class _Arm:
     ) -> None:
         self.engine, self.batch_size = engine.name.value, batch_size
         self.state = TrainState.start(config, Context(data, device, engine))
-        batches = TrainBatches(data, config, device)
+        batches = TrainBatches(data, config.replace({"training.batch_size": batch_size}), device)
         epochs = (batches.of_epoch(epoch) for epoch in itertools.count(1))
         self.batches = (batch for epoch in epochs for batch in epoch if len(batch.labels) == batch_size)
         self.seconds: list[float] = []
