@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import fmean, stdev
+from typing import Any
 
 import numpy as np
 import torch
@@ -66,7 +67,7 @@ class Estimates:
     folds_seconds: float
 
 
-def estimate(bench: Workbench, draw: Draw) -> Estimates:
+def estimate(bench: Any, draw: Draw) -> Estimates:
     """Estimate in both ways from the same images."""
     folds = Folds(NUM_FOLDS, 1, draw.num_images)
     parts = [fold_of(bench.data, Fold(folds, 1, number), draw.seed).val for number in range(1, NUM_FOLDS + 1)]
@@ -120,7 +121,7 @@ def as_train(parts: Sequence[ValSet]) -> TrainSet:
     return TrainSet(*(torch.cat([getattr(part, name) for part in parts]) for name in ("images", "labels", "indices")))
 
 
-def trained(bench: Workbench, config: Config, part: TrainSet, val: ValSet, is_best_taken: bool) -> TrainedNetwork:
+def trained(bench: Any, config: Config, part: TrainSet, val: ValSet, is_best_taken: bool) -> TrainedNetwork:
     data = replace(bench.data, train=part, val=val, normalization=Normalization.of(part))
     state = TrainState.start(config, Context(data, bench.device, engine=bench.engine))
     train(config, Context(data), state)
@@ -151,7 +152,7 @@ def measure(journal: Journal) -> None:
             )
 
 
-def estimate_named(bench: Workbench, draw: Draw) -> tuple[Draw, Estimates]:
+def estimate_named(bench: Any, draw: Draw) -> tuple[Draw, Estimates]:
     return draw, estimate(bench, draw)
 
 

@@ -177,7 +177,7 @@ def search_all(journal: Journal, cells: Sequence[Cell], searches: Sequence[Searc
                     print(*search_.key(cell), found.get("lr"), file=sys.stderr, flush=True)
 
 
-def search(bench: Workbench, wanted: Search) -> tuple[Search, dict[str, Any]]:
+def search(bench: Any, wanted: Search) -> tuple[Search, dict[str, Any]]:
     """Return what is found; a whole search runs in one worker."""
     training = bench.config.training.model_copy(update={"learning_rate_budget": wanted.budget})
     bench = replace(bench, config=bench.config.model_copy(update={"seed": wanted.seed, "training": training}))

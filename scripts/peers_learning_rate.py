@@ -28,7 +28,7 @@ _BETA = 0.98  # of both: the moving average's share of the past
 _BROKEN = 4.0  # of both: times the lowest smoothed loss, there the test ends
 
 
-def suggestions(bench: Workbench) -> dict[str, Any]:
+def suggestions(bench: Any) -> dict[str, Any]:
     """Return what each finder suggests, and how many updates its test took. `bench.config` is the network's."""
     lrs, losses = find_curve(bench, LIGHTNING_RANGE, lag=1)
     found = {"Lightning, steepest": [steepest(lrs[10:-1], losses[10:-1]), len(lrs)]}
@@ -39,7 +39,7 @@ def suggestions(bench: Workbench) -> dict[str, Any]:
     return found
 
 
-def find_curve(bench: Workbench, rates: tuple[float, float], lag: int) -> tuple[list[float], list[float]]:
+def find_curve(bench: Any, rates: tuple[float, float], lag: int) -> tuple[list[float], list[float]]:
     """Return the rates of a test and the smoothed losses there.
 
     `lag` is by how many updates the moving average's correction for its start from zero is late: Lightning's is by

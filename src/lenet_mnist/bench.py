@@ -269,7 +269,7 @@ times = {"": time.perf_counter()}
 import torch
 times["import torch"] = time.perf_counter()
 from lenet_mnist.bench import start_up
-from lenet_mnist.study import training_series  # what `lenet train` imports
+from lenet_mnist.study import train  # what `lenet train` imports
 times["import lenet"] = time.perf_counter()
 print(json.dumps(start_up(sys.argv[1], times)))
 """
