@@ -18,7 +18,7 @@ from lenet_mnist.data.sets import TrainVal
 from lenet_mnist.inference.drawing_page import drawing_page, inert_json
 from lenet_mnist.inference.pictures import prepare
 from lenet_mnist.runs.run import Run
-from lenet_mnist.training.checkpoint import TrainedNetwork, read_network, write_network
+from lenet_mnist.training.checkpoint import TrainedNetwork, read_network
 
 pytestmark = pytest.mark.browser
 
@@ -297,11 +297,3 @@ def test_json_in_a_page_is_inert() -> None:
     text = inert_json(value)
     assert json.loads(text) == value
     assert not set("<>&\u2028") & set(text)
-
-
-def test_a_run_whose_classes_are_hostile_is_exported(lenet: Lenet, run: Run, open_page: OpenPage) -> None:
-    trained = read_network(run.model_path)
-    names = (INJECTIONS[0], *trained.class_names[1:])
-    write_network(run.model_path, TrainedNetwork(trained.network, trained.normalization, names, trained.epoch))
-    path = Path(lenet("export", "latest", "--format", "html").out.strip())
-    assert open_page(path).locator(".bars .class").first.text_content() == INJECTIONS[0]

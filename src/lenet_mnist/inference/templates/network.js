@@ -1,6 +1,7 @@
-// LeNet's forward pass: model/engines.py's layer_outputs, with the convolutions' whole maps, as the lecture draws them.
+// LeNet's forward pass, as in model/engines.py, with the whole maps of the convolutions, as the lecture draws them.
 "use strict";
 
+const KERNEL = 5;
 const ACTIVATIONS = {
   sigmoid: (x) => 1 / (1 + Math.exp(-x)),
   tanh: Math.tanh,
@@ -18,7 +19,7 @@ function unpacked(packed) {
   return { ...packed, weights };
 }
 
-// Return what each layer gives out for a picture of 28 x 28 pixels, 0 .. 255. Maps are {channels, size, values}.
+// Return the activations of each layer for a picture of 28 x 28 pixels, 0 .. 255.
 function forward(network, seen) {
   const { weights, mean, std } = network;
   const activate = ACTIVATIONS[network.activation];
@@ -35,49 +36,42 @@ function forward(network, seen) {
   return { c1, s2, c3, s4, c5, f6, logits: layer(dense, f6, "output") };
 }
 
-// Lecture point 4: F(i, j, c) = b_c + sum over m, n, k of I(i + m, j + n, k) w_c(m, n, k).
-function convolution(input, weight, bias, padding) {
-  const [kernel, channels] = [5, bias.length];
-  const size = input.size + 2 * padding - kernel + 1;
+// Return maps {channels, size, values}: the values channel by channel, row by row.
+function maps(channels, size, valueAt) {
   const values = new Float64Array(channels * size * size);
   let place = 0;
   for (let c = 0; c < channels; c++) {
-    for (let i = 0; i < size; i++) {
-      for (let j = 0; j < size; j++) {
-        let sum = bias[c];
-        for (let k = 0; k < input.channels; k++) {
-          for (let m = 0; m < kernel; m++) {
-            const row = i + m - padding;
-            if (row < 0 || row >= input.size) continue;
-            for (let n = 0; n < kernel; n++) {
-              const column = j + n - padding;
-              if (column < 0 || column >= input.size) continue;
-              const w = weight[((c * input.channels + k) * kernel + m) * kernel + n];
-              sum += w * input.values[(k * input.size + row) * input.size + column];
-            }
-          }
-        }
-        values[place++] = sum;
-      }
-    }
+    for (let i = 0; i < size; i++) for (let j = 0; j < size; j++) values[place++] = valueAt(c, i, j);
   }
   return { channels, size, values };
 }
 
-// Lecture point 7: the maximum of 2 x 2, every 2 pixels.
-function maxPool(maps) {
-  const size = Math.floor(maps.size / 2);
-  const values = new Float64Array(maps.channels * size * size);
-  let place = 0;
-  for (let c = 0; c < maps.channels; c++) {
-    for (let i = 0; i < size; i++) {
-      for (let j = 0; j < size; j++) {
-        const at = (m, n) => maps.values[(c * maps.size + 2 * i + m) * maps.size + 2 * j + n];
-        values[place++] = Math.max(at(0, 0), at(0, 1), at(1, 0), at(1, 1));
+// Lecture point 4: F(i, j, c) = b_c + sum over m, n, k of I(i + m, j + n, k) w_c(m, n, k).
+function convolution(input, weight, bias, padding) {
+  const { channels, size, values } = input;
+  const isInside = (place) => place >= 0 && place < size;
+  return maps(bias.length, size + 2 * padding - KERNEL + 1, (c, i, j) => {
+    let sum = bias[c];
+    for (let k = 0; k < channels; k++) {
+      for (let m = 0; m < KERNEL; m++) {
+        for (let n = 0; n < KERNEL; n++) {
+          const [row, column] = [i + m - padding, j + n - padding];
+          if (!isInside(row) || !isInside(column)) continue;
+          const w = weight[((c * channels + k) * KERNEL + m) * KERNEL + n];
+          sum += w * values[(k * size + row) * size + column];
+        }
       }
     }
-  }
-  return { channels: maps.channels, size, values };
+    return sum;
+  });
+}
+
+// Lecture point 7: the maximum of 2 x 2, every 2 pixels.
+function maxPool({ channels, size, values }) {
+  return maps(channels, Math.floor(size / 2), (c, i, j) => {
+    const at = (m, n) => values[(c * size + 2 * i + m) * size + 2 * j + n];
+    return Math.max(at(0, 0), at(0, 1), at(1, 0), at(1, 1));
+  });
 }
 
 function dense(input, weight, bias) {

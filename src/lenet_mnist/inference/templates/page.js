@@ -1,4 +1,4 @@
-// The page: draws what the pen does, asks each network, shows what it says. Text from a run is only ever set as text.
+// The page: draws what the pen does, and shows each network's answer. Text from a run is only ever set as text.
 "use strict";
 
 const PEN_WIDTH = 20; // of 256: strokes as wide as MNIST's
@@ -23,7 +23,7 @@ function stroke(from, to) {
   ink.lineCap = "round";
   ink.beginPath();
   if (from.x === to.x && from.y === to.y) {
-    // A dot, as a disc: some browsers draw no line of length zero, whatever its ends.
+    // A dot is drawn as a disc: some browsers draw no line of length zero.
     ink.fillStyle = "#000";
     ink.arc(to.x, to.y, PEN_WIDTH / 2, 0, 2 * Math.PI);
     ink.fill();
@@ -39,11 +39,9 @@ function stroke(from, to) {
 const pointers = new Map();
 
 function place(event) {
-  const edge = paper.getBoundingClientRect();
-  return {
-    x: ((event.clientX - edge.left) / edge.width) * paper.width,
-    y: ((event.clientY - edge.top) / edge.height) * paper.height,
-  };
+  const { left, top, width, height } = paper.getBoundingClientRect();
+  const [right, down] = [(event.clientX - left) / width, (event.clientY - top) / height];
+  return { x: right * paper.width, y: down * paper.height };
 }
 
 paper.addEventListener("pointerdown", (event) => {
@@ -104,7 +102,7 @@ paper.addEventListener("blur", () => {
   penMark.hidden = true;
 });
 
-// What the networks say, once a frame at most.
+// The networks' answers, at most once per frame.
 function showSoon() {
   if (isWaiting) return;
   isWaiting = true;
@@ -114,7 +112,7 @@ function showSoon() {
   });
 }
 
-// Half the paper's size, each pixel the mean of four: enough for 28 x 28, and four times as fast.
+// Half the paper's size, each pixel the mean of four: enough for 28 x 28 pixels, and four times as fast.
 function greyOfPaper() {
   const { width, data } = ink.getImageData(0, 0, paper.width, paper.height);
   const red = (y, x) => data[4 * (y * width + x)]; // green and blue are the same
@@ -132,7 +130,7 @@ function show() {
   document.getElementById("short-answer").textContent = steps ? answers.join(" / ") : "";
 }
 
-// Add a network to the page; return what shows, and returns, its answer to a picture.
+// Add a network to the page; return the function that shows, and returns, its answer to a picture.
 function view(network) {
   const section = document.getElementById("network").content.cloneNode(true).firstElementChild;
   const part = (selector) => section.querySelector(selector);
@@ -151,7 +149,7 @@ function view(network) {
     for (const [name, columns] of [["c1", 3], ["c3", 8]]) {
       const [low, high] = SCALES[network.activation].range(layers[name].values);
       drawMaps(part(`.${name}`), layers[name], low, high, columns);
-      part(`.${name}`).ariaLabel = `${layers[name].channels} feature maps of ${name.toUpperCase()}, dark where they answer`;
+      part(`.${name}`).ariaLabel = `${layers[name].channels} feature maps of ${name.toUpperCase()}, dark where they are active`;
     }
     return network.classNames[first];
   };
@@ -184,13 +182,11 @@ function barRow(name, list) {
 }
 
 function perCent(probability) {
-  if (probability > 0.999) return ">99.9%";
-  return `${(100 * probability).toFixed(1)}%`;
+  return probability > 0.999 ? ">99.9%" : `${(100 * probability).toFixed(1)}%`;
 }
 
-// Draw maps in columns, `low` white and `high` black.
-function drawMaps(canvas, maps, low, high, columns) {
-  const { channels, size, values } = maps;
+// Draw maps in columns, `low` in white and `high` in black.
+function drawMaps(canvas, { channels, size, values }, low, high, columns) {
   const rows = channels / columns;
   canvas.width = columns * (size + GAP) - GAP;
   canvas.height = rows * (size + GAP) - GAP;

@@ -45,12 +45,11 @@ function estimatePolarity(grey) {
   return [isDarkOnLight, isDarkOnLight ? dark : light];
 }
 
-function score(contrast) {
-  const { height, width, values } = contrast;
+function score({ height, width, values }) {
+  const rootMeanSquare = (all) => Math.sqrt(all.reduce((sum, value) => sum + value ** 2, 0) / all.length);
   const border = [];
   for (let x = 0; x < width; x++) border.push(values[x], values[(height - 1) * width + x]);
   for (let y = 0; y < height; y++) border.push(values[y * width], values[y * width + width - 1]);
-  const rootMeanSquare = (all) => Math.sqrt(all.reduce((sum, value) => sum + value ** 2, 0) / all.length);
   return rootMeanSquare(values) - BORDER * rootMeanSquare(border);
 }
 
@@ -67,26 +66,17 @@ function transposed(rows) {
 
 // Return the minimum or maximum over the 2 radius + 1 pixels around each, along the rows.
 function slide(rows, radius, extreme) {
-  const { height, width: rowWidth } = rows;
-  const values = extended(rows, radius);
-  let longWidth = rowWidth + 2 * radius;
+  let found = extended(rows, radius);
+  const join = (distance) => {
+    const { height, width, values } = found;
+    const at = (y, x) => values[y * width + x];
+    found = picture(height, width - distance, (y, x) => extreme(at(y, x), at(y, x + distance)));
+  };
   let width = 1;
   const full = 2 * radius + 1;
-  const join = (distance) => {
-    const newWidth = longWidth - distance;
-    for (let y = 0; y < height; y++) {
-      for (let x = 0; x < newWidth; x++) {
-        values[y * newWidth + x] = extreme(values[y * longWidth + x], values[y * longWidth + x + distance]);
-      }
-    }
-    longWidth = newWidth;
-  };
-  while (2 * width <= full) {
-    join(width);
-    width *= 2;
-  }
+  for (; 2 * width <= full; width *= 2) join(width);
   join(full - width);
-  return { height, width: rowWidth, values: values.slice(0, height * rowWidth) };
+  return found;
 }
 
 // Return the rows with `radius` more pixels at both ends, by an odd reflection: what rises keeps rising.
@@ -99,7 +89,7 @@ function extended(rows, radius) {
     const at = (column) => rows.values[y * rows.width + column];
     const rise = at(last) - at(0);
     return turns % 2 === 0 ? at(rest) + turns * rise : 2 * at(last) - at(last - rest) + (turns - 1) * rise;
-  }).values;
+  });
 }
 
 function otsuThreshold(values) {
@@ -140,10 +130,8 @@ function median(values) {
 function connectedComponents(ink) {
   const { height, width } = ink;
   const row = width + 2; // with a border of paper, so that each pixel has eight neighbours
-  const framed = picture(height + 2, row, (y, x) => {
-    const isFrame = y === 0 || y === height + 1 || x === 0 || x === width + 1;
-    return isFrame ? 0 : ink.values[(y - 1) * width + x - 1];
-  }).values;
+  const inkAt = (y, x) => (y >= 0 && y < height && x >= 0 && x < width ? ink.values[y * width + x] : 0);
+  const framed = picture(height + 2, row, (y, x) => inkAt(y - 1, x - 1)).values;
   const labels = Int32Array.from(framed, (value) => (value >= STROKE ? -1 : 0));
   const neighbours = [-row - 1, -row, -row + 1, -1, 1, row - 1, row, row + 1];
   const components = [];
@@ -169,8 +157,7 @@ function connectedComponents(ink) {
     const numSides = (box.top === 0) + (box.bottom === height) + (box.left === 0) + (box.right === width);
     components.push({ label, box, mass, numSides });
   }
-  const place = (y, x) => (y + 1) * row + x + 1;
-  return [components, picture(height, width, (y, x) => labels[place(y, x)]).values];
+  return [components, picture(height, width, (y, x) => labels[(y + 1) * row + x + 1]).values];
 }
 
 function componentsOfDigit(components) {
@@ -182,21 +169,16 @@ function componentsOfDigit(components) {
 }
 
 function boundingBox(components) {
-  const boxes = components.map((component) => component.box);
-  return {
-    top: Math.min(...boxes.map((box) => box.top)),
-    bottom: Math.max(...boxes.map((box) => box.bottom)),
-    left: Math.min(...boxes.map((box) => box.left)),
-    right: Math.max(...boxes.map((box) => box.right)),
-  };
+  const sides = (name) => components.map((component) => component.box[name]);
+  const [least, most] = [(name) => Math.min(...sides(name)), (name) => Math.max(...sides(name))];
+  return { top: least("top"), bottom: most("bottom"), left: least("left"), right: most("right") };
 }
 
 function fit(digit) {
   const scale = DIGIT_SIZE / Math.max(digit.height, digit.width);
   const rows = resampling(digit.height, Math.max(1, Math.floor(digit.height * scale + 0.5)));
   const columns = resampling(digit.width, Math.max(1, Math.floor(digit.width * scale + 0.5)));
-  const narrow = product(digit, transposed(columns));
-  const small = product(rows, narrow);
+  const small = product(rows, product(digit, transposed(columns)));
   const strongest = small.values.reduce((most, value) => Math.max(most, value), 0);
   const strokes = small.values.filter((value) => value >= STROKE * strongest).sort();
   const full = strokes[Math.floor(FULL * (strokes.length - 1))];
@@ -226,26 +208,19 @@ function resampling(size, newSize) {
   return weights;
 }
 
-function centre(fitted) {
-  const { height, width, values } = fitted;
+function centre({ height, width, values }) {
   let [mass, y, x] = [0, 0, 0];
-  for (let v = 0; v < height; v++) {
-    for (let u = 0; u < width; u++) {
-      const value = values[v * width + u];
-      mass += value;
-      y += value * v;
-      x += value * u;
-    }
-  }
+  values.forEach((value, place) => {
+    mass += value;
+    y += value * Math.floor(place / width);
+    x += value * (place % width);
+  });
   const start = (middle, size) => {
     return Math.min(Math.max(Math.floor(IMAGE_SIZE / 2 - middle + 0.5), 0), IMAGE_SIZE - size);
   };
   const [top, left] = [start(y / mass, height), start(x / mass, width)];
-  const seen = picture(IMAGE_SIZE, IMAGE_SIZE, () => 0);
-  for (let v = 0; v < height; v++) {
-    for (let u = 0; u < width; u++) {
-      seen.values[(top + v) * IMAGE_SIZE + left + u] = Math.floor(255 * values[v * width + u] + 0.5);
-    }
-  }
-  return seen;
+  return picture(IMAGE_SIZE, IMAGE_SIZE, (v, u) => {
+    const isInside = v >= top && v < top + height && u >= left && u < left + width;
+    return isInside ? Math.floor(255 * values[(v - top) * width + u - left] + 0.5) : 0;
+  });
 }
