@@ -110,13 +110,9 @@ def onnx_content(trained: TrainedNetwork, is_of_mnist: bool) -> bytes:
         "lenet_mnist_version": __version__,
     }
     model = helper.make_model(
-        graph,
-        opset_imports=[helper.make_opsetid("", OPSET)],
-        ir_version=_IR_VERSION,
-        producer_name="lenet_mnist",
-        producer_version=__version__,
-        doc_string=f"{about['input']} {about['output']}",
+        graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=_IR_VERSION, producer_name="lenet_mnist"
     )
+    model.producer_version, model.doc_string = __version__, f"{about['input']} {about['output']}"
     helper.set_model_props(model, about)
     content: bytes = model.SerializeToString(deterministic=True)
     return content
@@ -136,11 +132,10 @@ def open_onnx(path: Path) -> Runtime:
 
 @dataclass(frozen=True)
 class Agreement:
-    """How close another runtime comes to torch: the largest differences over all images and batch sizes.
+    """How close a runtime comes to torch: the largest differences over all images and batch sizes.
 
-    An image counts as the same if the answer to it is, at every batch size. It is a tie if a different answer is
-    within rounding of the best. Two float32 computations differ by rounding, which grows with the logits: allowed are
-    1e-4, or 2e-6 of the largest logit where that is more.
+    An image is the same if its answer is, at every batch size, and a tie if a different answer is within rounding of
+    the best. Rounding grows with the logits: differences may be 1e-4, or 2e-6 of the largest logit where that is more.
     """
 
     num_images: int

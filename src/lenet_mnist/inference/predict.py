@@ -72,11 +72,7 @@ class Refusal:
 
 
 class _Read(NamedTuple):
-    """An answer, how it was come by, and how much more probable the network finds the picture than its mirror image.
-
-    `upright` is the difference of the logarithms of the summed exponentials of the logits; the mirror image is about
-    the diagonal.
-    """
+    """An answer, and what leads to it; `upright` is the logsumexp of the logits, minus that of the mirror image."""
 
     answer: Answer
     steps: Steps | None
@@ -85,7 +81,10 @@ class _Read(NamedTuple):
 
 @dataclass(eq=False)
 class Reading:
-    """Pictures, read one after the other in the order in which they were named, once; only the first few are kept."""
+    """Pictures, read one at a time and once, in the order in which they were named; only the first few are kept.
+
+    `uprights` is the sum, and the sum of squares, of `upright` over the answers.
+    """
 
     run: Run
     manifest: Manifest
@@ -96,7 +95,6 @@ class Reading:
     prepared: list[tuple[Answer, Steps]] = field(default_factory=list)
     refusals: list[Refusal] = field(default_factory=list)
     uprights: tuple[float, float] = (0.0, 0.0)
-    """Sum and sum of squares of the answers' `upright`."""
 
     def __iter__(self) -> Iterator[Answer | Refusal]:
         for result in self.results:
@@ -105,12 +103,11 @@ class Reading:
                 self.num_refused += 1
                 self.refusals += [result] if len(self.refusals) < MOST_KEPT else []
                 yield result
-                continue
-            answer, steps, upright = result
-            self.uprights = (self.uprights[0] + upright, self.uprights[1] + upright**2)
-            if steps is not None and len(self.prepared) < MOST_KEPT:
-                self.prepared.append((answer, steps))
-            yield answer
+            else:
+                self.uprights = (self.uprights[0] + result.upright, self.uprights[1] + result.upright**2)
+                if result.steps is not None and len(self.prepared) < MOST_KEPT:
+                    self.prepared.append((result.answer, result.steps))
+                yield result.answer
 
     def texts(self) -> Iterator[str]:
         """Yield each result as text, as soon as it is there; not a single refusal, which is left to the error."""
@@ -171,8 +168,8 @@ class Reading:
             raise DataError(self.refusals[0].error)
         if self.refusals:
             names, num_more = ", ".join(each.picture for each in self.refusals), self.num_refused - len(self.refusals)
-            names += f" and {num_more:,} more" if num_more else ""
-            raise DataError(f"{self.num_refused:,} of {self.num_read:,} pictures could not be read: {names}")
+            more = f" and {num_more:,} more" if num_more else ""
+            raise DataError(f"{self.num_refused:,} of {self.num_read:,} pictures could not be read: {names}{more}")
 
 
 def read_pictures(run: Run, arguments: Sequence[Path]) -> Reading:
