@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from tests.faults import full_disk
 
-from lenet_mnist.errors import ConfigError, DataError, LenetError, StorageError
+from lenet_mnist.errors import ConfigError, DataError, StorageError
 from lenet_mnist.files.storage import (
     append_line,
     make_directory,
@@ -25,10 +25,6 @@ from lenet_mnist.files.storage import (
 )
 
 NOBODY = 65534
-
-Writer = Callable[[Path], None]
-WRITERS = [lambda path: write_text(path, "new"), lambda path: write_bytes(path, b"new")]
-either_writer = pytest.mark.parametrize("write", WRITERS, ids=["text", "bytes"])
 
 
 @contextmanager
@@ -62,46 +58,28 @@ def names_in(directory: Path) -> list[str]:
 # Writing.
 
 
-@either_writer
-def test_a_new_file_is_written(tmp_path: Path, write: Writer) -> None:
-    write(tmp_path / "file")
-    assert (tmp_path / "file").read_bytes() == b"new"
-    assert names_in(tmp_path) == ["file"]
-
-
-@either_writer
-def test_an_old_file_is_replaced(tmp_path: Path, write: Writer) -> None:
-    (tmp_path / "file").write_bytes(b"old and longer")
-    write(tmp_path / "file")
-    assert (tmp_path / "file").read_bytes() == b"new"
-    assert names_in(tmp_path) == ["file"]
-
-
-def test_text_is_utf_8_and_its_line_ends_are_kept(tmp_path: Path) -> None:
-    write_text(tmp_path / "file", "ä\nb\r\n")
-    assert (tmp_path / "file").read_bytes() == b"\xc3\xa4\nb\r\n"
-
-
-def test_whoever_reads_an_old_file_goes_on_reading_it(tmp_path: Path) -> None:
-    (tmp_path / "file").write_bytes(b"old")
+def test_a_file_is_written_whole_in_utf_8_and_replaces_an_old_one(tmp_path: Path) -> None:
+    for text in ("ä\nb\r\n", "shorter"):
+        write_text(tmp_path / "file", text)
+        assert (tmp_path / "file").read_bytes() == text.encode()
+        assert names_in(tmp_path) == ["file"]
     with (tmp_path / "file").open("rb") as reader:
         write_bytes(tmp_path / "file", b"new")
-        assert reader.read() == b"old"
+        assert reader.read() == b"shorter", "a reader of the old file keeps it"
 
 
-@pytest.mark.parametrize("failure", [RuntimeError, KeyboardInterrupt, SystemExit])
-def test_a_write_that_is_broken_off_leaves_the_old_file_alone(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failure: type[BaseException]
-) -> None:
-    def fail(_handle: int) -> None:
-        raise failure
-
+def test_a_write_that_is_broken_off_leaves_the_old_file_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").write_bytes(b"old")
-    monkeypatch.setattr(os, "fsync", fail)
-    with pytest.raises(failure):
-        write_bytes(tmp_path / "file", b"new")
-    assert (tmp_path / "file").read_bytes() == b"old"
-    assert names_in(tmp_path) == ["file"]
+    for failure in (RuntimeError, KeyboardInterrupt, SystemExit):
+
+        def fail(_handle: int, failure: type[BaseException] = failure) -> None:
+            raise failure
+
+        monkeypatch.setattr(os, "fsync", fail)
+        with pytest.raises(failure):
+            write_bytes(tmp_path / "file", b"new")
+        assert (tmp_path / "file").read_bytes() == b"old"
+        assert names_in(tmp_path) == ["file"]
 
 
 def test_all_is_written_where_the_system_takes_it_piece_by_piece(
@@ -122,40 +100,28 @@ def test_a_link_is_replaced_and_not_followed(tmp_path: Path) -> None:
     assert not (tmp_path / "file").is_symlink()
 
 
-@pytest.mark.parametrize(
-    "write",
-    [lambda path: write_text(path, "x" * 10_000), lambda path: write_bytes(path, bytes(10_000))],
-    ids=["text", "bytes"],
-)
-def test_a_full_disk_leaves_the_old_file_alone(tmp_path: Path, write: Writer) -> None:
+def test_a_full_disk_leaves_the_old_file_alone(tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_bytes(b"old")
     with full_disk(4096), pytest.raises(StorageError) as caught:
-        write(path)
+        write_bytes(path, bytes(10_000))
     assert str(caught.value).startswith(f"{path}: cannot write: File too large")
     assert isinstance(caught.value.__cause__, OSError)
     assert path.read_bytes() == b"old"
     assert names_in(tmp_path) == ["file"]
 
 
-def test_a_check_sees_the_whole_file_while_the_old_one_is_in_its_place(tmp_path: Path) -> None:
-    path = tmp_path / "file"
-    path.write_bytes(b"old")
-    seen = []
-    write_bytes(path, b"new", check=lambda unfinished: seen.append((unfinished.read_bytes(), path.read_bytes())))
-    assert seen == [(b"new", b"old")]
-    assert path.read_bytes() == b"new"
-    assert names_in(tmp_path) == ["file"]
-
-
-def test_what_a_check_refuses_changes_nothing(tmp_path: Path) -> None:
+def test_a_check_sees_the_whole_new_file_and_what_it_refuses_changes_nothing(tmp_path: Path) -> None:
     def refuse(unfinished: Path) -> None:
+        seen.append((unfinished.read_bytes(), path.read_bytes()))
         raise DataError(f"{unfinished.parent}: refused")
 
-    (tmp_path / "file").write_bytes(b"old")
+    path, seen = tmp_path / "file", []
+    path.write_bytes(b"old")
     with pytest.raises(DataError, match="refused"):
-        write_bytes(tmp_path / "file", b"new", refuse)
-    assert (tmp_path / "file").read_bytes() == b"old"
+        write_bytes(path, b"new", refuse)
+    assert seen == [(b"new", b"old")]
+    assert path.read_bytes() == b"old"
     assert names_in(tmp_path) == ["file"]
 
 
@@ -194,34 +160,15 @@ def test_two_writers_of_one_file_do_not_meet(tmp_path: Path, monkeypatch: pytest
     assert names_in(tmp_path) == ["file"]
 
 
-def test_what_a_dead_process_left_is_removed_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    class Dead(BaseException):
-        pass
-
-    def die(_path: Path, _target: Path) -> None:
-        monkeypatch.setattr(Path, "unlink", lambda _path: None)  # a dead process does not clean up
-        raise Dead
-
-    unlink = Path.unlink
-    monkeypatch.setattr(Path, "replace", die)
-    with pytest.raises(Dead):
-        write_bytes(tmp_path / "file", b"new")
-    monkeypatch.setattr(Path, "unlink", unlink)
-    for name in (".lock", "a.part", "file.txt"):
-        (tmp_path / name).touch()
-    assert len(names_in(tmp_path)) == 4
-    prepare_to_write(tmp_path)
-    assert names_in(tmp_path) == [".lock", "a.part", "file.txt"]
-
-
 def test_what_a_living_process_writes_stays_and_what_dead_ones_left_goes_wherever_it_lies(tmp_path: Path) -> None:
     (tmp_path / "evaluation" / "test").mkdir(parents=True)
+    for name in (".lock", "a.part", "file.txt"):
+        (tmp_path / name).touch()
     write_bytes(tmp_path / "file", b"new", check=lambda unfinished: leave_copies(unfinished, tmp_path))
-    unfinished = sorted(path.name for path in tmp_path.rglob("*.part"))
-    assert len(unfinished) == 4
+    assert len([*tmp_path.rglob(".file*.part")]) == 4
     prepare_to_write(tmp_path)
-    left = sorted(path.parent.name + path.name[0] for path in tmp_path.rglob("*.part"))
-    assert left == ["living.", "moment."]
+    assert sorted(path.parent.name for path in tmp_path.rglob(".file*.part")) == ["living", "moment"]
+    assert [name for name in names_in(tmp_path) if "." in name] == [".lock", "a.part", "file.txt"]
 
 
 def leave_copies(unfinished: Path, directory: Path) -> None:
@@ -298,44 +245,30 @@ def test_directories_may_lie_deeper_than_calls_can(tmp_path: Path) -> None:
         directory.rmdir()
 
 
-@pytest.mark.parametrize("place", ["link", "inside/link", "inside/deep/link"])
-@pytest.mark.parametrize("target", ["/etc", "/etc/passwd", "nowhere"])
-def test_a_link_in_a_directory_is_refused_and_named(tmp_path: Path, place: str, target: str) -> None:
-    (tmp_path / "inside" / "deep").mkdir(parents=True)
-    (tmp_path / "inside" / "file").touch()
-    prepare_to_write(tmp_path)
-    (tmp_path / place).symlink_to(target)
-    with pytest.raises(StorageError, match=f"^{tmp_path / place}: is a symbolic link"):
-        prepare_to_write(tmp_path)
+def test_a_link_in_a_directory_is_refused_and_named(tmp_path: Path) -> None:
+    (tmp_path / "run" / "inside" / "deep").mkdir(parents=True)
+    (tmp_path / "link").symlink_to("run")  # the directory itself may be reached by one
+    for place in ("link", "inside/link", "inside/deep/link"):
+        for target in ("/etc", "/etc/passwd", "nowhere"):
+            prepare_to_write(tmp_path / "link")
+            path = tmp_path / "link" / place
+            path.symlink_to(target)
+            with pytest.raises(StorageError, match=f"^{path}: is a symbolic link"):
+                prepare_to_write(tmp_path / "link")
+            path.unlink()
 
 
-def test_a_directory_may_itself_be_reached_by_a_link(tmp_path: Path) -> None:
-    (tmp_path / "real").mkdir()
-    (tmp_path / "link").symlink_to("real")
-    prepare_to_write(tmp_path / "link")
-
-
-@either_writer
-@pytest.mark.parametrize("place", ["none/file", "a_file/file", "a_directory", "n" * 256])
-def test_an_impossible_place_is_named(tmp_path: Path, write: Writer, place: str) -> None:
-    (tmp_path / "a_file").write_bytes(b"old")
-    (tmp_path / "a_directory").mkdir()
-    with pytest.raises(StorageError) as caught:
-        write(tmp_path / place)
-    assert str(caught.value).startswith(f"{tmp_path / place}: cannot write: ")
-    assert names_in(tmp_path) == ["a_directory", "a_file"]
-    assert names_in(tmp_path / "a_directory") == []
-
-
-@either_writer
-def test_a_directory_that_may_not_be_written_is_named(shared_dir: Path, write: Writer) -> None:
-    shared_dir.chmod(0o555)
-    with without_privileges():
-        assert (shared_dir / "old").read_bytes() == b"old"
-        with pytest.raises(StorageError) as caught:
-            write(shared_dir / "old")
-    assert str(caught.value).startswith(f"{shared_dir / 'old'}: cannot write: Permission denied")
-    assert names_in(shared_dir) == ["old"]
+def test_a_place_that_cannot_be_written_is_named_and_left_as_it_is(shared_dir: Path) -> None:
+    (shared_dir / "directory").mkdir()
+    places = ["none/file", "old/file", "directory", "n" * 256]
+    for mode, more in ((0o755, []), (0o555, ["old"])):
+        shared_dir.chmod(mode)
+        with without_privileges():
+            for place in [*places, *more]:
+                with pytest.raises(StorageError) as caught:
+                    write_text(shared_dir / place, "new")
+                assert str(caught.value).startswith(f"{shared_dir / place}: cannot write: ")
+    assert names_in(shared_dir) == ["directory", "old"]
     assert (shared_dir / "old").read_bytes() == b"old"
 
 
@@ -352,19 +285,15 @@ def test_a_refused_write_leaves_the_file_as_it_was(shared_dir: Path) -> None:
     assert names_in(shared_dir) == expected
 
 
-def test_directories_are_made_with_their_parents(tmp_path: Path) -> None:
-    make_directory(tmp_path / "a" / "b")
-    make_directory(tmp_path / "a" / "b")
-    assert (tmp_path / "a" / "b").is_dir()
-
-
-def test_a_directory_that_cannot_be_made_is_named(shared_dir: Path) -> None:
+def test_directories_are_made_with_their_parents_or_named(shared_dir: Path) -> None:
+    for _ in range(2):
+        make_directory(shared_dir / "a" / "b")
+    assert (shared_dir / "a" / "b").is_dir()
     with pytest.raises(StorageError, match=f"^{shared_dir}/old: is not a directory"):
         make_directory(shared_dir / "old")
     shared_dir.chmod(0o555)
-    with without_privileges(), pytest.raises(StorageError, match=f"^{shared_dir}/a/b: .*Permission denied"):
-        make_directory(shared_dir / "a" / "b")
-    assert names_in(shared_dir) == ["old"]
+    with without_privileges(), pytest.raises(StorageError, match=f"^{shared_dir}/c/d: .*Permission denied"):
+        make_directory(shared_dir / "c" / "d")
 
 
 def test_an_error_without_a_number_is_shown_too() -> None:
@@ -375,17 +304,15 @@ def test_an_error_without_a_number_is_shown_too() -> None:
 # Reading.
 
 
-@pytest.mark.parametrize("num_bytes", [0, 1, 9, 10])
-def test_a_file_up_to_the_limit_is_read(tmp_path: Path, num_bytes: int) -> None:
-    (tmp_path / "file").write_bytes(b"x" * num_bytes)
-    assert read_bounded(tmp_path / "file", max_bytes=10, error=DataError) == b"x" * num_bytes
-
-
-@pytest.mark.parametrize("error", [DataError, ConfigError, StorageError])
-def test_a_file_above_the_limit_is_refused(tmp_path: Path, error: type[LenetError]) -> None:
+def test_a_file_is_read_up_to_the_limit_also_through_a_link(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to("file")
+    for num_bytes in (0, 1, 9, 10):
+        (tmp_path / "file").write_bytes(b"x" * num_bytes)
+        assert read_bounded(tmp_path / "link", max_bytes=10, error=DataError) == b"x" * num_bytes
     (tmp_path / "file").write_bytes(b"x" * 11)
-    with pytest.raises(error, match=f"^{tmp_path}/file: larger than the limit of 10 bytes"):
-        read_bounded(tmp_path / "file", max_bytes=10, error=error)
+    for error in (DataError, ConfigError, StorageError):
+        with pytest.raises(error, match=f"^{tmp_path}/file: larger than the limit of 10 bytes"):
+            read_bounded(tmp_path / "file", max_bytes=10, error=error)
 
 
 def test_a_huge_file_is_not_read_into_memory(tmp_path: Path) -> None:
@@ -400,32 +327,22 @@ def test_a_huge_file_is_not_read_into_memory(tmp_path: Path) -> None:
         tracemalloc.stop()
 
 
-@pytest.mark.parametrize(
-    ("name", "said"),
-    [
+def test_what_is_not_a_readable_file_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"x")
+    (tmp_path / "to_nowhere").symlink_to(tmp_path / "none")
+    (tmp_path / "to_itself").symlink_to(tmp_path / "to_itself")
+    for name, said in (
         ("none", "no such file"),
-        ("none/none", "no such file"),
         (".", "is a directory"),
         ("file/in_a_file", "cannot be read: Not a directory"),
         ("n" * 300, "cannot be read: File name too long"),
         ("to_nowhere", "no such file"),
         ("to_itself", "cannot be read: "),
         ("null\0character", "cannot be read: embedded null byte"),
-    ],
-)
-def test_what_is_no_readable_file_is_named(tmp_path: Path, name: str, said: str) -> None:
-    (tmp_path / "file").write_bytes(b"x")
-    (tmp_path / "to_nowhere").symlink_to(tmp_path / "none")
-    (tmp_path / "to_itself").symlink_to(tmp_path / "to_itself")
-    with pytest.raises(DataError) as caught:
-        read_bounded(tmp_path / name, max_bytes=10, error=DataError)
-    assert str(caught.value).startswith(f"{tmp_path / name}: {said}")
-
-
-def test_a_link_to_a_file_is_read(tmp_path: Path) -> None:
-    (tmp_path / "file").write_bytes(b"x")
-    (tmp_path / "link").symlink_to("file")
-    assert read_bounded(tmp_path / "link", max_bytes=10, error=DataError) == b"x"
+    ):
+        with pytest.raises(DataError) as caught:
+            read_bounded(tmp_path / name, max_bytes=10, error=DataError)
+        assert str(caught.value).startswith(f"{tmp_path / name}: {said}")
 
 
 @pytest.fixture
