@@ -36,19 +36,19 @@ from lenet_mnist.data.batches import evaluation_batches
 from lenet_mnist.data.load import load_train_val
 from lenet_mnist.data.sets import TrainVal
 from lenet_mnist.devices import set_threads
-from lenet_mnist.metrics import count
 from lenet_mnist.model.engines import resolve_engine, torch_network
 from lenet_mnist.provenance import machine
 from lenet_mnist.randomness import Purpose, random_order
 from lenet_mnist.reporting.contact_sheet import EXAMPLE
-from lenet_mnist.reporting.progress import TrainingProgress
+from lenet_mnist.reporting.terminal import TrainingProgress
 from lenet_mnist.study.train import train_run
-from lenet_mnist.study.workers import PoolSize, TrialPool
+from lenet_mnist.tally import count
 from lenet_mnist.training.context import Context
 from lenet_mnist.training.loop import train
 from lenet_mnist.training.optimizer import FlatOptimizer
 from lenet_mnist.training.probe import Probe
 from lenet_mnist.training.state import TrainState
+from lenet_mnist.training.workers import PoolSize, TrialPool
 from lenet_mnist.tuning.trial import Trial, train_trial
 
 CPU = torch.device("cpu")

@@ -17,7 +17,7 @@ from lenet_mnist.data.mnist import DataAccess
 from lenet_mnist.devices import set_threads
 from lenet_mnist.errors import InterruptedBySignal
 from lenet_mnist.files import tables
-from lenet_mnist.reporting.progress import FetchProgress
+from lenet_mnist.reporting.terminal import FetchProgress
 
 ROOT = Path(__file__).parent.parent
 

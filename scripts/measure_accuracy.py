@@ -27,11 +27,11 @@ from lenet_mnist.config_file import load_config
 from lenet_mnist.data.batches import evaluation_batches
 from lenet_mnist.data.load import load_test, load_train_val
 from lenet_mnist.data.sets import TestSet, TrainVal
-from lenet_mnist.metrics import count
 from lenet_mnist.model.engines import resolve_engine
 from lenet_mnist.reporting.gallery import Tile, tiles_figure
 from lenet_mnist.reporting.style import save_figure
 from lenet_mnist.reporting.text import aligned
+from lenet_mnist.tally import count
 from lenet_mnist.training.context import Context
 from lenet_mnist.training.loop import train
 from lenet_mnist.training.rows import EpochRow

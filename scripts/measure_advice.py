@@ -26,8 +26,8 @@ from lenet_mnist.config_file import load_config
 from lenet_mnist.data.load import load_train_val
 from lenet_mnist.devices import set_threads
 from lenet_mnist.model.engines import resolve_engine
-from lenet_mnist.study.workers import PoolSize, TrialPool
 from lenet_mnist.training.context import Context
+from lenet_mnist.training.workers import PoolSize, TrialPool
 from lenet_mnist.tuning.advice import Direction, advise
 from lenet_mnist.tuning.trial import Trial, TrialResult, curve_of, train_trial
 

@@ -36,8 +36,8 @@ from lenet_mnist.analysis.speed import speed_ratio, steps_to_level
 from lenet_mnist.config import Activation, Config, Schedule
 from lenet_mnist.config_file import load_config
 from lenet_mnist.data.load import load_train_val
-from lenet_mnist.metrics import Tally
 from lenet_mnist.model.engines import layer_outputs, resolve_engine
+from lenet_mnist.tally import Tally
 from lenet_mnist.training.context import Context
 from lenet_mnist.training.loop import train
 from lenet_mnist.training.probe import Probe

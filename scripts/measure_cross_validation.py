@@ -22,7 +22,7 @@ import numpy as np
 import torch
 
 from common import ROOT, Journal, data_access
-from lenet_mnist.analysis.cross_validation import Fold, Folds, fold_of
+from lenet_mnist.analysis.folds import Fold, Folds, fold_of
 from lenet_mnist.analysis.intervals import resampled_interval
 from lenet_mnist.analysis.metrics import evaluate
 from lenet_mnist.config import Config, Engine
@@ -30,11 +30,11 @@ from lenet_mnist.data.load import load_train_val
 from lenet_mnist.data.sets import Normalization, TrainSet, TrainVal, ValSet
 from lenet_mnist.devices import set_threads
 from lenet_mnist.model.engines import resolve_engine
-from lenet_mnist.study.workers import PoolSize, TrialPool
 from lenet_mnist.training.checkpoint import TrainedNetwork
 from lenet_mnist.training.context import Context
 from lenet_mnist.training.loop import train
 from lenet_mnist.training.state import TrainState
+from lenet_mnist.training.workers import PoolSize, TrialPool
 
 JOURNAL = ROOT / "docs" / "cross-validation.jsonl"
 SIZES = (200, 500, 1000, 2000, 5000, 10_000)

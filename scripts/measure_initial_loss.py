@@ -1,4 +1,4 @@
-"""Measure the loss before the first update: why ReLU's output layer starts at zero (model/initialisation.py).
+"""Measure the loss before the first update: why ReLU's output layer starts at zero (model/lenet.py).
 
     python scripts/measure_initial_loss.py
 
@@ -11,8 +11,8 @@ from common import data_access
 from lenet_mnist.config import Activation, Config
 from lenet_mnist.data.batches import evaluation_batches
 from lenet_mnist.data.load import load_train_val
-from lenet_mnist.metrics import count
 from lenet_mnist.randomness import Purpose, torch_generator
+from lenet_mnist.tally import count
 from lenet_mnist.training.context import Context
 from lenet_mnist.training.state import TrainState
 

@@ -41,10 +41,10 @@ from lenet_mnist.data.load import load_train_val
 from lenet_mnist.devices import set_threads
 from lenet_mnist.errors import ConfigError
 from lenet_mnist.model.engines import resolve_engine
-from lenet_mnist.study.workers import PoolSize, TrialPool
 from lenet_mnist.training.context import Context
+from lenet_mnist.training.workers import PoolSize, TrialPool
 from lenet_mnist.tuning.auto import decide_rate
-from lenet_mnist.tuning.choice import choose
+from lenet_mnist.tuning.best_rate import choose
 from lenet_mnist.tuning.trial import Trial, TrialResult, train_trial
 
 EPOCHS = 8
@@ -273,7 +273,7 @@ class Truth:
 def show_exponents(journal: Journal, cells: Sequence[Cell]) -> None:
     """Print what a search would call best at each length, the truth, and the exponents that lead from one to the other.
 
-    They include what the search's parabola adds of its own: tuning/horizon.py corrects for both.
+    They include what the search's parabola adds of its own: tuning/best_rate.py corrects for both.
     """
     print("| cell | best at 1/2 epoch | at 1 | at 2 | at 8 epochs | exponent from 1/2 | from 1 | from 2 |")
     print("| --- | --- | --- | --- | --- | --- | --- | --- |")

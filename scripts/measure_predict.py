@@ -32,7 +32,7 @@ from lenet_mnist.errors import DataError
 from lenet_mnist.inference.likeness import Looks, doubts, looks_of
 from lenet_mnist.inference.pictures import Steps, prepare
 from lenet_mnist.inference.predict import digit_network
-from lenet_mnist.reporting.progress import TrainingProgress
+from lenet_mnist.reporting.terminal import TrainingProgress
 from lenet_mnist.reporting.text import aligned
 from lenet_mnist.runs.run import Run
 from lenet_mnist.study.train import require_all_finished, train_seeds

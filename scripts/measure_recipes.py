@@ -19,7 +19,7 @@ from lenet_mnist import provenance
 from lenet_mnist.config import Config
 from lenet_mnist.config_file import load_config, parse_seeds
 from lenet_mnist.data.mnist import DataAccess
-from lenet_mnist.reporting.progress import TrainingProgress
+from lenet_mnist.reporting.terminal import TrainingProgress
 from lenet_mnist.reporting.text import aligned
 from lenet_mnist.study.evaluation import evaluate_run
 from lenet_mnist.study.train import require_all_finished, train_seeds

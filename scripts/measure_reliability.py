@@ -51,8 +51,8 @@ from lenet_mnist.data.fetch import fetch_missing
 from lenet_mnist.data.idx import parse_idx
 from lenet_mnist.data.load import load_train_val
 from lenet_mnist.errors import LenetError
-from lenet_mnist.runs.checkpoints import list_checkpoints
 from lenet_mnist.runs.listing import find_run
+from lenet_mnist.runs.recording import list_checkpoints
 from lenet_mnist.runs.run import Run, create_run
 from lenet_mnist.training.checkpoint import read_network
 

@@ -19,8 +19,8 @@ from lenet_mnist.config import Activation, Config, Engine
 from lenet_mnist.data.batches import evaluation_batches
 from lenet_mnist.data.load import load_train_val
 from lenet_mnist.devices import choose_device, set_threads
-from lenet_mnist.metrics import count
 from lenet_mnist.model.engines import resolve_engine
+from lenet_mnist.tally import count
 from lenet_mnist.training.context import Context
 from lenet_mnist.training.loop import train
 from lenet_mnist.training.rows import StepRow

@@ -35,7 +35,7 @@ from lenet_mnist.analysis.metrics import Evaluation
 from lenet_mnist.config import Config
 from lenet_mnist.config_file import ResolvedConfig, load_config
 from lenet_mnist.data.mnist import DataAccess
-from lenet_mnist.reporting.progress import TrainingProgress
+from lenet_mnist.reporting.terminal import TrainingProgress
 from lenet_mnist.reporting.text import aligned
 from lenet_mnist.runs.listing import find_run, list_runs
 from lenet_mnist.runs.run import Run

@@ -35,13 +35,13 @@ from lenet_mnist.data.augment import draw, resample
 from lenet_mnist.data.batches import Batch
 from lenet_mnist.data.load import load_train_val
 from lenet_mnist.data.sets import TrainVal
-from lenet_mnist.metrics import count
 from lenet_mnist.model.engines import resolve_engine
 from lenet_mnist.model.lenet import LeNet
 from lenet_mnist.reporting.text import aligned
 from lenet_mnist.runs.listing import find_run
 from lenet_mnist.study.evaluation import answers_of
 from lenet_mnist.study.teachers import find_teachers, teachers_of
+from lenet_mnist.tally import count
 from lenet_mnist.training.loop import start_training, train
 from lenet_mnist.training.rows import EpochRow
 

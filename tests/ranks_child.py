@@ -14,9 +14,9 @@ from lenet_mnist.data.mnist import DataAccess
 from lenet_mnist.data.sets import TrainVal
 from lenet_mnist.distributed import SINGLE, Ranks, joined_ranks
 from lenet_mnist.errors import ConfigError
-from lenet_mnist.metrics import count
 from lenet_mnist.model.engines import layer_outputs
 from lenet_mnist.progress import Progress
+from lenet_mnist.tally import count
 from lenet_mnist.training.checkpoint import weights_digest
 from lenet_mnist.training.context import Context
 from lenet_mnist.training.distillation import Teachers

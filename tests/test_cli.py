@@ -19,7 +19,7 @@ from tests.faults import full_disk
 
 from lenet_mnist.cli.app import app
 from lenet_mnist.files.tables import read_csv
-from lenet_mnist.runs.checkpoints import list_checkpoints
+from lenet_mnist.runs.recording import list_checkpoints
 from lenet_mnist.runs.run import Run, sha256_of
 
 Lenet = Callable[..., Any]

@@ -20,8 +20,8 @@ from lenet_mnist.errors import InstallationError
 from lenet_mnist.model import engines
 from lenet_mnist.provenance import machine
 from lenet_mnist.runs.manifest import machine_of
-from lenet_mnist.study.workers import PoolSize, TrialPool
 from lenet_mnist.training.context import Context
+from lenet_mnist.training.workers import PoolSize, TrialPool
 
 PROGRAM = """
 import lenet_mnist.cli.app  # as lenet begins

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from lenet_mnist.files.tables import read_csv, write_csv
-from lenet_mnist.runs.checkpoints import list_checkpoints
+from lenet_mnist.runs.recording import list_checkpoints
 from lenet_mnist.runs.run import Run, sha256_of
 
 Lenet = Callable[..., Any]

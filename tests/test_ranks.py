@@ -22,8 +22,8 @@ from lenet_mnist.distributed import SINGLE, Ranks, joined_ranks
 from lenet_mnist.errors import ConfigError, InstallationError, ProcessLostError
 from lenet_mnist.runs.listing import list_runs
 from lenet_mnist.runs.run import Run
-from lenet_mnist.study.workers import PoolSize
 from lenet_mnist.training.context import Context
+from lenet_mnist.training.workers import PoolSize
 
 CHILD = Path(__file__).with_name("ranks_child.py")
 SMALL = ["--limit-train", "1500", "--epochs", "2", "--engine", "torch"]

@@ -16,7 +16,7 @@ import pytest
 
 from lenet_mnist.files.storage import user_cache
 from lenet_mnist.provenance import typed
-from lenet_mnist.reporting.progress import StderrConsole
+from lenet_mnist.reporting.terminal import StderrConsole
 from lenet_mnist.runs.run import Run
 
 Lenet = Callable[..., Any]

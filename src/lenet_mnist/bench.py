@@ -28,10 +28,10 @@ from lenet_mnist.data.mnist import DataAccess
 from lenet_mnist.data.sets import TrainVal
 from lenet_mnist.devices import choose_device, set_threads
 from lenet_mnist.errors import ConfigError
-from lenet_mnist.metrics import count
 from lenet_mnist.model.engines import ResolvedEngine, resolve_engine, torch_network
 from lenet_mnist.model.layer_table import layer_table
 from lenet_mnist.progress import Progress
+from lenet_mnist.tally import count
 from lenet_mnist.training.context import Context
 from lenet_mnist.training.state import TrainState
 from lenet_mnist.training.updates import train_step

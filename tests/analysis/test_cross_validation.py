@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from lenet_mnist.analysis.cross_validation import Fold, FoldResult, Folds, pool
+from lenet_mnist.analysis.folds import Fold, FoldResult, Folds, pool
 from lenet_mnist.analysis.intervals import resampled_interval
 
 

@@ -17,7 +17,7 @@ from lenet_mnist.config import Activation, Config, ModelConfig, TrainingConfig
 from lenet_mnist.data.batches import evaluation_batches
 from lenet_mnist.data.sets import Normalization, TestSet, TrainVal
 from lenet_mnist.errors import DataError
-from lenet_mnist.metrics import count
+from lenet_mnist.tally import count
 from lenet_mnist.training.checkpoint import TrainedNetwork
 from lenet_mnist.training.loop import start_training, train
 

@@ -7,8 +7,7 @@ from scipy import stats
 
 from lenet_mnist.config import Activation
 from lenet_mnist.data.sets import TrainVal
-from lenet_mnist.model.initialisation import initialise
-from lenet_mnist.model.lenet import LeNet
+from lenet_mnist.model.lenet import LeNet, initialise
 from lenet_mnist.training.checkpoint import weights_digest
 
 LAYERS = ("c1", "c3", "c5", "f6", "output")

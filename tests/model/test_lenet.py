@@ -15,8 +15,7 @@ from lenet_mnist.config import Activation
 from lenet_mnist.data.sets import TrainVal
 from lenet_mnist.model.activations import ACTIVATIONS, ActivationFunction
 from lenet_mnist.model.engines import activate
-from lenet_mnist.model.initialisation import initialise
-from lenet_mnist.model.lenet import LeNet, feature_map_sizes
+from lenet_mnist.model.lenet import LeNet, feature_map_sizes, initialise
 
 Array = npt.NDArray[np.float64]
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from tests.conftest import copy_training_files
 from tests.faults import Counter
 
-from lenet_mnist.analysis.cross_validation import Fold, Folds
+from lenet_mnist.analysis.folds import Fold, Folds
 from lenet_mnist.analysis.metrics import evaluate
 from lenet_mnist.config import Config
 from lenet_mnist.config_file import load_config
@@ -28,11 +28,11 @@ from lenet_mnist.files.tables import read_csv
 from lenet_mnist.runs.listing import list_runs
 from lenet_mnist.runs.run import Run
 from lenet_mnist.study.cross_validation import fold_of, new_cross_validation, resumed_cross_validation, train_fold
-from lenet_mnist.study.workers import PoolSize
 from lenet_mnist.training.checkpoint import TrainedNetwork
 from lenet_mnist.training.context import Context, Session
 from lenet_mnist.training.loop import train
 from lenet_mnist.training.state import TrainState
+from lenet_mnist.training.workers import PoolSize
 
 CONFIG = Config.model_validate(
     {

@@ -26,8 +26,8 @@ from lenet_mnist.distributed import Ranks
 from lenet_mnist.errors import ConfigError, DataError, StorageError
 from lenet_mnist.files.locks import exclusive_lock
 from lenet_mnist.progress import Progress
-from lenet_mnist.runs.checkpoints import list_checkpoints
 from lenet_mnist.runs.listing import list_runs
+from lenet_mnist.runs.recording import list_checkpoints
 from lenet_mnist.runs.run import Run
 from lenet_mnist.study.train import resume_run, train_seeds
 from lenet_mnist.training.context import Session

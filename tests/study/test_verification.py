@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from lenet_mnist.model import engines
-from lenet_mnist.runs.checkpoints import list_checkpoints
+from lenet_mnist.runs.recording import list_checkpoints
 from lenet_mnist.runs.run import Run
 
 Lenet = Callable[..., Any]

@@ -19,8 +19,7 @@ from torch import Tensor
 from lenet_mnist.config import Activation, Config, ModelConfig, TrainingConfig
 from lenet_mnist.data.sets import Normalization, TrainSet, TrainVal, ValSet
 from lenet_mnist.errors import DataError
-from lenet_mnist.model.initialisation import initialise
-from lenet_mnist.model.lenet import LeNet
+from lenet_mnist.model.lenet import LeNet, initialise
 from lenet_mnist.training.checkpoint import (
     TrainedNetwork,
     parse_state,

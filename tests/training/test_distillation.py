@@ -17,10 +17,10 @@ from lenet_mnist.data.batches import SoftTargets, TrainBatches, evaluation_batch
 from lenet_mnist.data.mnist import DataAccess
 from lenet_mnist.data.sets import Normalization, TrainVal
 from lenet_mnist.distributed import Ranks
-from lenet_mnist.metrics import count
 from lenet_mnist.runs.listing import list_runs
 from lenet_mnist.runs.run import Run
 from lenet_mnist.study.train import train_seeds
+from lenet_mnist.tally import count
 from lenet_mnist.training import distillation
 from lenet_mnist.training.checkpoint import read_network, weights_digest, write_network
 from lenet_mnist.training.context import Context, Session

@@ -16,8 +16,8 @@ from torch import Tensor
 from lenet_mnist.config import Activation, AugmentationConfig, Config, ModelConfig, Optimizer, Schedule, TrainingConfig
 from lenet_mnist.data.batches import TrainBatch, TrainBatches, evaluation_batches
 from lenet_mnist.data.sets import Normalization, TrainSet, TrainVal, ValSet
-from lenet_mnist.metrics import Tally, count
 from lenet_mnist.model.lenet import LeNet
+from lenet_mnist.tally import Tally, count
 from lenet_mnist.training import updates
 from lenet_mnist.training.checkpoint import parse_state, state_bytes, weights_digest
 from lenet_mnist.training.context import Context

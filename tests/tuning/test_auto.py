@@ -15,7 +15,7 @@ from lenet_mnist.model.engines import ResolvedEngine
 from lenet_mnist.training.context import Context
 from lenet_mnist.tuning import auto
 from lenet_mnist.tuning.auto import Search, decide_rate, rounds_of
-from lenet_mnist.tuning.horizon import exponent_of, rate_for
+from lenet_mnist.tuning.best_rate import exponent_of, rate_for
 from lenet_mnist.tuning.range_test import Bracket
 from lenet_mnist.tuning.trial import Trial, TrialResult, train_trial
 

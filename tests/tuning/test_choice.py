@@ -10,8 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lenet_mnist.config import Activation, Config
-from lenet_mnist.tuning.choice import Choice, choose
-from lenet_mnist.tuning.horizon import exponent_of, log_error, rate_for
+from lenet_mnist.tuning.best_rate import Choice, choose, exponent_of, log_error, rate_for
 from lenet_mnist.tuning.trial import Trial, TrialResult
 
 LN10 = math.log(10)

@@ -8,9 +8,9 @@ import pytest
 from scipy.stats import t as student
 
 from lenet_mnist.config import Activation
-from lenet_mnist.tuning.noise import Noise, noise_of
+from lenet_mnist.tuning.best_rate import Noise, noise_of
 from lenet_mnist.tuning.plan import SweepRequest, log_spaced
-from lenet_mnist.tuning.sweep import Ranking, extension_of, rank, trials_of
+from lenet_mnist.tuning.ranking import Ranking, extension_of, rank, trials_of
 from lenet_mnist.tuning.trial import Trial, TrialResult
 
 LN10 = math.log(10)

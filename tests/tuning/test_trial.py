@@ -15,8 +15,8 @@ from lenet_mnist.data.mnist import DataAccess
 from lenet_mnist.data.sets import TrainVal
 from lenet_mnist.distributed import Ranks
 from lenet_mnist.errors import InstallationError
-from lenet_mnist.study.workers import PoolSize, TrialPool
 from lenet_mnist.training.context import Context
+from lenet_mnist.training.workers import PoolSize, TrialPool
 from lenet_mnist.tuning.trial import Trial, TrialResult, config_of, first_images, train_trial, with_rate
 
 CPU = torch.device("cpu")

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from lenet_mnist.config_file import ResolvedConfig
     from lenet_mnist.data.mnist import DataAccess
-    from lenet_mnist.reporting.progress import TerminalProgress
+    from lenet_mnist.reporting.terminal import TerminalProgress
     from lenet_mnist.runs.manifest import Kind
     from lenet_mnist.runs.run import Run
     from lenet_mnist.training.context import Session
@@ -156,7 +156,7 @@ def warn(sentences: Iterable[str]) -> None:
 def data_access(data_dir: Path, offline: bool) -> "DataAccess":
     """Return where the data are, and whether they may be fetched."""
     from lenet_mnist.data.mnist import DataAccess
-    from lenet_mnist.reporting.progress import FetchProgress
+    from lenet_mnist.reporting.terminal import FetchProgress
 
     return DataAccess(data_dir, offline, FetchProgress(console()))
 
@@ -183,14 +183,14 @@ def session_of(resolved: "ResolvedConfig", data_dir: Path, offline: bool) -> "It
 
 def progress() -> "TerminalProgress":
     """Return what shows the progress of trainings, on stderr."""
-    from lenet_mnist.reporting.progress import TerminalProgress
+    from lenet_mnist.reporting.terminal import TerminalProgress
 
     return TerminalProgress(console())
 
 
 def console() -> "Console":
     """Return where progress and notes are shown."""
-    from lenet_mnist.reporting.progress import StderrConsole
+    from lenet_mnist.reporting.terminal import StderrConsole
 
     return StderrConsole()
 

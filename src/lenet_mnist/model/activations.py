@@ -18,7 +18,7 @@ class ActivationFunction:
     """A function of each element of a tensor, by torch operations that have a gradient, and what follows from its form.
 
     is_monotone: it never falls, so that pooling before it gives the same numbers from a quarter of the evaluations.
-    is_rectifier: about x to the right and about 0 to the left. Weights start as ReLU's (model/initialisation.py), and
+    is_rectifier: about x to the right and about 0 to the left. Weights start as ReLU's (model/lenet.py), and
         a small gradient near the input is no sign that it vanishes on the way.
     flat_word: what an output is called where the slope is next to nothing, so that no gradient comes through.
     onnx: the operator that computes it, of opset 13 or earlier; taken after pooling, and so of a monotone one only.

@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from lenet_mnist.analysis.cross_validation import CrossValidation
+from lenet_mnist.analysis.folds import CrossValidation
 from lenet_mnist.files.storage import make_directory
 from lenet_mnist.reporting.plots import confusion_inches, draw_confusion
 from lenet_mnist.reporting.style import BLUE, GREY, ORANGE, TITLE_POINTS, bare, plain_log_axis, save_figure

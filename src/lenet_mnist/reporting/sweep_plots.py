@@ -19,7 +19,7 @@ from lenet_mnist.reporting.style import BLACK, GREY, ORANGE, PURPLE, bare, colou
 from lenet_mnist.study.lr_sweep import SweptRun
 from lenet_mnist.tuning.plan import epochs_text
 from lenet_mnist.tuning.range_test import RangePoint, smoothed
-from lenet_mnist.tuning.sweep import Answer
+from lenet_mnist.tuning.ranking import Answer
 from lenet_mnist.tuning.trial import TrialResult
 
 _HIGHEST_LOSS = 10.0  # times that of guessing: what rises above it leaves the picture

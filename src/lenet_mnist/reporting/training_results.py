@@ -18,9 +18,9 @@ from lenet_mnist.reporting.text import aligned, counted
 from lenet_mnist.study.diagnosis import diagnose_training, read_record
 from lenet_mnist.study.lr_sweep import SweptRun, best_name
 from lenet_mnist.study.train import TrainedRun
-from lenet_mnist.tuning.horizon import exponent_of, rate_for
+from lenet_mnist.tuning.best_rate import exponent_of, rate_for
 from lenet_mnist.tuning.plan import epochs_text
-from lenet_mnist.tuning.sweep import Answer, Ranking, RateSummary
+from lenet_mnist.tuning.ranking import Answer, Ranking, RateSummary
 
 STOP_REASONS = {
     "max-epochs": "all epochs done",

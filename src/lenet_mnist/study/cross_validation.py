@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from lenet_mnist.analysis.cross_validation import CrossValidation, Fold, FoldResult, Folds, pool
+from lenet_mnist.analysis.folds import CrossValidation, Fold, FoldResult, Folds, pool
 from lenet_mnist.analysis.metrics import evaluate
 from lenet_mnist.config import AUTO, MAX_SEED, Config, Schedule
 from lenet_mnist.config_file import ResolvedConfig
@@ -27,11 +27,11 @@ from lenet_mnist.randomness import Purpose, random_keys
 from lenet_mnist.runs.manifest import Manifest
 from lenet_mnist.runs.run import Run
 from lenet_mnist.study.study import Study, StudyKind, begun_study, resumed_study
-from lenet_mnist.study.workers import PoolSize, TrialPool
 from lenet_mnist.training.checkpoint import TrainedNetwork
 from lenet_mnist.training.context import Context, Session
 from lenet_mnist.training.loop import StopReason, train
 from lenet_mnist.training.state import TrainState
+from lenet_mnist.training.workers import PoolSize, TrialPool
 
 CROSS_VALIDATION = StudyKind("cross-validation", {"folds": Folds, "fold": FoldResult}, trial="fold")
 _NUM_FOLDS = 5

@@ -18,14 +18,13 @@ from lenet_mnist.files.tables import write_csv
 from lenet_mnist.runs.manifest import Manifest
 from lenet_mnist.runs.run import Run
 from lenet_mnist.study.study import Study, StudyJournal, StudyKind, begun_study, resumed_study
-from lenet_mnist.study.workers import PoolSize, TrialPool
 from lenet_mnist.training.context import Context, Session
+from lenet_mnist.training.workers import PoolSize, TrialPool
 from lenet_mnist.tuning.advice import Advice, advise
-from lenet_mnist.tuning.choice import choose
-from lenet_mnist.tuning.horizon import exponent_of
+from lenet_mnist.tuning.best_rate import choose, exponent_of
 from lenet_mnist.tuning.plan import CostModel, Plan, SweepRequest, Task, make_plan, plan_text
 from lenet_mnist.tuning.range_test import Bracket, RangePoint, RangeTest, find_bracket, run_range_test
-from lenet_mnist.tuning.sweep import Answer, Extension, extension_of, rank, trials_of
+from lenet_mnist.tuning.ranking import Answer, Extension, extension_of, rank, trials_of
 from lenet_mnist.tuning.trial import Trial, TrialResult, compared_schedule, curve_of, train_trial, with_rate
 
 RANGE_SEEDS = (0, 1, 2)

@@ -10,7 +10,9 @@ Everything else is a difference: another configuration, other data, another torc
 """
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from lenet_mnist import provenance
@@ -18,7 +20,8 @@ from lenet_mnist.config import AUTO, Config, Schedule
 from lenet_mnist.config_file import ResolvedConfig, flat_values
 from lenet_mnist.data.sets import Fingerprint
 from lenet_mnist.distributed import Ranks
-from lenet_mnist.errors import ConfigError
+from lenet_mnist.errors import ConfigError, DataError
+from lenet_mnist.runs.listing import list_runs
 from lenet_mnist.runs.manifest import Manifest
 from lenet_mnist.runs.run import Run
 
@@ -94,6 +97,34 @@ def require_same(run: Run, there: Mapping[str, Any], now: Mapping[str, Any]) -> 
     ]
     if different:
         raise ConfigError(f"{run.path}: was begun with other settings: {'; '.join(different)}")
+
+
+def runs_of_job(config: Config, ranks: Ranks, runs_dir: Path) -> dict[int, Run]:
+    """Return, by seed, the runs of `config` that these ranks began before torchrun restarted them.
+
+    An earlier job may have had the same name: the newest run counts.
+    """
+    if ranks.restarts == 0:
+        return {}
+    found: dict[int, Run] = {}
+    for run in list_runs(runs_dir):
+        with suppress(DataError):  # a damaged run, whose ever, is none of these
+            if run.manifest.job == ranks.job and _is_of(config, run.config):
+                found.setdefault(run.config.seed, run)
+    return found
+
+
+def _is_of(config: Config, trained: Config) -> bool:
+    """Whether a run's configuration is `config` with some seed, and with what that left open decided.
+
+    That is a learning rate of `auto`, and which runs the teachers' names mean: `latest` is another run by now.
+    """
+    decided: dict[str, Any] = {"seed": trained.seed}
+    if config.training.learning_rate == AUTO:
+        decided["training.learning_rate"] = trained.training.learning_rate
+    if len(config.training.teachers) == len(trained.training.teachers):
+        decided["training.teachers"] = trained.training.teachers
+    return trained == config.replace(decided)
 
 
 def _objection(config: Config, key: str, value: Any) -> str | None:

@@ -24,8 +24,8 @@ from lenet_mnist.provenance import typed
 from lenet_mnist.runs.manifest import COMMANDS, Kind
 from lenet_mnist.runs.run import Run, begin_run
 from lenet_mnist.study.resume import differences_of_data, require_same
-from lenet_mnist.study.workers import Task, TrialPool
 from lenet_mnist.training.context import Context, Session
+from lenet_mnist.training.workers import Task, TrialPool
 
 _Entry = TypeVar("_Entry")
 

@@ -6,7 +6,6 @@ Under torchrun rank 0 runs this; the other ranks share its trainings and touch n
 """
 
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,17 +15,20 @@ from lenet_mnist.config import AUTO, Config, Device, Engine
 from lenet_mnist.config_file import ResolvedConfig, parse_seeds
 from lenet_mnist.data.batches import num_batches
 from lenet_mnist.devices import Crowding
-from lenet_mnist.errors import ConfigError, DataError, DivergedError, InterruptedBySignal
+from lenet_mnist.errors import ConfigError, DivergedError, InterruptedBySignal
 from lenet_mnist.files.locks import exclusive_lock
 from lenet_mnist.files.storage import prepare_to_write
-from lenet_mnist.runs.checkpoints import restore_newest
-from lenet_mnist.runs.listing import list_runs
 from lenet_mnist.runs.manifest import COMMANDS, Manifest, environment
-from lenet_mnist.runs.recording import Recorder
+from lenet_mnist.runs.recording import Recorder, restore_newest
 from lenet_mnist.runs.run import Run, begin_run
 from lenet_mnist.signals import PendingSignal, deferred_signals
-from lenet_mnist.study.lr_search import search_rate
-from lenet_mnist.study.resume import differences_of_data, differences_of_ranks, differences_of_versions, resumption
+from lenet_mnist.study.resume import (
+    differences_of_data,
+    differences_of_ranks,
+    differences_of_versions,
+    resumption,
+    runs_of_job,
+)
 from lenet_mnist.study.teachers import NO_TEACHERS, TeacherRuns, find_teachers, find_teachers_again, teachers_of
 from lenet_mnist.training.checkpoint import network_bytes, parse_network, parse_state, state_bytes, weights_digest
 from lenet_mnist.training.context import Context, Log, Session
@@ -34,7 +36,7 @@ from lenet_mnist.training.loop import train
 from lenet_mnist.training.probe import Probe
 from lenet_mnist.training.rows import EpochRow, StepRow
 from lenet_mnist.training.state import TrainState
-from lenet_mnist.tuning.auto import Decision
+from lenet_mnist.tuning.auto import Decision, search_rate
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,7 @@ def train_seeds(config: Config, seeds: str | None, session: Session, runs_dir: P
         note(f"data: {line}")
     if context.engine.name is Engine.TORCH and config.training.engine is Engine.AUTO:
         note(f"training with the torch engine, the slower one: {context.engine.reason}")
-    before = _runs_of_job(session, config, runs_dir)
+    before = runs_of_job(config, session.ranks, runs_dir)
     if before:  # whatever was left open has been decided then
         config = config.model_copy(update={"training": next(iter(before.values())).config.training})
     teachers = find_teachers(config, runs_dir, context.data)
@@ -88,7 +90,7 @@ def train_seeds(config: Config, seeds: str | None, session: Session, runs_dir: P
         note(f"teachers: {len(teachers.networks)}, whose trainings took {teachers.seconds:,.0f} s together")
     decision = None
     if config.training.learning_rate == AUTO:
-        decision = search_rate(config.replace({"seed": drawn[0]}), context, session)
+        decision = search_rate(config.replace({"seed": drawn[0]}), context, session.access.directory)
         config = config.replace({"training.learning_rate": float(f"{decision.lr:.3g}")})
     runs: list[TrainedRun] = []
     for seed in drawn:
@@ -271,34 +273,6 @@ def _require_same_surroundings(context: Context) -> None:
 def _require_same_weights(context: Context, state: TrainState) -> None:
     if not context.ranks.is_single:
         context.ranks.require_same({"the SHA-256 of the weights": weights_digest(state.network.state_dict())})
-
-
-def _runs_of_job(session: Session, config: Config, runs_dir: Path) -> dict[int, Run]:
-    """Return, by seed, the runs of `config` that these ranks began before torchrun restarted them.
-
-    An earlier job may have had the same name: the newest run counts.
-    """
-    if session.ranks.restarts == 0:
-        return {}
-    found: dict[int, Run] = {}
-    for run in list_runs(runs_dir):
-        with suppress(DataError):  # a damaged run, whose ever, is none of these
-            if run.manifest.job == session.ranks.job and _is_of(config, run.config):
-                found.setdefault(run.config.seed, run)
-    return found
-
-
-def _is_of(config: Config, trained: Config) -> bool:
-    """Whether a run's configuration is `config` with some seed, and with what that left open decided.
-
-    That is a learning rate of `auto`, and which runs the teachers' names mean: `latest` is another run by now.
-    """
-    decided: dict[str, Any] = {"seed": trained.seed}
-    if config.training.learning_rate == AUTO:
-        decided["training.learning_rate"] = trained.training.learning_rate
-    if len(config.training.teachers) == len(trained.training.teachers):
-        decided["training.teachers"] = trained.training.teachers
-    return trained == config.replace(decided)
 
 
 def _resume_or_take(run: Run, session: Session) -> TrainedRun:

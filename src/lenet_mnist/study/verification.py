@@ -15,13 +15,13 @@ from lenet_mnist.data.mnist import DataAccess
 from lenet_mnist.errors import CheckFailedError, ConfigError, DataError
 from lenet_mnist.files.storage import read_bounded
 from lenet_mnist.files.tables import MAX_TEXT_BYTES, read_json
-from lenet_mnist.metrics import count
 from lenet_mnist.provenance import typed
-from lenet_mnist.runs.checkpoints import list_checkpoints
+from lenet_mnist.runs.recording import list_checkpoints
 from lenet_mnist.runs.run import Run
 from lenet_mnist.study.evaluation import count_again
 from lenet_mnist.study.resume import differences_of_data
 from lenet_mnist.study.teachers import find_teachers_again, teachers_of
+from lenet_mnist.tally import count
 from lenet_mnist.training.checkpoint import parse_state, read_network, weights_digest
 from lenet_mnist.training.context import Context, Session
 from lenet_mnist.training.loop import train

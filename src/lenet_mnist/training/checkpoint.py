@@ -22,9 +22,9 @@ from lenet_mnist.data.sets import LONGEST_CLASS_NAME, Normalization, is_class_na
 from lenet_mnist.errors import DataError
 from lenet_mnist.files.storage import read_bounded, write_bytes
 from lenet_mnist.files.tables import first_error
-from lenet_mnist.metrics import Tally
 from lenet_mnist.model.engines import ResolvedEngine
 from lenet_mnist.model.lenet import NUM_LAYERS, LeNet
+from lenet_mnist.tally import Tally
 from lenet_mnist.training.early_stopping import EarlyStopping
 from lenet_mnist.training.rows import Histories
 from lenet_mnist.training.schedule import Plateau

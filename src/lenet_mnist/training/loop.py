@@ -11,7 +11,7 @@ from enum import StrEnum
 
 from lenet_mnist.config import Config
 from lenet_mnist.data.batches import TrainBatches, evaluation_batches
-from lenet_mnist.metrics import Tally, count
+from lenet_mnist.tally import Tally, count
 from lenet_mnist.training.context import Context
 from lenet_mnist.training.rows import EpochRow, StepRow
 from lenet_mnist.training.state import TrainState

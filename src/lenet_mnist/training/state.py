@@ -10,10 +10,9 @@ import torch
 from torch import Tensor
 
 from lenet_mnist.config import Config
-from lenet_mnist.metrics import Tally
-from lenet_mnist.model.initialisation import initialise
-from lenet_mnist.model.lenet import NUM_LAYERS, LeNet
+from lenet_mnist.model.lenet import NUM_LAYERS, LeNet, initialise
 from lenet_mnist.randomness import Purpose, torch_generator
+from lenet_mnist.tally import Tally
 from lenet_mnist.training.context import Context
 from lenet_mnist.training.early_stopping import EarlyStopping
 from lenet_mnist.training.optimizer import FlatOptimizer

@@ -15,7 +15,7 @@ from torch import Tensor
 from lenet_mnist.config import Schedule, TrainingConfig
 from lenet_mnist.data.batches import TrainBatch
 from lenet_mnist.distributed import SINGLE, Ranks
-from lenet_mnist.metrics import Tally
+from lenet_mnist.tally import Tally
 from lenet_mnist.training.distillation import distilled_loss
 from lenet_mnist.training.probe import update_ratios
 from lenet_mnist.training.rows import StepRow

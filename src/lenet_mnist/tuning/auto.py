@@ -3,7 +3,7 @@
 Each round spends about the same on its trainings: first many rates over a short schedule, then half as wide a range
 around the best guess so far over a schedule twice as long. All start from the same initial weights and see the same
 batches, those of the training that follows. The rate is the bottom of a parabola through all of them
-(tuning/choice.py), moved from their short schedules to the long one (tuning/horizon.py).
+(tuning/best_rate.py), moved from their short schedules to the long one (tuning/best_rate.py).
 
 Source: lecture points 12 and 13; Karnin, Koren and Somekh, "Almost optimal exploration in multi-armed bandits", ICML
 2013 (successive halving).
@@ -12,15 +12,16 @@ Source: lecture points 12 and 13; Karnin, Koren and Somekh, "Almost optimal expl
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from lenet_mnist.config import Config, TrainingConfig
 from lenet_mnist.errors import ConfigError
 from lenet_mnist.training.context import Context
-from lenet_mnist.tuning.choice import Choice, choose
-from lenet_mnist.tuning.horizon import exponent_of
-from lenet_mnist.tuning.plan import log_spaced
+from lenet_mnist.training.workers import PoolSize, TrialPool
+from lenet_mnist.tuning.best_rate import Choice, choose, exponent_of
+from lenet_mnist.tuning.plan import epochs_text, log_spaced
 from lenet_mnist.tuning.range_test import NUM_STEPS, Bracket, RangeTest, find_bracket, run_range_test
-from lenet_mnist.tuning.trial import Trial, TrialResult
+from lenet_mnist.tuning.trial import Trial, TrialResult, compared_schedule, train_trial
 
 _KEY = "training.learning_rate_budget"
 _DEFAULT_BUDGET = 2.0  # whole trainings
@@ -115,6 +116,31 @@ def decide_rate(config: Config, context: Context, run_trials: RunTrials) -> Deci
     results.sort(key=lambda result: (result.trial.epochs, result.trial.lr))
     tried = tuple(Tried(result.trial.lr, result.trial.epochs, result.val_loss) for result in results)
     return Decision(choice.lr, choice.low, choice.high, choice.is_fitted, bracket, tried, spent, search.budget)
+
+
+def search_rate(config: Config, context: Context, data_dir: Path) -> Decision:
+    """Search for the learning rate of a configuration that leaves it open, and report what is found on the way."""
+    training, num_images, note = config.training, len(context.data.train), context.progress.note
+    budget = Search.of(training, num_images).budget
+    note(f"learning_rate auto: a search of at most {epochs_text(budget)}, by the validation loss")
+    size = PoolSize.of(context, num_items=3, num_images=budget * num_images)
+    with TrialPool(config, context, data_dir, size) as pool:
+
+        def run_trials(trials: Sequence[Trial]) -> Iterator[TrialResult]:
+            for result in pool.run(train_trial, trials):
+                ended = "diverged" if result.val_loss is None else f"val loss {result.val_loss:.4f}"
+                note(f"  lr {result.trial.lr:<8.3g}  {epochs_text(result.trial.epochs)}  {ended}")
+                yield result
+
+        decision = decide_rate(config, context, run_trials)
+    sure = f"about 95 % sure: {decision.low:.2g} to {decision.high:.2g}" if decision.is_fitted else "not sure"
+    if compared_schedule(config) is not training.schedule:
+        sure = f"not sure: searched with schedule {compared_schedule(config)}, not {training.schedule}"
+    note(
+        f"learning_rate auto: {decision.lr:.3g} for {epochs_text(training.max_epochs)} ({sure}), found in "
+        f"{decision.cost_epochs:.1f}, and scaled to that length (docs/learning-rate.md)"
+    )
+    return decision
 
 
 def rounds_of(budget: float, max_epochs: int, shortest: float) -> Iterator[tuple[int, float]]:

@@ -1,7 +1,7 @@
 """One little training at one learning rate: a complete schedule, from its warm-up down to zero, never one cut short.
 
 Constant rates stopped early favour rates that are too small; a short schedule that anneals ranks rates as a long one
-does, apart from a shift that `tuning/horizon.py` knows.
+does, apart from a shift that `tuning/best_rate.py` knows.
 
 Source: lecture points 12 and 13.
 """

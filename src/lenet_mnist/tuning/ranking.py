@@ -12,8 +12,7 @@ from statistics import mean
 
 from lenet_mnist.config import Activation
 from lenet_mnist.training.early_stopping import GUESSING
-from lenet_mnist.tuning.choice import Choice
-from lenet_mnist.tuning.noise import Noise, log_of, noise_of
+from lenet_mnist.tuning.best_rate import Choice, Noise, log_of, noise_of
 from lenet_mnist.tuning.plan import SweepRequest, log_spaced
 from lenet_mnist.tuning.range_test import Bracket, RangePoint
 from lenet_mnist.tuning.trial import Trial, TrialResult

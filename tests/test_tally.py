@@ -10,8 +10,8 @@ from lenet_mnist.config import Activation, Config, ModelConfig, TrainingConfig
 from lenet_mnist.data.batches import Batch, evaluation_batches
 from lenet_mnist.data.sets import ImageSet, TrainVal
 from lenet_mnist.errors import DataError
-from lenet_mnist.metrics import Tally, count
 from lenet_mnist.model.lenet import LeNet
+from lenet_mnist.tally import Tally, count
 from lenet_mnist.training.context import Context
 from lenet_mnist.training.loop import train
 from lenet_mnist.training.state import TrainState

@@ -1,20 +1,97 @@
-"""From trials at several rates, and perhaps several horizons, to one rate for the training that follows.
+"""From trials at several rates, and perhaps several lengths, to one rate for the training that follows.
 
 Near its minimum the logarithm of the loss is close to a parabola in the logarithm of the rate. A parabola through all
-trials there is far less a matter of luck than the trial that happened to end lowest: single seeds scatter by a tenth.
-Trials of different horizons are first moved to where they would lie in the training that follows (tuning/horizon.py).
+trials there depends far less on luck than the trial that happened to end lowest: single seeds scatter by a tenth.
+
+The best rate of a short schedule is not that of a long one. It follows a power of the number of epochs:
+best(long) = best(short) x (short / long)^exponent. A long training over-fits at high rates unless weight decay holds it
+back, which makes the exponent positive. A short schedule warms up within fewer updates, so that the highest rates break
+it, which makes it negative. With Adam, whose weight decay is divided away with the gradient, the first wins for ReLU
+and sigmoid; with SGD and weight decay the second. The exponents lead from what the parabola finds at a half, 1 and 2
+epochs to the best rate of 8: `python scripts/measure_learning_rate.py exponents`, docs/learning-rate.md. AdamW was not
+measured, and is treated as Adam; for an activation that was not measured the rate stays as it is.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from lenet_mnist.config import Activation, Config, Optimizer
 from lenet_mnist.training.early_stopping import GUESSING
-from lenet_mnist.tuning.horizon import log_error, rate_for
-from lenet_mnist.tuning.noise import Noise, log_of
 from lenet_mnist.tuning.trial import TrialResult
+
+_WITH_ADAM = {Activation.RELU: 0.5, Activation.TANH: 0.0, Activation.SIGMOID: 0.4}
+_WITH_SGD = {Activation.RELU: -0.3, Activation.TANH: -0.3, Activation.SIGMOID: 0.0}
+_WITH_SGD_WITHOUT_DECAY = {Activation.RELU: 0.7, Activation.TANH: 0.1, Activation.SIGMOID: 0.0}
+EXPONENT_ERROR = 0.3  # the standard error: how far the cells that were measured lie from these
+
+
+def exponent_of(config: Config, activation: Activation) -> float:
+    """Return the exponent for trainings like that of `config`, with `activation`."""
+    training = config.training
+    with_sgd = _WITH_SGD if training.weight_decay > 0 else _WITH_SGD_WITHOUT_DECAY
+    return (with_sgd if training.optimizer is Optimizer.SGD else _WITH_ADAM).get(activation, 0.0)
+
+
+def rate_for(lr: float, epochs: float, longer: float, exponent: float) -> float:
+    """Return the rate that is to a training of `longer` epochs what `lr` is to one of `epochs`."""
+    return float(lr * (epochs / longer) ** exponent)
+
+
+def log_error(epochs: float, longer: float) -> float:
+    """Return the standard error of the logarithm of that rate."""
+    return EXPONENT_ERROR * abs(math.log(longer / epochs))
+
+
+# What is known before a search: from seed to seed, the loss of one training scatters by about a tenth of itself. That
+# counts for as much as an estimate with this many degrees of freedom.
+_SCATTER = 0.1
+_SCATTER_FREEDOM = 4
+
+
+@dataclass(frozen=True)
+class Noise:
+    """The standard deviation of a trial's log loss at a given rate, and the degrees of freedom behind it."""
+
+    deviation: float
+    freedom: int
+
+    @classmethod
+    def of(cls, sum_of_squares: float, freedom: int) -> "Noise":
+        """Return the estimate from what a model left unexplained, together with what is known beforehand."""
+        together = freedom + _SCATTER_FREEDOM
+        return cls(math.sqrt((sum_of_squares + _SCATTER_FREEDOM * _SCATTER**2) / together), together)
+
+    @property
+    def t95(self) -> float:
+        """So many standard errors hold the truth 95 times in 100."""
+        from scipy.stats import t  # half a second: only a search needs it
+
+        return float(t.ppf(0.975, self.freedom))
+
+
+def noise_of(losses: Mapping[tuple[float, int], float], lrs: Collection[float]) -> Noise:
+    """Return the scatter of log losses that neither rate nor seed explains. `losses` are by (rate, seed).
+
+    Only those of `lrs` are looked at at which every seed has a loss.
+    """
+    seeds = sorted({seed for _, seed in losses})
+    table = [[losses.get((lr, seed)) for seed in seeds] for lr in sorted(lrs)]
+    whole = [[log_of(loss) for loss in row if loss is not None] for row in table if None not in row]
+    freedom = (len(whole) - 1) * (len(seeds) - 1)
+    if freedom < 1:
+        return Noise.of(0.0, 0)
+    logs = np.array(whole)
+    rest = logs - logs.mean(axis=1, keepdims=True) - logs.mean(axis=0, keepdims=True) + logs.mean()
+    return Noise.of(float((rest**2).sum()), freedom)
+
+
+def log_of(loss: float) -> float:
+    """Return the logarithm of a loss, also of one that is too small for a float."""
+    return math.log(max(loss, 1e-12))
+
 
 _NEAR = 0.7  # of log loss above the lowest of the same horizon and seed: within a factor of 2
 _BEYOND = 0.35  # of log rate beyond the outermost point, where a vertex is still believed: a factor of 1.4

@@ -4,7 +4,7 @@ import io
 
 from rich.console import Console
 
-from lenet_mnist.reporting.progress import FetchProgress, TerminalProgress
+from lenet_mnist.reporting.terminal import FetchProgress, TerminalProgress
 
 
 def shown(terminal: bool) -> str:
