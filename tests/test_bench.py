@@ -12,14 +12,12 @@ from lenet_mnist.config import Config
 from lenet_mnist.data.batches import TrainBatches
 from lenet_mnist.data.mnist import DataAccess
 from lenet_mnist.data.sets import TrainVal
-from lenet_mnist.model.engines import Engine, ResolvedEngine, torch_network
 from lenet_mnist.reporting.text import render
 from lenet_mnist.training.checkpoint import weights_digest
 from lenet_mnist.training.context import Context
 from lenet_mnist.training.state import TrainState
 from lenet_mnist.training.updates import train_step
 
-CPU = torch.device("cpu")
 PARTS = ["batch", "forward", "loss", "backward", "count", "gradient and norms", "optimizer", "read"]
 
 
@@ -27,8 +25,7 @@ PARTS = ["batch", "forward", "loss", "backward", "count", "gradient and norms", 
 def test_a_step_in_parts_is_the_step_that_trains(small: TrainVal, optimizer: str) -> None:
     """Each part is there, so that the functions that end one are still those that an update calls."""
     config = Config.model_validate({"training": {"optimizer": optimizer, "batch_size": 32}})
-    engine = ResolvedEngine(Engine.TORCH, "", torch_network)
-    arm, other = (_Arm(config, small, CPU, engine, 32) for _ in range(2))
+    arm, other = (_Arm(config, Context(small)) for _ in range(2))
     whole, untouched = TrainState.start(config, Context(small)), weights_digest(other.state.network.state_dict())
     before = torch.nn.functional.cross_entropy, torch.autograd.grad, torch.cat
     for batch in list(TrainBatches(small, config).of_epoch(1))[:5]:
@@ -49,7 +46,7 @@ def test_an_image_costs_what_the_arithmetic_says(small: TrainVal) -> None:
 @pytest.mark.compiler
 def test_every_engine_and_batch_size_is_measured(access: DataAccess) -> None:
     config = Config.model_validate({"data": {"limit_train": 2000}, "training": {"threads": 1}})
-    result = run_benchmark(config, (500, 1000), access, lambda _: None, rounds=2)
+    result = run_benchmark(config, (500, 1000), access, rounds=2)
     measured = json.loads(render(result, as_json=True))
     arms = [("torch", 500), ("native", 500), ("torch", 1000), ("native", 1000)]
     assert [(row["engine"], row["batch_size"]) for row in measured["steps"]] == arms
@@ -67,7 +64,7 @@ def test_every_engine_and_batch_size_is_measured(access: DataAccess) -> None:
 
 def test_without_the_native_engine_there_is_no_peak(lenet: Callable[..., Any], access: DataAccess) -> None:
     config = Config.model_validate({"data": {"limit_train": 200}, "training": {"threads": 1, "engine": "torch"}})
-    result = run_benchmark(config, (100,), access, lambda _: None, rounds=1)
+    result = run_benchmark(config, (100,), access, rounds=1)
     assert (result.peak, result.steps[0].peak_share, len(result.steps)) == (None, None, 1)
     assert "GFLOP/s" not in str(result)
     answer = lenet("bench", "--batch-size", 55_001)  # its batches would be waited for for ever

@@ -11,7 +11,8 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
@@ -26,13 +27,12 @@ from lenet_mnist.data.batches import TrainBatches, evaluation_batches
 from lenet_mnist.data.load import load_train_val
 from lenet_mnist.data.mnist import DataAccess
 from lenet_mnist.data.sets import TrainVal
-from lenet_mnist.devices import choose_device, set_threads
 from lenet_mnist.errors import ConfigError
-from lenet_mnist.model.engines import ResolvedEngine, resolve_engine, torch_network
+from lenet_mnist.model.engines import TORCH, ResolvedEngine, resolve_engine
 from lenet_mnist.model.layer_table import layer_table
 from lenet_mnist.progress import Progress
 from lenet_mnist.tally import count
-from lenet_mnist.training.context import Context
+from lenet_mnist.training.context import Context, Session
 from lenet_mnist.training.state import TrainState
 from lenet_mnist.training.updates import train_step
 
@@ -119,34 +119,32 @@ class Benchmark:
         return "\n".join([*lines, *(f"{part:24} {seconds:.2f}" for part, seconds in self.startup_seconds.items())])
 
 
-def run_benchmark(
-    config: Config, batch_sizes: Sequence[int], access: DataAccess, note: Callable[[str], None], rounds: int = 11
-) -> Benchmark:
+def run_benchmark(config: Config, batch_sizes: Sequence[int], access: DataAccess, rounds: int = 11) -> Benchmark:
     """Measure the engines that there are, on real training images. Raises: ConfigError for too large batches."""
-    data = load_train_val(config.data, access)
-    if max(batch_sizes) > len(data.train):
-        raise ConfigError(f"--batch-size {max(batch_sizes)}: there are {len(data.train):,} training images")
-    device, threads = choose_device(config.training.device), set_threads(config.training.threads)
-    asked, activation = config.training.engine, config.model.activation
-    resolved = resolve_engine(asked, device, data.train.image_size, activation=activation)
-    engines = [ResolvedEngine(Engine.TORCH, "for comparison", torch_network)]
-    engines += [resolved] if resolved.name is not Engine.TORCH else []
-    peak = _measure_peak(resolved, rounds)
+    context, note = Session(access).context(config), access.progress.note
+    num_images, resolved = len(context.data.train), context.engine
+    if max(batch_sizes) > num_images:
+        raise ConfigError(f"--batch-size {max(batch_sizes)}: there are {num_images:,} training images")
+    engines = [TORCH] if resolved.name is Engine.TORCH else [TORCH, resolved]
     names, sizes = ", ".join(engine.name for engine in engines), " and ".join(map(str, batch_sizes))
     note(f"measuring {names}: updates of {sizes} images each, and evaluations")
-    arms = [_Arm(config, data, device, engine, size) for size in batch_sizes for engine in engines]
+    peak = _measure_peak(resolved, rounds)
+    arms = [
+        _Arm(config.replace({"training.batch_size": size}), replace(context, engine=engine))
+        for size, engine in itertools.product(batch_sizes, engines)
+    ]
     for _, arm in itertools.product(range(rounds), arms):
         arm.measure()
     note("measuring start-ups, each in a new process")
     return Benchmark(
         machine=provenance.machine(),
         versions=provenance.versions(),
-        device=str(device),
-        threads=threads,
+        device=str(context.device),
+        threads=context.threads,
         engine=resolved.name.value,
         engine_reason=resolved.reason,
         peak=peak,
-        steps=_step_timings(arms, None if peak is None else training_operations(config, data) / peak),
+        steps=_step_timings(arms, None if peak is None else training_operations(config, context.data) / peak),
         evaluations=[EngineTiming(arm.engine, Timing.of(arm.evaluations)) for arm in arms[: len(engines)]],
         startup_seconds=_measure_start_up(access, rounds),
     )
@@ -171,31 +169,29 @@ def _measure_peak(engine: ResolvedEngine, rounds: int) -> float | None:
     network: Any = engine.forward
     if engine.name is not Engine.NATIVE:
         return None
-    rates = []
+    best = 0.0
     for _ in range(rounds):
         started = time.perf_counter()
-        operations: float = abs(network.peak(_PEAK_ROUNDS, torch.get_num_threads()))
-        rates.append(operations / (time.perf_counter() - started))
-    return max(rates)
+        operations = abs(network.peak(_PEAK_ROUNDS, torch.get_num_threads()))
+        best = max(best, operations / (time.perf_counter() - started))
+    return best
 
 
 class _Arm:
     """A training that continues for as long as it is measured."""
 
-    def __init__(
-        self, config: Config, data: TrainVal, device: torch.device, engine: ResolvedEngine, batch_size: int
-    ) -> None:
-        self.engine, self.batch_size = engine.name.value, batch_size
-        self.state = TrainState.start(config, Context(data, device, engine))
-        batches = TrainBatches(data, config.replace({"training.batch_size": batch_size}), device)
-        epochs = (batches.of_epoch(epoch) for epoch in itertools.count(1))
-        self.batches = (batch for epoch in epochs for batch in epoch if len(batch.labels) == batch_size)
+    def __init__(self, config: Config, context: Context) -> None:
+        self.engine, self.batch_size = context.engine.name.value, config.training.batch_size
+        self.state = TrainState.start(config, context)
+        train_batches = TrainBatches(context.data, config, context.device)
+        epochs = (train_batches.of_epoch(epoch) for epoch in itertools.count(1))
+        self.batches = (batch for epoch in epochs for batch in epoch if len(batch.labels) == self.batch_size)
         self.seconds: list[float] = []
         self.parts: list[dict[str, float]] = []
         self.evaluations: list[float] = []
-        # Training images: the test set is not needed for that.
-        self._evaluated = evaluation_batches(data.train.part(slice(_EVALUATED)), data.normalization, device)
-        self._device = device
+        some = context.data.train.part(slice(_EVALUATED))  # the test set is not needed for that
+        self._evaluated = evaluation_batches(some, context.data.normalization, context.device)
+        self._device = context.device
 
     def measure(self) -> None:
         """Make some steps whole, some part by part, and an evaluation."""
@@ -228,18 +224,15 @@ class _Arm:
         )
         marks = [("", self._now())]
 
-        def wrapped(function: Callable[..., Any], before: str, part: str) -> Callable[..., Any]:
-            def call(*arguments: Any, **options: Any) -> Any:
-                marks.append((before, self._now()))
-                result = function(*arguments, **options)
-                marks.append((part, self._now()))
-                return result
-
-            return call
+        def timed(function: Callable[..., Any], before: str, part: str, *arguments: Any, **options: Any) -> Any:
+            marks.append((before, self._now()))
+            result = function(*arguments, **options)
+            marks.append((part, self._now()))
+            return result
 
         with ExitStack() as patches:
             for owner, name, before, part in calls:
-                patches.enter_context(patch.object(owner, name, wrapped(getattr(owner, name), before, part)))
+                patches.enter_context(patch.object(owner, name, partial(timed, getattr(owner, name), before, part)))
             batch = next(self.batches)
             marks.append(("batch", self._now()))
             train_step(self.state, batch, _LEARNING_RATE)
@@ -257,10 +250,13 @@ def _step_timings(arms: Sequence[_Arm], peak_seconds: float | None) -> list[Step
     for arm in arms:
         step, size = Timing.of(arm.seconds), arm.batch_size
         share = None if peak_seconds is None else size * peak_seconds / step.median
-        parts = {part: median(row[part] for row in arm.parts) for part in arm.parts[0]}
         speed = size / step.median, torchs[size] / step.median
-        timings.append(StepTiming(arm.engine, size, step, *speed, share, parts))
+        timings.append(StepTiming(arm.engine, size, step, *speed, share, _medians(arm.parts)))
     return timings
+
+
+def _medians(rows: Sequence[dict[str, float]]) -> dict[str, float]:
+    return {part: median(row[part] for row in rows) for part in rows[0]}
 
 
 _START_UP = """
@@ -279,8 +275,7 @@ def _measure_start_up(access: DataAccess, rounds: int) -> dict[str, float]:
     """Return the seconds of each part of a start-up: medians over processes, the files in the disk cache."""
     command = [sys.executable, "-c", _START_UP, str(access.directory)]
     ended = [subprocess.run(command, capture_output=True, text=True, check=True) for _ in range(min(rounds, 5))]
-    rows = [json.loads(each.stdout) for each in ended]
-    return {part: median(row[part] for row in rows) for part in rows[0]}
+    return _medians([json.loads(each.stdout) for each in ended])
 
 
 def start_up(data_dir: str, times: dict[str, float]) -> dict[str, float]:
@@ -290,7 +285,7 @@ def start_up(data_dir: str, times: dict[str, float]) -> dict[str, float]:
     times["read and verify the data"] = time.perf_counter()
     engine = resolve_engine(config.training.engine, cpu, data.train.image_size)
     times["load and check the engine"] = time.perf_counter()
-    arm = _Arm(config, data, cpu, engine, config.training.batch_size)
+    arm = _Arm(config, Context(data, cpu, engine))
     batch = next(arm.batches)
     times["first batch"] = time.perf_counter()
     train_step(arm.state, batch, _LEARNING_RATE)

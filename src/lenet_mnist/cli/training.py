@@ -12,7 +12,6 @@ from lenet_mnist.cli.flags import (
     MACHINE,
     chosen_run,
     configured,
-    console,
     data_access,
     say,
     session_of,
@@ -144,7 +143,5 @@ def bench(
     from lenet_mnist.reporting.text import render
 
     with resolved.naming_origins():
-        measured = run_benchmark(
-            resolved.config, batch_size or (64, 256), data_access(data_dir, offline), console().print
-        )
+        measured = run_benchmark(resolved.config, batch_size or (64, 256), data_access(data_dir, offline))
     say(render(measured, as_json))
