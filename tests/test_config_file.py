@@ -10,7 +10,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from lenet_mnist.config import MAX_SEED, Config
+from lenet_mnist.config import MAX_SEED, AugmentationConfig, Config
 from lenet_mnist.config_file import (
     FLAGS,
     KNOWN_KEYS,
@@ -305,6 +305,8 @@ def test_replaced_values_are_validated_like_the_first_ones() -> None:
     other = config.replace(changes)
     assert flat_values(other) == flat_values(config) | changes
     assert type(other.model.activation) is type(config.model.activation)
+    whole = config.replace({"augmentation": AugmentationConfig(shift=2)})
+    assert flat_values(whole) == flat_values(config) | {"augmentation.shift": 2}
     for key, values in {
         "training.learning_rate": {"training.learning_rate": -1},
         "training.learning": {"training.learning": 1},

@@ -214,6 +214,8 @@ class TrainingConfig(Section):
     """Nesterov momentum; needs sgd and a momentum above 0."""
     weight_decay: float = Field(1e-3, ge=0, le=1e3)
     """Strength of weight decay: part of the gradient (L2) for sgd and adam, decoupled for adamw."""
+    label_smoothing: float = Field(0.0, ge=0, lt=1)
+    """Share of each label spread evenly over all classes in training; shown losses and teachers stay as they are."""
     schedule: Schedule = Field(Schedule.LINEAR, strict=False)
     """How the learning rate changes: linear and cosine fall to zero, plateau follows the validation loss."""
     warmup: float = Field(0.1, ge=0, lt=1)

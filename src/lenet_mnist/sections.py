@@ -22,7 +22,7 @@ class Section(BaseModel):
         """Make one of values by dotted key. Raises: ConfigError, whose `key` is that of the first wrong value."""
         nested: dict[str, Any] = {}
         for key, value in values.items():
-            if key not in fields_of(cls):
+            if key not in fields_of(cls) and key not in cls.model_fields:
                 raise ConfigError(f"{key}: unknown key", key=key)
             section, _, name = key.rpartition(".")
             (nested.setdefault(section, {}) if section else nested)[name] = value
@@ -33,7 +33,7 @@ class Section(BaseModel):
             raise ConfigError(f"{key}: {message}", key=key) from None
 
     def replace(self, values: Mapping[str, Any]) -> Self:
-        """Return the same with other values, by dotted key. Raises: ConfigError, as `of`."""
+        """Return the same with other values, by dotted key, or whole sections. Raises: ConfigError, as `of`."""
         return self.of({**flat_values(self), **values})
 
 

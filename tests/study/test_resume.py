@@ -414,6 +414,7 @@ CHANGES: list[tuple[dict[str, Any], dict[str, Any], str]] = [
     (CONSTANT, {"training.max_epochs": 2}, "it may only be raised"),
     ({}, {"training.patience": 2}, "it may only be raised"),
     ({}, {"training.learning_rate": 0.01}, r"training\.learning_rate was 0\.04, and is now 0\.01"),
+    ({}, {"training.label_smoothing": 0.1}, r"training\.label_smoothing was 0\.0, and is now 0\.1"),
     ({}, {"seed": 1}, "seed was 0, and is now 1"),
     ({}, {"training.engine": "native"}, "training.engine was torch"),
     ({}, {"training.threads": 2}, "training.threads was 1"),

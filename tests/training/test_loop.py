@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lenet_mnist.config import Activation, AugmentationConfig, Config, ModelConfig, Optimizer, Schedule, TrainingConfig
-from lenet_mnist.data.batches import TrainBatch, TrainBatches, evaluation_batches
+from lenet_mnist.data.batches import SoftTargets, TrainBatch, TrainBatches, evaluation_batches
 from lenet_mnist.data.sets import Normalization, TrainSet, TrainVal, ValSet
 from lenet_mnist.model.lenet import LeNet
 from lenet_mnist.tally import Tally, count
@@ -301,6 +301,30 @@ def test_a_step_tells_the_loss_and_the_gradient_before_the_update(tiny: TrainVal
     assert row.gradient_norm == pytest.approx(math.sqrt(squares), rel=1e-5)
     assert before.c1.weight.grad is not None
     assert row.c1_gradient_norm == pytest.approx(before.c1.weight.grad.norm().item(), rel=1e-5)
+
+
+def test_label_smoothing_changes_the_gradient_and_no_loss_that_is_shown(tiny: TrainVal) -> None:
+    """With teachers, it smooths the labels' share of the loss."""
+    config = config_of(label_smoothing=0.2, momentum=0.0, weight_decay=0.0, max_epochs=1)
+    for teachers_weight in (None, 0.25):
+        state = TrainState.start(config, Context(tiny))
+        batch = next(iter(TrainBatches(tiny, config).of_epoch(1)))
+        before = copy.deepcopy(state.network)
+        logits = before(batch.images)
+        loss = F.cross_entropy(logits, batch.labels, label_smoothing=0.2)
+        if teachers_weight is not None:
+            targets = SoftTargets(torch.randn(logits.shape), 1.0, teachers_weight)
+            divergence = F.kl_div(logits.log_softmax(1), targets.logits.softmax(1), reduction="batchmean")
+            loss = (1 - teachers_weight) * loss + teachers_weight * divergence
+            batch = batch._replace(soft_targets=targets)
+        gradients = torch.autograd.grad(loss, list(before.parameters()))
+        row = train_step(state, batch, 0.1)
+        assert row.train_loss == F.cross_entropy(logits, batch.labels).item()
+        for old, new, gradient in zip(before.parameters(), state.network.parameters(), gradients, strict=True):
+            torch.testing.assert_close(old - new, 0.1 * gradient)
+    done = run(config, tiny)
+    assert done.epochs[0].val_loss == pytest.approx(val_tally(done.state.network, tiny).mean_loss)
+    assert done.digest != run(config.replace({"training.label_smoothing": 0.0}), tiny).digest
 
 
 def test_the_best_network_has_the_validation_loss_of_its_row(tiny: TrainVal) -> None:

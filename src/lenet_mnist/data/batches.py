@@ -46,6 +46,7 @@ class TrainBatch(NamedTuple):
     positions: Tensor
     num_images: int
     is_last: bool = False
+    label_smoothing: float = 0.0
     soft_targets: SoftTargets | None = None
 
 
@@ -76,6 +77,7 @@ class TrainBatches:
             self.view = lambda _epoch: as_they_are
         self._labels = data.train.labels.to(device)
         self._batch_size = config.training.batch_size
+        self._label_smoothing = config.training.label_smoothing
         self._seed = config.seed
         self._ranks = ranks
 
@@ -91,7 +93,7 @@ class TrainBatches:
         for number, batch in enumerate(torch.split(indices, self._batch_size)[start:], start=start + 1):
             mine = batch[self._ranks.shard(len(batch))]
             labels = self._labels.index_select(0, mine)
-            yield TrainBatch(images_of(mine), labels, mine, len(batch), is_last=number == len(self))
+            yield TrainBatch(images_of(mine), labels, mine, len(batch), number == len(self), self._label_smoothing)
 
 
 def num_batches(num_images: int, batch_size: int) -> int:

@@ -88,7 +88,8 @@ def make_update(
     """Make one update, unless it or an earlier one was not finite: `has_failed` is then 1, and the weights stay.
 
     Every rank adds its share of the batch to one sum, so that all make the same update, that of the whole batch. After
-    the last of an epoch the state also knows by how much of itself it has changed the weights of each layer.
+    the last of an epoch the state also knows by how much of itself it has changed the weights of each layer. The loss
+    that is returned is that of the labels, without label smoothing or teachers.
 
     Shapes: the result, on the device, is [loss, norm of the gradient, norm of C1's, images right].
     """
@@ -96,8 +97,11 @@ def make_update(
         logits = state.network(batch.images)
         labels_loss = F.cross_entropy(logits, batch.labels, reduction="sum") / batch.num_images
         loss = labels_loss
+        if batch.label_smoothing > 0:
+            smoothed = F.cross_entropy(logits, batch.labels, reduction="sum", label_smoothing=batch.label_smoothing)
+            loss = smoothed / batch.num_images
         if batch.soft_targets is not None:
-            loss = distilled_loss(labels_loss, logits, batch.soft_targets, batch.num_images)
+            loss = distilled_loss(loss, logits, batch.soft_targets, batch.num_images)
         gradients = torch.autograd.grad(loss, state.network.parameters_in_order)
         num_correct = (logits.detach().argmax(dim=1) == batch.labels).sum().to(loss.dtype)
         sums = torch.cat([*(part.flatten() for part in gradients), torch.stack([labels_loss.detach(), num_correct])])
