@@ -200,7 +200,7 @@ def test_pictures_like_their_mirror_images_are_not_said_to_be_on_their_side(run:
     """Discs and frames: whatever difference there is, is small or chance."""
     reading = read_pictures(run, [])
     for mean, deviation in ((-0.5, 0.1), (-2.0, 4.0)):
-        reading.num_read, reading.uprights = 8, (8 * mean, 8 * (mean**2 + deviation**2))
+        reading.num_answered, reading.uprights = 8, (8 * mean, 8 * (mean**2 + deviation**2))
         assert reading.notes == []
     reading.uprights = (-8 * 2.0, 8 * (4.0 + 0.01))
     assert len(reading.notes) == 1

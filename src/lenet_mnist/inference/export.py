@@ -12,13 +12,13 @@ from lenet_mnist.data.decoding import Pixels
 from lenet_mnist.data.load import load_train_val
 from lenet_mnist.data.mnist import DataAccess
 from lenet_mnist.errors import CheckFailedError, ConfigError, DataError
-from lenet_mnist.files.storage import make_directory, prepare_to_write, write_bytes, write_text
+from lenet_mnist.files.storage import make_directory, prepare_to_write, write_bytes
 from lenet_mnist.files.tables import write_json
 from lenet_mnist.inference.drawing_page import drawing_page
 from lenet_mnist.inference.predict import digit_network, kept_network
 from lenet_mnist.runs.run import Run
 from lenet_mnist.study.evaluation import member_of
-from lenet_mnist.training.checkpoint import weights_digest, write_network
+from lenet_mnist.training.checkpoint import network_bytes, weights_digest
 
 _NUM_CHECKED = 10_000
 
@@ -63,14 +63,12 @@ def export_run(run: Run, compared: Run | None, format_name: str, output: Path | 
         provenance.require_packages("--format onnx", "onnx", "onnx", "onnxruntime")
         return _export_onnx(run, output, access)
     if export_format is ExportFormat.SAFETENSORS:
-        trained = kept_network(run)
-        path = _path(run, output, "lenet.safetensors")
-        write_network(path, trained)
+        content, name = network_bytes(kept_network(run)), "lenet.safetensors"
     else:
-        runs = [run] if compared is None else [run, compared]
-        page = drawing_page([(each.id, digit_network(each)) for each in runs])
-        path = _path(run, output, "lenet.html" if compared is None else "compared.html")
-        write_text(path, page)
+        runs, name = ([run], "lenet.html") if compared is None else ([run, compared], "compared.html")
+        content = drawing_page([(each.id, digit_network(each)) for each in runs]).encode()
+    path = _path(run, output, name)
+    write_bytes(path, content)
     return Exported(export_format, path)
 
 
@@ -90,9 +88,8 @@ def _export_onnx(run: Run, output: Path | None, access: DataAccess) -> Exported:
         except (CheckFailedError, DataError) as error:
             raise type(error)(f"{path}: not written: {error}") from None
         if not found[0].holds:
-            raise CheckFailedError(
-                f"{path}: not written: ONNX Runtime does not give torch's answers: {_words(asdict(found[0]))}"
-            )
+            words = _words(asdict(found[0]))
+            raise CheckFailedError(f"{path}: not written: ONNX Runtime does not give torch's answers: {words}")
 
     write_bytes(path, content, check)
     figures = {

@@ -20,7 +20,6 @@ from lenet_mnist.errors import ConfigError, DataError, StorageError, one_line, p
 from lenet_mnist.files.tables import plain
 from lenet_mnist.inference.likeness import doubts, looks_of
 from lenet_mnist.inference.pictures import Steps, prepare
-from lenet_mnist.runs.manifest import Manifest
 from lenet_mnist.runs.run import Run
 from lenet_mnist.study.evaluation import read_kept_network
 from lenet_mnist.training.checkpoint import TrainedNetwork
@@ -87,11 +86,10 @@ class Reading:
     """
 
     run: Run
-    manifest: Manifest
     results: Iterator[_Read | Refusal]
     notes_of_folders: list[str]
     num_read: int = 0
-    num_refused: int = 0
+    num_answered: int = 0
     prepared: list[tuple[Answer, Steps]] = field(default_factory=list)
     refusals: list[Refusal] = field(default_factory=list)
     uprights: tuple[float, float] = (0.0, 0.0)
@@ -100,10 +98,10 @@ class Reading:
         for result in self.results:
             self.num_read += 1
             if isinstance(result, Refusal):
-                self.num_refused += 1
                 self.refusals += [result] if len(self.refusals) < MOST_KEPT else []
                 yield result
             else:
+                self.num_answered += 1
                 self.uprights = (self.uprights[0] + result.upright, self.uprights[1] + result.upright**2)
                 if result.steps is not None and len(self.prepared) < MOST_KEPT:
                     self.prepared.append((result.answer, result.steps))
@@ -115,7 +113,7 @@ class Reading:
             if self.num_read == 2 and (first := self.refusals[:1]) and first[0] is not result:
                 yield str(first[0])
             if isinstance(result, Answer):
-                yield str(replace(result, doubts=()) if self.manifest.only_guesses else result)
+                yield str(replace(result, doubts=()) if self.run.manifest.only_guesses else result)
             elif self.num_read > 1:
                 yield str(result)
 
@@ -125,29 +123,24 @@ class Reading:
         for result in self:
             row = json.dumps(plain(result), indent=2, allow_nan=False)
             yield indent(("," if self.num_read > 1 else "") + row, "    ")
-        only_guesses, notes = json.dumps(self.manifest.only_guesses), json.dumps(self.notes)
+        only_guesses, notes = json.dumps(self.run.manifest.only_guesses), json.dumps(self.notes)
         yield f'  ],\n  "only_guesses": {only_guesses},\n  "notes": {notes}\n}}'
-
-    @property
-    def num_answered(self) -> int:
-        """How many pictures have been answered so far."""
-        return self.num_read - self.num_refused
 
     @property
     def notes(self) -> list[str]:
         """What the user should know about the answers so far, in one sentence each."""
-        found = list(self.notes_of_folders)
-        if self.manifest.only_guesses:
+        found, manifest = list(self.notes_of_folders), self.run.manifest
+        if manifest.only_guesses:
             found.append(
-                f"this network is at chance level: its validation loss is {self.manifest.best_val_loss:.3g} nats, and "
-                f"{self.manifest.guessing_loss:.3g} at chance level. Its answers mean nothing"
+                f"this network is at chance level: its validation loss is {manifest.best_val_loss:.3g} nats, and "
+                f"{manifest.guessing_loss:.3g} at chance level. Its answers mean nothing"
             )
         elif self._are_on_their_side():
             found.append(
                 "the pictures seem to be on their side: the network recognises more in their mirror images about the "
                 "diagonal. If its own data are, as EMNIST's: train with --set data.transpose=true (docs/data.md)"
             )
-        elif self.num_answered and may_be_transposed(self.manifest.data_files, self.run.config.data):
+        elif self.num_answered and may_be_transposed(manifest.data_files, self.run.config.data):
             found.append(
                 "this network was trained on EMNIST's files, whose images are on their side unless somebody has turned "
                 "them. It then misreads upright ones, however sure it is. Train with --set data.transpose=true"
@@ -167,9 +160,9 @@ class Reading:
         if self.num_read == 1 and self.refusals:
             raise DataError(self.refusals[0].error)
         if self.refusals:
-            names, num_more = ", ".join(each.picture for each in self.refusals), self.num_refused - len(self.refusals)
-            more = f" and {num_more:,} more" if num_more else ""
-            raise DataError(f"{self.num_refused:,} of {self.num_read:,} pictures could not be read: {names}{more}")
+            num_refused, names = self.num_read - self.num_answered, ", ".join(each.picture for each in self.refusals)
+            more = f" and {num_refused - MOST_KEPT:,} more" if num_refused > MOST_KEPT else ""
+            raise DataError(f"{num_refused:,} of {self.num_read:,} pictures could not be read: {names}{more}")
 
 
 def read_pictures(run: Run, arguments: Sequence[Path]) -> Reading:
@@ -179,12 +172,11 @@ def read_pictures(run: Run, arguments: Sequence[Path]) -> Reading:
 
     Raises: ConfigError if the run has no network; DataError if its network is damaged, or takes a different size.
     """
-    trained, manifest = kept_network(run), run.manifest
-    is_resized = None if manifest.data_source == Source.MNIST else run.config.data.resize
+    is_resized = None if run.manifest.data_source == Source.MNIST else run.config.data.resize
     notes: list[str] = []
-    read = partial(_read, trained, is_resized=is_resized)
+    read = partial(_read, kept_network(run), is_resized=is_resized)
     results = (result for argument in arguments for result in _results(read, argument, notes))
-    return Reading(run, manifest, results, notes)
+    return Reading(run, results, notes)
 
 
 def digit_network(run: Run) -> TrainedNetwork:
@@ -203,9 +195,7 @@ def digit_network(run: Run) -> TrainedNetwork:
 
 def kept_network(run: Run) -> TrainedNetwork:
     """Return the kept network of a run. Raises: ConfigError if it is not a training; DataError."""
-    manifest = run.manifest
-    if manifest.kind != "train":
-        raise ConfigError(f"{run.path}: is a {manifest.kind}, not a training: it has no network")
+    run.require("train", "it has no network")
     trained = read_kept_network(run)
     if (size := trained.network.image_size) != IMAGE_SIZE:
         raise DataError(f"{run.path}: its network takes {size} x {size} pixels; pictures are prepared for {IMAGE_SIZE}")
