@@ -177,7 +177,7 @@ def test_a_sweep_knows_its_data(lenet: Lenet, shapes: Path) -> None:
     Image.fromarray(np.zeros((28, 28), np.uint8)).save(shapes / "nought" / "zzz.png")
     refused = lenet("lr-sweep", "--resume", "latest")
     assert refused.code == 3
-    assert "the sweep was begun on other data: the data are others: nought/" in refused.err
+    assert "nought/" in refused.err
 
 
 BAD_INPUT = [
