@@ -39,7 +39,7 @@ from lenet_mnist.devices import set_threads
 from lenet_mnist.model.engines import resolve_engine, torch_network
 from lenet_mnist.provenance import machine
 from lenet_mnist.randomness import Purpose, random_order
-from lenet_mnist.reporting.contact_sheet import EXAMPLE
+from lenet_mnist.reporting.gallery import EXAMPLE
 from lenet_mnist.reporting.terminal import TrainingProgress
 from lenet_mnist.study.train import train_run
 from lenet_mnist.tally import count

@@ -16,9 +16,10 @@ from matplotlib.figure import Figure
 
 from lenet_mnist.data import mnist
 from lenet_mnist.data.mnist import read_verified
-from lenet_mnist.reporting import pixels
+from lenet_mnist.reporting import gallery
 
-_png = pixels._png
+_png = gallery._png
+_savefig = Figure.savefig
 _pngs: dict[bytes, Any] = {}
 _verified: dict[tuple[Any, ...], Any] = {}
 _command_of = cache(typer.main.get_command)
@@ -27,12 +28,15 @@ _command_of = cache(typer.main.get_command)
 def draw_roughly(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let pictures be drawn with few dots and without a layout: both take most of the time of an evaluation."""
 
-    def save_roughly(figure: Figure, file: Any, **_: Any) -> None:
+    def save_roughly(figure: Figure, file: Any, **options: Any) -> None:
         figure.set_layout_engine("none")
-        figure.canvas.print_figure(file, format="png", dpi=10)
+        if options["format"] == "png":
+            figure.canvas.print_figure(file, format="png", dpi=10)
+        else:
+            _savefig(figure, file, **options)
 
     monkeypatch.setattr(Figure, "savefig", save_roughly)
-    monkeypatch.setattr(pixels, "_png", _png_once)
+    monkeypatch.setattr(gallery, "_png", _png_once)
 
 
 def read_and_parse_once(monkeypatch: pytest.MonkeyPatch) -> None:

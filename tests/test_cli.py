@@ -121,9 +121,9 @@ def test_an_evaluation_leaves_every_file(lenet: Lenet, run: Run) -> None:
 
 @pytest.mark.usefixtures("run")
 def test_the_second_look_at_the_test_set_says_so(lenet: Lenet) -> None:
-    assert "look number" not in lenet("evaluate", "latest").out
-    assert "look number 2" in lenet("evaluate", "latest").out
-    assert "look number" not in lenet("evaluate", "latest", "--split", "val").out
+    assert "test evaluation no." not in lenet("evaluate", "latest").out
+    assert "test evaluation no. 2" in lenet("evaluate", "latest").out
+    assert "test evaluation no." not in lenet("evaluate", "latest", "--split", "val").out
 
 
 @pytest.mark.usefixtures("run")
@@ -362,7 +362,7 @@ def test_damaged_looks_are_counted_all_the_same(lenet: Lenet, run: Run) -> None:
     looks = run.evaluation_path("test") / "looks.csv"
     looks.parent.mkdir(parents=True)
     looks.write_bytes(b"time\n\xff\xfe\n")
-    assert "look number 2" in lenet("evaluate", "latest").out
+    assert "test evaluation no. 2" in lenet("evaluate", "latest").out
 
 
 def test_the_home_directory_is_meant_by_a_tilde(lenet: Lenet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 import json
 from html.parser import HTMLParser
+from itertools import cycle
 from typing import Any
 
 from lenet_mnist.files.tables import write_csv
@@ -52,6 +53,7 @@ PAYLOADS = [
     "\u202e<script>alert(1)</script>\x00\x1b[2J",
     "+ADw-script+AD4-alert(1)+ADw-/script+AD4-",
 ]
+TENS = [PAYLOADS[k : k + 10] for k in range(0, 40, 10)]
 
 
 class Outline(HTMLParser):
@@ -116,7 +118,7 @@ def sound(page: str) -> Outline:
     assert all(after - before <= 1 for before, after in zip(outline.headings, outline.headings[1:], strict=False))
     assert len(outline.ids) == len(set(outline.ids))
     assert all(link[0] == "#" and link[1:] in outline.ids for link in outline.links)
-    assert all(alt is not None and any(letter.isdigit() for letter in alt) for alt in outline.alts)
+    assert all(alt and (any(letter.isdigit() for letter in alt) or "no epoch" in alt) for alt in outline.alts)
     assert all(source.startswith("data:image/png;base64,") for source in outline.sources)
     assert outline.tags.count("script") == outline.tags.count("style") == 1
     assert "style" not in outline.attributes  # which the page's own policy would refuse
@@ -129,28 +131,22 @@ def signed(run: Run, **changes: Any) -> None:
     run.write_manifest(run.manifest.model_copy(update=changes))
 
 
-def put_everywhere(run: Run, payload: str) -> None:
-    """Let every text of an evaluated run that may be any text be `payload`."""
+def put_everywhere(run: Run, payloads: list[str]) -> None:
+    """Let every text of an evaluated run that may be any text be one of ten payloads, and each class be named so."""
+    turn = cycle(payloads)
+    texts = ("message", "stop_reason", "command", "created", "machine", "engine_reason", "data_source", "split_sha256")
     signed(
         run,
         status="failed",
-        message=payload,
-        stop_reason=payload,
-        command=payload,
-        created=payload,
-        machine=payload,
-        engine_reason=payload,
-        data_source=payload,
-        data_files={payload: payload},
-        versions={payload: payload},
-        git={"commit": payload, "dirty": True},
-        split_sha256=payload,
-        tuning={"lr": payload, payload: payload},
+        data_files={next(turn): next(turn)},
+        versions={next(turn): next(turn)},
+        git={"commit": next(turn), "dirty": True},
+        tuning={"lr": next(turn), next(turn): next(turn)},
+        **{name: next(turn) for name in texts},
     )
     for split in ("test", "val"):
-        directory = run.evaluation_path(split)
-        if directory.exists():
-            rename_classes(run, split, [f"{payload}{k}" for k in range(10)])
+        if run.evaluation_path(split).exists():
+            rename_classes(run, split, [f"{payload}{k}" for k, payload in enumerate(payloads)])
 
 
 def rename_classes(run: Run, split: str, names: list[str]) -> None:

@@ -1,231 +1,217 @@
+"""The pictures of a training, however it ended: as values of axes, and as files."""
+
 import math
+import os
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from lenet_mnist.analysis.findings import TrainingRecord
-from lenet_mnist.analysis.metrics import Evaluation
 from lenet_mnist.config import Config, Schedule
-from lenet_mnist.reporting import plots, style
-from lenet_mnist.training.rows import EpochRow, StepRow
+from lenet_mnist.errors import DataError
+from lenet_mnist.reporting import plots
+from lenet_mnist.reporting.report_sections import curves_of, layer_charts, rate_chart
+from lenet_mnist.reporting.style import chart, description_of, inline_svg, save_figure
+from lenet_mnist.runs.run import Run
+from lenet_mnist.training.rows import EpochRow, Layer, ProbeRow, StepRow
 
 LN10 = math.log(10)
-
-
-def evaluation(labels: list[int], predictions: list[int], names: tuple[str, ...]) -> Evaluation:
-    probabilities = np.full((len(labels), len(names)), 0.1)
-    probabilities[np.arange(len(labels)), predictions] = 1 - 0.1 * (len(names) - 1)
-    return Evaluation(
-        class_names=names,
-        indices=np.arange(100, 100 + len(labels)),
-        labels=np.array(labels),
-        predictions=np.array(predictions),
-        probabilities=probabilities,
-        loss_sum=1.0,
-    )
+QUICK = ("--limit-train", 300, "--epochs", 1, "--set", "data.val_size=500", "--threads", 1)
+PICTURES = {"accuracy.png", "layers.png", "loss.png"}
 
 
 def history(num_epochs: int) -> list[EpochRow]:
     return [EpochRow(k, 10 * k, 0.1, 1 / k, 1 - 0.5 / k, 1.5 / k, 1 - 0.6 / k, 2.0) for k in range(1, num_epochs + 1)]
 
 
-def record(num_epochs: int, losses: list[float], stop_reason: str = "max-epochs", **training: object) -> TrainingRecord:
+def record(
+    num_epochs: int, losses: list[float], stop_reason: str = "max-epochs", probe: Any = (), **training: Any
+) -> TrainingRecord:
     """A training of ten updates an epoch, with the losses of its updates."""
     config = Config.model_validate({"training": training})
     steps = [StepRow(k, 1 + (k - 1) // 10, 0.1, loss, 1.0, 1.0) for k, loss in enumerate(losses, start=1)]
-    return TrainingRecord(config, 640, 500, LN10, stop_reason, history(num_epochs), steps, [])
+    return TrainingRecord(config, 640, 500, LN10, stop_reason, history(num_epochs), steps, probe)
 
 
-def texts(figure: Figure) -> list[str]:
-    return [text.get_text() for axes in figure.axes for text in axes.texts]
+def loss_axes(seen: TrainingRecord, best_epoch: int | None) -> Axes:
+    return chart(lambda axes: plots.draw_loss(axes, seen, best_epoch), "t").axes[0]
 
 
-def test_rows_of_the_confusion_matrix_are_true_and_columns_predicted() -> None:
-    seen = evaluation([0, 0, 0, 1], [1, 1, 1, 1], ("cat", "dog"))
-    (axes,) = plots.confusion_figure(seen, "title").axes
-    cells = {text.get_position(): text.get_text() for text in axes.texts}
-    assert cells[1, 0] == "3"  # column 1 (dog), row 0 (cat): three cats called dogs
-    assert cells[0, 1] == "0"
-    assert cells[1, 1] == "1"
-    assert axes.get_ylabel() == "true class"
-    assert axes.get_xlabel() == "predicted class"
-    assert [label.get_text() for label in axes.get_yticklabels()] == ["cat", "dog"]
+def accuracy_axes(seen: TrainingRecord, best_epoch: int | None) -> Axes:
+    return chart(lambda axes: plots.draw_accuracy(axes, seen, best_epoch), "t").axes[0]
 
 
-def test_a_perfect_confusion_matrix_can_be_drawn(tmp_path) -> None:
-    style.save_figure(plots.confusion_figure(evaluation([0, 1], [0, 1], ("a", "b")), "t"), tmp_path / "p.png")
-    assert (tmp_path / "p.png").read_bytes().startswith(b"\x89PNG")
+def test_the_accuracy_shows_both_sets_and_the_kept_epoch() -> None:
+    for num_epochs in (1, 2, 30):
+        seen = record(num_epochs, [])
+        axes = accuracy_axes(seen, num_epochs)
+        train, val, kept = axes.get_lines()
+        assert list(train.get_ydata()) == [row.train_accuracy for row in seen.history]
+        assert list(val.get_ydata()) == [row.val_accuracy for row in seen.history]
+        assert list(kept.get_xdata()) == [num_epochs]
+        assert all(tick == round(tick) for tick in axes.get_xticks())  # there is no epoch 0.995
+    still = replace(record(1, []), history=[EpochRow(1, 10, 0.1, 2.3, 0.1123, 2.3, 0.1124, 1.0)])
+    low, high = accuracy_axes(still, 1).get_ylim()
+    assert high - low > 0.02  # rounding is not spread over the whole picture
 
 
-def test_the_gallery_shows_the_mistakes_and_where_they_are() -> None:
-    seen = evaluation([0, 1, 1], [0, 0, 1], ("a", "b"))
-    shown = texts(plots.gallery_figure(seen, np.zeros((3, 28, 28), np.uint8), "test set"))
-    assert shown == ["b read as a\n90.0% sure", "#101"]
-
-
-@pytest.mark.parametrize(("number", "title"), [(1, "1 mistake in"), (40, "40 mistakes"), (1041, "1,041 mistakes")])
-def test_the_gallery_says_how_many_of_the_mistakes_it_shows(number: int, title: str) -> None:
-    seen = evaluation([0] * number, [1] * number, ("a", "b"))
-    figure = plots.gallery_figure(seen, np.zeros((number, 28, 28), np.uint8), "test set")
-    assert f"test set: {title}" in figure.axes[0].get_title()
-    assert ("the 40 that" in figure.axes[0].get_title()) == (number > 40)
-    assert len(figure.axes[0].images) == min(number, 40)
-
-
-def test_a_gallery_without_mistakes_says_so() -> None:
-    seen = evaluation([0], [0], ("a", "b"))
-    assert texts(plots.gallery_figure(seen, np.zeros((1, 28, 28), np.uint8), "test set")) == ["no mistakes"]
-
-
-def test_a_class_name_with_dollars_is_no_formula(tmp_path) -> None:
-    seen = evaluation([0, 1], [1, 0], ("$\\frac{$", "$x$"))
-    style.save_figure(plots.confusion_figure(seen, "t"), tmp_path / "a.png")
-    style.save_figure(plots.gallery_figure(seen, np.zeros((2, 28, 28), np.uint8), "test set"), tmp_path / "b.png")
-
-
-def test_a_class_name_of_letters_that_the_font_lacks_is_shown_by_their_codes(tmp_path: Path) -> None:
-    seen = evaluation([0, 1], [1, 0], ("あ", "é"))
-    figure = plots.confusion_figure(seen, "t")
-    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == [r"\u3042", "é"]
-    style.save_figure(figure, tmp_path / "a.png")  # and no warning that a glyph is missing
-    shown = texts(plots.gallery_figure(seen, np.zeros((2, 28, 28), np.uint8), "test set"))
-    assert "é read as \\u3042\n90.0% sure" in shown
-
-
-def test_long_class_names_are_cut_and_stand_in_lines_of_their_own() -> None:
-    seen = evaluation([0, 1], [1, 0], ("Ankle boot", "a garment of many names"))
-    shown = texts(plots.gallery_figure(seen, np.zeros((2, 28, 28), np.uint8), "test set"))
-    assert any(text.startswith("Ankle boot\nread as a ") and "…\n90.0% sure" in text for text in shown)
-    (axes,) = plots.confusion_figure(seen, "t").axes
-    name, cut = [label.get_text() for label in axes.get_xticklabels()]
-    assert name == "Ankle boot"
-    assert cut.endswith("…")
-    assert {label.get_rotation() for label in axes.get_xticklabels()} == {90.0}
-
-
-def test_no_caption_runs_into_the_next_whatever_the_classes_are_called(tmp_path: Path) -> None:
-    names = ("W" * 40, "a name that never ends", "日本語の文字", "שלום עולם", "x" * 1000, "a\nb\x1b[31m", "$x^2$", "no")
-    labels = [k for k in range(8) for _ in range(7)]
-    predictions = [other for k in range(8) for other in range(8) if other != k]
-    figure = plots.gallery_figure(evaluation(labels, predictions, names), np.zeros((56, 28, 28), np.uint8), "test set")
-    style.save_figure(figure, tmp_path / "a.png")  # and no warning of a letter that is missing
-    figure.draw_without_rendering()
-    boxes = [text.get_window_extent() for text in figure.axes[0].texts]
-    assert not any(one.overlaps(other) for k, one in enumerate(boxes) for other in boxes[:k])
-    style.save_figure(plots.confusion_figure(evaluation(labels, predictions, names), "t"), tmp_path / "b.png")
-
-
-@pytest.mark.parametrize(("number", "columns"), [(1, 1), (3, 3), (8, 8), (9, 5), (10, 5), (16, 8), (40, 8)])
-def test_the_rows_of_a_gallery_are_alike(number: int, columns: int) -> None:
-    seen = evaluation([0] * number, [1] * number, ("a", "b"))
-    figure = plots.gallery_figure(seen, np.zeros((number, 28, 28), np.uint8), "")
-    assert len({image.get_extent()[0] for image in figure.axes[0].images}) == columns
-
-
-@pytest.mark.parametrize(
-    ("num_classes", "has_numbers", "has_names"), [(26, True, True), (62, False, True), (300, False, False)]
-)
-def test_of_many_classes_there_are_colours_only(num_classes: int, has_numbers: bool, has_names: bool) -> None:
-    labels = list(range(num_classes))
-    seen = evaluation(labels, labels[::-1], tuple(f"class {label}" for label in labels))
-    figure = plots.confusion_figure(seen, "t")
-    assert (len(texts(figure)) == num_classes**2) is has_numbers
-    names = [label.get_text() for label in figure.axes[0].get_yticklabels()]
-    assert (names[:2] == ["class 0", "class 1"]) is has_names
-    assert max(figure.get_size_inches()) < 15
-
-
-@pytest.mark.parametrize(("ground", "colours"), [(0, "gray_r"), (255, "gray"), (120, "gray")])
-def test_what_is_no_ink_on_black_is_shown_as_it_is(ground: int, colours: str) -> None:
-    images = np.full((1, 28, 28), ground, np.uint8)
-    images[0, 10:14, 10:14] = 255 - ground
-    (axes,) = plots.gallery_figure(evaluation([0], [1], ("a", "b")), images, "t").axes
-    assert axes.images[0].get_cmap().name == colours
-
-
-@pytest.mark.parametrize("num_epochs", [1, 2, 30])
-def test_the_accuracy_shows_both_sets_and_the_kept_epoch(num_epochs: int, tmp_path: Path) -> None:
-    seen = record(num_epochs, [])
-    figure = plots.accuracy_figure(seen, num_epochs, "title")
-    (axes,) = figure.axes
-    train, val, kept = axes.get_lines()
-    assert list(train.get_ydata()) == [row.train_accuracy for row in seen.history]
-    assert list(val.get_ydata()) == [row.val_accuracy for row in seen.history]
-    assert list(kept.get_xdata()) == [num_epochs]
-    style.save_figure(figure, tmp_path / "p.png")
-    assert all(tick == round(tick) for tick in axes.get_xticks())  # there is no epoch 0.995
-
-
-def test_an_accuracy_that_stands_still_is_not_spread_over_the_whole_picture(tmp_path: Path) -> None:
-    seen = replace(record(1, []), history=[EpochRow(1, 10, 0.1, 2.3, 0.1123, 2.3, 0.1124, 1.0)])
-    figure = plots.accuracy_figure(seen, 1, "t")
-    low, high = figure.axes[0].get_ylim()
-    assert high - low > 0.02
-    style.save_figure(figure, tmp_path / "p.png")
-
-
-def test_the_loss_begins_at_the_first_update_beside_that_of_guessing(tmp_path: Path) -> None:
+def test_the_loss_begins_at_the_first_update_next_to_chance_level() -> None:
     losses = [LN10 + 0.1] * 40 + [LN10 / k for k in range(1, 21)]  # rests, then falls
-    figure = plots.loss_figure(record(6, losses), 6, "t")
-    (axes,) = figure.axes
-    batches, means, val, kept, guessing = axes.get_lines()
+    axes = loss_axes(record(6, losses), 6)
+    batches, means, val, kept, chance = axes.get_lines()
     assert list(batches.get_xdata())[:2] == list(means.get_xdata())[:2] == [0.1, 0.2]  # of an epoch
     assert list(batches.get_ydata()) == losses
     assert means.get_ydata()[0] == losses[0]
     assert np.ptp(means.get_ydata()[40:]) < np.ptp(losses[40:])
     assert list(val.get_xdata()) == [1, 2, 3, 4, 5, 6]
-    assert (list(kept.get_xdata()), list(guessing.get_ydata())) == ([6], [LN10, LN10])
-    low, high = axes.get_ylim()
-    assert low < LN10 < high
-    style.save_figure(figure, tmp_path / "p.png")
+    assert (list(kept.get_xdata()), list(chance.get_ydata())) == ([6], [LN10, LN10])
+    resting = replace(record(1, [LN10 + 0.001 * (-1) ** k for k in range(10)]), history=[])
+    low, high = loss_axes(resting, None).get_ylim()
+    assert high / low > 2  # a loss that rests looks flat
 
 
-def test_a_loss_that_rests_looks_flat() -> None:
-    flat = replace(record(1, [LN10 + 0.001 * (-1) ** k for k in range(10)]), history=[])
-    low, high = plots.loss_figure(flat, None, "t").axes[0].get_ylim()
-    assert high / low > 2
-
-
-@pytest.mark.parametrize("losses", [[LN10], [LN10, 1e300], [LN10, 50.0, 1e9, 3.0], [0.0, 1e-40], [1e200] * 30])
-def test_however_a_training_ended_it_can_be_drawn(losses: list[float], tmp_path: Path) -> None:
-    cut = record(0, losses, "diverged")
-    for name, figure in {
-        "loss": plots.loss_figure(cut, None, "t"),
-        "accuracy": plots.accuracy_figure(cut, None, "t"),
-        "layers": plots.layers_figure(cut, "t"),
-    }.items():
-        style.save_figure(figure, tmp_path / f"{name}.png")
-    (axes,) = plots.loss_figure(cut, None, "t").axes
-    assert axes.get_xlabel() == "update"
-    assert axes.get_ylim()[1] < 1e3  # what rises without end does not press the rest flat
-    assert "diverged" in [str(line.get_label()) for line in axes.get_lines()]
-    assert texts(plots.accuracy_figure(cut, None, "t")) == ["no epoch was completed"]
-
-
-def test_the_loss_shows_where_the_plateau_schedule_reduced_the_rate() -> None:
+def test_a_reduced_rate_is_marked_with_schedule_plateau_only() -> None:
     rows = [replace(row, lr=lr) for row, lr in zip(history(5), (0.1, 0.1, 0.05, 0.05, 0.025), strict=True)]
     for schedule, shown in ((Schedule.PLATEAU, [" lr 0.05", " lr 0.025"]), (Schedule.LINEAR, [])):
-        seen = replace(record(5, [], schedule=schedule), history=rows)
-        assert texts(plots.loss_figure(seen, 5, "t")) == shown
+        axes = loss_axes(replace(record(5, [], schedule=schedule), history=rows), 5)
+        assert [text.get_text() for text in axes.texts] == shown
 
 
-def test_the_calibration_shows_every_bin_and_joins_those_of_enough_images(tmp_path: Path) -> None:
-    seen = evaluation([0] * 30, [0] * 20 + [1] * 10, ("a", "b"))
-    seen.probabilities[:] = [[0.95, 0.05]] * 15 + [[0.75, 0.25]] * 5 + [[0.35, 0.65]] * 9 + [[0.45, 0.55]]
-    figure = plots.calibration_figure(seen, "t")
-    upper, lower = figure.axes
-    assert [bar.get_height() for bar in lower.patches] == [1, 9, 5, 15]
-    joined = next(
-        line for line in upper.get_lines() if "calibration error" in str(line.get_label()) or len(line.get_xdata()) == 1
-    )
-    assert list(joined.get_xdata()) == pytest.approx([0.95])
-    style.save_figure(figure, tmp_path / "p.png")
+def test_however_a_training_ended_it_can_be_drawn(tmp_path: Path) -> None:
+    for losses in ([LN10], [LN10, 1e300], [LN10, 50.0, 1e9, 3.0], [0.0, 1e-40], [1e200] * 30, []):
+        cut = record(0, losses, "diverged")
+        for figure in plots.record_figures(cut, None):
+            save_figure(figure, tmp_path / "p.png")
+        axes = loss_axes(cut, None)
+        assert (axes.get_xlabel(), axes.get_ylim()[1] < 1e3) == ("update", True)  # what explodes is cut off
+        assert ("diverged" in [str(line.get_label()) for line in axes.get_lines()]) == bool(losses)
 
 
-def test_near_certainty_is_not_shown_as_certainty() -> None:
-    seen = evaluation([1], [0], ("a", "b"))
-    seen.probabilities[:] = [[0.99999, 0.00001]]
-    assert "over 99.9% sure" in texts(plots.gallery_figure(seen, np.zeros((1, 28, 28), np.uint8), "test set"))[0]
+# Layers
+
+
+def rows_of(epoch: int, gradients: list[float]) -> list[ProbeRow]:
+    return [
+        ProbeRow(epoch, 10 * epoch, layer, norm, 1, 0.01 * epoch, 0.1 * k, 0.02 * k, 0, 1)
+        for k, (layer, norm) in enumerate(zip(Layer, gradients, strict=True))
+    ]
+
+
+def panels(probe: list[ProbeRow]) -> list[dict[str, tuple[list[float], list[float]]]]:
+    return [
+        {str(line.get_label()): (list(line.get_xdata()), list(line.get_ydata())) for line in axes.lines}
+        for axes in plots.layers_figure(record(0, [], probe=probe), "t").axes
+    ]
+
+
+def test_each_panel_shows_its_column_layer_by_layer() -> None:
+    gradients, updates, saturated, dead = panels([row for epoch in range(4) for row in rows_of(epoch, [1, 2, 3, 4, 5])])
+    assert list(gradients) == list(updates) == ["C1", "C3", "C5", "F6", "output"]
+    assert gradients["F6"] == ([0, 1, 2, 3], [4] * 4)
+    assert updates["C1"] == ([1, 2, 3], pytest.approx([0.01, 0.02, 0.03]))
+    assert list(saturated) == list(dead) == ["C1", "C3", "C5", "F6"]
+    assert saturated["C5"][1] == pytest.approx([0.2] * 4)
+    assert dead["C5"][1] == pytest.approx([0.04] * 4)
+    assert panels([]) == [{}, {}, {}, {}]
+
+
+def test_zero_is_at_the_lower_end_and_labelled_so() -> None:
+    probe = [*rows_of(0, [0.5, 1, 1, 1, 2]), *rows_of(1, [0, 0, 0, 0, 0])]
+    axes = plots.layers_figure(record(0, [], probe=probe), "t").axes[0]
+    (_, zero) = axes.lines[0].get_ydata()
+    assert axes.get_ylim()[0] < zero < 0.5 / 5
+    assert [axes.yaxis.get_major_formatter()(value, 0) for value in (zero, 0.5)] == ["0", "0.5"]
+
+
+def test_zeros_before_the_first_update_are_no_vanished_gradient() -> None:
+    gradients, *_ = panels([*rows_of(0, [0, 0, 0, 0, 2]), *rows_of(1, [0.8, 1, 1, 1, 1])])
+    assert [xs for xs, _ in gradients.values()] == [[1]] * 5
+    for probe, words in (
+        (rows_of(0, [0.01, 1, 1, 1, 2.8]), "epoch 0: the output's is 280 times C1's"),
+        ([*rows_of(0, [0, 0, 0, 0, 2]), *rows_of(1, [2, 1, 1, 1, 1])], "epoch 1: the output's is 0.5 times C1's"),
+        ([*rows_of(0, [0, 0, 0, 0, 2]), *rows_of(1, [0, 0, 0, 0, 0])], "epoch 1: none reaches C1"),
+    ):
+        assert words in plots.layers_figure(record(0, [], probe=probe), "t").axes[0].get_title()
+
+
+# In the report
+
+
+@settings(max_examples=20)
+@given(values=st.lists(st.floats(), max_size=10), num_epochs=st.integers(0, 2), step=st.sampled_from([7, 10**400]))
+def test_whatever_a_damaged_file_holds_is_drawn_or_refused(values: list[float], num_epochs: int, step: int) -> None:
+    rows = [EpochRow(k, 10 * k, *[value] * 5, 1.0) for k, value in enumerate(values[:num_epochs], start=1)]
+    probe = [ProbeRow(0, 0, layer, *[value] * 7) for layer, value in zip(Layer, values, strict=False)]
+    whole = replace(record(0, values, probe=probe if len(probe) == len(Layer) else ()), history=rows)
+    seen = replace(whole, steps=[replace(row, step=step) for row in whole.steps])
+    for draw in (lambda: curves_of(seen, 1), lambda: rate_chart(seen), lambda: layer_charts(seen)):
+        with suppress(DataError):  # of which the report says that it cannot be drawn
+            draw()
+
+
+def test_an_svg_is_the_same_every_time_and_has_neither_styles_nor_ids_of_others() -> None:
+    seen = record(6, [LN10 / k for k in range(1, 61)])
+
+    def svg(name: str) -> str:
+        figure = chart(lambda axes: plots.draw_loss(axes, seen, 6))
+        return inline_svg(figure, name, description_of(figure.axes[0]))
+
+    first = svg("loss")
+    assert first == svg("loss")
+    assert "style=" not in first
+    assert "<style" not in first
+    assert "var(--look-0)" in first
+    assert 'aria-label="cross-entropy [nats per image] by epoch: training, running mean goes from' in first
+    ids = [{part.split('"')[0] for part in text.split(' id="')[1:]} for text in (first, svg("other"))]
+    assert ids[0]
+    assert not ids[0] & ids[1]
+
+
+# As files
+
+
+@pytest.mark.parametrize(("options", "code"), [((), 0), (("--lr", 1e6), 4), (("--seeds", "0,1"), 0)])
+def test_every_training_ends_with_its_pictures(
+    lenet: Callable[..., Any], tmp_path: Path, options: tuple[Any, ...], code: int
+) -> None:
+    answer = lenet("train", *QUICK, *options)
+    assert answer.code == code
+    runs = list((tmp_path / "runs").iterdir())
+    assert len(runs) == (2 if "--seeds" in options else 1)
+    for run in runs:
+        assert {path.name for path in (run / "plots").iterdir()} == PICTURES
+        assert "--seeds" in options or f"runs/{run.name}/plots/loss.png" in answer.out
+
+
+@pytest.mark.usefixtures("drawn_roughly")
+def test_an_interrupted_training_has_pictures_and_what_continues_is_drawn_again(run: Run) -> None:
+    for path in (run.history_path, run.probe_path):
+        path.write_text(path.read_text().splitlines(keepends=True)[0])
+    notes: list[str] = []
+    plots.draw_training(run, notes.append)
+    assert ({path.name for path in run.plots_path.iterdir()}, notes) == (PICTURES, [])
+    first = (run.plots_path / "loss.png").stat().st_mtime_ns
+    plots.draw_training(run, notes.append)
+    assert (run.plots_path / "loss.png").stat().st_mtime_ns == first  # nothing new, nothing drawn
+    os.utime(run.steps_path, ns=(first + 1, first + 1))
+    plots.draw_training(run, notes.append)
+    assert (run.plots_path / "loss.png").stat().st_mtime_ns > first
+
+
+def test_a_picture_that_cannot_be_drawn_is_a_line_and_no_failure(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise RuntimeError("latex could not\nbe found")
+
+    monkeypatch.setattr(Figure, "savefig", fail)
+    notes: list[str] = []
+    plots.draw_training(run, notes.append)
+    assert [("latex could not" in note, "\n" in note) for note in notes] == [(True, False)]

@@ -46,9 +46,9 @@ def evaluate(
     offline: flags.Offline = False,
     as_json: flags.AsJson = False,
 ) -> None:
-    from lenet_mnist.reporting import plots
     from lenet_mnist.reporting.analysis_results import EvaluationResult
-    from lenet_mnist.reporting.drawing import draw_training
+    from lenet_mnist.reporting.evaluation_plots import draw_evaluation
+    from lenet_mnist.reporting.plots import draw_training
     from lenet_mnist.reporting.report import write_report
     from lenet_mnist.reporting.text import render
     from lenet_mnist.study.ensemble import EvaluatedEnsemble, evaluate_ensemble
@@ -62,11 +62,11 @@ def evaluate(
     else:
         seen = evaluate_ensemble(directories, runs_dir, *common)
     for member in seen.members:
-        plots.draw_evaluation(member)
+        draw_evaluation(member)
         draw_training(member.run, progress().note)
         write_report(member.run)
     if isinstance(seen, EvaluatedEnsemble):
-        plots.draw_evaluation(seen)
+        draw_evaluation(seen)
     say(render(EvaluationResult(seen), as_json))
     require_accuracy(seen.evaluation, min_accuracy)
 
@@ -165,8 +165,8 @@ def cross_validate(
     offline: flags.Offline = False,
     as_json: flags.AsJson = False,
 ) -> None:
-    from lenet_mnist.reporting import cross_validation_plots
     from lenet_mnist.reporting.analysis_results import CrossValidationResult
+    from lenet_mnist.reporting.evaluation_plots import draw_cross_validated_run
     from lenet_mnist.reporting.text import render
     from lenet_mnist.study import cross_validation
 
@@ -179,7 +179,7 @@ def cross_validate(
         else:
             run = chosen_run(resume, runs_dir, ("cross-validation",))
             validated = cross_validation.resumed_cross_validation(run, resolved, folds, repeats, session)
-    cross_validation_plots.draw_cross_validated_run(validated)
+    draw_cross_validated_run(validated)
     say(render(CrossValidationResult(validated), as_json))
 
 

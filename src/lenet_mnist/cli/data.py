@@ -72,7 +72,7 @@ def data_show(
     offline: flags.Offline = False,
 ) -> None:
     from lenet_mnist.data.load import load_train_val
-    from lenet_mnist.reporting.contact_sheet import EXAMPLE, draw_contact_sheet
+    from lenet_mnist.reporting.gallery import EXAMPLE, draw_contact_sheet
 
     augmentation = resolved.config.augmentation
     if augment and not augmentation.is_on:

@@ -57,7 +57,7 @@ def train(
     if accept_differences and resume is None:
         raise ConfigError("--accept-differences needs --resume")
 
-    from lenet_mnist.reporting.drawing import draw_training
+    from lenet_mnist.reporting.plots import draw_training
     from lenet_mnist.reporting.text import render
     from lenet_mnist.reporting.training_results import TrainingResult
     from lenet_mnist.study import train as training

@@ -1,19 +1,37 @@
-"""Images in rows, each with a caption."""
+"""Images in rows with captions: mistakes, training images and their augmentation; small images in the report."""
 
+import base64
+import io
 from collections.abc import Sequence
+from dataclasses import replace
+from itertools import chain
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+import torch
+from markupsafe import Markup
 from matplotlib.figure import Figure
+from PIL import Image
 
 from lenet_mnist.analysis.metrics import Evaluation
-from lenet_mnist.reporting.pixels import is_on_black
-from lenet_mnist.reporting.style import GREY, TITLE_POINTS, plain
+from lenet_mnist.config import AugmentationConfig
+from lenet_mnist.config_file import flat_values
+from lenet_mnist.data.augment import Augmentation
+from lenet_mnist.data.sets import Normalization, TrainSet, TrainVal
+from lenet_mnist.errors import ConfigError, per_cent
+from lenet_mnist.files.storage import make_directory
+from lenet_mnist.randomness import Purpose, random_order
+from lenet_mnist.reporting.style import GREY, TITLE_POINTS, plain, save_figure
 
-COLUMNS = 8
-_NAME_WIDTH, _READ_WIDTH = 13, 8.5  # as stand above an image, the second behind "read as"
-_LETTERS_OF_A_LINE = 8  # as many as both names may have to stand in one line with it
+_COLUMNS = 8
+_NAME_WIDTH, _READ_WIDTH = 13, 8.5  # above an image; the second one after "read as"
+_LETTERS_OF_A_LINE = 8  # both names together may have as many to stand in one line with it
+_DARK = 64  # of 255: below it a grey level counts as black
+_BLUE, _ORANGE, _WHITE = np.array([0, 114, 178]), np.array([213, 94, 0]), np.array([255, 255, 255])
+# Shown where the configuration does not augment: values that help (docs/augmentation.md).
+EXAMPLE = AugmentationConfig(rotation=10.0, scale=0.1, shear=0.1, shift=1.0, elastic=0.85)
 
 
 class Tile(NamedTuple):
@@ -25,19 +43,19 @@ class Tile(NamedTuple):
 
 
 def mistake_tile(evaluation: Evaluation, images: npt.NDArray[np.uint8], position: Any) -> Tile:
-    """Return an image with what it is, what it was read as, and where it lies. Shapes: images N H W."""
+    """Return an image with its class, its prediction and its place in the source. Shapes: images N H W."""
     true = plain(evaluation.class_names[evaluation.labels[position]], _NAME_WIDTH)
     predicted = plain(evaluation.class_names[evaluation.predictions[position]], _READ_WIDTH)
     gap = " " if len(true) + len(predicted) <= _LETTERS_OF_A_LINE else "\n"
-    caption = f"{true}{gap}read as {predicted}\n{_sure(evaluation.confidences[position])} sure"
+    caption = f"{true}{gap}read as {predicted}\n{per_cent(evaluation.confidences[position])} sure"
     return Tile(images[position], caption, f"#{evaluation.indices[position]}")
 
 
 def tiles_figure(tiles: Sequence[Tile], title: str, if_none: str) -> Figure:
-    """Draw all of them, at most eight a row and the rows alike: ten are five and five. Where is none, say `if_none`."""
+    """Draw the tiles, at most eight per row and the rows alike: ten are five and five. If there is none, say so."""
     size = len(tiles[0].picture) if tiles else 28
-    rows = max(1, -(-len(tiles) // COLUMNS))
-    columns = -(-len(tiles) // rows) or COLUMNS
+    rows = max(1, -(-len(tiles) // _COLUMNS))
+    columns = -(-len(tiles) // rows) or _COLUMNS
     lines = max([2, *(tile.caption.count("\n") + 1 for tile in tiles)])
     above = (0.15 + 0.15 * lines) * size  # room for the caption, in pixels
     cell_height, cell_width = above + 1.2 * size, 1.15 * size
@@ -45,20 +63,14 @@ def tiles_figure(tiles: Sequence[Tile], title: str, if_none: str) -> Figure:
     axes = figure.add_subplot()  # one for all: forty of their own are slow to lay out
     axes.set_title(title, fontsize=TITLE_POINTS)
     axes.axis("off")
-    beside = (COLUMNS - columns) / 2 * cell_width
+    beside = (_COLUMNS - columns) / 2 * cell_width
     axes.set_xlim(-size * 0.1 - beside, columns * cell_width + beside)
     axes.set_ylim(rows * cell_height, -size * 0.1)
     colours = "gray_r" if is_on_black(np.array([tile.picture for tile in tiles], dtype=np.uint8)) else "gray"
     for place, tile in enumerate(tiles):
         left, top = (place % columns) * cell_width, (place // columns) * cell_height + above
-        axes.imshow(
-            tile.picture,
-            extent=(left, left + size, top + size, top),
-            cmap=colours,
-            vmin=0,
-            vmax=255,
-            aspect="equal",
-        )
+        extent = (left, left + size, top + size, top)
+        axes.imshow(tile.picture, extent=extent, cmap=colours, vmin=0, vmax=255, aspect="equal")
         axes.text(left + size / 2, top, tile.caption, ha="center", va="bottom", fontsize=7)
         axes.text(left + size / 2, top + size, tile.footer, ha="center", va="top", fontsize=6, color=GREY)
     if not tiles:
@@ -66,6 +78,87 @@ def tiles_figure(tiles: Sequence[Tile], title: str, if_none: str) -> Figure:
     return figure
 
 
-def _sure(probability: float) -> str:
-    """Write a probability so that nobody reads certainty into it."""
-    return "over 99.9%" if probability > 0.999 else f"{probability:.1%}"
+# Small images in the report: data URIs, in which there is nothing to escape
+
+
+def ink(values: npt.NDArray[np.floating | np.uint8], low: float, high: float) -> Markup:
+    """Draw `low` as white paper and `high` as black ink. Shapes: values H W."""
+    part = np.clip((values.astype(np.float64) - low) / ((high - low) or 1), 0, 1)
+    return _png(np.round(255 * (1 - part)).astype(np.uint8))
+
+
+def is_on_black(images: npt.NDArray[np.uint8]) -> bool:
+    """Whether most of the images is black, as in MNIST: such are shown inverted, as ink on paper. Shapes: N H W."""
+    return images.size == 0 or float(np.median(images)) < _DARK
+
+
+def signed(values: npt.NDArray[np.floating], largest: float) -> Markup:
+    """Draw zero as white, positive numbers blue, negative ones orange. Shapes: values H W."""
+    part = np.clip(values.astype(np.float64) / (largest or 1), -1, 1)[..., None]
+    colour = np.where(part < 0, _ORANGE, _BLUE)
+    return _png(np.round(_WHITE + np.abs(part) * (colour - _WHITE)).astype(np.uint8))
+
+
+def _png(pixels: npt.NDArray[np.uint8]) -> Markup:
+    content = io.BytesIO()
+    Image.fromarray(pixels).save(content, format="png", optimize=True)
+    return Markup("data:image/png;base64," + base64.b64encode(content.getvalue()).decode("ascii"))
+
+
+# Training images
+
+
+def draw_contact_sheet(
+    data: TrainVal, augmentation: AugmentationConfig | None, seed: int, epoch: int, num: int, path: Path
+) -> None:
+    """Draw the first `num` images of an epoch, the classes in turn; with an augmentation, each with seven views.
+
+    The views are those that a training with this seed sees in that epoch and the six after it.
+
+    Raises: ConfigError if `path` does not end in .png; StorageError.
+    """
+    if path.suffix.lower() != ".png":
+        raise ConfigError(f"--output {path}: expected a name that ends in .png")  # or it could hit any file
+    make_directory(path.parent)
+    save_figure(tiles_figure(*contact_tiles(data, augmentation, seed, epoch, num), if_none=""), path)
+
+
+def contact_tiles(
+    data: TrainVal, augmentation: AugmentationConfig | None, seed: int, epoch: int, num: int
+) -> tuple[list[Tile], str]:
+    """Return what `draw_contact_sheet` draws, and its title."""
+    chosen = classes_in_turn(data.train, seed, epoch, num)
+    labels = [plain(data.class_names[label]) for label in chosen.labels.tolist()]
+    originals = zip(chosen.images.numpy(), labels, chosen.indices.tolist(), strict=True)
+    tiles = [Tile(image, label, f"#{index}") for image, label, index in originals]
+    if augmentation is None:
+        return tiles, f"Training images of epoch {epoch}, seed {seed}"
+    epochs = range(epoch, epoch + _COLUMNS - 1)
+    shown = replace(data, train=chosen, normalization=Normalization(mean=0.0, std=1.0))
+    augmented = Augmentation(shown, augmentation, seed, torch.device("cpu"))
+    views = [augmented.view(each).images_of(torch.arange(len(chosen))).mul(255).round().byte() for each in epochs]
+    rows = [
+        [tile, *(Tile(view[row, 0].numpy(), f"epoch {each}", "") for each, view in zip(epochs, views, strict=True))]
+        for row, tile in enumerate(tiles)
+    ]
+    title = f"Training images, and how the epochs of seed {seed} see them\n{_in_words(augmentation)}"
+    return list(chain.from_iterable(rows)), title
+
+
+def classes_in_turn(train: TrainSet, seed: int, epoch: int, num: int) -> TrainSet:
+    """Return `num` images in the order of `epoch`, but the classes in turn; all of them if there are fewer."""
+    order = random_order(seed, Purpose.ORDER, len(train), position=epoch)
+    labels = train.labels.numpy()[order]
+    turns = np.empty_like(labels)
+    for label, count in zip(*np.unique(labels, return_counts=True), strict=True):
+        turns[labels == label] = np.arange(count)
+    places = torch.from_numpy(order[np.lexsort((labels, turns))[:num]])
+    return TrainSet(train.images[places], train.labels[places], train.indices[places])
+
+
+def _in_words(augmentation: AugmentationConfig) -> str:
+    """Name every value that has an effect."""
+    values = flat_values(augmentation)
+    if augmentation.elastic == 0:
+        del values["elastic_sigma"]
+    return ", ".join(f"{name} {value:g}" for name, value in values.items() if value)

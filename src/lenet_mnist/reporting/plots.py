@@ -1,260 +1,261 @@
-"""The pictures of a run. Each is drawn from values that also lie in a CSV or JSON file of the run."""
+"""The pictures of a training: loss, accuracy, layers, learning rate. Each is drawn from the CSV files of the run.
+
+`draw_*` draw into one pair of axes, which become a PNG in plots/ and an SVG in the report.
+"""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
-from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 from matplotlib.axes import Axes
-from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
+from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from lenet_mnist.analysis.findings import TrainingRecord
-from lenet_mnist.analysis.intervals import wilson_interval
-from lenet_mnist.analysis.metrics import FEW_IMAGES, CalibrationBin, Counts, Evaluation
-from lenet_mnist.config import Schedule, Split
+from lenet_mnist.config import Schedule
+from lenet_mnist.errors import one_line
 from lenet_mnist.files.storage import make_directory
-from lenet_mnist.reporting.gallery import mistake_tile, tiles_figure
-from lenet_mnist.reporting.layer_plots import layers_figure
-from lenet_mnist.reporting.report_training import HIGHEST_LOSS, loss_by_update
 from lenet_mnist.reporting.style import (
+    BLACK,
     BLUE,
     GREEN,
     GREY,
     ORANGE,
+    PURPLE,
     TITLE_POINTS,
-    bare,
+    chart,
     epoch_axis,
     plain,
     plain_log_axis,
     save_figure,
+    say_inside,
+    tidy,
 )
-from lenet_mnist.study.ensemble import EvaluatedEnsemble
-from lenet_mnist.study.evaluation import EvaluatedRun
-from lenet_mnist.training.rows import EpochRow
+from lenet_mnist.reporting.text import plain_number
+from lenet_mnist.runs.run import Run
+from lenet_mnist.study.diagnosis import read_record
+from lenet_mnist.training.probe import flat_word, passed_gradients
+from lenet_mnist.training.rows import EpochRow, Layer, ProbeRow
 
-_COLUMN_INCHES = (5.0, 4.0)
-_SPLITS = {Split.VAL: "validation set", Split.TEST: "test set"}
-_LOWEST_LOSS = 1e-6  # in nats: what is below leaves the picture
-# Of a confusion matrix: up to how many classes its numbers, and its names, can be read.
-_MOST_NUMBERED, _MOST_NAMED = 26, 100
-_INCHES_OF_MANY, _POINTS_OF_MANY = 12.0, 600.0
-_NAME_WIDTH = 20
-
-
-def draw_record(record: TrainingRecord, best_epoch: int | None, directory: Path) -> None:
-    """Draw a training, however far it has come. Raises: StorageError."""
-    label = plain(record.config.label)
-    make_directory(directory)
-    for name, figure in {
-        "loss": loss_figure(record, best_epoch, f"Loss: {label}"),
-        "accuracy": accuracy_figure(record, best_epoch, f"Accuracy: {label}"),
-        "layers": layers_figure(record, f"Layers: {label}"),
-    }.items():
-        save_figure(figure, directory / f"{name}.png")
+_LOWEST_LOSS, _HIGHEST_LOSS = 1e-6, 100.0  # in nats, and in times that of chance level: the rest is cut off
+_IMAGES_PER_SIDE, _MOST_ROWS_PER_SIDE = 320, 20  # of a running mean
+_MOST_DOTS = 60  # on a line: more would hide it
+_MOST_POINTS = 2000  # of a line: more would be closer together than a pixel
+_LARGEST = 1e30
+# From the input to the output; lines differ in dash as well as in colour.
+_LAYERS = {
+    Layer.C1: (BLUE, "-", "o"),
+    Layer.C3: (ORANGE, "--", "s"),
+    Layer.C5: (GREEN, "-.", "^"),
+    Layer.F6: (PURPLE, ":", "v"),
+    Layer.OUTPUT: (GREY, "-", "x"),
+}
 
 
-def draw_evaluation(seen: EvaluatedRun | EvaluatedEnsemble) -> None:
-    """Draw what one look at a split has given, of a run or of several together. Raises: StorageError."""
-    evaluation, split = seen.evaluation, _SPLITS[seen.split]
-    together = f"{len(seen.members)} networks together, " if len(seen.members) > 1 else ""
-    of_split = f"{together}{split}, {evaluation.accuracy:.2%} of {len(evaluation):,} right"
-    images = seen.members[0].images.images.numpy()
-    for name, figure in {
-        "confusion_matrix": confusion_figure(evaluation, f"Confusion matrix: {of_split}"),
-        "misclassified": gallery_figure(evaluation, images, split),
-        "calibration": calibration_figure(evaluation, f"Calibration: {of_split}"),
-    }.items():
-        save_figure(figure, seen.directory / f"{name}.png")
+def draw_training(run: Run, note: Callable[[str], None]) -> None:
+    """Draw plots/ from what a training has recorded, unless that is done.
 
-
-def loss_figure(record: TrainingRecord, best_epoch: int | None, title: str) -> Figure:
-    """The loss from the first update on, on a log scale, beside that of guessing; what rises out of sight is cut off.
-
-    With schedule plateau also where it reduced the rate.
+    A training is worth more than its pictures: whatever goes wrong is one line of `note`.
     """
-    figure, axes = _column_figure(title)
-    history, guessing = record.history, record.guessing_loss
-    at, losses, means = loss_by_update(history, record.steps, record.num_train, guessing)
-    axes.plot(at, losses, color=BLUE, alpha=0.25, linewidth=0.6)
-    axes.plot(at, means, color=BLUE, linewidth=1.3, label="training, running mean")
-    _mark_epochs(axes, history, [row.val_loss for row in history], best_epoch)
-    axes.axhline(guessing, color=GREY, linestyle=":", label=f"guessing: {guessing:.2f}")
+    pictures = [run.plots_path / f"{name}.png" for name in ("loss", "accuracy", "layers")]
+    try:
+        recorded = max(
+            path.stat().st_mtime_ns for path in (run.history_path, run.steps_path, run.probe_path, run.manifest_path)
+        )
+        if all(path.exists() and path.stat().st_mtime_ns >= recorded for path in pictures):
+            return
+        record, best_epoch = read_record(run), run.manifest.best_epoch
+        make_directory(run.plots_path)
+        for path, figure in zip(pictures, record_figures(record, best_epoch), strict=True):
+            save_figure(figure, path)
+    except Exception as error:
+        note(f"note: {run.plots_path}: not drawn: {one_line(str(error)) or type(error).__name__}")
+
+
+def record_figures(record: TrainingRecord, best_epoch: int | None) -> list[Figure]:
+    """Return loss, accuracy and layers of a training, whatever state it is in."""
+    label = plain(record.config.label)
+    return [
+        chart(lambda axes: draw_loss(axes, record, best_epoch), f"Loss: {label}"),
+        chart(lambda axes: draw_accuracy(axes, record, best_epoch), f"Accuracy: {label}"),
+        layers_figure(record, f"Layers: {label}"),
+    ]
+
+
+def draw_loss(axes: Axes, record: TrainingRecord, best_epoch: int | None) -> None:
+    """Draw the loss from the first update on, on a log scale, next to chance level; a loss that explodes is cut off.
+
+    With schedule plateau, mark where the rate was reduced.
+    """
+    history, chance = record.history, record.guessing_loss
+    at, losses, means = loss_by_update(record)
+    axes.plot(*_thinned(at, losses), color=BLUE, alpha=0.25, linewidth=0.6)
+    axes.plot(*_thinned(at, means), color=BLUE, linewidth=1.3, label="training, running mean")
+    _draw_validation(axes, history, [row.val_loss for row in history], best_epoch)
+    axes.axhline(chance, color=GREY, linestyle=":", label=f"chance level: {chance:.2f}")
     if record.stop_reason == "diverged" and at:
         axes.axvline(at[-1], color=ORANGE, linewidth=1, linestyle="-.", label="diverged")
     if record.config.training.schedule is Schedule.PLATEAU:
         for before, after in pairwise(history):
             if after.lr < before.lr:
                 axes.axvline(before.epoch, color=GREEN, linestyle=":", linewidth=1.2)
-                place = (before.epoch, 0.99)
-                text = f" lr {after.lr:.2g}"
+                place, text = (before.epoch, 0.99), f" lr {after.lr:.2g}"
                 axes.text(*place, text, transform=axes.get_xaxis_transform(), va="top", fontsize=7, color=GREEN)
     drawn = [loss for loss in (*means, *(row.val_loss for row in history)) if loss > 0]
-    low, high = min([guessing / 2, *drawn]), max([guessing * 1.5, *drawn])
-    axes.set_ylim(max(low, _LOWEST_LOSS) / 1.2, min(high, HIGHEST_LOSS * guessing) * 1.2)
+    low, high = min([chance / 2, *drawn]), max([chance * 1.5, *drawn])
+    axes.set_ylim(max(low, _LOWEST_LOSS) / 1.2, min(high, _HIGHEST_LOSS * chance) * 1.2)
     plain_log_axis(axes.yaxis)
     if history:
         epoch_axis(axes, math.ceil(max([history[-1].epoch, *at])))
+    else:
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlabel("epoch" if history else "update")
     axes.set_ylabel("cross-entropy [nats per image]")
-    figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=8)
-    return figure
 
 
-def accuracy_figure(record: TrainingRecord, best_epoch: int | None, title: str) -> Figure:
-    """Training and validation accuracy by epoch."""
-    figure, axes = _column_figure(title)
+def loss_by_update(record: TrainingRecord) -> tuple[list[float], list[float], list[float]]:
+    """Return the training loss from the first update on: when, as fractions of epochs, each batch, and running means.
+
+    A mean is over about 640 images, half of them before and half after. Where no epoch was completed, `when` counts
+    updates. A loss that explodes would press all others flat: it is cut.
+    """
+    history, steps = record.history, record.steps
+    per_epoch = history[0].step / history[0].epoch if history else 1.0
+    losses = np.array([min(row.train_loss, _HIGHEST_LOSS * record.guessing_loss) for row in steps])
+    reach = 2
+    if history:
+        reach = min(max(2, round(_IMAGES_PER_SIDE * per_epoch / record.num_train)), _MOST_ROWS_PER_SIDE)
+    sides = [min(k, reach) for k in range(len(losses))]
+    means = [float(losses[k - side : k + side + 1].mean()) for k, side in enumerate(sides)]
+    return [row.step / per_epoch for row in steps], losses.tolist(), means
+
+
+def draw_accuracy(axes: Axes, record: TrainingRecord, best_epoch: int | None) -> None:
+    """Draw training and validation accuracy by epoch."""
     history = record.history
     if history:
-        epochs, train = [row.epoch for row in history], [row.train_accuracy for row in history]
-        axes.plot(epochs, train, color=BLUE, linestyle="--", marker=".", label="training, while learning")
-        _mark_epochs(axes, history, [row.val_accuracy for row in history], best_epoch)
+        epochs, train = _thinned([row.epoch for row in history], [row.train_accuracy for row in history])
+        axes.plot(epochs, train, color=BLUE, linestyle="--", marker=_dots(epochs), label="training, while learning")
+        _draw_validation(axes, history, [row.val_accuracy for row in history], best_epoch)
         low, high = axes.get_ylim()
         axes.set_ylim(min(low, high - 0.02), max(high, low + 0.02))
         axes.yaxis.set_major_formatter(PercentFormatter(xmax=1))
-        figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=8)
     else:
-        axes.text(0.5, 0.5, "no epoch was completed", transform=axes.transAxes, ha="center", color=GREY)
+        say_inside(axes, "no epoch was completed")
         axes.set_yticks([])
     epoch_axis(axes, history[-1].epoch if history else 1)
     axes.set_xlabel("epoch")
     axes.set_ylabel("accuracy [% of the images]")
-    return figure
 
 
-def confusion_figure(evaluation: Evaluation, title: str) -> Figure:
-    """The confusion matrix alone, as large as its classes need."""
-    side = confusion_inches(evaluation.class_names)
-    figure = Figure(figsize=(side, side), layout="constrained")
-    draw_confusion(figure.add_subplot(), evaluation.confusion_matrix, evaluation.class_names, title)
-    return figure
-
-
-def confusion_inches(class_names: Sequence[str]) -> float:
-    """Return how wide and high a confusion matrix is to be."""
-    longest = max(len(plain(name, _NAME_WIDTH)) for name in class_names)
-    side = max(5.0, 1.6 + 0.42 * len(class_names)) if len(class_names) <= _MOST_NUMBERED else _INCHES_OF_MANY
-    return side + (0.08 * longest if longest > 2 else 0)
-
-
-def draw_confusion(axes: Axes, matrix: Counts, class_names: Sequence[str], title: str) -> None:
-    """Counts in every cell: rows are true, columns predicted. Mistakes are coloured by their number, hits are not.
-
-    Of many classes there are colours only, and of very many no names.
-    """
-    names, num_classes = [plain(name, _NAME_WIDTH) for name in class_names], len(class_names)
-    has_numbers = num_classes <= _MOST_NUMBERED
-    mistakes = matrix.astype(float)
-    np.fill_diagonal(mistakes, 0)
-    most = max(mistakes.max(), 2)
-    axes.imshow(np.where(mistakes > 0, mistakes, np.nan), cmap="Oranges", norm=LogNorm(0.5, most))
-    if has_numbers:
-        _write_numbers(axes, matrix, most)
-    if num_classes <= _MOST_NAMED:
-        letters = min(10.0, _POINTS_OF_MANY / num_classes)
-        turned = 90 if 0.09 * max(map(len, names)) > max(3.4 / num_classes, 0.42) else 0
-        axes.set_xticks(range(num_classes), names, fontsize=letters, rotation=turned)
-        axes.set_yticks(range(num_classes), names, fontsize=letters)
-        axes.set_xticks(np.arange(num_classes + 1) - 0.5, minor=True)
-        axes.set_yticks(np.arange(num_classes + 1) - 0.5, minor=True)
-        axes.grid(which="minor", color="#d0d0d0", linewidth=0.6)
-        axes.tick_params(which="minor", length=0)
-    axes.set_xlabel("predicted class")
-    axes.set_ylabel("true class")
-    axes.set_title(title, fontsize=TITLE_POINTS)
-
-
-def _write_numbers(axes: Axes, matrix: npt.NDArray[np.int64], most: float) -> None:
-    """Write a number into each cell, white where the ground is dark."""
-    for (row, column), number in np.ndenumerate(matrix):
-        dark = row != column and number > most / 2
-        axes.text(
-            column,
-            row,
-            f"{number}",
-            ha="center",
-            va="center",
-            fontsize=9,
-            fontweight="bold" if row == column else "normal",
-            color="white" if dark else BLUE if row == column else "black" if number else "#b0b0b0",
-        )
-
-
-def gallery_figure(evaluation: Evaluation, images: npt.NDArray[np.uint8], split: str, most: int = 40) -> Figure:
-    """The mistakes, most confident first. Shapes: images N H W, in the order of `evaluation`."""
-    shown, number = evaluation.mistakes[:most], len(evaluation.mistakes)
-    title = f"{split}: {number:,} {'mistake' if number == 1 else 'mistakes'} in {len(evaluation):,} images"
-    title += f"; the {most} that the network was surest of" if number > most else ", the surest first" * (number > 1)
-    return tiles_figure([mistake_tile(evaluation, images, k) for k in shown], title, "no mistakes")
-
-
-def calibration_figure(evaluation: Evaluation, title: str) -> Figure:
-    """Accuracy against confidence, bin by bin with its 95 % interval, and how many images each bin holds.
-
-    Bins of few images are pale, and the line passes them over.
-    """
-    figure = Figure(figsize=(5.0, 5.4), layout="constrained")
-    upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
-    figure.suptitle(title, fontsize=TITLE_POINTS)
-    bins = evaluation.calibration
-    upper.plot([0, 1], [0, 1], color=GREY, linestyle="--", linewidth=1, label="as sure as right")
-    error = f"this network: expected calibration error {evaluation.expected_calibration_error:.2%}, by images"
-    told = [row for row in bins if row.num_images >= FEW_IMAGES]
-    _draw_bins(upper, told, error, "o-", 1.0)
-    few = f"fewer than {FEW_IMAGES} images: little is known"
-    _draw_bins(upper, [row for row in bins if row.num_images < FEW_IMAGES], few, "o", 0.35)
-    upper.set_ylabel("accuracy [fraction]")
-    upper.set_ylim(-0.03, 1.03)
-    upper.grid(color="#e6e6e6")
-    bars = lower.bar(
-        [(row.low + row.high) / 2 for row in bins],
-        [row.num_images for row in bins],
-        width=[0.9 * (row.high - row.low) for row in bins],
-        color=[BLUE if row.num_images >= FEW_IMAGES else "#a6cbe3" for row in bins],
-    )
-    lower.bar_label(bars, [f"{row.num_images:,}" for row in bins], fontsize=6, padding=1)
-    lower.set_ylim(0.5, 4.0 * max(row.num_images for row in bins))
-    plain_log_axis(lower.yaxis)
-    lower.set_ylabel("images")
-    lower.set_xlabel("confidence: probability of the predicted class")
-    lower.set_xlim(0, 1)
-    for axes in (upper, lower):
-        bare(axes)
-    figure.legend(loc="outside lower center", frameon=False, fontsize=8)
-    return figure
-
-
-def _draw_bins(axes: Axes, bins: Sequence[CalibrationBin], label: str, look: str, alpha: float) -> None:
-    if bins:
-        intervals = [wilson_interval(round(row.accuracy * row.num_images), row.num_images) for row in bins]
-        accuracies = [row.accuracy for row in bins]
-        below = [max(row.accuracy - each.low, 0.0) for row, each in zip(bins, intervals, strict=True)]
-        above = [max(each.high - row.accuracy, 0.0) for row, each in zip(bins, intervals, strict=True)]
-        confidences = [row.mean_confidence for row in bins]
-        axes.errorbar(
-            confidences, accuracies, [below, above], fmt=look, color=BLUE, alpha=alpha, elinewidth=0.8, label=label
-        )
-
-
-def _column_figure(title: str) -> tuple[Figure, Axes]:
-    figure = Figure(figsize=_COLUMN_INCHES, layout="constrained")
-    axes = figure.add_subplot()
-    axes.set_title(title, fontsize=TITLE_POINTS)
-    axes.grid(color="#e6e6e6")
-    axes.set_axisbelow(True)
-    bare(axes)
-    return figure, axes
-
-
-def _mark_epochs(axes: Axes, history: Sequence[EpochRow], val: Sequence[float], best_epoch: int | None) -> None:
+def _draw_validation(axes: Axes, history: Sequence[EpochRow], val: Sequence[float], best_epoch: int | None) -> None:
     """Draw the validation curve, and mark the epoch whose weights were kept."""
-    axes.plot(
-        [row.epoch for row in history], val, color=ORANGE, marker=".", linewidth=1.3, label="validation, after an epoch"
-    )
+    epochs, values = _thinned([row.epoch for row in history], val)
+    if history:
+        axes.plot(
+            epochs, values, color=ORANGE, marker=_dots(epochs), linewidth=1.3, label="validation, after the epoch"
+        )
     for row, value in zip(history, val, strict=True):
         if row.epoch == best_epoch:
             label = f"kept: epoch {best_epoch}"
-            axes.plot([best_epoch], [value], "o", markersize=9, fillstyle="none", color="black", label=label)
+            axes.plot([best_epoch], [value], "o", markersize=9, fillstyle="none", color=BLACK, label=label)
+
+
+def layers_figure(record: TrainingRecord, title: str) -> Figure:
+    """Return the four panels of the layers in one figure; epoch 0 is the moment before the first update."""
+    figure = Figure(figsize=(8.4, 6.4), layout="constrained")
+    figure.suptitle(title, fontsize=TITLE_POINTS)
+    panels = figure.subplots(2, 2, sharex=True).flat
+    for axes, (name, draw) in zip(panels, layer_panels(record).items(), strict=True):
+        tidy(axes)
+        draw(axes)
+        axes.set_title(name, fontsize=8)
+        axes.set_xlabel("")
+        axes.set_ylabel("")
+    for axes in figure.axes[2:]:
+        axes.set_xlabel("epoch")
+    if record.probe:
+        handles = max((axes.get_legend_handles_labels() for axes in figure.axes), key=lambda found: len(found[0]))
+        figure.legend(*handles, loc="outside lower center", ncols=len(Layer), frameon=False, fontsize=9)
+    return figure
+
+
+def layer_panels(record: TrainingRecord) -> dict[str, Callable[[Axes], None]]:
+    """Return what draws gradients, updates, saturated and dead units of each layer by epoch, each with its title."""
+    probe, flat = record.probe, flat_word(record.activation)
+    inner, updated = [row for row in probe if row.layer is not Layer.OUTPUT], [row for row in probe if row.epoch > 0]
+    passing, words = passed_gradients(probe)
+    last = max((row.epoch for row in probe), default=0)
+
+    def panel(rows: Sequence[ProbeRow], field: str, label: str, is_share: bool) -> Callable[[Axes], None]:
+        return lambda axes: _draw_layers(axes, rows, field, label, is_share, last)
+
+    dead = f"dead: units that are {flat} on all images of the probe"
+    return {
+        f"gradient of the weights, Euclidean norm\n{words}": panel(
+            passing, "gradient_norm", "norm of the gradient", False
+        ),
+        "last update of the epoch / weights, norms": panel(updated, "update_ratio", "update / weights", False),
+        f"outputs that are {flat}": panel(inner, "saturated", "share of the outputs", True),
+        dead: panel(inner, "dead", "share of the units", True),
+    }
+
+
+def _draw_layers(axes: Axes, rows: Sequence[ProbeRow], field: str, label: str, is_share: bool, last: int) -> None:
+    for layer, (color, dash, marker) in _LAYERS.items():
+        of_layer = [row for row in rows if row.layer is layer]
+        if of_layer:
+            xs, ys = _thinned([row.epoch for row in of_layer], [getattr(row, field) for row in of_layer])
+            marker = marker if len(xs) <= _MOST_DOTS else ""
+            axes.plot(xs, ys, f"{dash}{marker}", color=color, label=layer.value, markersize=4, linewidth=1.3)
+    if is_share:
+        axes.set_ylim(-0.03, 1.03)
+        axes.yaxis.set_major_formatter(PercentFormatter(xmax=1))
+    else:
+        if not axes.lines:
+            say_inside(axes, "no epoch was completed")
+        _log_axis_with_zero(axes)
+    epoch_axis(axes, last)
+    axes.set_xlabel("epoch")
+    axes.set_ylabel(label)
+
+
+def _log_axis_with_zero(axes: Axes) -> None:
+    """Make y logarithmic. Zero has no place on a log axis: it is drawn at the lower end, and labelled 0."""
+    values = np.concatenate([np.zeros(0), *(np.asarray(line.get_ydata(), dtype=float) for line in axes.lines)])
+    seen = values[np.isfinite(values) & (values > 0)]
+    low, high = (seen.min(), seen.max()) if len(seen) else (0.1, 1.0)
+    axes.set_ylim(low / 1.5, high * 1.5)
+    if not (values == 0).any():
+        plain_log_axis(axes.yaxis)
+        return
+    zero = 10.0 ** (math.floor(math.log10(low)) - 1)
+    for line in axes.lines:
+        line.set_ydata(np.where(np.asarray(line.get_ydata()) == 0, zero, line.get_ydata()))
+    axes.set_ylim(zero / 1.5, high * 1.5)
+    plain_log_axis(axes.yaxis)
+    axes.yaxis.set_major_formatter(lambda value, _: "0" if value < 1.5 * zero else plain_number(value, 6))
+    axes.axhspan(zero / 1.5, 1.5 * zero, color="#F0F0F0", zorder=0)
+
+
+def draw_rate(axes: Axes, record: TrainingRecord) -> None:
+    """Draw the learning rate by update."""
+    xs, ys = _thinned([row.step for row in record.steps], [row.lr for row in record.steps])
+    axes.plot(xs, ys, color=BLUE, linewidth=1.3, label="learning rate")
+    axes.set_ylim(0, None)
+    axes.set_xlabel("update")
+    axes.set_ylabel("learning rate")
+
+
+def _thinned(xs: Sequence[float], ys: Sequence[float]) -> tuple[list[float], list[float]]:
+    """Return at most so many points of a line, evenly spaced, the first and the last among them.
+
+    A number of a damaged file that no axis can show is a gap.
+    """
+    chosen = np.unique(np.linspace(0, len(xs) - 1, min(len(xs), _MOST_POINTS)).round().astype(int))
+    return [xs[k] for k in chosen], [ys[k] if abs(ys[k]) < _LARGEST else math.nan for k in chosen]
+
+
+def _dots(xs: Sequence[float]) -> str:
+    return "." if len(xs) <= _MOST_DOTS else ""

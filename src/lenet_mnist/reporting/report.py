@@ -1,13 +1,13 @@
-"""One run in one file: report.html, which opens without a network and shows all that the run's files tell.
+"""One run in one file: report.html, which opens offline and shows all that the run's files tell.
 
-It is made from the run directory alone. A section for which the run has nothing says so instead: each is either its
-contents or the sentence that says why there are none.
+It is made from the run directory alone, and trusts none of it. A section is either its contents or the sentence that
+says why there are none.
 """
 
 import base64
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib import resources
 from pathlib import Path
@@ -17,32 +17,56 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from lenet_mnist import __version__
+from lenet_mnist.analysis.findings import TrainingRecord
 from lenet_mnist.config import Config
-from lenet_mnist.errors import ConfigError, LenetError, one_line
+from lenet_mnist.errors import DataError, LenetError, one_line
 from lenet_mnist.files.storage import prepare_to_write, write_text
 from lenet_mnist.provenance import typed
-from lenet_mnist.reporting.charts import Chart
-from lenet_mnist.reporting.report_facts import (
-    Command,
-    Setting,
+from lenet_mnist.reporting.report_results import (
+    NetworkPictures,
+    Results,
+    activation_name,
+    network_pictures,
+    results_of,
+)
+from lenet_mnist.reporting.report_sections import (
+    Chart,
+    Curves,
     Standing,
+    calibration_chart,
     commands_of,
-    diagnosis_of,
+    curves_of,
     environment_of,
+    layer_charts,
     place_of,
+    rate_chart,
+    rate_facts,
     settings_of,
     standing_of,
-    without_directories,
 )
-from lenet_mnist.reporting.report_network import NetworkPictures, activation_name, network_pictures
-from lenet_mnist.reporting.report_results import Results, results_of
-from lenet_mnist.reporting.report_training import Curves, Rates, curves_of, probe_charts, rates_of
 from lenet_mnist.runs.manifest import Manifest
+from lenet_mnist.runs.results import Examples, SavedEvaluation, read_evaluation, read_examples
 from lenet_mnist.runs.run import Run
-from lenet_mnist.study.diagnosis import Diagnosis
+from lenet_mnist.study.diagnosis import Diagnosis, diagnose_training
+from lenet_mnist.study.evaluation import read_kept_network
+from lenet_mnist.training.checkpoint import TrainedNetwork
 
 _LONGEST_TEXT = 2000  # of a run's own words: a file may hold megabytes
 _Contents = TypeVar("_Contents")
+
+
+@dataclass(frozen=True)
+class RunFiles:
+    """What the files of a run hold. A part that cannot be read is the sentence that says why."""
+
+    manifest: Manifest
+    config: Config | str
+    record: TrainingRecord | str
+    has_probe: bool | str
+    evaluation: SavedEvaluation | str
+    examples: Examples | str
+    network: TrainedNetwork | str
+    diagnosis: Diagnosis | str
 
 
 @dataclass(frozen=True)
@@ -51,32 +75,28 @@ class Report:
 
     run_id: str
     place: str
+    title: str
     manifest: Manifest
     standing: Standing
-    config: Config | str
-    settings: list[Setting] | str
+    is_augmented: bool
+    settings: list[tuple[str, str, str]] | str
     results: Results | str
+    calibration: Chart | str
     curves: Curves | str
     diagnosis: Diagnosis | str
-    probe: list[Chart] | str
-    rates: Rates | str
+    layers: list[Chart] | str
+    rate: Chart | str
+    rate_facts: list[tuple[str, str]] | str
     network: NetworkPictures | str
     environment: list[tuple[str, str]]
-    commands: list[Command]
+    commands: list[tuple[str, str]]
     lenet_version: str = __version__
-
-    @property
-    def title(self) -> str:
-        """Say what was trained."""
-        if isinstance(self.config, str):
-            return "LeNet"
-        return f"LeNet with {activation_name(self.config.model.activation)}"
 
 
 def write_report(run: Run) -> Path:
     """Write report.html into a training's directory, whatever state it is in, and return its path.
 
-    Raises: ConfigError if `run` is no training; DataError if not even its manifest can be read; StorageError.
+    Raises: ConfigError if `run` is not a training; DataError if its manifest cannot be read; StorageError.
     """
     prepare_to_write(run.path)
     write_text(run.report_path, to_html(report_of(run)))
@@ -84,44 +104,93 @@ def write_report(run: Run) -> Path:
 
 
 def report_of(run: Run) -> Report:
-    """Gather what a report shows from the files of a run. Raises: ConfigError, DataError as `write_report`."""
-    manifest = run.manifest
-    if manifest.kind != "train":
-        raise ConfigError(f"{run.path}: is a {manifest.kind}: reports are made of trainings")
-
-    def section(contents: Callable[[], _Contents]) -> _Contents | str:
-        """Return the contents, or why there are none."""
-        try:
-            return contents()
-        except LenetError as error:
-            return without_directories(str(error), run)
-
-    config = section(lambda: run.config)
-    results = section(lambda: results_of(run))
-
-    def with_config(contents: Callable[[Config], _Contents]) -> _Contents | str:
-        return config if isinstance(config, str) else section(lambda: contents(config))
-
+    """Return what a report shows. Raises: ConfigError, DataError as `write_report`."""
+    files = read_files(run)
+    manifest, config, record = files.manifest, files.config, files.record
+    results = _then(files.evaluation, lambda evaluation: results_of(evaluation, files.examples))
     return Report(
         run_id=run.id,
         place=typed(Path(place_of(run))),
+        title="LeNet" if isinstance(config, str) else f"LeNet with {activation_name(config.model.activation)}",
         manifest=manifest,
         standing=standing_of(run, manifest),
-        config=config,
-        settings=with_config(settings_of),
+        is_augmented=not isinstance(config, str) and config.augmentation.is_on,
+        settings=_then(config, settings_of),
         results=results,
-        curves=section(lambda: curves_of(run, manifest)),
-        diagnosis=section(lambda: diagnosis_of(run)),
-        probe=with_config(lambda known: probe_charts(run, known.model.activation)),
-        rates=with_config(lambda known: rates_of(run, known, manifest)),
-        network=section(lambda: network_pictures(run, manifest, None if isinstance(results, str) else results)),
+        calibration=_then(files.evaluation, calibration_chart),
+        curves=_then(record, lambda known: curves_of(known, manifest.best_epoch)),
+        diagnosis=files.diagnosis,
+        layers=_then(config, lambda _: _then(files.has_probe, lambda _: _then(record, layer_charts))),
+        rate=_then(record, rate_chart),
+        rate_facts=_then(config, lambda known: rate_facts(known, manifest)),
+        network=_then(files.network, lambda trained: network_pictures(trained, results, files.examples)),
         environment=environment_of(manifest),
         commands=commands_of(run, manifest),
     )
 
 
+def read_files(run: Run) -> RunFiles:
+    """Read all that a report shows. Raises: ConfigError if `run` is not a training; DataError as `write_report`."""
+    manifest = run.manifest
+    run.require("train", "reports are made of trainings")
+
+    def part(read: Callable[[], _Contents]) -> _Contents | str:
+        """Read a part, or say why it cannot be read; a report names no directory of this machine."""
+        try:
+            return read()
+        except LenetError as error:
+            return str(error).replace(str(run.path), place_of(run))
+
+    config, history = part(lambda: run.config), part(lambda: run.history)
+    steps, probe = part(lambda: run.steps), part(lambda: run.probe)
+    split = next((name for name in ("test", "val") if run.evaluation_path(name).is_dir()), None)
+    evaluation: SavedEvaluation | str = "Nothing has been evaluated yet."
+    if split is not None:
+        evaluation = part(lambda: read_evaluation(run, split))
+    network: TrainedNetwork | str = "No epoch has been completed, so there are no weights to look at."
+    if manifest.best_epoch is not None or run.model_path.exists():
+        network = part(lambda: read_kept_network(run))
+    record: TrainingRecord | str = (
+        history
+        if isinstance(history, str)
+        else TrainingRecord(
+            config=Config() if isinstance(config, str) else config,
+            num_train=manifest.num_train,
+            num_val=manifest.num_val,
+            guessing_loss=manifest.guessing_loss,
+            stop_reason=manifest.stop_reason,
+            history=history,
+            steps=() if isinstance(steps, str) else steps,
+            probe=() if isinstance(probe, str) else probe,
+        )
+    )
+    return RunFiles(
+        manifest=manifest,
+        config=config,
+        record=record,
+        has_probe=probe if isinstance(probe, str) else bool(probe) or "Nothing was recorded of what goes on inside.",
+        evaluation=evaluation,
+        examples=_then(evaluation, lambda known: part(lambda: read_examples(run, known))),
+        network=network,
+        diagnosis=part(lambda: replace(diagnose_training(run), run=Run(Path(place_of(run))))),
+    )
+
+
+_Value = TypeVar("_Value")
+
+
+def _then(value: _Value | str, contents: Callable[[_Value], _Contents | str]) -> _Contents | str:
+    """Return the contents that follow from a value, or why there is none."""
+    if isinstance(value, str):
+        return value
+    try:
+        return contents(value)
+    except DataError as error:
+        return str(error)
+
+
 def to_html(report: Report) -> str:
-    """Return a report as one HTML document, which asks for nothing and runs no script but its own.
+    """Return a report as one HTML document, which loads nothing and runs no script but its own.
 
     Every text of a run is escaped by the template, and made printable; the Content-Security-Policy names the SHA-256
     of the one style sheet and the one script, so that even a text that got through could do nothing.
@@ -132,12 +201,12 @@ def to_html(report: Report) -> str:
         "base-uri 'none'; form-action 'none'"
     )
     template = _environment().get_template("report.html.jinja")
-    return template.render(report=report, policy=policy, style=Markup(style), script=Markup(script))
+    return template.render(report=report, policy=policy, style=Markup(style), script=Markup(script)).lstrip()
 
 
 @cache
 def _environment() -> Environment:
-    """Return what renders the templates. One for all reports of a process: it compiles each template once."""
+    """Return what renders the template; one for all reports of a process, which compiles it once."""
     return Environment(
         loader=PackageLoader("lenet_mnist.reporting"),
         autoescape=True,
@@ -157,10 +226,9 @@ def _inert(value: Any) -> Any:
 
 
 def _packaged(name: str) -> str:
-    """Return a text that lies beside the template."""
     return resources.files("lenet_mnist.reporting").joinpath("templates", name).read_text(encoding="utf-8")
 
 
 def _source(content: str) -> str:
-    """Return what a Content-Security-Policy calls an inline style sheet or script by."""
+    """Return how a Content-Security-Policy names an inline style sheet or script."""
     return f"'sha256-{base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()}'"

@@ -5,6 +5,9 @@ Drawn from what range_test.csv, sweep.csv and journal.jsonl of the run hold.
 
 import math
 from collections.abc import Sequence
+from itertools import groupby
+from operator import attrgetter
+from typing import Any
 
 import numpy as np
 from matplotlib import colormaps
@@ -15,16 +18,17 @@ from matplotlib.figure import Figure
 
 from lenet_mnist.config import Activation
 from lenet_mnist.files.storage import make_directory
-from lenet_mnist.reporting.style import BLACK, GREY, ORANGE, PURPLE, bare, colour_of, plain_log_axis, save_figure
+from lenet_mnist.reporting.style import BLACK, GREY, ORANGE, PURPLE, colour_of, plain_log_axis, save_figure, tidy
 from lenet_mnist.study.lr_sweep import SweptRun
 from lenet_mnist.tuning.plan import epochs_text
-from lenet_mnist.tuning.range_test import RangePoint, smoothed
+from lenet_mnist.tuning.range_test import smoothed
 from lenet_mnist.tuning.ranking import Answer
 from lenet_mnist.tuning.trial import TrialResult
 
-_HIGHEST_LOSS = 10.0  # times that of guessing: what rises above it leaves the picture
+_HIGHEST_LOSS = 10.0  # times that of chance level: what rises above it is cut off
 _PARTS = 40  # of a training: each is one point of its loss curve
 _COLOURS = colormaps["viridis"]
+_LOST: dict[str, Any] = {"marker": "x", "color": ORANGE, "markersize": 9, "markeredgewidth": 2, "linestyle": ""}
 
 
 def draw_swept_run(swept: SweptRun) -> None:
@@ -34,10 +38,11 @@ def draw_swept_run(swept: SweptRun) -> None:
     save_figure(figure, swept.directory.plots_path / "sweep.png")
 
 
-def sweep_figure(answers: dict[Activation, Answer], max_epochs: int, guessing_loss: float) -> Figure:
-    """One row an activation: losses against rates to the left, loss curves coloured by rate to the right.
+def sweep_figure(answers: dict[Activation, Answer], max_epochs: int, chance: float) -> Figure:
+    """Return one row per activation: losses by rate to the left, loss curves coloured by rate to the right.
 
-    All rows have the same axis of rates, the same losses, and the same colour for a rate.
+    All rows have the same axis of rates, the same losses, and the same colour for a rate. `chance`, the loss at chance
+    level, is in nats.
     """
     figure = Figure(figsize=(11.0, 4.4 * len(answers)), layout="constrained")
     rows = figure.subplots(len(answers), 2, squeeze=False, sharex="col", sharey=True, width_ratios=(1.25, 1))
@@ -46,19 +51,18 @@ def sweep_figure(answers: dict[Activation, Answer], max_epochs: int, guessing_lo
     for (activation, answer), (left, right) in zip(answers.items(), rows, strict=True):
         _draw_rates(left, answer, colour_of(activation), max_epochs)
         _draw_curves(right, answer.results, norm)
+        plain_log_axis(figure.colorbar(ScalarMappable(norm, _COLOURS), ax=right, label="learning rate").ax.yaxis)
         left.set_title(f"{activation}: validation loss by learning rate", fontsize=10)
         right.set_title(f"{activation}: training loss by rate, one seed", fontsize=10)
         for axes in (left, right):
-            axes.axhline(guessing_loss, color=BLACK, linestyle=":", linewidth=1, label=f"guessing: {guessing_loss:.2f}")
+            axes.axhline(chance, color=BLACK, linestyle=":", linewidth=1, label=f"chance level: {chance:.2f}")
             axes.tick_params(labelbottom=True, labelleft=True)
             axes.set_ylabel("cross-entropy [nats per image]")
-            axes.grid(color="#e6e6e6")
-            axes.set_axisbelow(True)
-            bare(axes)
+            tidy(axes)
         left.legend(frameon=False, fontsize=7, loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=2)
     drawn = [float(y) for axes in rows.flat for line in axes.lines for y in line.get_ydata() if 0 < y < math.inf]
-    highest = min(max([1.5 * guessing_loss, *drawn]), _HIGHEST_LOSS * guessing_loss)
-    rows[0, 0].set_ylim(min([guessing_loss / 2, *drawn]) / 1.1, highest * 1.1)
+    highest = min(max([1.5 * chance, *drawn]), _HIGHEST_LOSS * chance)
+    rows[0, 0].set_ylim(min([chance / 2, *drawn]) / 1.1, highest * 1.1)
     around = [*lrs, *(end for answer in answers.values() for end in _ends(answer))]
     rows[0, 0].set_xlim(min(around) / 2, max(around) * 2)
     for axes in rows.flat:
@@ -75,10 +79,11 @@ def _ends(answer: Answer) -> list[float]:
 
 
 def _draw_rates(axes: Axes, answer: Answer, colour: str, max_epochs: int) -> None:
-    bracket, ranking = answer.bracket, answer.ranking
+    bracket, ranking, choice = answer.bracket, answer.ranking, answer.choice
     if bracket.has_learned:
         axes.axvspan(bracket.low, bracket.high, color="#e3ebf2", label="useful: where the range test learns")
-    lrs, losses = smoothed(_by_seed(answer.range_points))
+    points = sorted(answer.range_points, key=attrgetter("seed"))  # stable: those of a seed stay in order
+    lrs, losses = smoothed([list(test) for _, test in groupby(points, key=attrgetter("seed"))])
     axes.plot(lrs, losses, color=GREY, linewidth=1, label="range test: training loss while the rate rises")
     done = [rate for rate in ranking.rates if rate.mean_loss is not None]
     middles = [rate.mean_loss or 0.0 for rate in done]
@@ -89,9 +94,8 @@ def _draw_rates(axes: Axes, answer: Answer, colour: str, max_epochs: int) -> Non
     lost = [rate.lr for rate in ranking.rates if rate.num_diverged]
     if lost:
         top = max([*middles, *losses.tolist()])
-        axes.plot(lost, [top] * len(lost), "x", color=ORANGE, markersize=9, markeredgewidth=2, label="diverged")
-    if answer.choice is not None:
-        choice = answer.choice
+        axes.plot(lost, [top] * len(lost), label="diverged", **_LOST)
+    if choice is not None:
         axes.axvline(choice.lr, color=PURPLE, linestyle="--", label=f"chosen for {max_epochs} epochs: {choice.lr:.2g}")
         interval = "95 % interval of that" if choice.is_fitted else "no better known than this"
         axes.axvspan(choice.low, choice.high, color=PURPLE, alpha=0.15, linewidth=0, label=interval)
@@ -101,38 +105,14 @@ def _draw_rates(axes: Axes, answer: Answer, colour: str, max_epochs: int) -> Non
 def _draw_curves(axes: Axes, results: Sequence[TrialResult], norm: LogNorm) -> None:
     """Draw the mean training loss of each fortieth of a training, for the first seed."""
     first_seed = min(result.trial.seed for result in results)
-    shown = sorted((r for r in results if r.trial.seed == first_seed), key=lambda result: result.trial.lr)
+    shown = sorted((r for r in results if r.trial.seed == first_seed and r.steps), key=lambda result: result.trial.lr)
     for result in shown:
-        if result.steps:
-            steps, losses = _curve(result)
-            is_lost = result.val_loss is None
-            axes.plot(steps, losses, color=_COLOURS(norm(result.trial.lr)), linewidth=1.2)
-            if is_lost:
-                axes.plot(steps[-1], losses[-1], "x", color=ORANGE, markersize=9, markeredgewidth=2)
-    figure = axes.figure
-    assert isinstance(figure, Figure)
-    bar = figure.colorbar(_scale(norm), ax=axes, label="learning rate")
-    plain_log_axis(bar.ax.yaxis)
+        last = result.steps[-1].step
+        parts: dict[int, list[tuple[int, float]]] = {}
+        for row in result.steps:
+            parts.setdefault(min((row.step - 1) * _PARTS // last, _PARTS - 1), []).append((row.step, row.train_loss))
+        steps, losses = np.array([np.mean(rows, axis=0) for rows in parts.values()]).T
+        axes.plot(steps, losses, color=_COLOURS(norm(result.trial.lr)), linewidth=1.2)
+        if result.val_loss is None:
+            axes.plot(steps[-1:], losses[-1:], **_LOST)
     axes.set_xlabel("update")
-
-
-def _curve(result: TrialResult) -> tuple[list[float], list[float]]:
-    """Return the middle update and the mean loss of each part of a training that has recorded updates."""
-    last = result.steps[-1].step
-    parts: dict[int, list[tuple[int, float]]] = {}
-    for row in result.steps:
-        parts.setdefault(min((row.step - 1) * _PARTS // last, _PARTS - 1), []).append((row.step, row.train_loss))
-    means = [np.mean(rows, axis=0) for rows in parts.values()]
-    return [float(mean[0]) for mean in means], [float(mean[1]) for mean in means]
-
-
-def _scale(norm: LogNorm) -> ScalarMappable:
-    return ScalarMappable(norm, _COLOURS)
-
-
-def _by_seed(points: Sequence[RangePoint]) -> list[list[RangePoint]]:
-    """Return the range tests that the points belong to."""
-    tests: dict[int, list[RangePoint]] = {}
-    for point in points:
-        tests.setdefault(point.seed, []).append(point)
-    return list(tests.values())

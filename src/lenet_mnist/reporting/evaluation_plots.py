@@ -1,0 +1,195 @@
+"""The pictures of an evaluation and of a cross-validation. Each is drawn from values in the JSON and CSV files."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from matplotlib.axes import Axes
+from matplotlib.colors import LogNorm
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, PercentFormatter
+
+from lenet_mnist.analysis.folds import CrossValidation
+from lenet_mnist.analysis.intervals import wilson_interval
+from lenet_mnist.analysis.metrics import FEW_IMAGES, CalibrationBin, Counts, Evaluation
+from lenet_mnist.config import Split
+from lenet_mnist.files.storage import make_directory
+from lenet_mnist.reporting.gallery import mistake_tile, tiles_figure
+from lenet_mnist.reporting.style import BLUE, GREY, ORANGE, TITLE_POINTS, plain, plain_log_axis, save_figure, tidy
+from lenet_mnist.reporting.text import counted
+from lenet_mnist.study.cross_validation import CrossValidatedRun
+from lenet_mnist.study.ensemble import EvaluatedEnsemble
+from lenet_mnist.study.evaluation import EvaluatedRun
+
+SPLITS = {Split.VAL: "validation set", Split.TEST: "test set"}
+# Of a confusion matrix: up to how many classes its numbers, and its names, can be read.
+_MOST_NUMBERED, _MOST_NAMED = 26, 100
+_INCHES_OF_MANY, _POINTS_OF_MANY = 12.0, 600.0
+_NAME_WIDTH = 20
+
+
+def draw_evaluation(seen: EvaluatedRun | EvaluatedEnsemble) -> None:
+    """Draw the pictures of an evaluation, of a run or of an ensemble, next to its tables. Raises: StorageError."""
+    evaluation, split = seen.evaluation, SPLITS[seen.split]
+    ensemble = f"ensemble of {len(seen.members)}, " if len(seen.members) > 1 else ""
+    of_split = f"{ensemble}{split}, {evaluation.accuracy:.2%} of {len(evaluation):,} right"
+    images = seen.members[0].images.images.numpy()
+    for name, figure in {
+        "confusion_matrix": confusion_figure(evaluation, f"Confusion matrix: {of_split}"),
+        "misclassified": mistakes_figure(evaluation, images, split),
+        "calibration": calibration_figure(evaluation, f"Calibration: {of_split}"),
+    }.items():
+        save_figure(figure, seen.directory / f"{name}.png")
+
+
+def draw_cross_validated_run(validated: CrossValidatedRun) -> None:
+    """Draw plots/cross_validation.png. Raises: StorageError."""
+    make_directory(validated.directory.plots_path)
+    figure = cross_validation_figure(validated.pooled)
+    save_figure(figure, validated.directory.plots_path / "cross_validation.png")
+
+
+def confusion_figure(evaluation: Evaluation, title: str) -> Figure:
+    """Return the confusion matrix alone, as large as its classes need."""
+    side = _confusion_inches(evaluation.class_names)
+    figure = Figure(figsize=(side, side), layout="constrained")
+    _draw_confusion(figure.add_subplot(), evaluation.confusion_matrix, evaluation.class_names, title)
+    return figure
+
+
+def mistakes_figure(evaluation: Evaluation, images: npt.NDArray[np.uint8], split: str, most: int = 40) -> Figure:
+    """Return the mistakes, the most confident first. Shapes: images N H W, in the order of `evaluation`."""
+    shown, number = evaluation.mistakes[:most], len(evaluation.mistakes)
+    title = f"{split}: {counted(number, 'mistake')} in {len(evaluation):,} images"
+    title += f"; the {most} most confident ones" if number > most else ", the most confident first" * (number > 1)
+    return tiles_figure([mistake_tile(evaluation, images, k) for k in shown], title, "no mistakes")
+
+
+def calibration_figure(evaluation: Evaluation, title: str) -> Figure:
+    """Return accuracy against confidence, and below it how many images each bin holds."""
+    figure = Figure(figsize=(5.0, 5.4), layout="constrained")
+    upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
+    figure.suptitle(title, fontsize=TITLE_POINTS)
+    tidy(upper)
+    draw_calibration(upper, evaluation)
+    upper.set_xlabel("")
+    bins = evaluation.calibration
+    lower.bar(
+        [row.low for row in bins],
+        [row.num_images for row in bins],
+        width=[row.high - row.low for row in bins],
+        align="edge",
+        color=BLUE,
+        edgecolor="white",
+    )
+    plain_log_axis(lower.yaxis)
+    lower.set_ylabel("images")
+    lower.set_xlabel("confidence of the prediction [probability]")
+    tidy(lower)
+    lower.grid(visible=False)
+    figure.legend(*upper.get_legend_handles_labels(), loc="outside lower center", frameon=False, fontsize=8)
+    return figure
+
+
+def draw_calibration(axes: Axes, evaluation: Any) -> None:
+    """Draw accuracy against confidence, bin by bin with 95 % intervals. Bins of few images are pale and unconnected.
+
+    `evaluation` is an Evaluation or one that was read back: it has `calibration` and `expected_calibration_error`.
+    """
+    bins = evaluation.calibration
+    axes.plot([0, 1], [0, 1], color=GREY, linestyle="--", linewidth=1, label="as sure as right")
+    error = f"calibration error {evaluation.expected_calibration_error:.2%}"
+    _draw_bins(axes, [row for row in bins if row.num_images >= FEW_IMAGES], error, "o-", 1.0)
+    few = f"fewer than {FEW_IMAGES} images"
+    _draw_bins(axes, [row for row in bins if row.num_images < FEW_IMAGES], few, "o", 0.35)
+    axes.set_ylabel("accuracy [fraction]")
+    axes.set_xlabel("confidence")
+    axes.set_ylim(-0.03, 1.03)
+
+
+def _draw_bins(axes: Axes, bins: Sequence[CalibrationBin], label: str, look: str, alpha: float) -> None:
+    if bins:
+        intervals = [wilson_interval(round(row.accuracy * row.num_images), row.num_images) for row in bins]
+        accuracies, confidences = [row.accuracy for row in bins], [row.mean_confidence for row in bins]
+        below = [max(row.accuracy - each.low, 0.0) for row, each in zip(bins, intervals, strict=True)]
+        above = [max(each.high - row.accuracy, 0.0) for row, each in zip(bins, intervals, strict=True)]
+        style: dict[str, Any] = {"color": BLUE, "alpha": alpha, "linewidth": 1.3, "markersize": 5, "elinewidth": 0.8}
+        axes.errorbar(confidences, accuracies, [below, above], fmt=look, label=label, **style)
+
+
+def _confusion_inches(class_names: Sequence[str]) -> float:
+    """Return how wide and high a confusion matrix has to be."""
+    longest = max(len(plain(name, _NAME_WIDTH)) for name in class_names)
+    side = max(5.0, 1.6 + 0.42 * len(class_names)) if len(class_names) <= _MOST_NUMBERED else _INCHES_OF_MANY
+    return side + (0.08 * longest if longest > 2 else 0)
+
+
+def _draw_confusion(axes: Axes, matrix: Counts, class_names: Sequence[str], title: str) -> None:
+    """Write counts into the cells: rows are true, columns predicted. Mistakes are coloured by their number.
+
+    Of many classes there are colours only, and of very many no names.
+    """
+    names, num_classes = [plain(name, _NAME_WIDTH) for name in class_names], len(class_names)
+    mistakes = matrix.astype(float)
+    np.fill_diagonal(mistakes, 0)
+    most = max(mistakes.max(), 2)
+    axes.imshow(np.where(mistakes > 0, mistakes, np.nan), cmap="Oranges", norm=LogNorm(0.5, most))
+    if num_classes <= _MOST_NUMBERED:
+        for (row, column), number in np.ndenumerate(matrix):
+            is_hit, is_dark = row == column, row != column and number > most / 2
+            colour = "white" if is_dark else BLUE if is_hit else "black" if number else "#b0b0b0"
+            style: dict[str, Any] = {"fontsize": 9, "fontweight": "bold" if is_hit else "normal", "color": colour}
+            axes.text(column, row, f"{number}", ha="center", va="center", **style)
+    if num_classes <= _MOST_NAMED:
+        points = min(10.0, _POINTS_OF_MANY / num_classes)
+        turned = 90 if 0.09 * max(map(len, names)) > max(3.4 / num_classes, 0.42) else 0
+        axes.set_xticks(range(num_classes), names, fontsize=points, rotation=turned)
+        axes.set_yticks(range(num_classes), names, fontsize=points)
+        for set_ticks in (axes.set_xticks, axes.set_yticks):
+            set_ticks(np.arange(num_classes + 1) - 0.5, minor=True)
+        axes.grid(which="minor", color="#d0d0d0", linewidth=0.6)
+        axes.tick_params(which="minor", length=0)
+    axes.set_xlabel("predicted class")
+    axes.set_ylabel("true class")
+    axes.set_title(title, fontsize=TITLE_POINTS)
+
+
+def cross_validation_figure(pooled: CrossValidation) -> Figure:
+    """Return the accuracies of the folds, below them their loss curves, and to the right the pooled matrix."""
+    side = _confusion_inches(pooled.class_names)
+    figure = Figure(figsize=(side + 5.0, side), layout="constrained")
+    ((left, right),) = figure.subfigures(1, 2, squeeze=False, width_ratios=(5.0, side))
+    above, below = left.subplots(2, 1)
+    _draw_accuracies(above, pooled)
+    for number, result in enumerate(pooled.results):
+        epochs, is_first = [row.epoch for row in result.history], number == 0
+        train, val = [row.train_loss for row in result.history], [row.val_loss for row in result.history]
+        below.plot(epochs, train, color=BLUE, linewidth=0.8, label="training" * is_first)
+        below.plot(epochs, val, color=ORANGE, linewidth=0.8, linestyle="--", label="fold left out" * is_first)
+    plain_log_axis(below.yaxis)
+    below.set_title("Loss, in nats", fontsize=TITLE_POINTS)
+    below.set_xlabel("epoch")
+    for axes in (above, below):
+        tidy(axes)
+        axes.grid(visible=False)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.legend(fontsize=8, frameon=False)
+    title = f"All folds: {pooled.accuracy:.2%} right"
+    _draw_confusion(right.add_subplot(), pooled.confusion_matrix, pooled.class_names, title)
+    return figure
+
+
+def _draw_accuracies(axes: Axes, pooled: CrossValidation) -> None:
+    """Draw one dot per fold, and the mean with its interval."""
+    numbers, num_folds = range(1, len(pooled.results) + 1), pooled.folds.num_folds
+    axes.axhspan(
+        *pooled.interval, facecolor="#e3ebf2", edgecolor=GREY, linewidth=0.8, label="95 % interval, new images"
+    )
+    axes.axhline(pooled.accuracy, color=BLUE, linewidth=1, label="all folds")
+    axes.plot(numbers, pooled.accuracies, "o", color=ORANGE, label="one fold")
+    for number in range(num_folds, len(pooled.results), num_folds):
+        axes.axvline(number + 0.5, color=GREY, linewidth=0.8, linestyle=":")
+    axes.set_title("Accuracy on the fold left out", fontsize=TITLE_POINTS)
+    axes.set_xlabel("fold" if pooled.folds.num_repeats == 1 else "fold, repeat after repeat")
+    axes.yaxis.set_major_formatter(PercentFormatter(1.0))
