@@ -19,7 +19,9 @@ from lenet_mnist.data.sets import Normalization, TestSet, TrainVal
 from lenet_mnist.errors import DataError
 from lenet_mnist.tally import count
 from lenet_mnist.training.checkpoint import TrainedNetwork
-from lenet_mnist.training.loop import start_training, train
+from lenet_mnist.training.context import Context
+from lenet_mnist.training.loop import train
+from lenet_mnist.training.state import TrainState
 
 CPU = torch.device("cpu")
 SEEDS = st.integers(0, 2**32)
@@ -29,8 +31,9 @@ SEEDS = st.integers(0, 2**32)
 def trained(small: TrainVal) -> TrainedNetwork:
     """A network that knows some digits and errs on others."""
     config = Config(model=ModelConfig(activation=Activation.TANH), training=TrainingConfig(max_epochs=2))
-    state = start_training(config, small, CPU)
-    train(config, small, state, lambda _row: False, lambda _row: None)
+    context = Context(small)
+    state = TrainState.start(config, context)
+    train(config, context, state)
     return TrainedNetwork(state.network, small.normalization, small.class_names, 1)
 
 

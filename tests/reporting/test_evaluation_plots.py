@@ -4,11 +4,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from matplotlib.figure import Figure
 
 from lenet_mnist.analysis.metrics import Evaluation
-from lenet_mnist.config import AugmentationConfig
+from lenet_mnist.config import AugmentationConfig, Config
 from lenet_mnist.data.batches import TrainBatches
 from lenet_mnist.data.sets import TrainVal
 from lenet_mnist.errors import ConfigError
@@ -145,7 +144,10 @@ def test_next_to_each_image_is_what_seven_epochs_see_of_it(small: TrainVal) -> N
     assert contact_tiles(small, AugmentationConfig(rotation=2.5), 0, 1, 1)[1].endswith("\nrotation 2.5")
     place = int((small.train.indices == classes_in_turn(small.train, 4, 2, 3).indices[1]).nonzero())
     for epoch, tile in enumerate(tiles[9:16], start=2):
-        batches = TrainBatches(small.train, small.normalization, 2000, 4, torch.device("cpu"), augmentation=EXAMPLE)
+        config = Config.model_validate(
+            {"seed": 4, "training": {"batch_size": 2000}, "augmentation": EXAMPLE.model_dump()}
+        )
+        batches = TrainBatches(small, config)
         (batch,) = batches.of_epoch(epoch)
         (row,) = (random_order(4, Purpose.ORDER, 2000, position=epoch) == place).nonzero()[0]
         seen = batch.images[row, 0] * small.normalization.std + small.normalization.mean

@@ -33,11 +33,11 @@ def test_a_run_that_cannot_be_read_is_listed_as_damaged(run: Run) -> None:
     metrics.parent.mkdir(parents=True)
     for damage in ("", "[]", "{}", '{"accuracy": "high"}'):
         metrics.write_text(damage)
-        assert run_row(run, with_test=True)["status"] == "damaged"
+        assert run_row(Run(run.path), with_test=True)["status"] == "damaged"
         assert run_row(run, with_test=False)["status"] == "finished"
     for damage in ("", "{}", '{"schema_version": 9}', "\x00"):
         run.manifest_path.write_text(damage)
-        rows = RunsResult([run_row(run, with_test=True)], run.path.parent)
+        rows = RunsResult([run_row(Run(run.path), with_test=True)], run.path.parent)
         assert json.loads(render(rows, as_json=True)) == {"runs": [{"run": run.id, "status": "damaged"}]}
         assert "damaged" in render(rows, as_json=False)
 
