@@ -72,7 +72,7 @@ def set_threads(threads: int | None, ranks: Ranks = SINGLE) -> int:
 
 
 def _require_threads(count: int) -> None:
-    """Make so many threads, and a few for others, and end them: OpenMP, where it is refused one, ends the process."""
+    """Start `count` threads and a few more, and end them: OpenMP ends the process where it is refused one."""
     made: list[threading.Thread] = []
     end = threading.Event()
     try:
@@ -126,7 +126,7 @@ _is_forked = False
 
 
 def _after_fork() -> None:
-    """Let a forked process go on with the one thread that it has."""
+    """Limit a forked process to the one thread that it has."""
     global _is_forked
     _is_forked = True
     torch.set_num_threads(1)

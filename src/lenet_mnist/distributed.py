@@ -69,7 +69,7 @@ class Ranks:
                 torch.distributed.broadcast_object_list([(function, arguments)], src=0)
 
     def serve(self, *context: Any) -> None:
-        """Call what rank 0 asks for, with `context` added, until there is no more. For the other ranks."""
+        """Call what rank 0 asks for, with `context` added, until it is done. For the other ranks."""
         while True:
             received: list[Any] = [None]
             with _lost_ranks_named():

@@ -82,10 +82,10 @@ FIGURES: list[tuple[Damage, str]] = [
     (lambda run: metrics_with(run, per_class=[{"class": "a"}, {"class": "b"}]), "expected 2 rows of 2 counts"),
     (lambda run: matrix_with(run, "\n9,", "\n9,x,"), "expected 10 rows of 10 counts"),
     (lambda run: metrics_with(run, num_correct=1), "are not of one evaluation"),
-    (lambda run: first_count(run, "-1"), "is no count"),
-    (lambda run: first_count(run, "1e3"), "is no count"),
-    (lambda run: first_count(run, "9" * 20), "is no count"),
-    (lambda run: first_count(run, ""), "is no count"),
+    (lambda run: first_count(run, "-1"), "not a count"),
+    (lambda run: first_count(run, "1e3"), "not a count"),
+    (lambda run: first_count(run, "9" * 20), "not a count"),
+    (lambda run: first_count(run, ""), "not a count"),
 ]
 
 
@@ -112,12 +112,12 @@ PICTURES: list[tuple[Damage, str]] = [
         lambda run: changed(run, images=torch.zeros(1000, 256, 256, dtype=torch.uint8)),
         "larger than .* 1,500,000 bytes",
     ),
-    (lambda run: metrics_with(run, weights_sha256="0" * 64), "is not of the evaluation beside it"),
+    (lambda run: metrics_with(run, weights_sha256="0" * 64), "evaluate again"),
     (lambda run: first_value(run, "labels", 10), "a class that there is not"),
     (lambda run: first_value(run, "predictions", -1), "a class that there is not"),
-    (lambda run: first_value(run, "confidences", -0.1), "no probability"),
-    (lambda run: first_value(run, "confidences", 1.1), "no probability"),
-    (lambda run: first_value(run, "confidences", float("nan")), "no probability"),
+    (lambda run: first_value(run, "confidences", -0.1), "not a probability"),
+    (lambda run: first_value(run, "confidences", 1.1), "not a probability"),
+    (lambda run: first_value(run, "confidences", float("nan")), "not a probability"),
 ]
 
 

@@ -131,7 +131,7 @@ def test_a_run_that_may_not_be_entered_is_listed_and_named(open_dir: Path) -> No
     run.path.chmod(0)
     with without_privileges():
         assert list_runs(open_dir) == [run]
-        with pytest.raises(StorageError, match="cannot be looked at: Permission denied"):
+        with pytest.raises(StorageError, match="Permission denied"):
             find_run(str(run.path), open_dir)
     run.path.chmod(0o755)
 

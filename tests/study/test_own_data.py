@@ -90,7 +90,7 @@ def test_changed_data_are_noticed_by_whatever_reads_them(lenet: Lenet, trained: 
     assert "does not hold: data and split" in lenet("verify", "latest").err
     refused = lenet("train", "--resume", "latest")
     assert refused.code == 2
-    assert "the data are others: nought/" in refused.err
+    assert "nought/" in refused.err
     (shapes / "nought" / "zzz.png").unlink()
     assert lenet("evaluate", "latest").code == 0
 

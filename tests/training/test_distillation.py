@@ -392,7 +392,7 @@ def test_a_network_for_other_classes_or_pixels_teaches_nobody(
     ("options", "complaint"),
     [
         (["--teacher", "nobody"], "no such run"),
-        (["--teacher", "{0}", "--teacher", "runs/{0}"], "teaches twice"),
+        (["--teacher", "{0}", "--teacher", "runs/{0}"], "listed twice"),
         (["--teacher", "a\nb"], "control characters"),
         (["--teacher", "a" * 16_000, "--teacher", "b" * 16_000], "30,000 letters"),
         (["--teacher", "{0}", "--set", "data.split_seed=3"], "another split"),

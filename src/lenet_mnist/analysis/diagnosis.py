@@ -29,7 +29,7 @@ _FAR_BACK = 10.0  # times lower: one at which nothing was learned
 _SHRUNK = 0.2  # of their norm at the start: weights that decay has taken away
 _PULL = 0.1  # of the gradient: the pull of a weight decay that does harm
 _LONG_MEMORY = 0.99  # momentum from here on
-_CLEARLY = 0.01  # of the loss of guessing below it
+_CLEARLY = 0.01  # of the loss at chance level, below it
 _COSTLY_MISTAKE = 3.7  # nats of loss for each mistake; of a network that is unsure for good reason, about 3.2
 _MISTAKES = (0.03, 0.45)  # shares of mistakes between which that figure means something
 _ENOUGH_MISTAKES = 100
@@ -222,7 +222,7 @@ def wrong_labels(record: TrainingRecord) -> Finding | None:
 
 
 def vanishing_gradients(record: TrainingRecord) -> Finding | None:
-    """Hardly any gradient reaches the weights near the input, and the loss rests at chance level meanwhile.
+    """Hardly any gradient reaches the weights near the input, while the loss stays at chance level.
 
     Not asked of rectifiers, whose slope is 1: small gradients come at first of an output layer that starts at zero.
     """
@@ -255,7 +255,7 @@ def stuck_at_guessing(record: TrainingRecord) -> Finding | None:
         f"the lowest validation loss is {record.best.val_loss:.3f} nats; a network that ignores the image has "
         f"{record.guessing_loss:.3f} (expected: less than {GUESSING:.0%} of that)"
     )
-    headline = "the network does no better than guessing"
+    headline = "the network is at chance level"
     remedy = "follow the other findings, or compare learning rates"
     command = "lenet lr-sweep --config {config}"
     return Finding(Cause.STUCK_AT_GUESSING, headline, (evidence,), remedy, command)

@@ -21,7 +21,7 @@ from lenet_mnist.training.rows import EpochRow
 
 @dataclass(frozen=True)
 class Folds:
-    """How the images are divided: into `num_folds`, anew for each of `num_repeats`, from `num_images` or all."""
+    """The folds of `num_images`, or of all: `num_folds`, divided differently in each of `num_repeats`."""
 
     num_folds: int
     num_repeats: int

@@ -31,7 +31,7 @@ POOL_SIZE = 2
 # (images, parameters in the order of the state dict, activation) -> logits
 NetworkFunction = Callable[[Tensor, Sequence[Tensor], Activation], Tensor]
 
-# The native gradients of the check below lie within this of the torch form's, relative to the largest.
+# The native gradients of the check below differ by at most this from torch's, relative to the largest.
 _CHECK_TOLERANCE = 1e-4
 _CHECK_IMAGES = 9
 _CHECK_CLASSES = 10
@@ -68,7 +68,7 @@ def layer_outputs(
     c1_weight, c1_bias, c3_weight, c3_bias, c5_weight, c5_bias, f6_weight, f6_bias, output_weight, output_bias = (
         parameters
     )
-    # A single channel lies in memory the same way first or last. Called last, torch keeps the maps of all layers pixel
+    # A single channel has the same memory layout first or last. Called last, torch keeps the maps of all layers pixel
     # by pixel, which it convolves and pools faster on the CPU (scripts/benchmark_choices.py).
     images = images.squeeze(1).unsqueeze(3).permute(0, 3, 1, 2)
 

@@ -1,1 +1,1 @@
-"""The run directory, and what lies in it."""
+"""The run directory, and what is in it."""

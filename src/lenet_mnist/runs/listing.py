@@ -39,7 +39,7 @@ def find_run(argument: str, runs_dir: Path, kinds: Sequence[Kind] = ("train",)) 
             elif path.is_file():
                 complaint = f"is a file; a run is a directory: try {path.parent}"
         except PermissionError as error:
-            raise StorageError(f"{path}: cannot be looked at: {error.strerror}") from error
+            raise StorageError(f"{path}: cannot be read: {error.strerror}") from error
         except (OSError, ValueError):  # a name too long for the file system, or with a null character
             raise ConfigError(f"{argument[:80]!r}: cannot be the name of a run") from None
     named = [run for run in list_runs(runs_dir) if run.name == argument]
@@ -49,7 +49,7 @@ def find_run(argument: str, runs_dir: Path, kinds: Sequence[Kind] = ("train",)) 
 
 
 def list_runs(runs_dir: Path) -> list[Run]:
-    """Return the runs in `runs_dir`, newest first. Whatever else lies there is passed over.
+    """Return the runs in `runs_dir`, newest first. Everything else there is skipped.
 
     What is dated after tomorrow comes last: a clock was wrong, and "latest" must not mean it for ever.
 

@@ -24,7 +24,7 @@ COMMANDS: dict[Kind, str] = {
 
 
 class Resume(BaseModel):
-    """A run was gone on with, after `step` updates. `differences` are those that the user has accepted."""
+    """A resume after `step` updates. `differences` are those that the user accepted."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
@@ -37,7 +37,7 @@ class Resume(BaseModel):
 
 
 class TeacherRecord(BaseModel):
-    """A run that another one has learnt from; `seconds` are those of its training."""
+    """A run that this one has learned from; `seconds` is the time of its training."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
@@ -69,7 +69,7 @@ class Manifest(BaseModel):
     data_files: dict[str, str]
     split_sha256: str
     splits_before: tuple[str, ...] = ()
-    """Splits of which it was trained before it went on with another one, or with other data, as the user accepted."""
+    """Earlier splits, if it was resumed with a different one, or with other data, as the user accepted."""
     data_notes: tuple[str, ...] = ()
     """What is odd about the data, a sentence each."""
     num_train: int = Field(ge=1)
@@ -82,11 +82,11 @@ class Manifest(BaseModel):
     num_ranks: int = Field(default=1, ge=1)
     """Processes that trained together, under torchrun."""
     job: str | None = None
-    """What torchrun calls all of them, so that they find the run again when it has started them anew."""
+    """torchrun's name for the job, by which the run is found again after a restart."""
     engine: Literal["torch", "native"]
     engine_reason: str
     guessing_loss: float
-    """The validation loss of a network that does not look, in nats."""
+    """The validation loss at chance level, in nats."""
     teachers: tuple[TeacherRecord, ...] = ()
     tuning: dict[str, Any] | None = None
     """What a sweep, or `learning_rate: auto`, has chosen."""
@@ -106,14 +106,14 @@ class Manifest(BaseModel):
 
     @property
     def accepted_differences(self) -> tuple[str, ...]:
-        """What was another one when it was gone on with, a line each: it is no training of its configuration alone."""
+        """What differed on resume, one line each: the run is not the result of its configuration alone."""
         return tuple(line for resume in self.resumes for line in resume.differences)
 
     @property
     def only_guesses(self) -> bool:
-        """Whether the kept network has learned nothing, by its loss and its accuracy: few sure mistakes spoil a loss.
+        """Whether the kept network is at chance level, by its loss and its accuracy: a few sure mistakes spoil a loss.
 
-        exp of the loss of guessing is the number of classes, if all are as frequent.
+        exp of the loss at chance level is the number of classes, if all are equally frequent.
         """
         if self.best_val_loss is None or self.best_val_accuracy is None:
             return False

@@ -79,7 +79,7 @@ def save_checkpoint(directory: Path, state: TrainState) -> None:
 def restore_newest(directory: Path, state: TrainState) -> list[str]:
     """Make `state` the newest one that is intact, with its rows; without one it is as it was.
 
-    Return what was passed over on the way, a line each.
+    Return what was skipped on the way, one line each.
 
     Raises: DataError if an intact checkpoint belongs to another network or optimizer than `state`.
     """

@@ -1,6 +1,6 @@
 """The files of one evaluation, written and read back: figures, tables, a few pictures. What is read is not trusted.
 
-The pictures are kept so that a report can show them without the data, and without another look at the test set.
+The pictures are kept so that a report can show them without the data, and without another test evaluation.
 """
 
 import json
@@ -82,7 +82,7 @@ class _Metrics(BaseModel):
 
 @dataclass(frozen=True, eq=False)
 class SavedEvaluation:
-    """One look at one split, as its files tell it.
+    """One evaluation of one split, read from its files.
 
     Shapes: confusion_matrix K K; rows are true, columns predicted.
     """
@@ -221,7 +221,7 @@ def read_examples(run: Run, evaluation: SavedEvaluation) -> Examples:
     path = _examples_path(run.evaluation_path(evaluation.split))
     tensors, text = parse_tensors(read_bounded(path, max_bytes=_MAX_EXAMPLE_BYTES, error=DataError), path)
     if text != json.dumps({"weights_sha256": evaluation.weights_sha256}):
-        raise DataError(f"{path}: is not of the evaluation beside it: evaluate again")
+        raise DataError(f"{path}: does not belong to the evaluation in this directory: evaluate again")
     images = tensors.get("images")
     if images is None or images.dtype != torch.uint8 or images.dim() != 3 or images.shape[1] != images.shape[2]:
         raise DataError(f"{path}: holds no square grey pictures")
@@ -233,7 +233,7 @@ def read_examples(run: Run, evaluation: SavedEvaluation) -> Examples:
     if not bool(((classes >= 0) & (classes < len(evaluation.class_names))).all()):
         raise DataError(f"{path}: names a class that there is not")
     if not bool(((confidences >= 0) & (confidences <= 1)).all()):
-        raise DataError(f"{path}: holds a confidence that is no probability")
+        raise DataError(f"{path}: holds a confidence that is not a probability")
     return Examples(**{field: tensors[field].numpy() for field in Examples.__dataclass_fields__})
 
 
@@ -251,10 +251,10 @@ def _read_matrix(path: Path, num_classes: int) -> Counts:
                 break
             rows.append(np.array([int(cell) for cell in cells], dtype=np.int64))
     except (ValueError, OverflowError):
-        raise DataError(f"{path}: holds something that is no count") from None
+        raise DataError(f"{path}: holds something that is not a count") from None
     if len(rows) != num_classes:
         raise DataError(f"{path}: expected {num_classes} rows of {num_classes} counts, one for each class")
     matrix = np.array(rows)
     if matrix.min() < 0 or matrix.max() > _MAX_COUNT:
-        raise DataError(f"{path}: holds something that is no count")
+        raise DataError(f"{path}: holds something that is not a count")
     return matrix

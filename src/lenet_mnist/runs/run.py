@@ -40,9 +40,9 @@ from lenet_mnist.runs.manifest import COMMANDS, Kind, Manifest, environment
 from lenet_mnist.training.context import Context
 from lenet_mnist.training.rows import EpochRow, Histories, Layer, ProbeRow, StepRow
 
-_MAX_EPOCHS = 100_000  # training.max_epochs is no larger
+_MAX_EPOCHS = 100_000  # the largest training.max_epochs
 _MAX_LOOK_BYTES = 1024 * 1024  # 40,000 looks
-_LOOKS_HEADER = b"time\n"  # two that look at once may each write it, and each add their line
+_LOOKS_HEADER = b"time\n"  # two evaluations at once may each write it, and each add their line
 RUN_ID = re.compile(r"\d{8}-\d{6}-([A-Za-z0-9_-]{1,40})-[0-9a-f]{4}")
 
 
@@ -178,7 +178,7 @@ class Run:
         return self.evaluation_path("test") / "looks.csv"
 
     def num_test_looks(self) -> int:
-        """Return how often the test set has been looked at through this run.
+        """Return the number of test evaluations of this run.
 
         Raises: StorageError if that cannot be noted in its file; DataError if the file is larger than looks make it.
         """
@@ -194,7 +194,7 @@ class Run:
         return content.count(b"\n") - content.count(_LOOKS_HEADER)
 
     def add_test_look(self, now: datetime) -> int:
-        """Note in the run that the test set is being looked at; return how many looks that makes.
+        """Note a test evaluation in the run; return how many there are now.
 
         Raises: as `num_test_looks`.
         """
@@ -228,7 +228,7 @@ def create_run(runs_dir: Path, config: Config, now: datetime, kind: Kind = "trai
 
 
 def create_beside_runs(runs_dir: Path, word: str, now: datetime) -> Path:
-    """Make a new directory for what is said of several runs; it is no run. Raises: StorageError."""
+    """Make a new directory for results of several runs; it is not a run itself. Raises: StorageError."""
     directory = runs_dir / f"{word}-{now:%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
     make_directory(directory)
     return directory
@@ -253,7 +253,7 @@ def begin_run(runs_dir: Path, config: Config, context: Context, kind: Kind = "tr
 def _require(is_so: bool, path: Path, what: str) -> None:
     """Raise DataError if a file of rows is not as a training leaves it."""
     if not is_so:
-        raise DataError(f"{path}: damaged: {what} is missing, or stands elsewhere")
+        raise DataError(f"{path}: damaged: {what} is missing, or out of order")
 
 
 def sha256_of(path: Path) -> str:

@@ -129,14 +129,14 @@ def require_foldable(config: Config) -> None:
     """Raise ConfigError if something in `config` would be chosen by the fold that is tested on."""
     if config.training.learning_rate == AUTO:
         raise ConfigError(
-            "a search would look at the images that are tested on: find the rate first, with lenet lr-sweep",
+            "a search would use the images that are tested on: find the rate first, with lenet lr-sweep",
             key="training.learning_rate",
         )
     if config.training.teachers:
         raise ConfigError("teachers have seen the images that are tested on: leave them out", key="training.teachers")
     if config.training.schedule is Schedule.PLATEAU:
         raise ConfigError(
-            "this schedule follows the loss on the images that are tested on: take another one",
+            "this schedule follows the loss on the images that are tested on: choose a different one",
             key="training.schedule",
         )
 

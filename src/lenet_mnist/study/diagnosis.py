@@ -69,7 +69,7 @@ def read_record(run: Run) -> TrainingRecord:
     """Return what the files of a training tell. Raises: DataError."""
     config, manifest = run.config, run.manifest
     if not isinstance(config.training.learning_rate, float):
-        raise DataError(f"{run.config_path}: training.learning_rate is no number: this is no run's configuration")
+        raise DataError(f"{run.config_path}: training.learning_rate is not a number: not a run's configuration")
     return TrainingRecord(
         config=config,
         num_train=manifest.num_train,

@@ -43,7 +43,7 @@ def evaluate_ensemble(
 
     Of the test set this is a look in each run.
 
-    Raises: ConfigError if a network is there twice, the runs know other data, or for `val` were not validated on the
+    Raises: ConfigError if a network is listed twice, the runs know other data, or for `val` were not validated on the
     same images; otherwise as `evaluate_runs`. All of that before the first look.
     """
     split = member_of(Split, split_name, "--split")

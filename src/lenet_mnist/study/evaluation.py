@@ -47,7 +47,7 @@ class Answers:
 
 @dataclass(frozen=True)
 class EvaluatedRun:
-    """What one look at one split gave. `metrics` is what metrics.json holds."""
+    """One evaluation of one split. `metrics` is what metrics.json holds."""
 
     run: Run
     config: Config
@@ -152,7 +152,7 @@ def count_again(run: Run, split: Split, access: DataAccess) -> dict[str, Any]:
 def _trained_network(run: Run, device: torch.device) -> TrainedNetwork:
     """Return the kept weights of a run on `device`. Raises: DataError.
 
-    What native trained, torch can evaluate: a run can be moved to where there is no compiler.
+    Torch can evaluate what native trained: a run may have been moved to a machine without a compiler.
     """
     trained = read_kept_network(run)
     engine = Engine.TORCH if run.config.training.engine is Engine.TORCH else Engine.AUTO

@@ -1,7 +1,7 @@
-"""What may differ when a training is gone on with, and what may not: the result would be another one.
+"""Which settings may change on resume without changing the result.
 
 - `training.checkpoint_every_steps` changes no result.
-- `training.patience` may be raised: what has been counted so far does not depend on it.
+- `training.patience` may be raised: the epochs counted so far do not depend on it.
 - `training.max_epochs` may be raised where no learning rate depends on it: with schedule constant or plateau, and no
   warm-up, which is a share of all updates.
 - `training.teachers` may name the same networks in another way (study/teachers.py compares them).
@@ -42,7 +42,7 @@ class Resumption:
 
 
 def resumption(config: Config, manifest: Manifest, wanted: ResolvedConfig) -> Resumption:
-    """Return how the run of `config` and `manifest` goes on. What `wanted` does not name stays as it was.
+    """Return how the run of `config` and `manifest` is resumed. What `wanted` does not name stays as it was.
 
     Raises: ConfigError for what cannot be changed at all.
     """
@@ -56,7 +56,7 @@ def resumption(config: Config, manifest: Manifest, wanted: ResolvedConfig) -> Re
     }
     for key in changed:
         if key in _FIXED or (key == _MOMENTUM and 0 in (there[key], changed[key])):
-            raise ConfigError(f"a training that goes on keeps its {key}, {there[key]}: begin a new one", key=key)
+            raise ConfigError(f"{key} cannot change on resume (it was {there[key]}); start a new run", key=key)
     differences = [
         f"{key} was {_shown(there[key])}, and is now {_shown(value)}{objection}"
         for key, value in changed.items()
@@ -68,18 +68,18 @@ def resumption(config: Config, manifest: Manifest, wanted: ResolvedConfig) -> Re
 def differences_of_data(manifest: Manifest, now: Fingerprint) -> list[str]:
     """Return how the data and their split differ from those that the run was trained on."""
     files = differences_of_files(manifest, now)
-    found = [f"the data are others: {files}"] if files else []
-    return [*found, "the split of the data is another one"] if now.split != manifest.split_sha256 else found
+    found = [f"the data files have changed: {files}"] if files else []
+    return [*found, "the split of the data differs"] if now.split != manifest.split_sha256 else found
 
 
 def differences_of_files(manifest: Manifest, now: Fingerprint) -> str:
-    """Return the names of the files that are others, or there only then or only now."""
+    """Return the names of the files that changed, are missing or are new."""
     names = manifest.data_files.keys() | now.files.keys()
     return ", ".join(sorted(name for name in names if now.files.get(name) != manifest.data_files.get(name)))
 
 
 def differences_of_ranks(manifest: Manifest, ranks: Ranks) -> list[str]:
-    """Return whether another number of processes goes on, whose sums have other last bits."""
+    """Return whether the number of processes differs, and with it the last bits of their sums."""
     was, now = manifest.num_ranks, ranks.num_ranks
     return [] if was == now else [f"{was} {'process' if was == 1 else 'processes'} trained it, and now {now}"]
 
@@ -128,7 +128,7 @@ def _is_of(config: Config, trained: Config) -> bool:
 
 
 def _objection(config: Config, key: str, value: Any) -> str | None:
-    """Return why the result would be another one, as the end of a sentence, or None if it would not."""
+    """Return why the result would differ, as the end of a sentence, or None if it would not."""
     training = config.training
     if key in (_INTERVAL, _TEACHERS):
         return None

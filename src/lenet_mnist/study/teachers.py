@@ -40,7 +40,7 @@ def find_teachers(config: Config, runs_dir: Path, data: TrainVal) -> TeacherRuns
 
     So no teacher has seen an image that validates here, let alone one that tests.
 
-    Raises: ConfigError if one is not there, not finished, there twice, or was trained on another split or other
+    Raises: ConfigError if one is missing, not finished, listed twice, or was trained on a different split or other
     classes; DataError if one is damaged.
     """
     runs = [find_run(name, runs_dir) for name in config.training.teachers]
@@ -48,7 +48,7 @@ def find_teachers(config: Config, runs_dir: Path, data: TrainVal) -> TeacherRuns
     digests = [record.weights_sha256 for _, record in read]
     for run, digest in zip(runs, digests, strict=True):
         if digests.count(digest) > 1:
-            raise ConfigError(f"{run.path}: teaches twice", key=_KEY)
+            raise ConfigError(f"{run.path}: is listed twice as a teacher", key=_KEY)
     names = tuple(_found_again_by(run.path.resolve(), runs_dir.resolve()) for run in runs)
     return TeacherRuns(tuple(network for network, _ in read), names, tuple(record for _, record in read))
 
@@ -69,7 +69,7 @@ def find_teachers_again(config: Config, run: Run, data: TrainVal) -> TeacherRuns
 
 
 def _found_again_by(path: Path, runs_dir: Path) -> str:
-    """Return the id of a run that lies with the others, so that they can be moved together, else its whole path."""
+    """Return the id of a run in the same directory, so that both can be moved together, else its whole path."""
     return path.name if path.parent == runs_dir else str(path)
 
 

@@ -173,7 +173,7 @@ def resume_run(run: Run, wanted: ResolvedConfig, accept_differences: bool, sessi
 def _train_and_record(
     config: Config, context: Context, recorder: Recorder, pending: PendingSignal, taught_by: TeacherRuns
 ) -> TrainedRun:
-    """Train, and let every row reach the files and whoever watches. Whatever happens is noted in the run."""
+    """Train, and pass every row on to the files, the progress and the log. Whatever happens is noted in the run."""
     state, training, progress = recorder.state, config.training, context.progress
     crowding = Crowding(context.threads if context.device.type == "cpu" else 1)
     steps_per_epoch = num_batches(len(context.data.train), training.batch_size)

@@ -1,6 +1,6 @@
-"""Is a run still what it says it is? Digests and metrics, computed again; and, if wanted, the whole training.
+"""Is a run still what it says it is? Recomputes digests and metrics, and if asked to, the whole training.
 
-Nothing is written. An evaluation that was made is counted again as it was, which is no new look at the test set.
+Nothing is written. Recounting an evaluation that was made is not a new test evaluation.
 """
 
 import math
@@ -36,7 +36,7 @@ _SAME_TO_THE_BIT = "identical"
 
 @dataclass(frozen=True)
 class Check:
-    """One thing that was looked at: whether it holds, and what was seen."""
+    """One thing that was checked: whether it holds, and what was found."""
 
     what: str
     holds: bool
@@ -45,7 +45,7 @@ class Check:
 
 @dataclass(frozen=True)
 class Verified:
-    """All that was looked at in a run."""
+    """All checks of a run."""
 
     run: Run
     checks: tuple[Check, ...]

@@ -54,7 +54,7 @@ class TrainedNetwork:
 
 
 class _NetworkHeader(BaseModel):
-    """The text beside the weights. `sha256` is that of the rest of it and the weights."""
+    """The header of a network file. `sha256` covers the rest of it and the weights."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
@@ -195,7 +195,7 @@ def weights_digest(tensors: Mapping[str, Tensor]) -> str:
 
 
 def parse_tensors(content: bytes, path: Path) -> tuple[dict[str, Tensor], str]:
-    """Return the tensors in a safetensors file and the text that lenet put beside them.
+    """Return the tensors in a safetensors file and the text that lenet put in its header.
 
     Source: github.com/huggingface/safetensors, "Format": 8 bytes with the length of a JSON header, the header, numbers.
     """

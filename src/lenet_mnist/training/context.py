@@ -24,7 +24,7 @@ SILENT = Progress()
 
 
 class Log(Protocol):
-    """Takes the rows of a training while it goes on."""
+    """Takes the rows of a training while it runs."""
 
     def write(self) -> None:
         """Take the rows that are new."""

@@ -1,4 +1,4 @@
-"""Learning from finished networks: what they say of the images that the network sees is a target beside the labels.
+"""Learning from finished networks: their logits for the images in a batch are a second target, besides the labels.
 
 Source: Hinton, Vinyals and Dean, "Distilling the knowledge in a neural network", 2015, section 2.
 """

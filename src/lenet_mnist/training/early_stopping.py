@@ -7,13 +7,13 @@ from dataclasses import dataclass, replace
 from lenet_mnist.config import Keep
 from lenet_mnist.data.sets import TrainVal
 
-# A mean loss this close to the labels' entropy, as a fraction of it, is that of a network that has learnt nothing yet.
+# A mean loss this close to the labels' entropy, as a fraction of it, is that of a network that has learned nothing yet.
 _GUESSING_TOLERANCE = 0.02
-GUESSING = 0.9  # of the loss of guessing: a network that ends above that has learned nothing
+GUESSING = 0.9  # of the loss at chance level: a network that ends above that has learned nothing
 
 
 def guessing_loss(data: TrainVal) -> float:
-    """Return the validation loss of a network that does not look, in nats.
+    """Return the validation loss at chance level, in nats: that of always predicting the class frequencies.
 
     Of a validation part with one class alone that would be 0, which nothing comes near: then it is that of the
     training part.
@@ -25,7 +25,7 @@ def guessing_loss(data: TrainVal) -> float:
 
 
 def label_entropy(class_counts: Sequence[int]) -> float:
-    """Return the entropy of the labels in nats: the least loss of a network that does not look. ln 10 for ten alike."""
+    """Return the entropy of the labels in nats: the lowest loss at chance level. ln 10 for ten equal classes."""
     total = sum(class_counts)
     return -sum(n / total * math.log(n / total) for n in class_counts if n > 0)
 
@@ -37,8 +37,8 @@ class EarlyStopping:
     - The best epoch is that of the strictly smallest loss, the first one among equals.
     - Kept is that one, or the last whose loss is a number.
     - `min_delta` counts for patience only: an epoch improves if it is lower than the last improvement by more than it.
-    - A network may rest at guessing before it has learnt anything (a sigmoid network does, lecture point 5): epochs at
-      the entropy of the labels do not use up patience, until the loss has once been below it.
+    - A network may stay at chance level before it learns (a sigmoid network does, lecture point 5): epochs at the
+      entropy of the labels do not use up patience, until the loss has once been below it.
 
     Units: losses in nats.
     """

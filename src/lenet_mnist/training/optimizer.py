@@ -1,4 +1,4 @@
-"""SGD with momentum, Adam and AdamW on weights that lie in one piece.
+"""SGD with momentum, Adam and AdamW on all weights as one contiguous tensor.
 
 The arithmetic is torch's own, in its functional form: the classes of `torch.optim` import torch's compiler when the
 first one is made, and their `step` takes longer. `scripts/benchmark_choices.py optimizers` measures both; the figures

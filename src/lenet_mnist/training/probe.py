@@ -1,4 +1,4 @@
-"""What goes on inside the network, on a fixed set of training images: gradients, updates, saturated and dead units.
+"""What happens inside the network, on a fixed set of training images: gradients, updates, saturated and dead units.
 
 The lecture says it of sigmoid ("vanishing gradients: the weights do not update") and of ReLU ("dead neurons"). Here
 both are one question, asked of each unit and image: is the activation flat there, so that no gradient comes through?
@@ -35,7 +35,7 @@ _FLAT = 0.05  # of the largest slope
 
 @dataclass(frozen=True, eq=False)
 class Probe:
-    """The images that are looked at: the same at every epoch, and none that chooses anything."""
+    """A fixed set of training images; nothing is chosen by them."""
 
     batch: Batch
 

@@ -92,7 +92,7 @@ _Row = TypeVar("_Row", EpochRow, StepRow, ProbeRow)
 class Rows(Sequence[_Row], Generic[_Row]):
     """Rows of one kind, to which more are appended, and `lines`: the same as the lines of a CSV file.
 
-    The lines grow with the rows, so that a checkpoint of a long training does not write every row anew.
+    The lines grow with the rows, so that a checkpoint of a long training does not format every row again.
     """
 
     def __init__(self, kind: type[_Row]) -> None:

@@ -93,7 +93,7 @@ class TrainState:
         return {name: value.detach().cpu().contiguous() for name, value in named.items()}
 
     def scalars(self) -> dict[str, Any]:
-        """Return everything in the state that is no tensor, as plain values that JSON can hold."""
+        """Return everything in the state that is not a tensor, as plain values for JSON."""
         return {
             "optimizer": self.optimizer.name,
             "epoch": self.epoch,
@@ -138,7 +138,7 @@ class TrainState:
 
 
 def flatten(network: LeNet) -> Tensor:
-    """Let all parameters lie in one piece, and return it: the optimizer then makes one operation of ten."""
+    """Make all parameters views of one contiguous tensor, and return it: an update is then one operation, not ten."""
     parameters = list(network.parameters())
     weights = torch.cat([parameter.detach().flatten() for parameter in parameters])
     parts = torch.split(weights, [parameter.numel() for parameter in parameters])

@@ -3,8 +3,8 @@
     falls slowly -> raise it        does not fall -> lower it        oscillates -> lower it
 
 The thresholds were set on trainings with seeds 0 to 2 at 78 rates over six decades and scored on seeds 3 to 5:
-scripts/measure_advice.py, docs/learning-rate.md. Two states look alike and are not: a sigmoid network that rests at the
-loss of guessing, with small but live gradients at C1, wants a higher rate or more time; one whose first layer is cut
+scripts/measure_advice.py, docs/learning-rate.md. Two states look alike and are not: a sigmoid network that stays at
+chance level, with small but nonzero gradients at C1, needs a higher rate or more time; one whose first layer is cut
 off, because its units are saturated or dead, has had too high a rate.
 
 Source: lecture points 5, 6 and 12.
@@ -22,17 +22,17 @@ from lenet_mnist.model.activations import ACTIVATIONS
 from lenet_mnist.training.early_stopping import GUESSING
 from lenet_mnist.training.rows import EpochRow, StepRow
 
-_THROWN_UP = 1.3  # times the loss of guessing
+_THROWN_UP = 1.3  # times the loss at chance level
 _RISE = 1.1  # of the mean loss of an epoch above that of an earlier one
 _UNEVEN = 1.01  # the same: a loss that falls slowly because the rate is low never rises
-_NEGLIGIBLE = 0.02  # of the loss of guessing: a loss so low may waver
+_NEGLIGIBLE = 0.02  # of the loss at chance level: such a low loss may waver
 _SLOW = 1.8  # times the last fifth's loss: that of the middle fifth, where annealing has something to smooth out
 _CUT_OFF = {True: 1e-6, False: 1e-3}  # of rectifiers, and of others: C1's gradient to the whole one's
 _LONG_REST = 0.3  # of all updates
-_NEAR_GUESSING = 0.1  # of the loss of guessing, to both sides
+_NEAR_GUESSING = 0.1  # of the loss at chance level, to both sides
 _FAR = 10.0  # where training came to nothing
 _LEAST_EPOCHS = 5  # so that epochs are parts fine enough
-_SURE = 3.0  # standard errors of a difference, above which it is no chance
+_SURE = 3.0  # standard errors of a difference, above which it is not chance
 _ANNEALED_TO = 0.1  # of the peak rate: a training that ended above that was not annealed
 
 
@@ -80,7 +80,7 @@ class LossCurve:
 class Advice:
     """A verdict, what follows from it, and why: each piece of evidence is a sentence with its number.
 
-    `factor` says how far to go: about so many times as high, or as low.
+    The next rate should be about `factor` times as high, or as low.
     """
 
     verdict: Verdict
@@ -118,7 +118,7 @@ def advise(curve: LossCurve) -> Advice:
 
 def _at_guessing(curve: LossCurve, losses: Sequence[float], rise: float) -> Advice:
     """Advise on a network that has learned nothing by the end."""
-    stands = f"the loss ended at {losses[-1]:.3f} nats, where a network that only guesses has {curve.guessing_loss:.3f}"
+    stands = f"the loss ended at {losses[-1]:.3f} nats, where chance level is {curve.guessing_loss:.3f}"
     live = _liveness(curve.steps[-max(5, len(curve.steps) // 3) :])
     if live < _CUT_OFF[curve.is_rectifier]:
         units = "dead" if curve.is_rectifier else "saturated"
@@ -201,7 +201,7 @@ def _between(curve: LossCurve, begin: float, end: float) -> _Part | None:
 
 
 def _rest(curve: LossCurve) -> tuple[float, float]:
-    """Return the share of the updates that the loss stood at guessing, and how alive C1 was meanwhile."""
+    """Return the share of updates with the loss at chance level, and C1's share of the gradient there."""
     resting = [
         row for row in curve.steps if abs(row.train_loss - curve.guessing_loss) < _NEAR_GUESSING * curve.guessing_loss
     ]

@@ -73,7 +73,7 @@ class Search:
 
     @classmethod
     def of(cls, training: TrainingConfig, num_images: int) -> "Search":
-        """Return the search for a training on so many images. Raises: ConfigError if its budget is too small."""
+        """Return the search for a training on `num_images`. Raises: ConfigError if its budget is too small."""
         update = training.batch_size / num_images
         budget = training.learning_rate_budget or _DEFAULT_BUDGET * training.max_epochs
         steps = int(min(max(_RANGE_TEST_SHARE * budget / update, _LEAST_RANGE_STEPS), NUM_STEPS))
@@ -110,7 +110,7 @@ def decide_rate(config: Config, context: Context, run_trials: RunTrials) -> Deci
     if choice is None:
         raise ConfigError(
             f"the search spent {spent:.1f} epochs on rates from {bracket.low:.2g} to {bracket.high:.2g}, and with none "
-            "of them the network learned more than to guess: give it more epochs, or a rate with --lr",
+            "of them the loss fell below chance level: give it more epochs, or a rate with --lr",
             key=_KEY,
         )
     results.sort(key=lambda result: (result.trial.epochs, result.trial.lr))
@@ -172,7 +172,7 @@ def rates_of_round(
 
     They span half the range of the round before, or, if its schedules were no shorter, one step of it: so that they
     fall between its rates. Without a guess, because no rate has learned anything yet, the range is the bracket's, or
-    lies below those that diverged; its ends are not trained again for the same length.
+    below those that diverged; its ends are not trained again for the same length.
     """
     if not results:
         return log_spaced(bracket.low, bracket.high, num_rates)

@@ -25,7 +25,7 @@ from lenet_mnist.tuning.trial import TrialResult
 _WITH_ADAM = {Activation.RELU: 0.5, Activation.TANH: 0.0, Activation.SIGMOID: 0.4}
 _WITH_SGD = {Activation.RELU: -0.3, Activation.TANH: -0.3, Activation.SIGMOID: 0.0}
 _WITH_SGD_WITHOUT_DECAY = {Activation.RELU: 0.7, Activation.TANH: 0.1, Activation.SIGMOID: 0.0}
-EXPONENT_ERROR = 0.3  # the standard error: how far the cells that were measured lie from these
+EXPONENT_ERROR = 0.3  # the standard error: how far the measured cells are from these
 
 
 def exponent_of(config: Config, activation: Activation) -> float:
@@ -75,7 +75,7 @@ class Noise:
 def noise_of(losses: Mapping[tuple[float, int], float], lrs: Collection[float]) -> Noise:
     """Return the scatter of log losses that neither rate nor seed explains. `losses` are by (rate, seed).
 
-    Only those of `lrs` are looked at at which every seed has a loss.
+    Only those of `lrs` count for which every seed has a loss.
     """
     seeds = sorted({seed for _, seed in losses})
     table = [[losses.get((lr, seed)) for seed in seeds] for lr in sorted(lrs)]
@@ -102,7 +102,7 @@ class Choice:
     """The rate for the training that follows, between `low` and `high` with about 95 % confidence.
 
     `is_fitted` is False where there was no parabola to fit: the choice is then the rate of the lowest loss, and
-    `low` and `high` are only the rates beside it.
+    `low` and `high` are only the neighbouring rates.
     """
 
     lr: float
@@ -145,7 +145,7 @@ def choose(results: Sequence[TrialResult], epochs: float, exponent: float, guess
 
 
 def _near(points: Sequence[_Point]) -> list[_Point]:
-    """Return the points that lie within a factor of 2 above the lowest loss of their block."""
+    """Return the points within a factor of 2 of the lowest loss of their block."""
     lowest: dict[tuple[float, int], float] = {}
     for point in points:
         lowest[point.block] = min(point.y, lowest.get(point.block, point.y))
@@ -153,7 +153,7 @@ def _near(points: Sequence[_Point]) -> list[_Point]:
 
 
 def _vertex(points: Sequence[_Point], epochs: float) -> Choice | None:
-    """Fit y = c(block) + b u + a u^2; return the vertex if it lies among the points, or not far beyond them."""
+    """Fit y = c(block) + b u + a u^2; return the vertex if it is among the points, or not far beyond."""
     blocks = sorted({point.block for point in points})
     u, y = np.array([point.u for point in points]), np.array([point.y for point in points])
     freedom = len(points) - len(blocks) - 2

@@ -23,7 +23,7 @@ _UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
 _MAX_RATES = 1000
 _MAX_RATE = 1e6
 _MAX_EPOCHS = 100_000
-_CLOSEST = 1.01  # times as high: rates that lie closer are one
+_CLOSEST = 1.01  # times as high: closer rates count as one
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class CostModel:
-    """What the plan depends on beside the request: sizes, and seconds an image as the range tests measured them.
+    """What the plan depends on besides the request: sizes, and the seconds per image that the range tests measured.
 
     `start_seconds` pass before worker processes begin, 0 if there are none.
     """

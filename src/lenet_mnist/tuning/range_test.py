@@ -71,9 +71,9 @@ def run_range_test(config: Config, context: Context, test: RangeTest, num_steps:
 class Bracket:
     """Where rates are worth a training: from `low`, where learning begins, to `high`, where it breaks down.
 
-    `steepest` is where the smoothed loss falls fastest along the logarithm of the rate. `has_learned` is False where in
-    so few updates no rate brought the loss below that of guessing, as of a sigmoid network, whose output bias is all
-    that learns at first: the bracket is then what lies below `high`.
+    `steepest` is where the smoothed loss falls fastest along the logarithm of the rate. `has_learned` is False where
+    within so few updates no rate brought the loss below chance level, as for a sigmoid network, of which only the
+    output bias learns at first: the bracket is then everything below `high`.
     """
 
     low: float

@@ -21,7 +21,7 @@ _NEAR = 2.0  # times the best loss: the noise is estimated from rates at which a
 
 
 def trials_of(activation: Activation, lrs: Iterable[float], seeds: Iterable[int], epochs: float) -> list[Trial]:
-    """Return all trials, seed after seed: whoever has to stop early has every rate once."""
+    """Return all trials, seed after seed: a sweep that is interrupted then has every rate for one seed."""
     lrs = tuple(lrs)
     return [Trial(activation, lr, seed, epochs) for seed in seeds for lr in lrs]
 
@@ -158,6 +158,6 @@ def extension_of(ranking: Ranking, request: SweepRequest, seeds: Sequence[int]) 
     else:
         return None
     reason = (
-        f"{ranking.activation}: {edge:.2g}, at the edge, is the best so far: on with {more[0]:.2g} and {more[1]:.2g}"
+        f"{ranking.activation}: {edge:.2g}, at the edge, is the best so far: adding {more[0]:.2g} and {more[1]:.2g}"
     )
     return Extension(reason, tuple(trials_of(ranking.activation, more, seeds, ranking.epochs)))
