@@ -11,7 +11,7 @@ from lenet_mnist.cli.flags import chosen_run, console, data_access, parse_path, 
 app = typer.Typer()
 
 
-@app.command(help="Read digits in your own pictures, one per picture; exit code 3 if one is unreadable.")
+@app.command(help="Read the digits in your own pictures, one per picture. Exits with 3 if a picture cannot be read.")
 def predict(
     pictures: Annotated[
         list[Path], typer.Argument(metavar="PICTURE...", help="PNG, JPEG or BMP files, or folders of them.")

@@ -128,7 +128,9 @@ def lr_sweep(
     sweeping.require_answers(swept)
 
 
-@app.command(help="Measure how fast this machine trains: each engine, and where the time goes. Takes about a minute.")
+@app.command(
+    help="Measure how fast this machine trains. Shows each engine, and where the time goes. Takes about a minute."
+)
 @configured("--activation", *MACHINE)
 def bench(
     resolved: "ResolvedConfig",
