@@ -163,7 +163,7 @@ def test_no_bar_goes_into_a_file_whatever_the_environment_wants(monkeypatch: pyt
     ("command", "said"),
     [
         ("lr-sweep --limit-train 200 --epochs 1 --lrs 0.01,0.02 --seeds 0 --threads 2 --offline", "val accuracy"),
-        ("bench --json --offline", "measuring start-ups"),
+        ("bench --json --offline --batch-size 2000", "measuring start-ups"),
         ("data fetch --data-dir empty", "pip could not download"),
     ],
 )

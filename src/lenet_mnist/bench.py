@@ -75,16 +75,13 @@ class StepTiming(NamedTuple):
     parts: dict[str, float]
 
 
-class EngineTiming(NamedTuple):
-    """Counting what the network gets right on 10,000 images."""
-
-    engine: str
-    seconds: Timing
-
-
 @dataclass(frozen=True)
 class Benchmark:
-    """What was measured, and on what. `peak` is in float32 operations per second, None without the native engine."""
+    """What was measured, and on what.
+
+    `peak` is in float32 operations per second, None without the native engine; `evaluations` are the `seconds` that
+    each `engine` takes for 10,000 images.
+    """
 
     machine: str
     versions: dict[str, str]
@@ -94,7 +91,7 @@ class Benchmark:
     engine_reason: str
     peak: float | None
     steps: list[StepTiming]
-    evaluations: list[EngineTiming]
+    evaluations: list[dict[str, Any]]
     startup_seconds: dict[str, float]
 
     def __str__(self) -> str:
@@ -114,7 +111,7 @@ class Benchmark:
             parts = ", ".join(f"{part} {1000 * seconds:.3f}" for part, seconds in row.parts.items())
             lines.append(f"{row.engine:6} {row.batch_size:6,}  {parts}")
         lines += ["", "evaluation of 10,000 images, ms (range)"]
-        lines += [f"{each.engine:6}  {each.seconds.ms(0)}" for each in self.evaluations]
+        lines += [f"{each['engine']:6}  {each['seconds'].ms(0)}" for each in self.evaluations]
         lines += ["", "start-up of a training in a fresh process, s"]
         return "\n".join([*lines, *(f"{part:24} {seconds:.2f}" for part, seconds in self.startup_seconds.items())])
 
@@ -145,7 +142,7 @@ def run_benchmark(config: Config, batch_sizes: Sequence[int], access: DataAccess
         engine_reason=resolved.reason,
         peak=peak,
         steps=_step_timings(arms, None if peak is None else training_operations(config, context.data) / peak),
-        evaluations=[EngineTiming(arm.engine, Timing.of(arm.evaluations)) for arm in arms[: len(engines)]],
+        evaluations=[{"engine": arm.engine, "seconds": Timing.of(arm.evaluations)} for arm in arms[: len(engines)]],
         startup_seconds=_measure_start_up(access, rounds),
     )
 

@@ -1,7 +1,7 @@
 """The page to draw on, in a real Chromium: the same preparation and forward pass as Python's, and fit for people."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from playwright.sync_api import Browser, Page, expect
-from tests.browser import A_MOMENT, OpenPage, Watch, overflow, visited, window
+from tests.browser import A_MOMENT, OpenPage, overflow, visited, window
 from tests.inference.networks import network_of
 
 from lenet_mnist.config import Activation
@@ -254,31 +254,22 @@ def test_headings_and_names_are_there_for_who_cannot_see(open_page: OpenPage, tm
     assert len(identifiers) == len(set(identifiers))
 
 
-@pytest.fixture(scope="module")
-def opened(browser: Browser) -> Iterator[tuple[Page, Watch]]:
-    """One window for page after page."""
-    with window(browser) as opened:
-        yield opened
-
-
-@pytest.mark.parametrize("payload", INJECTIONS)
-def test_names_of_runs_and_classes_are_only_text(
-    opened: tuple[Page, Watch], tmp_path: Path, small: TrainVal, payload: str
-) -> None:
-    trained = network_of(Activation.RELU, small)
-    names = (payload, *trained.class_names[1:])
-    hostile = TrainedNetwork(trained.network, trained.normalization, names, epoch=1)
-    page, watch = opened
-    watch.begin(written(tmp_path / "page.html", (payload, hostile)))
-    page.goto((tmp_path / "page.html").resolve().as_uri())
-    page.click("#paper")  # a dot
-    expect(page.locator(".answer")).to_contain_text("%")
-    assert page.text_content(".network h2") == payload
-    assert page.locator(".bars .class").first.text_content() == payload
-    assert page.locator("script").count() == 2
-    assert page.locator("img, svg, b").count() == 0
-    page.evaluate(A_MOMENT)
-    watch.end()
+def test_names_of_runs_and_classes_are_only_text(browser: Browser, tmp_path: Path, small: TrainVal) -> None:
+    trained, path = network_of(Activation.RELU, small), tmp_path / "page.html"
+    with window(browser) as (page, watch):
+        for payload in INJECTIONS:
+            names = (payload, *trained.class_names[1:])
+            hostile = TrainedNetwork(trained.network, trained.normalization, names, epoch=1)
+            watch.begin(written(path, (payload, hostile)))
+            page.goto(path.resolve().as_uri())
+            page.click("#paper")  # a dot
+            expect(page.locator(".answer")).to_contain_text("%")
+            assert page.text_content(".network h2") == payload
+            assert page.locator(".bars .class").first.text_content() == payload
+            assert page.locator("script").count() == 2
+            assert page.locator("img, svg, b").count() == 0
+            page.evaluate(A_MOMENT)
+            watch.end()
 
 
 def test_no_other_script_than_its_own_may_run(browser: Browser, tmp_path: Path, small: TrainVal) -> None:
