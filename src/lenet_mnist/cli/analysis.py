@@ -7,17 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lenet_mnist.cli import flags
-from lenet_mnist.cli.flags import (
-    EXPERIMENT,
-    MACHINE,
-    chosen_run,
-    configured,
-    data_access,
-    progress,
-    say,
-    session_of,
-    warn,
-)
+from lenet_mnist.cli.flags import EXPERIMENT, MACHINE, chosen_run, configured, data_access, say, session_of, warn
 from lenet_mnist.config import Split
 
 if TYPE_CHECKING:
@@ -50,7 +40,6 @@ def evaluate(
     from lenet_mnist.reporting.evaluation_plots import draw_evaluation
     from lenet_mnist.reporting.plots import draw_training
     from lenet_mnist.reporting.report import write_report
-    from lenet_mnist.reporting.text import render
     from lenet_mnist.study.ensemble import EvaluatedEnsemble, evaluate_ensemble
     from lenet_mnist.study.evaluation import EvaluatedRun, evaluate_runs, require_accuracy
 
@@ -63,11 +52,11 @@ def evaluate(
         seen = evaluate_ensemble(directories, runs_dir, *common)
     for member in seen.members:
         draw_evaluation(member)
-        draw_training(member.run, progress().note)
+        draw_training(member.run, flags.progress().note)
         write_report(member.run)
     if isinstance(seen, EvaluatedEnsemble):
         draw_evaluation(seen)
-    say(render(EvaluationResult(seen), as_json))
+    say(EvaluationResult(seen), as_json)
     require_accuracy(seen.evaluation, min_accuracy)
 
 
@@ -83,13 +72,12 @@ def verify(
     as_json: flags.AsJson = False,
 ) -> None:
     from lenet_mnist.reporting.analysis_results import VerificationResult
-    from lenet_mnist.reporting.text import render
     from lenet_mnist.study.verification import require_all_hold, verify_run
     from lenet_mnist.training.context import Session
 
-    session = Session(data_access(data_dir, offline), progress())
+    session = Session(data_access(data_dir, offline), flags.progress())
     verified = verify_run(chosen_run(run, runs_dir), retrain, session)
-    say(render(VerificationResult(verified), as_json))
+    say(VerificationResult(verified), as_json)
     require_all_hold(verified)
 
 
@@ -100,15 +88,14 @@ def diagnose(
     run: flags.RunName, runs_dir: flags.RunsDir = flags.DEFAULT_RUNS_DIR, as_json: flags.AsJson = False
 ) -> None:
     from lenet_mnist.reporting.analysis_results import DiagnosisResult, SweepAdvice
-    from lenet_mnist.reporting.text import render
     from lenet_mnist.study.diagnosis import diagnose_training
     from lenet_mnist.study.lr_sweep import advise_sweep
 
     directory = chosen_run(run, runs_dir, ("train", "sweep"))
     if directory.manifest.kind == "sweep":
-        say(render(SweepAdvice(advise_sweep(directory)), as_json))
+        say(SweepAdvice(advise_sweep(directory)), as_json)
     else:
-        say(render(DiagnosisResult(diagnose_training(directory)), as_json))
+        say(DiagnosisResult(diagnose_training(directory)), as_json)
 
 
 @app.command(
@@ -133,7 +120,6 @@ def compare(
 ) -> None:
     from lenet_mnist.reporting import compare_plots
     from lenet_mnist.reporting.compare_result import ComparisonResult
-    from lenet_mnist.reporting.text import render
     from lenet_mnist.study import comparison
 
     comparison.require_free(output)
@@ -142,7 +128,7 @@ def compare(
     compared = comparison.compare_runs(directories, split, levels, data_access(data_dir, offline), device)
     directory = comparison.write_comparison(compared, runs_dir, output, datetime.now(UTC))
     compare_plots.draw_comparison(compared, directory)
-    say(render(ComparisonResult(compared, directory), as_json))
+    say(ComparisonResult(compared, directory), as_json)
 
 
 @app.command(
@@ -167,7 +153,6 @@ def cross_validate(
 ) -> None:
     from lenet_mnist.reporting.analysis_results import CrossValidationResult
     from lenet_mnist.reporting.evaluation_plots import draw_cross_validated_run
-    from lenet_mnist.reporting.text import render
     from lenet_mnist.study import cross_validation
 
     with session_of(resolved, data_dir, offline) as session:
@@ -180,17 +165,16 @@ def cross_validate(
             run = chosen_run(resume, runs_dir, ("cross-validation",))
             validated = cross_validation.resumed_cross_validation(run, resolved, folds, repeats, session)
     draw_cross_validated_run(validated)
-    say(render(CrossValidationResult(validated), as_json))
+    say(CrossValidationResult(validated), as_json)
 
 
 @app.command(help="Write a run's report.html, one page with all results. The run may still be training.")
 def report(run: flags.RunName, runs_dir: flags.RunsDir = flags.DEFAULT_RUNS_DIR, as_json: flags.AsJson = False) -> None:
     from lenet_mnist.reporting.analysis_results import ReportResult
     from lenet_mnist.reporting.report import write_report
-    from lenet_mnist.reporting.text import render
 
     path = write_report(chosen_run(run, runs_dir))
-    say(render(ReportResult(path.parent, path), as_json))
+    say(ReportResult(path.parent, path), as_json)
 
 
 @app.command(help="List the runs, newest first.")
@@ -200,8 +184,7 @@ def runs(
     as_json: flags.AsJson = False,
 ) -> None:
     from lenet_mnist.reporting.analysis_results import RunsResult, run_row
-    from lenet_mnist.reporting.text import render
     from lenet_mnist.runs.listing import list_runs
 
     rows = [run_row(run, with_test=test) for run in list_runs(runs_dir)]
-    say(render(RunsResult(rows, runs_dir), as_json))
+    say(RunsResult(rows, runs_dir), as_json)

@@ -63,13 +63,12 @@ def describe(
     from lenet_mnist.data.load import source_of
     from lenet_mnist.data.sets import IMAGE_SIZE
     from lenet_mnist.model.layer_table import layer_table
-    from lenet_mnist.reporting.text import render
     from lenet_mnist.reporting.training_results import LayersResult
 
     with resolved.naming_origins():
         class_names = source_of(resolved.config.data, flags.data_access(data_dir, offline=True)).class_names()
     rows = layer_table(resolved.config.model.activation, len(class_names), IMAGE_SIZE)
-    say(render(LayersResult.of(rows), as_json))
+    say(LayersResult.of(rows), as_json)
 
 
 for room in (training, analysis, inference):

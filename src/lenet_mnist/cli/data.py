@@ -37,13 +37,12 @@ def data_check(
     resolved: "ResolvedConfig", data_dir: flags.DataDir = flags.DEFAULT_DATA_DIR, as_json: flags.AsJson = False
 ) -> None:
     from lenet_mnist.data.load import survey, verified_files
-    from lenet_mnist.reporting.text import render
     from lenet_mnist.reporting.training_results import DataResult
 
     with resolved.naming_origins():
         files = verified_files(resolved.config.data, data_dir)
         seen = survey(resolved.config.data, flags.data_access(data_dir, offline=True))
-    say(render(DataResult(files, seen), as_json))
+    say(DataResult(files, seen), as_json)
 
 
 @app.command("where", help="Print the data directory and what was found in it.")

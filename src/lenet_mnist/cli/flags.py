@@ -88,8 +88,8 @@ def configured(*flags: str) -> Callable[[Callable[..., None]], Callable[..., Non
         def run(config: Path | None, assignments: list[str] | None, **given: Any) -> None:
             from lenet_mnist.config_file import load_config
 
-            typed = {flag: words for flag in flags if (words := given.pop(_parameter_name(flag)))}
-            values = {_KEYS[flag]: _value(flag, words) for flag, words in typed.items()}
+            typed = {flag: given.pop(_parameter_name(flag)) for flag in flags}
+            values = {_KEYS[flag]: _value(flag, words) for flag, words in typed.items() if words not in (None, [])}
             command(resolved=load_config(config, assignments or (), values), **given)
 
         kinds = {"config": ConfigPath, "assignments": Assignments} | {_parameter_name(f): _option(f) for f in flags}
@@ -120,10 +120,11 @@ def _option(flag: str) -> Any:
 
 
 def _value(flag: str, words: Any) -> Any:
-    """Return what was typed: YAML, unless the value is text."""
+    """Return what was typed: YAML, unless the value is text. Nothing is text, too, not null."""
     from lenet_mnist.config_file import parse_yaml
 
-    return words if "str" in _words(fields_of(Config)[_KEYS[flag]].annotation) else parse_yaml(words, flag)
+    is_text = words == "" or "str" in _words(fields_of(Config)[_KEYS[flag]].annotation)
+    return words if is_text else parse_yaml(words, flag)
 
 
 def _words(kind: Any) -> list[str]:
@@ -150,7 +151,12 @@ def chosen_run(argument: str, runs_dir: Path, kinds: "Sequence[Kind]" = ("train"
 def warn(sentences: Iterable[str]) -> None:
     """Print warnings on standard error."""
     for sentence in sentences:
-        console().print(f"warning: {sentence}", highlight=False, soft_wrap=True, markup=False)
+        note(f"warning: {sentence}")
+
+
+def note(line: str) -> None:
+    """Print a line on standard error."""
+    console().print(line, highlight=False, soft_wrap=True, markup=False)
 
 
 def data_access(data_dir: Path, offline: bool) -> "DataAccess":
@@ -195,12 +201,14 @@ def console() -> "Console":
     return StderrConsole()
 
 
-def say(text: str) -> None:
-    """Print a result; before it, on standard error, which runs it is of, where names were given.
+def say(result: Any, as_json: bool = False) -> None:
+    """Print a result, as text or JSON; before it, on standard error, which runs it is of, where names were given.
 
     Raises: StorageError if standard output is a file that cannot be written.
     """
+    from lenet_mnist.reporting.text import render
+
     for line in runs_meant:
-        console().print(line, highlight=False, soft_wrap=True, markup=False)
+        note(line)
     runs_meant.clear()
-    print(text, flush=True)
+    print(render(result, as_json), flush=True)

@@ -55,9 +55,8 @@ def export(
     as_json: flags.AsJson = False,
 ) -> None:
     from lenet_mnist.inference.export import export_run
-    from lenet_mnist.reporting.text import render
 
     compared = None if compare is None else chosen_run(compare, runs_dir)
     access = data_access(data_dir, offline)
     exported = export_run(chosen_run(run, runs_dir), compared, format_name, output, access)
-    say(render(exported, as_json))
+    say(exported, as_json)

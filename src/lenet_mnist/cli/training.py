@@ -7,16 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lenet_mnist.cli import flags
-from lenet_mnist.cli.flags import (
-    EXPERIMENT,
-    MACHINE,
-    chosen_run,
-    configured,
-    data_access,
-    say,
-    session_of,
-    warn,
-)
+from lenet_mnist.cli.flags import EXPERIMENT, MACHINE, chosen_run, configured, data_access, say, session_of, warn
 from lenet_mnist.errors import ConfigError
 from lenet_mnist.provenance import require_packages
 
@@ -58,7 +49,6 @@ def train(
         raise ConfigError("--accept-differences needs --resume")
 
     from lenet_mnist.reporting.plots import draw_training
-    from lenet_mnist.reporting.text import render
     from lenet_mnist.reporting.training_results import TrainingResult
     from lenet_mnist.study import train as training
 
@@ -77,7 +67,7 @@ def train(
             runs = [training.resume_run(chosen_run(resume, runs_dir), resolved, accept_differences, session)]
     for trained in runs:
         draw_training(trained.directory, session.progress.note)
-    say(render(TrainingResult(runs), as_json))
+    say(TrainingResult(runs), as_json)
     training.require_all_finished(runs)
 
 
@@ -108,7 +98,6 @@ def lr_sweep(
     as_json: flags.AsJson = False,
 ) -> None:
     from lenet_mnist.reporting import sweep_plots
-    from lenet_mnist.reporting.text import render
     from lenet_mnist.reporting.training_results import SweepResult
     from lenet_mnist.study import lr_sweep as sweeping
     from lenet_mnist.tuning.plan import sweep_request
@@ -124,7 +113,7 @@ def lr_sweep(
         else:
             swept = sweeping.resumed_sweep(chosen_run(resume, runs_dir, ("sweep",)), resolved, request, session)
     sweep_plots.draw_swept_run(swept)
-    say(render(SweepResult(swept), as_json))
+    say(SweepResult(swept), as_json)
     sweeping.require_answers(swept)
 
 
@@ -142,8 +131,7 @@ def bench(
     as_json: flags.AsJson = False,
 ) -> None:
     from lenet_mnist.bench import run_benchmark
-    from lenet_mnist.reporting.text import render
 
     with resolved.naming_origins():
         measured = run_benchmark(resolved.config, batch_size or (64, 256), data_access(data_dir, offline))
-    say(render(measured, as_json))
+    say(measured, as_json)
