@@ -2,16 +2,13 @@
 
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from lenet_mnist.cli import flags
 from lenet_mnist.cli.flags import EXPERIMENT, MACHINE, chosen_run, configured, data_access, say, session_of, warn
 from lenet_mnist.config import Split
-
-if TYPE_CHECKING:
-    from lenet_mnist.config_file import ResolvedConfig
 
 app = typer.Typer()
 
@@ -137,7 +134,7 @@ def compare(
 )
 @configured("--lr", *EXPERIMENT, *MACHINE)
 def cross_validate(
-    resolved: "ResolvedConfig",
+    resolved: flags.ResolvedConfig,
     folds: Annotated[
         int | None, typer.Option("--folds", min=2, max=1000, help="Number of folds.  [default: 5]")
     ] = None,

@@ -4,7 +4,7 @@ Each command parses, calls one function, and prints. Results go to stdout, progr
 """
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -13,9 +13,6 @@ from lenet_mnist.cli import analysis, data, flags, inference, training
 from lenet_mnist.cli.flags import configured, say
 from lenet_mnist.cores import torchrun_rank
 from lenet_mnist.errors import ConfigError, StorageError
-
-if TYPE_CHECKING:
-    from lenet_mnist.config_file import ResolvedConfig
 
 _IN_SEVERAL_PROCESSES = ("train", "lr-sweep", "cross-validate", "evaluate")
 
@@ -58,7 +55,7 @@ def options(
 @app.command(help="Show the network, layer by layer.")
 @configured("--activation")
 def describe(
-    resolved: "ResolvedConfig", data_dir: flags.DataDir = flags.DEFAULT_DATA_DIR, as_json: flags.AsJson = False
+    resolved: flags.ResolvedConfig, data_dir: flags.DataDir = flags.DEFAULT_DATA_DIR, as_json: flags.AsJson = False
 ) -> None:
     from lenet_mnist.data.load import source_of
     from lenet_mnist.data.sets import IMAGE_SIZE

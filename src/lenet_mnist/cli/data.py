@@ -1,15 +1,12 @@
 """Step 2 of the lecture, data: `lenet data`."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from lenet_mnist.cli import flags
 from lenet_mnist.cli.flags import configured, say
-
-if TYPE_CHECKING:
-    from lenet_mnist.config_file import ResolvedConfig
 
 app = typer.Typer(help="Download, check, find and show the data.", no_args_is_help=True)
 
@@ -17,7 +14,7 @@ app = typer.Typer(help="Download, check, find and show the data.", no_args_is_he
 @app.command("fetch", help="Download the missing files of MNIST or its relatives.")
 @configured("--source")
 def data_fetch(
-    resolved: "ResolvedConfig", data_dir: flags.DataDir = flags.DEFAULT_DATA_DIR, offline: flags.Offline = False
+    resolved: flags.ResolvedConfig, data_dir: flags.DataDir = flags.DEFAULT_DATA_DIR, offline: flags.Offline = False
 ) -> None:
     from lenet_mnist.data.fetch import fetch_missing
     from lenet_mnist.data.load import published_files
@@ -34,7 +31,7 @@ def data_fetch(
 @app.command("check", help="Check the files; count classes and duplicate images.")
 @configured("--source")
 def data_check(
-    resolved: "ResolvedConfig", data_dir: flags.DataDir = flags.DEFAULT_DATA_DIR, as_json: flags.AsJson = False
+    resolved: flags.ResolvedConfig, data_dir: flags.DataDir = flags.DEFAULT_DATA_DIR, as_json: flags.AsJson = False
 ) -> None:
     from lenet_mnist.data.load import survey, verified_files
     from lenet_mnist.reporting.training_results import DataResult
@@ -47,7 +44,7 @@ def data_check(
 
 @app.command("where", help="Print the data directory and what was found in it.")
 @configured("--source")
-def data_where(resolved: "ResolvedConfig", data_dir: flags.DataDir = flags.DEFAULT_DATA_DIR) -> None:
+def data_where(resolved: flags.ResolvedConfig, data_dir: flags.DataDir = flags.DEFAULT_DATA_DIR) -> None:
     from lenet_mnist.data.load import source_of
 
     with resolved.naming_origins():
@@ -60,7 +57,7 @@ def data_where(resolved: "ResolvedConfig", data_dir: flags.DataDir = flags.DEFAU
 @app.command("show", help="Draw training images, never test images.")
 @configured("--source", "--seed")
 def data_show(
-    resolved: "ResolvedConfig",
+    resolved: flags.ResolvedConfig,
     augment: Annotated[
         bool, typer.Option("--augment", help="Show each image as the epochs see it, augmented.")
     ] = False,

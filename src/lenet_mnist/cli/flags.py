@@ -22,12 +22,14 @@ from lenet_mnist.sections import fields_of, flags_of
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from lenet_mnist.config_file import ResolvedConfig
+    from lenet_mnist.config_file import ResolvedConfig as ResolvedConfig
     from lenet_mnist.data.mnist import DataAccess
     from lenet_mnist.reporting.terminal import TerminalProgress
     from lenet_mnist.runs.manifest import Kind
     from lenet_mnist.runs.run import Run
     from lenet_mnist.training.context import Session
+else:  # imports YAML, which `lenet --help` does without
+    ResolvedConfig = Any
 
 DEFAULT_DATA_DIR = user_cache()
 DEFAULT_RUNS_DIR = Path("runs")
@@ -168,7 +170,7 @@ def data_access(data_dir: Path, offline: bool) -> "DataAccess":
 
 
 @contextmanager
-def session_of(resolved: "ResolvedConfig", data_dir: Path, offline: bool) -> "Iterator[Session | None]":
+def session_of(resolved: ResolvedConfig, data_dir: Path, offline: bool) -> "Iterator[Session | None]":
     """Yield the session of a command that trains; None on a rank of torchrun that does not lead, which has then served.
 
     Raises: ConfigError, on every rank, if not all were started with the same configuration.

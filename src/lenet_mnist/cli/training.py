@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -10,9 +10,6 @@ from lenet_mnist.cli import flags
 from lenet_mnist.cli.flags import EXPERIMENT, MACHINE, chosen_run, configured, data_access, say, session_of, warn
 from lenet_mnist.errors import ConfigError
 from lenet_mnist.provenance import require_packages
-
-if TYPE_CHECKING:
-    from lenet_mnist.config_file import ResolvedConfig
 
 app = typer.Typer()
 
@@ -29,7 +26,7 @@ class Log(StrEnum):
 )
 @configured("--lr", "--lr-budget", *EXPERIMENT, "--teacher", *MACHINE)
 def train(
-    resolved: "ResolvedConfig",
+    resolved: flags.ResolvedConfig,
     seeds: Annotated[str | None, typer.Option("--seeds", help="One run per seed, as in 0-4 or 0,7.")] = None,
     resume: flags.Resume = None,
     accept_differences: Annotated[
@@ -78,7 +75,7 @@ def train(
 )
 @configured("--optimizer", "--batch-size", "--limit-train", *MACHINE, "--name")
 def lr_sweep(
-    resolved: "ResolvedConfig",
+    resolved: flags.ResolvedConfig,
     activation: Annotated[
         str | None, typer.Option("--activation", help="One activation, or several as in sigmoid,relu.")
     ] = None,
@@ -122,7 +119,7 @@ def lr_sweep(
 )
 @configured("--activation", *MACHINE)
 def bench(
-    resolved: "ResolvedConfig",
+    resolved: flags.ResolvedConfig,
     batch_size: Annotated[
         list[int] | None, typer.Option("--batch-size", min=1, help="Images per update. Repeatable.")
     ] = None,
