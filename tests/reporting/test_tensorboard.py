@@ -87,7 +87,7 @@ def test_a_log_that_cannot_be_written_stops_no_training(lenet: Lenet, monkeypatc
     said = lenet("train", *QUICK, "--epochs", 1)
     assert said.code == 0
     assert said.err.count("warning: --log tensorboard: stopped: No space left on device") == 1
-    assert only_run().read_manifest().status == "finished"
+    assert only_run().manifest.status == "finished"
 
 
 def test_without_tensorboard_the_command_that_helps_is_named(lenet: Lenet, monkeypatch: pytest.MonkeyPatch) -> None:

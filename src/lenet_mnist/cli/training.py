@@ -121,7 +121,7 @@ def lr_sweep(
 def bench(
     resolved: flags.ResolvedConfig,
     batch_size: Annotated[
-        list[int] | None, typer.Option("--batch-size", min=1, help="Images per update. Repeatable.")
+        list[int] | None, typer.Option("--batch-size", min=1, metavar="<int>", help="Images per update; repeatable.")
     ] = None,
     data_dir: flags.DataDir = flags.DEFAULT_DATA_DIR,
     offline: flags.Offline = False,
