@@ -76,7 +76,7 @@ app.add_typer(config_app, name="config")
 
 @config_app.command("show", help="Print every value and where it comes from, as YAML for --config.")
 def config_show(
-    config: Annotated[Path | None, typer.Argument(help="Configuration file; without it, ReLU's.")] = None,
+    config: Annotated[Path | None, typer.Argument(help="YAML configuration file; by default, the ReLU recipe.")] = None,
     assignments: flags.Assignments = None,
 ) -> None:
     from lenet_mnist.config_file import annotated_yaml, load_config

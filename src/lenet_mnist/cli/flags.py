@@ -46,7 +46,9 @@ def parse_path(text: str) -> Path:
         raise typer.BadParameter(f"{text}: no such user, or no home directory is known") from None
 
 
-ConfigPath = Annotated[Path | None, typer.Option("--config", "-c", help="Configuration file; without it, ReLU's.")]
+ConfigPath = Annotated[
+    Path | None, typer.Option("--config", "-c", help="YAML configuration file; by default, the ReLU recipe.")
+]
 Assignments = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Set any value (docs/options.md); repeatable.")
 ]

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from lenet_mnist.cli import flags
-from lenet_mnist.cli.flags import chosen_run, console, data_access, parse_path, say, warn
+from lenet_mnist.cli.flags import chosen_run, data_access, note, say, warn
 
 app = typer.Typer()
 
@@ -29,9 +29,9 @@ def predict(
         say(part)
     warn(reading.notes)
     if show and (drawn := draw_reading(reading)):
-        console().print(f"steps drawn in {drawn}", highlight=False, soft_wrap=True, markup=False)
+        note(f"steps drawn in {drawn}")
     elif show and reading.num_answered:
-        console().print("no steps to draw: a network that was not trained on MNIST takes pictures as they are")
+        note("no steps to draw: a network that was not trained on MNIST takes pictures as they are")
     reading.require_all_answered()
 
 
@@ -43,12 +43,9 @@ def export(
         typer.Option("--format", help="html: a page to draw digits on; onnx or safetensors: the network."),
     ],
     compare: Annotated[
-        str | None, typer.Option("--compare", metavar="RUN", help="html: show a second run beside the first.")
+        str | None, typer.Option("--compare", metavar="RUN", help="html: show a second run next to the first.")
     ] = None,
-    output: Annotated[
-        Path | None,
-        typer.Option("--output", parser=parse_path, metavar="<path>", help="File to write; by default in the run."),
-    ] = None,
+    output: Annotated[Path | None, flags.output("File to write; by default in the run.")] = None,
     data_dir: flags.DataDir = flags.DEFAULT_DATA_DIR,
     runs_dir: flags.RunsDir = flags.DEFAULT_RUNS_DIR,
     offline: flags.Offline = False,
