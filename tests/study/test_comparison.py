@@ -8,7 +8,6 @@ from statistics import fmean
 from typing import Any
 
 import pytest
-from tests.conftest import Nobody
 
 from lenet_mnist.config import Config
 from lenet_mnist.data.mnist import DataAccess
@@ -17,6 +16,7 @@ from lenet_mnist.runs.manifest import Resume
 from lenet_mnist.runs.run import Run, sha256_of
 from lenet_mnist.study.comparison import Comparison, compare_runs
 from lenet_mnist.study.train import train_seeds
+from lenet_mnist.training.context import Session
 from lenet_mnist.training.rows import EpochRow, StepRow
 
 Lenet = Callable[..., Any]
@@ -32,9 +32,9 @@ def config(activation: str, **training: Any) -> Config:
 def trained(tmp_path_factory: pytest.TempPathFactory, access: DataAccess) -> Path:
     """Runs on 1,000 images: relu and tanh with seeds 0 and 1, one that diverged."""
     runs_dir = tmp_path_factory.mktemp("compare")
-    train_seeds(config("relu"), "0-1", runs_dir, access, Nobody())
-    train_seeds(config("tanh"), "0-1", runs_dir, access, Nobody())
-    train_seeds(config("relu", learning_rate=1e6), None, runs_dir, access, Nobody())
+    train_seeds(config("relu"), "0-1", Session(access), runs_dir)
+    train_seeds(config("tanh"), "0-1", Session(access), runs_dir)
+    train_seeds(config("relu", learning_rate=1e6), None, Session(access), runs_dir)
     return runs_dir
 
 
@@ -220,7 +220,7 @@ def test_what_is_no_comparison_is_refused(lenet: Lenet, runs: dict[str, Run], tm
         ((one, other, one), "is named twice"),
         ((one, f"runs/{one.name}"), "is named twice"),
         ((one, copy), "is the same training as"),
-        ((one, runs["relu1"].path), "is a sweep, not a training"),
+        ((one, runs["relu1"].path), "is a sweep run"),
         ((one, "runs/nothing"), "no such run"),
         ((one, other, "--split", "train"), "--split"),
         ((one, other, "--output", "full"), "--output full: is not empty"),

@@ -95,12 +95,10 @@ class Evaluation:
 
     @property
     def num_correct(self) -> int:
-        """Images whose prediction is their label."""
         return int((self.predictions == self.labels).sum())
 
     @property
     def accuracy(self) -> float:
-        """Fraction of the images whose prediction is their label."""
         return self.num_correct / len(self)
 
     @property
@@ -126,7 +124,6 @@ class Evaluation:
 
     @property
     def per_class(self) -> list[ClassScores]:
-        """One row per class."""
         return scores_of(self.confusion_matrix, self.class_names)
 
     @property

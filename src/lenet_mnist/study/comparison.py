@@ -50,7 +50,6 @@ class ComparedRun:
         return {key: value for key, value in values.items() if key not in _NOT_OF_THE_RESULT}
 
     def plain(self) -> dict[str, Any]:
-        """Return what comparison.json says of the run."""
         manifest, seen = self.manifest, self.answers and self.answers.evaluation
         return {
             "run": self.directory.id,
@@ -121,7 +120,6 @@ class Pair:
     paired: PairedAnswers
 
     def plain(self) -> dict[str, Any]:
-        """Return what comparison.json says of the pair."""
         return {"names": list(self.names), **self.paired.plain()}
 
 
@@ -136,7 +134,6 @@ class Comparison:
 
     @property
     def runs(self) -> list[ComparedRun]:
-        """All runs, group by group."""
         return [run for group in self.groups for run in group.runs]
 
 
@@ -224,10 +221,8 @@ def _require_several(directories: Sequence[Run]) -> None:
 
 def _read_run(directory: Run) -> ComparedRun:
     """Return a training without its answers. Raises: ConfigError if it is no training; DataError."""
-    manifest = directory.manifest
-    if manifest.kind != "train":
-        raise ConfigError(f"{directory.path}: is a {manifest.kind}, not a training: only trainings are compared")
-    config, history, steps = directory.config, directory.history, directory.steps
+    directory.require("train", "only trainings are compared")
+    history, steps = directory.history, directory.steps
     for path, rows in ((directory.history_path, history), (directory.steps_path, steps)):
         for before, after in pairwise([0, *(row.step for row in rows)]):
             if after <= before:
@@ -235,7 +230,7 @@ def _read_run(directory: Run) -> ComparedRun:
         for row in rows:
             if not all(0 <= value < _BEYOND_FLOAT32 for value in astuple(row)):
                 raise DataError(f"{path}: damaged: the row of step {row.step} has figures that no training has")
-    return ComparedRun(directory, config, manifest, history, steps)
+    return ComparedRun(directory, directory.config, directory.manifest, history, steps)
 
 
 def _require_same_data(first: ComparedRun, other: ComparedRun) -> None:
