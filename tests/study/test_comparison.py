@@ -193,7 +193,7 @@ def test_a_run_without_any_row_is_shown(lenet: Lenet, runs: dict[str, Run]) -> N
 
 
 def test_runs_whose_figures_do_not_compare_are_refused(lenet: Lenet, runs: dict[str, Run]) -> None:
-    manifest = runs["tanh0"].read_manifest()
+    manifest = runs["tanh0"].manifest
     files = dict.fromkeys(manifest.data_files, "0" * 64)
     for changes, words in (
         ({"data_files": files}, "different data"),
@@ -249,6 +249,6 @@ def test_a_damaged_run_is_named(lenet: Lenet, runs: dict[str, Run]) -> None:
     shutil.copy(runs["tanh1"].model_path, run.model_path)
     run.steps_path.write_text(header_line(StepRow))
     refused("not the weights that manifest.json records")
-    for name in ("checkpoints/model.safetensors", "steps.csv", "history.csv", "config.yaml"):
+    for name in ("checkpoints/model.safetensors", "config.yaml", "steps.csv", "history.csv"):
         (run.path / name).unlink()
         refused(f"{name}: no such file")

@@ -7,7 +7,7 @@ says why there are none.
 import base64
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cache
 from importlib import resources
 from pathlib import Path
@@ -23,16 +23,11 @@ from lenet_mnist.errors import DataError, LenetError, one_line
 from lenet_mnist.files.storage import prepare_to_write, write_text
 from lenet_mnist.provenance import typed
 from lenet_mnist.reporting.report_results import (
-    NetworkPictures,
-    Results,
     activation_name,
     network_pictures,
     results_of,
 )
 from lenet_mnist.reporting.report_sections import (
-    Chart,
-    Curves,
-    Standing,
     calibration_chart,
     commands_of,
     curves_of,
@@ -45,52 +40,15 @@ from lenet_mnist.reporting.report_sections import (
     standing_of,
 )
 from lenet_mnist.runs.manifest import Manifest
-from lenet_mnist.runs.results import Examples, SavedEvaluation, read_evaluation, read_examples
+from lenet_mnist.runs.results import SavedEvaluation, read_evaluation, read_examples
 from lenet_mnist.runs.run import Run
-from lenet_mnist.study.diagnosis import Diagnosis, diagnose_training
+from lenet_mnist.study.diagnosis import diagnose_training
 from lenet_mnist.study.evaluation import read_kept_network
 from lenet_mnist.training.checkpoint import TrainedNetwork
 
 _LONGEST_TEXT = 2000  # of a run's own words: a file may hold megabytes
+_Value = TypeVar("_Value")
 _Contents = TypeVar("_Contents")
-
-
-@dataclass(frozen=True)
-class RunFiles:
-    """What the files of a run hold. A part that cannot be read is the sentence that says why."""
-
-    manifest: Manifest
-    config: Config | str
-    record: TrainingRecord | str
-    has_probe: bool | str
-    evaluation: SavedEvaluation | str
-    examples: Examples | str
-    network: TrainedNetwork | str
-    diagnosis: Diagnosis | str
-
-
-@dataclass(frozen=True)
-class Report:
-    """All that a report shows. Where a section is a string, it says why there is nothing."""
-
-    run_id: str
-    place: str
-    title: str
-    manifest: Manifest
-    standing: Standing
-    is_augmented: bool
-    settings: list[tuple[str, str, str]] | str
-    results: Results | str
-    calibration: Chart | str
-    curves: Curves | str
-    diagnosis: Diagnosis | str
-    layers: list[Chart] | str
-    rate: Chart | str
-    rate_facts: list[tuple[str, str]] | str
-    network: NetworkPictures | str
-    environment: list[tuple[str, str]]
-    commands: list[tuple[str, str]]
-    lenet_version: str = __version__
 
 
 def write_report(run: Run) -> Path:
@@ -103,34 +61,11 @@ def write_report(run: Run) -> Path:
     return run.report_path
 
 
-def report_of(run: Run) -> Report:
-    """Return what a report shows. Raises: ConfigError, DataError as `write_report`."""
-    files = read_files(run)
-    manifest, config, record = files.manifest, files.config, files.record
-    results = _then(files.evaluation, lambda evaluation: results_of(evaluation, files.examples))
-    return Report(
-        run_id=run.id,
-        place=typed(Path(place_of(run))),
-        title="LeNet" if isinstance(config, str) else f"LeNet with {activation_name(config.model.activation)}",
-        manifest=manifest,
-        standing=standing_of(run, manifest),
-        is_augmented=not isinstance(config, str) and config.augmentation.is_on,
-        settings=_then(config, settings_of),
-        results=results,
-        calibration=_then(files.evaluation, calibration_chart),
-        curves=_then(record, lambda known: curves_of(known, manifest.best_epoch)),
-        diagnosis=files.diagnosis,
-        layers=_then(config, lambda _: _then(files.has_probe, lambda _: _then(record, layer_charts))),
-        rate=_then(record, rate_chart),
-        rate_facts=_then(config, lambda known: rate_facts(known, manifest)),
-        network=_then(files.network, lambda trained: network_pictures(trained, results, files.examples)),
-        environment=environment_of(manifest),
-        commands=commands_of(run, manifest),
-    )
+def report_of(run: Run) -> dict[str, Any]:
+    """Read all that a report shows, by the names of the template. A string in place of a section says why it is empty.
 
-
-def read_files(run: Run) -> RunFiles:
-    """Read all that a report shows. Raises: ConfigError if `run` is not a training; DataError as `write_report`."""
+    Raises: ConfigError, DataError as `write_report`.
+    """
     manifest = run.manifest
     run.require("train", "reports are made of trainings")
 
@@ -147,36 +82,48 @@ def read_files(run: Run) -> RunFiles:
     evaluation: SavedEvaluation | str = "Nothing has been evaluated yet."
     if split is not None:
         evaluation = part(lambda: read_evaluation(run, split))
+    examples = _then(evaluation, lambda known: part(lambda: read_examples(run, known)))
+    results = _then(evaluation, lambda known: results_of(known, examples))
     network: TrainedNetwork | str = "No epoch has been completed, so there are no weights to look at."
     if manifest.best_epoch is not None or run.model_path.exists():
         network = part(lambda: read_kept_network(run))
-    record: TrainingRecord | str = (
-        history
-        if isinstance(history, str)
-        else TrainingRecord(
-            config=Config() if isinstance(config, str) else config,
-            num_train=manifest.num_train,
-            num_val=manifest.num_val,
-            guessing_loss=manifest.guessing_loss,
-            stop_reason=manifest.stop_reason,
-            history=history,
-            steps=() if isinstance(steps, str) else steps,
-            probe=() if isinstance(probe, str) else probe,
-        )
-    )
-    return RunFiles(
-        manifest=manifest,
-        config=config,
-        record=record,
-        has_probe=probe if isinstance(probe, str) else bool(probe) or "Nothing was recorded of what goes on inside.",
-        evaluation=evaluation,
-        examples=_then(evaluation, lambda known: part(lambda: read_examples(run, known))),
-        network=network,
-        diagnosis=part(lambda: replace(diagnose_training(run), run=Run(Path(place_of(run))))),
-    )
+    record = _then(history, lambda rows: _record(manifest, config, (rows, steps, probe)))
+    has_probe = probe if isinstance(probe, str) else probe or "Nothing was recorded of what goes on inside."
+    return {
+        "run_id": run.id,
+        "place": typed(Path(place_of(run))),
+        "title": "LeNet" if isinstance(config, str) else f"LeNet with {activation_name(config.model.activation)}",
+        "manifest": manifest,
+        "standing": standing_of(run, manifest),
+        "is_augmented": not isinstance(config, str) and config.augmentation.is_on,
+        "settings": _then(config, settings_of),
+        "results": results,
+        "calibration": _then(evaluation, calibration_chart),
+        "curves": _then(record, lambda known: curves_of(known, manifest.best_epoch)),
+        "diagnosis": part(lambda: replace(diagnose_training(run), run=Run(Path(place_of(run))))),
+        "layers": _then(config, lambda _: _then(has_probe, lambda _: _then(record, layer_charts))),
+        "rate": _then(record, rate_chart),
+        "rate_facts": _then(config, lambda known: rate_facts(known, manifest)),
+        "network": _then(network, lambda trained: network_pictures(trained, results, examples)),
+        "environment": environment_of(manifest),
+        "commands": commands_of(run, manifest),
+        "lenet_version": __version__,
+    }
 
 
-_Value = TypeVar("_Value")
+def _record(manifest: Manifest, config: Config | str, rows: tuple[Any, Any, Any]) -> TrainingRecord:
+    """Return what is known of a training. Steps and probe may be the reason why they are not."""
+    history, steps, probe = (() if isinstance(each, str) else each for each in rows)
+    return TrainingRecord(
+        config=Config() if isinstance(config, str) else config,
+        num_train=manifest.num_train,
+        num_val=manifest.num_val,
+        guessing_loss=manifest.guessing_loss,
+        stop_reason=manifest.stop_reason,
+        history=history,
+        steps=steps,
+        probe=probe,
+    )
 
 
 def _then(value: _Value | str, contents: Callable[[_Value], _Contents | str]) -> _Contents | str:
@@ -189,7 +136,7 @@ def _then(value: _Value | str, contents: Callable[[_Value], _Contents | str]) ->
         return str(error)
 
 
-def to_html(report: Report) -> str:
+def to_html(report: dict[str, Any]) -> str:
     """Return a report as one HTML document, which loads nothing and runs no script but its own.
 
     Every text of a run is escaped by the template, and made printable; the Content-Security-Policy names the SHA-256
