@@ -10,7 +10,8 @@ import typer
 
 from lenet_mnist.cli.app import app
 from lenet_mnist.config import MAX_SEED, Config
-from lenet_mnist.config_file import FLAGS, flat_values, value_text
+from lenet_mnist.config_file import FLAGS, value_text
+from lenet_mnist.sections import flat_values
 
 PAGE = Path(__file__).parent.parent / "docs" / "options.md"
 _INTRODUCTION = """\

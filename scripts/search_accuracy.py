@@ -30,7 +30,6 @@ from torch import Tensor
 from common import ROOT, Journal, data_access, in_workers
 from lenet_mnist.analysis.metrics import mean_prediction
 from lenet_mnist.config import AugmentationConfig, Config, DataConfig, Keep, Split
-from lenet_mnist.config_file import flat_values
 from lenet_mnist.data.augment import draw, resample
 from lenet_mnist.data.batches import Batch
 from lenet_mnist.data.load import load_train_val
@@ -39,6 +38,7 @@ from lenet_mnist.model.engines import resolve_engine
 from lenet_mnist.model.lenet import LeNet
 from lenet_mnist.reporting.text import aligned
 from lenet_mnist.runs.listing import find_run
+from lenet_mnist.sections import flat_values
 from lenet_mnist.study.evaluation import answers_of
 from lenet_mnist.study.teachers import find_teachers, teachers_of
 from lenet_mnist.tally import count

@@ -17,8 +17,7 @@ import yaml
 from lenet_mnist.config import Activation, Config
 from lenet_mnist.errors import ConfigError, one_line
 from lenet_mnist.files.storage import decode_text, read_bounded
-from lenet_mnist.sections import flags_of
-from lenet_mnist.sections import flat_values as flat_values
+from lenet_mnist.sections import flags_of, flat_values
 
 MAX_CONFIG_BYTES = 64 * 1024
 MAX_SEEDS = 1000

@@ -177,8 +177,8 @@ def session_of(resolved: ResolvedConfig, data_dir: Path, offline: bool) -> "Iter
 
     Raises: ConfigError, on every rank, if not all were started with the same configuration.
     """
-    from lenet_mnist.config_file import flat_values
     from lenet_mnist.distributed import joined_ranks
+    from lenet_mnist.sections import flat_values
     from lenet_mnist.training.context import Session
 
     with resolved.naming_origins(), joined_ranks() as ranks:

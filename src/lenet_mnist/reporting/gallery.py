@@ -17,13 +17,13 @@ from PIL import Image
 
 from lenet_mnist.analysis.metrics import Evaluation
 from lenet_mnist.config import AugmentationConfig
-from lenet_mnist.config_file import flat_values
 from lenet_mnist.data.augment import Augmentation
 from lenet_mnist.data.sets import Normalization, TrainSet, TrainVal
 from lenet_mnist.errors import ConfigError, per_cent
 from lenet_mnist.files.storage import make_directory
 from lenet_mnist.randomness import Purpose, random_order
 from lenet_mnist.reporting.style import GREY, TITLE_POINTS, plain, save_figure
+from lenet_mnist.sections import flat_values
 
 _COLUMNS = 8
 _NAME_WIDTH, _READ_WIDTH = 13, 8.5  # above an image; the second one after "read as"

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 
 from lenet_mnist.analysis.findings import TrainingRecord
 from lenet_mnist.config import Config
-from lenet_mnist.config_file import flat_values, value_text
+from lenet_mnist.config_file import value_text
 from lenet_mnist.errors import DataError
 from lenet_mnist.files.locks import is_locked
 from lenet_mnist.provenance import typed
@@ -22,6 +22,7 @@ from lenet_mnist.reporting.training_results import STOP_REASONS
 from lenet_mnist.runs.manifest import Manifest
 from lenet_mnist.runs.results import SavedEvaluation
 from lenet_mnist.runs.run import Run
+from lenet_mnist.sections import flat_values
 from lenet_mnist.training.rows import EpochRow
 
 _MOST_ROWS = 40  # of a table whose length a file decides

@@ -16,13 +16,13 @@ from lenet_mnist.analysis.intervals import Estimate, Interval, Method, differenc
 from lenet_mnist.analysis.metrics import PairedAnswers, pair_answers
 from lenet_mnist.analysis.speed import speed_ratio, steps_to_level
 from lenet_mnist.config import Config, Split
-from lenet_mnist.config_file import flat_values
 from lenet_mnist.data.mnist import DataAccess
 from lenet_mnist.errors import ConfigError, DataError
 from lenet_mnist.files.storage import storage_errors
 from lenet_mnist.files.tables import plain, write_csv, write_json
 from lenet_mnist.runs.manifest import Manifest
 from lenet_mnist.runs.run import Run, create_beside_runs
+from lenet_mnist.sections import flat_values
 from lenet_mnist.study.evaluation import Answers, answers_of, member_of
 from lenet_mnist.training.rows import EpochRow, StepRow
 

@@ -17,13 +17,14 @@ from typing import Any
 
 from lenet_mnist import provenance
 from lenet_mnist.config import AUTO, Config, Schedule
-from lenet_mnist.config_file import ResolvedConfig, flat_values
+from lenet_mnist.config_file import ResolvedConfig
 from lenet_mnist.data.sets import Fingerprint
 from lenet_mnist.distributed import Ranks
 from lenet_mnist.errors import ConfigError, DataError
 from lenet_mnist.runs.listing import list_runs
 from lenet_mnist.runs.manifest import Manifest
 from lenet_mnist.runs.run import Run
+from lenet_mnist.sections import flat_values
 
 _EPOCHS, _PATIENCE, _INTERVAL = "training.max_epochs", "training.patience", "training.checkpoint_every_steps"
 _TEACHERS = "training.teachers"

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from pydantic import TypeAdapter, ValidationError
 
 from lenet_mnist.config import Config
-from lenet_mnist.config_file import ResolvedConfig, flat_values
+from lenet_mnist.config_file import ResolvedConfig
 from lenet_mnist.data.sets import Fingerprint
 from lenet_mnist.errors import DataError, DivergedError, InterruptedBySignal, LenetError
 from lenet_mnist.files.locks import exclusive_lock
@@ -23,6 +23,7 @@ from lenet_mnist.progress import Progress
 from lenet_mnist.provenance import typed
 from lenet_mnist.runs.manifest import COMMANDS, Kind
 from lenet_mnist.runs.run import Run, begin_run
+from lenet_mnist.sections import flat_values
 from lenet_mnist.study.resume import differences_of_data, require_same
 from lenet_mnist.training.context import Context, Session
 from lenet_mnist.training.workers import Task, TrialPool
