@@ -12,6 +12,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, settings
 from tests.once import draw_roughly, read_and_parse_once
+from tests.tiny import part_of
 
 from lenet_mnist.cli import main as command_line
 from lenet_mnist.cli.flags import DEFAULT_DATA_DIR
@@ -116,6 +117,12 @@ def access(mnist_dir: Path) -> DataAccess:
 def small(access: DataAccess) -> TrainVal:
     """2,000 real training images and 500 for validation."""
     return load_train_val(DataConfig(limit_train=2000, val_size=500), access)
+
+
+@pytest.fixture(scope="session")
+def tiny(small: TrainVal) -> TrainVal:
+    """200 training images and 100 for validation; tests/tiny.py has trainings on them."""
+    return part_of(small, 200, 100)
 
 
 @pytest.fixture(scope="session")
