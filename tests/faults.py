@@ -94,3 +94,15 @@ class Counter(Progress):
         self.num_done += amount
         if self.num_done == self._stop_after:
             raise InterruptedBySignal("interrupted", signal.SIGINT)
+
+
+class Interrupter(Progress):
+    """Sends a termination to this process at a step of a training, which then saves and stops."""
+
+    def __init__(self, at_step: int) -> None:
+        self._steps_left = at_step
+
+    def advance(self, amount: int, text: str = "") -> None:  # noqa: ARG002
+        self._steps_left -= amount
+        if self._steps_left == 0:
+            os.kill(os.getpid(), signal.SIGTERM)
