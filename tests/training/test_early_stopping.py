@@ -77,52 +77,24 @@ def test_without_patience_it_never_stops(losses: list[float]) -> None:
     assert (known.best_epoch, known.best_loss) == best(losses)
 
 
-def test_nothing_is_known_before_the_first_epoch() -> None:
-    known = after([])
-    assert (known.best_epoch, known.best_loss, known.should_stop) == (0, math.inf, False)
-
-
-def test_the_first_of_equal_losses_is_the_best() -> None:
-    assert after([0.5, 0.2, 0.2, 0.3, 0.2]).best_epoch == 2
-
-
-def test_it_stops_after_as_many_epochs_without_improvement_as_it_has_patience() -> None:
-    assert not after([1.0, 0.5, 0.6, 0.6], patience=3).should_stop
-    assert after([1.0, 0.5, 0.6, 0.6, 0.5], patience=3).should_stop
-
-
-def test_an_improvement_renews_the_patience() -> None:
-    assert not after([1.0, 1.1, 1.1, 0.9, 1.1, 1.1], patience=3).should_stop
-
-
-def test_a_fall_smaller_than_min_delta_is_the_best_but_uses_up_patience() -> None:
-    known = after([1.0, 0.96, 0.92], patience=2, min_delta=0.1)
-    assert (known.best_epoch, known.best_loss) == (3, 0.92)
-    assert known.should_stop
-
-
-def test_small_falls_add_up_to_an_improvement() -> None:
-    assert after([1.0, 0.96, 0.92, 0.88], patience=3, min_delta=0.1).num_waiting == 0
-
-
-def test_resting_at_guessing_before_learning_does_not_use_up_patience() -> None:
-    known = after([LN10, *[LN10 + 0.001] * 50], patience=2)
-    assert (known.num_waiting, known.should_stop, known.best_epoch) == (0, False, 1)
-
-
-def test_resting_at_guessing_after_learning_uses_up_patience() -> None:
-    assert after([LN10, 2.0, LN10, LN10], patience=2).should_stop
-
-
-@pytest.mark.parametrize("loss", [1.03 * LN10, 3.0, math.inf, math.nan])
-def test_a_loss_worse_than_guessing_uses_up_patience(loss: float) -> None:
-    assert after([LN10, loss, loss], patience=2).should_stop
-
-
-@pytest.mark.parametrize("loss", [math.nan, math.inf])
-def test_a_loss_that_is_no_number_never_becomes_the_best(loss: float) -> None:
-    assert after([loss, loss]).best_epoch == 0
-    assert after([loss, 0.5, loss]).best_epoch == 2
+def test_cases_by_hand() -> None:
+    """(losses, patience, least improvement) -> (best epoch, epochs that patience has waited, whether it stops)"""
+    inf, nan = math.inf, math.nan
+    for losses, patience, min_delta, expected in (
+        ([], 3, 0, (0, 0, False)),
+        ([0.5, 0.2, 0.2, 0.3, 0.2], 3, 0, (2, 3, True)),  # the first of equal losses
+        ([1.0, 0.5, 0.6, 0.6], 3, 0, (2, 2, False)),
+        ([1.0, 1.1, 1.1, 0.9, 1.1, 1.1], 3, 0, (4, 2, False)),  # an improvement renews the patience
+        ([1.0, 0.96, 0.92], 2, 0.1, (3, 2, True)),  # too small a fall uses it up
+        ([1.0, 0.96, 0.92, 0.88], 3, 0.1, (4, 0, False)),  # small falls add up
+        ([LN10, *[LN10 + 0.001] * 50], 2, 0, (1, 0, False)),  # resting at chance level before learning
+        ([LN10, 2.0, LN10, LN10], 2, 0, (2, 2, True)),  # and after it
+        *(([LN10, loss, loss], 2, 0, (1, 2, True)) for loss in (1.03 * LN10, 3.0, inf, nan)),
+        *(([loss, 0.5, loss], 2, 0, (2, 1, False)) for loss in (inf, nan)),
+        *(([loss, loss], 2, 0, (0, 2, True)) for loss in (inf, nan)),
+    ):
+        known = after(losses, patience, min_delta)
+        assert (known.best_epoch, known.num_waiting, known.should_stop) == expected, losses
 
 
 def test_a_value_is_left_as_it_was() -> None:
@@ -131,18 +103,15 @@ def test_a_value_is_left_as_it_was() -> None:
     assert start == EarlyStopping(3, 0.0, LN10)
 
 
-@pytest.mark.parametrize(
-    ("counts", "entropy"),
-    [
+def test_entropy_of_labels() -> None:
+    for counts, entropy in (
         ([10] * 10, LN10),
         ([500], 0.0),
         ([0, 7, 0], 0.0),
         ([1, 1, 0], math.log(2)),
         ([3, 1], 2 * math.log(2) - 0.75 * math.log(3)),
-    ],
-)
-def test_entropy_of_labels(counts: list[int], entropy: float) -> None:
-    assert label_entropy(counts) == pytest.approx(entropy, abs=1e-15)
+    ):
+        assert label_entropy(counts) == pytest.approx(entropy, abs=1e-15)
 
 
 @given(st.lists(st.integers(0, 1000), min_size=2, max_size=12).filter(any))

@@ -12,53 +12,34 @@ FALLING = [Schedule.LINEAR, Schedule.COSINE, Schedule.ONE_CYCLE]
 LOSSES = st.lists(st.sampled_from([0.1, 0.2, 0.3, 1.0, 2.0, math.inf, math.nan]) | st.floats(0, 3), max_size=40)
 
 
-@pytest.mark.parametrize(
-    ("schedule", "step", "factor"),
-    [
-        *[(s, 0, 1 / 11) for s in Schedule if s is not Schedule.ONE_CYCLE],
-        *[(s, 9, 10 / 11) for s in Schedule if s is not Schedule.ONE_CYCLE],
-        *[(s, 10, 1.0) for s in Schedule],
+def test_values_over_a_hundred_updates_with_ten_of_warm_up() -> None:
+    lines = (
+        *((s, 0, 1 / 11) for s in Schedule if s is not Schedule.ONE_CYCLE),
+        *((s, 9, 10 / 11) for s in Schedule if s is not Schedule.ONE_CYCLE),
+        *((s, 10, 1.0) for s in Schedule),
         (Schedule.CONSTANT, 99, 1.0),
         (Schedule.PLATEAU, 99, 1.0),
         (Schedule.LINEAR, 11, 89 / 90),
         (Schedule.LINEAR, 55, 0.5),
-        (Schedule.LINEAR, 99, 1 / 90),
         (Schedule.LINEAR, 100, 0.0),
         (Schedule.COSINE, 40, 0.75),
-        (Schedule.COSINE, 55, 0.5),
         (Schedule.COSINE, 99, (1 - math.cos(math.pi / 90)) / 2),
         (Schedule.COSINE, 100, 0.0),
         (Schedule.ONE_CYCLE, 0, 1 / 25),
         (Schedule.ONE_CYCLE, 5, (1 + 1 / 25) / 2),
         (Schedule.ONE_CYCLE, 55, (1 + 1 / 250_000) / 2),
         (Schedule.ONE_CYCLE, 100, 1 / 250_000),
-    ],
-)
-def test_values_over_a_hundred_updates_with_ten_of_warm_up(schedule: Schedule, step: int, factor: float) -> None:
-    assert rate_factor(schedule, 0.1, step, 100) == pytest.approx(factor, rel=1e-12, abs=1e-15)
+    )
+    for schedule, step, factor in lines:
+        assert rate_factor(schedule, 0.1, step, 100) == pytest.approx(factor, rel=1e-12, abs=1e-15), (schedule, step)
+    for schedule in Schedule:  # without warm-up the first update is at the peak
+        assert rate_factor(schedule, 0.0, 0, 50) == pytest.approx(1.0, rel=1e-12)
 
 
-@pytest.mark.parametrize("schedule", Schedule)
-def test_without_warm_up_the_first_update_is_at_the_peak(schedule: Schedule) -> None:
-    assert rate_factor(schedule, 0.0, 0, 50) == pytest.approx(1.0, rel=1e-12)
-
-
-@given(
-    schedule=st.sampled_from(Schedule),
-    warmup=st.floats(0, 1, exclude_max=True),
-    num_steps=st.integers(1, 400),
-    data=st.data(),
-)
-def test_every_factor_is_above_zero_and_at_most_one(
-    schedule: Schedule, warmup: float, num_steps: int, data: st.DataObject
-) -> None:
-    step = data.draw(st.integers(0, num_steps - 1))
-    assert 0 < rate_factor(schedule, warmup, step, num_steps) <= 1
-
-
-@given(schedule=st.sampled_from(Schedule), warmup=st.floats(0, 0.9), num_steps=st.integers(1, 120))
+@given(schedule=st.sampled_from(Schedule), warmup=st.floats(0, 0.99), num_steps=st.integers(1, 120))
 def test_the_rate_rises_during_the_warm_up_and_never_after(schedule: Schedule, warmup: float, num_steps: int) -> None:
     factors = [rate_factor(schedule, warmup, step, num_steps) for step in range(num_steps)]
+    assert all(0 < factor <= 1 for factor in factors)
     rising = math.ceil(warmup * num_steps)
     assert factors[:rising] == sorted(factors[:rising])
     assert len(set(factors[:rising])) == rising
@@ -66,41 +47,19 @@ def test_the_rate_rises_during_the_warm_up_and_never_after(schedule: Schedule, w
     assert (len(set(factors[rising:])) == len(factors[rising:])) == (schedule in FALLING or num_steps - rising <= 1)
 
 
-@pytest.mark.parametrize(("num_steps", "warmup"), [(10, 0.1), (100, 0.25), (1000, 0.3), (7, 0.5)])
-def test_one_cycle_is_torchs(num_steps: int, warmup: float) -> None:
+def test_one_cycle_is_torchs() -> None:
     """Torch's cycle ends at its last update and ours one after it, so that torch is told of one update more."""
-    parameter = torch.nn.Parameter(torch.zeros(()))
-    optimizer = torch.optim.SGD([parameter], lr=1.0)
-    oracle = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer,
-        max_lr=1.0,
-        total_steps=num_steps + 1,
-        pct_start=(warmup * num_steps + 1) / (num_steps + 1),
-        cycle_momentum=False,
-    )
-    for step in range(num_steps):
-        assert rate_factor(Schedule.ONE_CYCLE, warmup, step, num_steps) == pytest.approx(
-            oracle.get_last_lr()[0], rel=1e-9
+    for num_steps, warmup in ((10, 0.1), (100, 0.25), (7, 0.5)):
+        optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(()))], lr=1.0)
+        share = (warmup * num_steps + 1) / (num_steps + 1)
+        oracle = torch.optim.lr_scheduler.OneCycleLR(
+            optimizer, max_lr=1.0, total_steps=num_steps + 1, pct_start=share, cycle_momentum=False
         )
-        optimizer.step()
-        oracle.step()
-
-
-@given(losses=LOSSES, patience=st.integers(0, 4), reduction=st.sampled_from([0.1, 0.5, 0.9]))
-def test_plateau_reduces_once_for_each_full_rest(losses: list[float], patience: int, reduction: float) -> None:
-    rests, smallest = [0], math.inf
-    for loss in losses:
-        if loss < smallest:
-            smallest = loss
-            rests.append(0)
-        else:
-            rests[-1] += 1
-    plateau = Plateau(reduction, patience)
-    for loss in losses:
-        plateau = plateau.after(loss)
-    num_reductions = sum(rest // (patience + 1) for rest in rests)
-    assert plateau.factor == pytest.approx(reduction**num_reductions)
-    assert (plateau.best_loss, plateau.num_resting) == (smallest, rests[-1] % (patience + 1))
+        for step in range(num_steps):
+            factor = rate_factor(Schedule.ONE_CYCLE, warmup, step, num_steps)
+            assert factor == pytest.approx(oracle.get_last_lr()[0], rel=1e-9)
+            optimizer.step()
+            oracle.step()
 
 
 @given(losses=LOSSES, patience=st.integers(0, 4))
@@ -112,6 +71,7 @@ def test_plateau_is_torchs_without_a_threshold(losses: list[float], patience: in
         oracle.step(loss)
         plateau = plateau.after(loss)
         assert plateau.factor == optimizer.param_groups[0]["lr"]
+        assert (plateau.best_loss, plateau.num_resting) == (oracle.best, oracle.num_bad_epochs)
 
 
 def test_plateau_starts_as_configured() -> None:
