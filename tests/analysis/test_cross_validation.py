@@ -28,7 +28,7 @@ def test_what_is_pooled_is_counted_by_hand() -> None:
     assert pooled.mean_loss == 3 / 9
     assert pooled.confusion_matrix.tolist() == [[2, 2], [1, 4]]  # rows are true
     assert [(row.name, row.num_images, row.num_correct) for row in pooled.per_class] == [("a", 4, 2), ("b", 5, 4)]
-    assert (pooled.interval.low, pooled.interval.high) == (0.0, 1.0)
+    assert tuple(pooled.accuracy_interval) == (0.0, 1.0)
 
 
 @given(st.lists(st.floats(0, 1), min_size=2, max_size=30), st.integers(2, 10))

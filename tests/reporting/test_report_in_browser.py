@@ -10,6 +10,7 @@ from tests.browser import A_MOMENT, OpenPage, Watch, overflow, visited, window
 from tests.reporting.report_pages import TENS, put_everywhere, rename_classes, signed
 
 from lenet_mnist.analysis import metrics
+from lenet_mnist.config import Split
 from lenet_mnist.data.mnist import DataAccess
 from lenet_mnist.reporting.report import write_report
 from lenet_mnist.runs.run import Run
@@ -33,7 +34,7 @@ MADE_OF = f"""() => ({{
 def evaluated_template(template_run: Path, tmp_path_factory: pytest.TempPathFactory, access: DataAccess) -> Path:
     """A finished run, evaluated on the validation set and reported once."""
     run = Run(Path(shutil.copytree(template_run, tmp_path_factory.mktemp("evaluated") / template_run.name)))
-    evaluate_runs([run], "val", access, None, None)
+    evaluate_runs([run], Split.VAL, access)
     write_report(run)
     return run.path
 
@@ -185,7 +186,7 @@ def terse_template(template_run: Path, tmp_path_factory: pytest.TempPathFactory,
     path = Path(shutil.copytree(template_run, tmp_path_factory.mktemp("terse") / template_run.name))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(metrics, "PER_CELL", 2)
-        evaluate_runs([Run(path)], "val", access, None, None)
+        evaluate_runs([Run(path)], Split.VAL, access)
     return path
 
 

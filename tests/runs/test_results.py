@@ -8,6 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load, save
 
+from lenet_mnist.config import Split
 from lenet_mnist.data.mnist import DataAccess
 from lenet_mnist.errors import DataError
 from lenet_mnist.runs.results import read_evaluation, read_examples
@@ -19,7 +20,7 @@ Damage = Callable[[Run], object]
 
 @pytest.fixture
 def seen(run: Run, access: DataAccess) -> EvaluatedRun:
-    return evaluate_runs([run], "val", access, None, None)[0]
+    return evaluate_runs([run], Split.VAL, access)[0]
 
 
 def test_an_evaluation_comes_back_as_it_was(seen: EvaluatedRun) -> None:

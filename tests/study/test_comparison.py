@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from lenet_mnist.config import Config
+from lenet_mnist.config import Config, Split
 from lenet_mnist.data.mnist import DataAccess
 from lenet_mnist.files.tables import header_line, read_csv
 from lenet_mnist.runs.manifest import Resume
@@ -66,7 +66,7 @@ def changed(run: Run, old: str, new: str, **manifest: Any) -> None:
 
 
 def compared(runs: list[Run], access: DataAccess, *levels: float) -> Comparison:
-    return compare_runs(runs, "val", levels, access, None)
+    return compare_runs(runs, Split.VAL, levels, access)
 
 
 def test_seeds_are_grouped_and_groups_named_by_what_differs(runs: dict[str, Run], access: DataAccess) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from lenet_mnist.analysis.intervals import Interval, resampled_interval
-from lenet_mnist.analysis.metrics import ClassScores, Counts, scores_of
+from lenet_mnist.analysis.metrics import Counts, Scored
 from lenet_mnist.training.rows import EpochRow
 
 
@@ -41,7 +41,7 @@ class Fold:
 class FoldResult:
     """What a network said of the fold that it was not trained on, or nothing if its training diverged.
 
-    `indices`, `labels` and `predictions` hold one number an image; `loss_sum` is in nats.
+    `indices`, `labels` and `predictions` hold one number per image; `loss_sum` is in nats.
     """
 
     fold: Fold
@@ -66,37 +66,27 @@ class FoldResult:
 
     @property
     def mean_loss(self) -> float:
-        """Mean cross-entropy, in nats an image."""
+        """Mean cross-entropy, in nats per image."""
         return self.loss_sum / len(self.labels)
 
 
 @dataclass(frozen=True)
-class CrossValidation:
-    """All folds together."""
+class CrossValidation(Scored):
+    """All folds together. Its counts are over all repeats."""
 
     folds: Folds
     class_names: tuple[str, ...]
     results: tuple[FoldResult, ...]
 
     @property
-    def num_images(self) -> int:
-        """Images, each of which was tested on once a repeat."""
-        return sum(len(result.labels) for result in self.results) // self.folds.num_repeats
-
-    @property
     def accuracies(self) -> list[float]:
-        """One a fold."""
+        """One per fold."""
         return [result.accuracy for result in self.results]
 
     @property
-    def accuracy(self) -> float:
-        """Fraction of all images that were right, over all repeats."""
-        return sum(result.num_correct for result in self.results) / sum(len(result.labels) for result in self.results)
-
-    @property
     def mean_loss(self) -> float:
-        """Mean cross-entropy over all images and repeats, in nats."""
-        return sum(result.loss_sum for result in self.results) / sum(len(result.labels) for result in self.results)
+        """Mean cross-entropy, in nats per image."""
+        return sum(result.loss_sum for result in self.results) / self.num_images
 
     @property
     def deviation(self) -> float:
@@ -104,31 +94,25 @@ class CrossValidation:
         return stdev(self.accuracies)
 
     @property
-    def interval(self) -> Interval:
+    def accuracy_interval(self) -> Interval:
         """95 % interval of the accuracy on new images, of networks trained on so many; it ends at 0 and 1."""
         low, high = resampled_interval(self.accuracies, self.folds.num_folds)
         return Interval(max(low, 0.0), min(high, 1.0))
 
     @cached_property
     def confusion_matrix(self) -> Counts:
-        """Images of class `row` that were called `column`, over all repeats. Shape: K K."""
         matrix = np.zeros((len(self.class_names), len(self.class_names)), dtype=np.int64)
         for result in self.results:
             np.add.at(matrix, (np.array(result.labels), np.array(result.predictions)), 1)
         return matrix
 
-    @property
-    def per_class(self) -> list[ClassScores]:
-        """One row a class, from the pooled matrix."""
-        return scores_of(self.confusion_matrix, self.class_names)
-
     def metrics(self) -> dict[str, Any]:
         """Return the figures as plain values for JSON."""
-        low, high = self.interval
+        low, high = self.accuracy_interval
         return {
             "num_folds": self.folds.num_folds,
             "num_repeats": self.folds.num_repeats,
-            "num_images": self.num_images,
+            "num_images": self.num_images // self.folds.num_repeats,
             "num_train": self.results[0].num_train,
             "accuracy": self.accuracy,
             "accuracy_interval_95": {"method": "nadeau-bengio", "low": low, "high": high},

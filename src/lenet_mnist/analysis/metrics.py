@@ -16,7 +16,6 @@ import torch.nn.functional as F
 from lenet_mnist.analysis.intervals import Interval, mcnemar_p_value, wilson_interval
 from lenet_mnist.data.batches import EVALUATION_CHUNK, evaluation_batches
 from lenet_mnist.data.sets import ImageSet
-from lenet_mnist.distributed import SINGLE, Ranks
 from lenet_mnist.errors import DataError
 from lenet_mnist.training.checkpoint import TrainedNetwork
 
@@ -58,12 +57,6 @@ class ClassScores:
         return {"class": self.name, **counts, "precision": self.precision, "recall": self.recall, "f1": self.f1}
 
 
-def scores_of(matrix: Counts, class_names: tuple[str, ...]) -> list[ClassScores]:
-    """Return one row per class. Shapes: matrix K K, rows are true, columns predicted."""
-    counts = matrix.sum(axis=1).tolist(), matrix.sum(axis=0).tolist(), matrix.diagonal().tolist()
-    return [ClassScores(*row) for row in zip(class_names, *counts, strict=True)]
-
-
 @dataclass(frozen=True)
 class CalibrationBin:
     """The images whose largest probability is in (low, high]."""
@@ -75,8 +68,39 @@ class CalibrationBin:
     accuracy: float
 
 
+class Scored:
+    """The figures that follow from a confusion matrix K K, whose rows are true and columns predicted classes."""
+
+    class_names: tuple[str, ...]
+    confusion_matrix: Any
+
+    @property
+    def num_images(self) -> int:
+        return int(self.confusion_matrix.sum())
+
+    @property
+    def num_correct(self) -> int:
+        """Images whose prediction is their label."""
+        return int(np.trace(self.confusion_matrix))
+
+    @property
+    def accuracy(self) -> float:
+        return self.num_correct / self.num_images
+
+    @property
+    def accuracy_interval(self) -> Interval:
+        """95 % interval of the accuracy over draws of as many images. It says nothing about other seeds."""
+        return wilson_interval(self.num_correct, self.num_images)
+
+    @property
+    def per_class(self) -> list[ClassScores]:
+        matrix = self.confusion_matrix
+        counts = matrix.sum(axis=1).tolist(), matrix.sum(axis=0).tolist(), matrix.diagonal().tolist()
+        return [ClassScores(*row) for row in zip(self.class_names, *counts, strict=True)]
+
+
 @dataclass(frozen=True, eq=False)
-class Evaluation:
+class Evaluation(Scored):
     """The network's answer to every image of a split, and what is counted from the answers.
 
     Shapes: indices, labels, predictions N; probabilities N K, each row the softmax of the logits.
@@ -94,19 +118,6 @@ class Evaluation:
         return len(self.labels)
 
     @property
-    def num_correct(self) -> int:
-        return int((self.predictions == self.labels).sum())
-
-    @property
-    def accuracy(self) -> float:
-        return self.num_correct / len(self)
-
-    @property
-    def accuracy_interval(self) -> Interval:
-        """95 % interval of the accuracy over draws of as many images. It says nothing about other seeds."""
-        return wilson_interval(self.num_correct, len(self))
-
-    @property
     def mean_loss(self) -> float:
         """Mean cross-entropy, in nats per image."""
         return self.loss_sum / len(self)
@@ -118,13 +129,8 @@ class Evaluation:
 
     @cached_property
     def confusion_matrix(self) -> Counts:
-        """Number of images by true class (row) and predicted class (column). Shape: K K."""
         size = len(self.class_names)
         return np.bincount(self.labels * size + self.predictions, minlength=size**2).reshape(size, size)
-
-    @property
-    def per_class(self) -> list[ClassScores]:
-        return scores_of(self.confusion_matrix, self.class_names)
 
     @property
     def top2_accuracy(self) -> float:
@@ -195,11 +201,8 @@ def evaluate(
     image_set: ImageSet,
     device: torch.device,
     batch_size: int = EVALUATION_CHUNK,
-    ranks: Ranks = SINGLE,
 ) -> Evaluation:
     """Return the network's answer to every image of `image_set`, whatever `batch_size` is.
-
-    Several ranks answer for a share each, and all of them get the whole.
 
     Raises: DataError if there is no image, the images are not of the network's size, or a label names no class.
     """
@@ -210,11 +213,8 @@ def evaluate(
         raise DataError(f"the images are {size} pixels wide, but the network was trained on {trained_size}")
     image_set.require_labels_below(len(trained.class_names))
     network = trained.network.to(device)
-    share = ranks.shard(len(image_set))
-    batches = evaluation_batches(image_set.part(share), trained.normalization, device, batch_size)
-    logits = torch.zeros(len(image_set), len(trained.class_names), dtype=torch.float64)
-    logits[share] = torch.cat([network(batch.images) for batch in batches]).cpu().double()
-    ranks.all_reduce_sum(logits)
+    batches = evaluation_batches(image_set, trained.normalization, device, batch_size)
+    logits = torch.cat([network(batch.images) for batch in batches]).cpu().double()
     if not bool(logits.isfinite().all()):
         raise DataError("the logits are not finite: the weights have overflowed")
     return Evaluation(

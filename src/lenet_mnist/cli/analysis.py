@@ -33,6 +33,7 @@ def evaluate(
     offline: flags.Offline = False,
     as_json: flags.AsJson = False,
 ) -> None:
+    from lenet_mnist.data.batches import EVALUATION_CHUNK
     from lenet_mnist.reporting.analysis_results import EvaluationResult
     from lenet_mnist.reporting.evaluation_plots import draw_evaluation
     from lenet_mnist.reporting.plots import draw_training
@@ -41,7 +42,7 @@ def evaluate(
     from lenet_mnist.study.evaluation import EvaluatedRun, evaluate_runs, require_accuracy
 
     directories = [chosen_run(run, runs_dir) for run in runs]
-    common = (split, data_access(data_dir, offline), device, batch_size)
+    common = (split, data_access(data_dir, offline), device, batch_size or EVALUATION_CHUNK)
     seen: EvaluatedRun | EvaluatedEnsemble
     if len(directories) == 1:
         (seen,) = evaluate_runs(directories, *common)

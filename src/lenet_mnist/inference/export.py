@@ -17,7 +17,6 @@ from lenet_mnist.files.tables import write_json
 from lenet_mnist.inference.drawing_page import drawing_page
 from lenet_mnist.inference.predict import digit_network, kept_network
 from lenet_mnist.runs.run import Run
-from lenet_mnist.study.evaluation import member_of
 from lenet_mnist.training.checkpoint import network_bytes, weights_digest
 
 _NUM_CHECKED = 10_000
@@ -54,7 +53,10 @@ def export_run(run: Run, compared: Run | None, format_name: str, output: Path | 
     """
     if format_name == "tensorboard":
         raise ConfigError("--format tensorboard: is written while training now: lenet train --log tensorboard")
-    export_format = member_of(ExportFormat, format_name, "--format")
+    try:
+        export_format = ExportFormat(format_name)
+    except ValueError:
+        raise ConfigError(f"--format {format_name}: expected one of {', '.join(ExportFormat)}") from None
     if compared is not None and export_format is not ExportFormat.HTML:
         raise ConfigError(f"--compare: goes with --format {ExportFormat.HTML} only, which shows two runs in one page")
     if output is not None and output.suffix.lower() != f".{export_format}":  # or it could overwrite any file

@@ -186,7 +186,7 @@ class CrossValidationResult:
             )
             for result in results
         ]
-        low, high = pooled.interval
+        low, high = pooled.accuracy_interval
         each = "once" if num_repeats == 1 else f"{num_repeats} times"
         num_tested, num_correct = sum(len(r.labels) for r in results), sum(r.num_correct for r in results)
         worst = min(pooled.per_class, key=lambda row: row.f1)

@@ -184,7 +184,7 @@ def _draw_accuracies(axes: Axes, pooled: CrossValidation) -> None:
     """Draw one dot per fold, and the mean with its interval."""
     numbers, num_folds = range(1, len(pooled.results) + 1), pooled.folds.num_folds
     axes.axhspan(
-        *pooled.interval, facecolor="#e3ebf2", edgecolor=GREY, linewidth=0.8, label="95 % interval, new images"
+        *pooled.accuracy_interval, facecolor="#e3ebf2", edgecolor=GREY, linewidth=0.8, label="95 % interval, new images"
     )
     axes.axhline(pooled.accuracy, color=BLUE, linewidth=1, label="all folds")
     axes.plot(numbers, pooled.accuracies, "o", color=ORANGE, label="one fold")

@@ -34,7 +34,6 @@ from lenet_mnist.reporting.style import (
 )
 from lenet_mnist.reporting.text import plain_number
 from lenet_mnist.runs.run import Run
-from lenet_mnist.study.diagnosis import read_record
 from lenet_mnist.training.probe import flat_word, passed_gradients
 from lenet_mnist.training.rows import EpochRow, Layer, ProbeRow
 
@@ -65,7 +64,7 @@ def draw_training(run: Run, note: Callable[[str], None]) -> None:
         )
         if all(path.exists() and path.stat().st_mtime_ns >= recorded for path in pictures):
             return
-        record, best_epoch = read_record(run), run.manifest.best_epoch
+        record, best_epoch = run.record, run.manifest.best_epoch
         make_directory(run.plots_path)
         for path, figure in zip(pictures, record_figures(record, best_epoch), strict=True):
             save_figure(figure, path)

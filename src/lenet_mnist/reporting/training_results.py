@@ -15,7 +15,7 @@ from lenet_mnist.model.layer_table import LayerRow
 from lenet_mnist.provenance import typed
 from lenet_mnist.reporting.analysis_results import diagnosis_values, findings_lines
 from lenet_mnist.reporting.text import aligned, counted
-from lenet_mnist.study.diagnosis import diagnose_training, read_record
+from lenet_mnist.study.diagnosis import diagnose_training
 from lenet_mnist.study.lr_sweep import SweptRun, best_name
 from lenet_mnist.study.train import TrainedRun
 from lenet_mnist.tuning.best_rate import exponent_of, rate_for
@@ -166,7 +166,7 @@ def _next_step(run: TrainedRun) -> str:
     path = typed(run.directory.path)
     if run.manifest.status == "interrupted":
         return f"train --resume {path}"
-    has_learned = run.manifest.status == "finished" and read_record(run.directory).has_learned
+    has_learned = run.manifest.status == "finished" and run.directory.record.has_learned
     return f"evaluate {path} --split val" if has_learned else f"diagnose {path}"
 
 

@@ -17,15 +17,13 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from safetensors.torch import save
 from torch import Tensor
 
-from lenet_mnist.analysis.intervals import Interval, wilson_interval
 from lenet_mnist.analysis.metrics import (
     CalibrationBin,
-    ClassScores,
     Counts,
     Evaluation,
     Reals,
+    Scored,
     example_positions,
-    scores_of,
 )
 from lenet_mnist.errors import DataError, one_line
 from lenet_mnist.files.storage import read_bounded, write_bytes
@@ -81,7 +79,7 @@ class _Metrics(BaseModel):
 
 
 @dataclass(frozen=True, eq=False)
-class SavedEvaluation:
+class SavedEvaluation(Scored):
     """One evaluation of one split, read from its files.
 
     Shapes: confusion_matrix K K; rows are true, columns predicted.
@@ -96,31 +94,6 @@ class SavedEvaluation:
     best_epoch: int
     weights_sha256: str
     num_test_looks: int | None
-
-    @property
-    def num_images(self) -> int:
-        """Images of the split."""
-        return int(self.confusion_matrix.sum())
-
-    @property
-    def num_correct(self) -> int:
-        """Images whose prediction is their label."""
-        return int(np.trace(self.confusion_matrix))
-
-    @property
-    def accuracy(self) -> float:
-        """Fraction of the images whose prediction is their label."""
-        return self.num_correct / self.num_images
-
-    @property
-    def accuracy_interval(self) -> Interval:
-        """95 % interval of the accuracy, over draws of as many images."""
-        return wilson_interval(self.num_correct, self.num_images)
-
-    @property
-    def per_class(self) -> list[ClassScores]:
-        """One row a class."""
-        return scores_of(self.confusion_matrix, self.class_names)
 
 
 @dataclass(frozen=True, eq=False)

@@ -22,6 +22,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from lenet_mnist import provenance
+from lenet_mnist.analysis.findings import TrainingRecord
 from lenet_mnist.config import Config
 from lenet_mnist.config_file import load_config, to_yaml
 from lenet_mnist.errors import ConfigError, DataError
@@ -161,6 +162,23 @@ class Run:
         )
         _require(are_whole, self.probe_path, "a layer")
         return rows
+
+    @cached_property
+    def record(self) -> TrainingRecord:
+        """A training as its files tell it."""
+        config, manifest = self.config, self.manifest
+        if not isinstance(config.training.learning_rate, float):
+            raise DataError(f"{self.config_path}: training.learning_rate is not a number: not a run's configuration")
+        return TrainingRecord(
+            config=config,
+            num_train=manifest.num_train,
+            num_val=manifest.num_val,
+            guessing_loss=manifest.guessing_loss,
+            stop_reason=manifest.stop_reason,
+            history=self.history,
+            steps=self.steps,
+            probe=self.probe,
+        )
 
     def require(self, kind: Kind, purpose: str) -> None:
         """Raise ConfigError, which names the `purpose`, unless the run is of this kind."""

@@ -15,7 +15,7 @@ from lenet_mnist.analysis.groups import groups_of, letter_of, names_of
 from lenet_mnist.analysis.intervals import Estimate, Interval, Method, difference_of, mean_of
 from lenet_mnist.analysis.metrics import PairedAnswers, pair_answers
 from lenet_mnist.analysis.speed import speed_ratio, steps_to_level
-from lenet_mnist.config import Config, Split
+from lenet_mnist.config import Config, Device, Split
 from lenet_mnist.data.mnist import DataAccess
 from lenet_mnist.errors import ConfigError, DataError
 from lenet_mnist.files.storage import storage_errors
@@ -23,7 +23,7 @@ from lenet_mnist.files.tables import plain, write_csv, write_json
 from lenet_mnist.runs.manifest import Manifest
 from lenet_mnist.runs.run import Run, create_beside_runs
 from lenet_mnist.sections import flat_values
-from lenet_mnist.study.evaluation import Answers, answers_of, member_of
+from lenet_mnist.study.evaluation import Answers, answers_of
 from lenet_mnist.training.rows import EpochRow, StepRow
 
 _NOT_OF_THE_RESULT = ("name", "seed", "training.learning_rate_budget", "training.checkpoint_every_steps")
@@ -103,7 +103,7 @@ class SpeedRatio:
 
 @dataclass(frozen=True)
 class Contrast:
-    """The first group against another one. `accuracy` is the difference, None if one of them kept no weights."""
+    """The first group against another. `accuracy` is the difference, None if one of them kept no weights."""
 
     groups: tuple[str, str]
     accuracy: Estimate | None
@@ -139,10 +139,10 @@ class Comparison:
 
 def compare_runs(
     directories: Sequence[Run],
-    split_name: str,
+    split: Split,
     levels: Sequence[float],
     access: DataAccess,
-    device_name: str | None,
+    device: Device | None = None,
 ) -> Comparison:
     """Compare trainings by their histories and by what their kept weights answer for a split.
 
@@ -150,7 +150,6 @@ def compare_runs(
 
     Raises: ConfigError if they cannot be compared; DataError if a run is damaged.
     """
-    split = member_of(Split, split_name, "--split")
     _require_several(directories)
     runs = [_read_run(directory) for directory in directories]
     for run in runs[1:]:
@@ -159,7 +158,7 @@ def compare_runs(
     for part in parts:
         _require_different_seeds([runs[k] for k in part])
     able = [run.directory for run in runs if run.manifest.best_epoch is not None]
-    answers = dict(zip(able, answers_of(able, split, access, device_name), strict=True))
+    answers = dict(zip(able, answers_of(able, split, access, device), strict=True))
     runs = [replace(run, answers=answers.get(run.directory)) for run in runs]
     names = names_of([runs[part[0]].settings for part in parts])
     groups = [_group(letter_of(k), names[k], [runs[n] for n in part], levels) for k, part in enumerate(parts)]
@@ -220,7 +219,7 @@ def _require_several(directories: Sequence[Run]) -> None:
 
 
 def _read_run(directory: Run) -> ComparedRun:
-    """Return a training without its answers. Raises: ConfigError if it is no training; DataError."""
+    """Return a training without its answers. Raises: ConfigError if it is not one; DataError."""
     directory.require("train", "only trainings are compared")
     history, steps = directory.history, directory.steps
     for path, rows in ((directory.history_path, history), (directory.steps_path, steps)):

@@ -3,9 +3,8 @@
 from dataclasses import dataclass
 
 from lenet_mnist.analysis.diagnosis import diagnose
-from lenet_mnist.analysis.findings import Finding, TrainingRecord
+from lenet_mnist.analysis.findings import Finding
 from lenet_mnist.config import Source
-from lenet_mnist.errors import ConfigError, DataError
 from lenet_mnist.files.locks import is_locked
 from lenet_mnist.provenance import typed
 from lenet_mnist.runs.manifest import Manifest
@@ -43,11 +42,9 @@ class Diagnosis:
 
 
 def diagnose_training(run: Run) -> Diagnosis:
-    """Return what is found in a training. Raises: ConfigError if `run` is none; DataError."""
-    manifest = run.manifest
-    if manifest.kind != "train":
-        raise ConfigError(f"{run.path}: is a {manifest.kind}: trainings and sweeps are diagnosed")
-    record = read_record(run)
+    """Return what is found in a training. Raises: ConfigError if `run` is not one; DataError."""
+    run.require("train", "trainings and sweeps are diagnosed")
+    manifest, record = run.manifest, run.record
     findings = tuple(diagnose(record))
     unfinished = _unfinished(run, manifest)
     return Diagnosis(run, record.curve.peak_lr, findings, advise(record.curve), unfinished, manifest.data_source)
@@ -63,20 +60,3 @@ def _unfinished(run: Run, manifest: Manifest) -> str | None:
     if manifest.status == "failed":
         what = f"failed: {manifest.message or 'no reason was recorded'}"
     return f"the training {what}. `lenet train --resume {typed(run.path)}` continues it"
-
-
-def read_record(run: Run) -> TrainingRecord:
-    """Return what the files of a training tell. Raises: DataError."""
-    config, manifest = run.config, run.manifest
-    if not isinstance(config.training.learning_rate, float):
-        raise DataError(f"{run.config_path}: training.learning_rate is not a number: not a run's configuration")
-    return TrainingRecord(
-        config=config,
-        num_train=manifest.num_train,
-        num_val=manifest.num_val,
-        guessing_loss=manifest.guessing_loss,
-        stop_reason=manifest.stop_reason,
-        history=run.history,
-        steps=run.steps,
-        probe=run.probe,
-    )

@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from lenet_mnist.analysis.metrics import Evaluation, mean_prediction
-from lenet_mnist.config import Split
+from lenet_mnist.config import Device, Split
+from lenet_mnist.data.batches import EVALUATION_CHUNK
 from lenet_mnist.data.mnist import DataAccess
 from lenet_mnist.errors import ConfigError
 from lenet_mnist.runs.results import write_tables
 from lenet_mnist.runs.run import Run, create_beside_runs
-from lenet_mnist.study.evaluation import EvaluatedRun, evaluate_runs, member_of
+from lenet_mnist.study.evaluation import EvaluatedRun, evaluate_runs
 
 
 @dataclass(frozen=True)
@@ -34,23 +35,22 @@ class EvaluatedEnsemble:
 def evaluate_ensemble(
     runs: Sequence[Run],
     runs_dir: Path,
-    split_name: str,
+    split: Split,
     access: DataAccess,
-    device_name: str | None,
-    batch_size: int | None,
+    device: Device | None = None,
+    batch_size: int = EVALUATION_CHUNK,
 ) -> EvaluatedEnsemble:
     """Evaluate each run, into its own directory, and their mean prediction, into a new one in `runs_dir`.
 
-    Of the test set this is a look in each run.
+    On the test set this counts as a test evaluation of each run.
 
     Raises: ConfigError if a network is listed twice, the runs know other data, or for `val` were not validated on the
-    same images; otherwise as `evaluate_runs`. All of that before the first look.
+    same images; otherwise as `evaluate_runs`. All of that before the first test evaluation is noted.
     """
-    split = member_of(Split, split_name, "--split")
     note = _require_alike(runs, split)
     directory = create_beside_runs(runs_dir, "ensemble", datetime.now(UTC))
     try:
-        members = evaluate_runs(runs, split_name, access, device_name, batch_size)
+        members = evaluate_runs(runs, split, access, device, batch_size)
     except BaseException:
         directory.rmdir()
         raise
@@ -71,8 +71,7 @@ def _require_alike(runs: Sequence[Run], split: Split) -> str | None:
     manifests = [run.manifest for run in runs]
     weights = [manifest.weights_sha256 for manifest in manifests]
     for run, manifest in zip(runs, manifests, strict=True):
-        if manifest.kind != "train":
-            raise ConfigError(f"{run.path}: is a {manifest.kind}, not a training: it has no network to evaluate")
+        run.require("train", "it has no network to evaluate")
         if manifest.weights_sha256 is not None and weights.count(manifest.weights_sha256) > 1:
             raise ConfigError(f"{run.path}: is named twice: an ensemble is of different networks")
         if manifest.data_files != manifests[0].data_files:

@@ -6,9 +6,8 @@ runs/<id> -> load_test -> evaluate -> numbers and tables in runs/<id>/evaluation
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from enum import StrEnum
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 
@@ -24,11 +23,9 @@ from lenet_mnist.files.storage import make_directory, prepare_to_write
 from lenet_mnist.model.engines import resolve_engine
 from lenet_mnist.runs.results import write_examples, write_tables
 from lenet_mnist.runs.run import Run
-from lenet_mnist.study.diagnosis import read_record
 from lenet_mnist.study.resume import differences_of_files
 from lenet_mnist.training.checkpoint import TrainedNetwork, read_network, weights_digest
 
-_Choice = TypeVar("_Choice", bound=StrEnum)
 _PARTS = {Split.VAL: "validation part", Split.TEST: "test part"}
 
 
@@ -36,7 +33,7 @@ _PARTS = {Split.VAL: "validation part", Split.TEST: "test part"}
 class Answers:
     """What the kept weights of a run answer to every image of a split.
 
-    `num_test_looks` is how often the test set has been looked at through this run by now, None for other splits.
+    `num_test_looks` counts the test evaluations of the run, this one included; None for other splits.
     """
 
     trained: TrainedNetwork
@@ -63,32 +60,30 @@ class EvaluatedRun:
 
     @property
     def directory(self) -> Path:
-        """Where the files of this look are."""
         return self.run.evaluation_path(self.split.value)
 
 
 def evaluate_runs(
     runs: Sequence[Run],
-    split_name: str,
+    split: Split,
     access: DataAccess,
-    device_name: str | None,
-    batch_size: int | None,
+    device: Device | None = None,
+    batch_size: int = EVALUATION_CHUNK,
 ) -> tuple[EvaluatedRun, ...]:
-    """Look at one split through the kept weights of each run, and write what is seen into the runs.
+    """Evaluate the kept weights of each run on one split, and write the results into the runs.
 
-    The device is that of a run's configuration unless `device_name` says otherwise.
+    The device is that of a run's configuration unless `device` says otherwise.
 
-    Raises: ConfigError for a split or device that does not exist, or runs that do not answer for the same images;
-    DataError if weights or data are missing or damaged, or the split is not the one of the training: all of that
-    before the first look. StorageError if a file cannot be written.
+    Raises: ConfigError for a device that does not exist, or runs that do not answer for the same images; DataError if
+    weights or data are missing or damaged, or the split is not the one of the training: all of that before the first
+    test evaluation is noted. StorageError if a file cannot be written.
     """
-    split = member_of(Split, split_name, "--split")
     read = []
     for run in runs:
         prepare_to_write(run.path)
         run.require("train", "it has no network to evaluate")
-        read.append((run, read_record(run).config))
-    all_answers = answers_of(runs, split, access, device_name, batch_size or EVALUATION_CHUNK)
+        read.append((run, run.record.config))
+    all_answers = answers_of(runs, split, access, device, batch_size)
     seen = []
     for (run, config), answers in zip(read, all_answers, strict=True):
         metrics = {
@@ -111,34 +106,34 @@ def answers_of(
     runs: Sequence[Run],
     split: Split,
     access: DataAccess,
-    device_name: str | None = None,
+    device: Device | None = None,
     batch_size: int = EVALUATION_CHUNK,
 ) -> list[Answers]:
-    """Let the kept weights of each run answer for a split. Of the test set a look is noted in each run, and no more.
+    """Let the kept weights of each run answer for a split. Nothing is written but the note of a test evaluation.
 
-    Raises: as `evaluate_runs`, before the first look is noted.
+    Raises: as `evaluate_runs`, before the first test evaluation is noted.
     """
     images_by_data: dict[Hashable, ImageSet] = {}
     ready = []
     for run in runs:
-        device = _device_of_evaluation(run, device_name)
-        trained = _trained_network(run, device)
+        place = _device_of_evaluation(run, device)
+        trained = _trained_network(run, place)
         data = (run.config.data, run.manifest.split_sha256)
         if data not in images_by_data:
             images_by_data[data] = _images_of_split(run, split, access)
         if split is Split.TEST:
             prepare_to_write(run.path)
             run.num_test_looks()  # whether another one can be noted
-        ready.append((run, trained, images_by_data[data], device))
+        ready.append((run, trained, images_by_data[data], place))
     for run, trained, images, _ in ready[1:]:
         first, other, others, _ = ready[0]
         if trained.class_names != other.class_names or not images.is_same_as(others):
             raise ConfigError(f"{run.path}: does not answer for the same classes and images as {first.path}")
     answers = []
-    for run, trained, images, device in ready:
+    for run, trained, images, place in ready:
         set_threads(run.config.training.threads)
         num_looks = run.add_test_look(datetime.now(UTC)) if split is Split.TEST else None
-        answers.append(Answers(trained, images, evaluate(trained, images, device, batch_size), num_looks))
+        answers.append(Answers(trained, images, evaluate(trained, images, place, batch_size), num_looks))
     return answers
 
 
@@ -177,22 +172,14 @@ def require_accuracy(evaluation: Evaluation, min_accuracy: float | None) -> None
         raise CheckFailedError(f"accuracy {evaluation.accuracy:.4f} is below the {min_accuracy:.4f} asked for")
 
 
-def _device_of_evaluation(run: Run, device_name: str | None) -> torch.device:
+def _device_of_evaluation(run: Run, device: Device | None) -> torch.device:
     """Return the device that was asked for, else the run's own."""
-    if device_name is not None:
-        return choose_device(member_of(Device, device_name, "--device"))
+    if device is not None:
+        return choose_device(device)
     try:
         return choose_device(run.config.training.device)
     except ConfigError as error:
         raise ConfigError(f"{run.config_path}: training.device: {error}; --device cpu evaluates it here") from None
-
-
-def member_of(kind: type[_Choice], name: str, option: str) -> _Choice:
-    """Return the member of an enumeration by its value, or raise ConfigError."""
-    try:
-        return kind(name)
-    except ValueError:
-        raise ConfigError(f"{option} {name}: expected one of {', '.join(kind)}") from None
 
 
 def _images_of_split(run: Run, split: Split, access: DataAccess) -> ImageSet:
@@ -208,7 +195,7 @@ def _images_of_split(run: Run, split: Split, access: DataAccess) -> ImageSet:
         return load_test(config.data, access)
     if manifest.splits_before:
         raise ConfigError(
-            f"{run.path}: was trained on other data, or another split of them, before it went on with these "
+            f"{run.path}: was trained on other data, or another split of them, before it was resumed with these "
             f"(--accept-differences): images of its {_PARTS[split]} may have trained it"
         )
     data = load_train_val(config.data, access)
