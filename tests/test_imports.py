@@ -1,6 +1,7 @@
 """Imports run one way, what may see the test images is known by name, and nothing reads a pickle."""
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -86,3 +87,14 @@ def test_the_command_line_starts_without_torch_and_matplotlib() -> None:
     )
     finished = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert finished.stdout.strip() == "[]"
+
+
+def test_the_tree_of_the_documentation_names_every_file() -> None:
+    tree = (SOURCE.parents[1] / "docs" / "architecture.md").read_text().split("```")[1]
+    named = set(re.findall(r"[\w.]+\.(?:py|c|h)\b", "\n".join(line for line in tree.splitlines())))
+    there = {path.name for path in SOURCE.rglob("*.*") if path.suffix in (".py", ".c", ".h")} - {
+        "__init__.py",
+        "__main__.py",
+    }
+    assert there - named == set()
+    assert named - there == set()
