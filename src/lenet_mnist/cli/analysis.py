@@ -86,8 +86,7 @@ def diagnose(
     run: flags.RunName, runs_dir: flags.RunsDir = flags.DEFAULT_RUNS_DIR, as_json: flags.AsJson = False
 ) -> None:
     from lenet_mnist.reporting.analysis_results import DiagnosisResult, SweepAdvice
-    from lenet_mnist.study.diagnosis import diagnose_training
-    from lenet_mnist.study.lr_sweep import advise_sweep
+    from lenet_mnist.study.diagnosis import advise_sweep, diagnose_training
 
     directory = chosen_run(run, runs_dir, ("train", "sweep"))
     if directory.manifest.kind == "sweep":

@@ -14,10 +14,9 @@ from lenet_mnist.reporting.text import aligned
 from lenet_mnist.runs.manifest import Manifest
 from lenet_mnist.runs.run import Run
 from lenet_mnist.study.cross_validation import CrossValidatedRun
-from lenet_mnist.study.diagnosis import Diagnosis
+from lenet_mnist.study.diagnosis import Diagnosis, TrialAdvice
 from lenet_mnist.study.ensemble import EvaluatedEnsemble
 from lenet_mnist.study.evaluation import EvaluatedRun
-from lenet_mnist.study.lr_sweep import TrialAdvice
 from lenet_mnist.study.verification import Verified
 from lenet_mnist.tuning.advice import Direction
 

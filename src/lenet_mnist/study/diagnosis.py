@@ -1,15 +1,18 @@
-"""One run on disk, read: what is wrong with it, if anything is, and the commands that follow."""
+"""One run, diagnosed: what went wrong in a training, or what each loss curve of a sweep says."""
 
 from dataclasses import dataclass
 
 from lenet_mnist.analysis.diagnosis import diagnose
 from lenet_mnist.analysis.findings import Finding
-from lenet_mnist.config import Source
+from lenet_mnist.config import Activation, Source
 from lenet_mnist.files.locks import is_locked
 from lenet_mnist.provenance import typed
 from lenet_mnist.runs.manifest import Manifest
 from lenet_mnist.runs.run import Run
+from lenet_mnist.study.lr_sweep import SWEEP
+from lenet_mnist.study.study import StudyJournal
 from lenet_mnist.tuning.advice import Advice, advise
+from lenet_mnist.tuning.trial import TrialResult, curve_of
 
 
 @dataclass(frozen=True)
@@ -60,3 +63,26 @@ def _unfinished(run: Run, manifest: Manifest) -> str | None:
     if manifest.status == "failed":
         what = f"failed: {manifest.message or 'no reason was recorded'}"
     return f"the training {what}. `lenet train --resume {typed(run.path)}` continues it"
+
+
+@dataclass(frozen=True)
+class TrialAdvice:
+    """What the loss curve of one training of a sweep says of its learning rate."""
+
+    activation: Activation
+    lr: float
+    seed: int
+    advice: Advice
+
+
+def advise_sweep(run: Run) -> list[TrialAdvice]:
+    """Return the advice on each training of a sweep. Raises: DataError."""
+    results = sorted(
+        StudyJournal(SWEEP, run.journal_path).of(TrialResult),
+        key=lambda result: (result.trial.activation, result.trial.lr, result.trial.seed),
+    )
+    return [
+        TrialAdvice(trial.activation, trial.lr, trial.seed, advise(curve_of(result, run.manifest.guessing_loss)))
+        for result in results
+        for trial in (result.trial,)
+    ]

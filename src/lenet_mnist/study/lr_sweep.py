@@ -17,15 +17,14 @@ from lenet_mnist.files.storage import write_text
 from lenet_mnist.files.tables import write_csv
 from lenet_mnist.runs.manifest import Manifest
 from lenet_mnist.runs.run import Run
-from lenet_mnist.study.study import Study, StudyJournal, StudyKind, begun_study, resumed_study
+from lenet_mnist.study.study import Study, StudyKind, begun_study, resumed_study
 from lenet_mnist.training.context import Context, Session
 from lenet_mnist.training.workers import PoolSize, TrialPool
-from lenet_mnist.tuning.advice import Advice, advise
 from lenet_mnist.tuning.best_rate import choose, exponent_of
 from lenet_mnist.tuning.plan import CostModel, Plan, SweepRequest, Task, make_plan, plan_text
 from lenet_mnist.tuning.range_test import Bracket, RangePoint, RangeTest, find_bracket, run_range_test
 from lenet_mnist.tuning.ranking import Answer, Extension, extension_of, rank, trials_of
-from lenet_mnist.tuning.trial import Trial, TrialResult, compared_schedule, curve_of, train_trial, with_rate
+from lenet_mnist.tuning.trial import Trial, TrialResult, compared_schedule, train_trial, with_rate
 
 RANGE_SEEDS = (0, 1, 2)
 _WORKER_START_SECONDS = 5.0
@@ -80,16 +79,6 @@ class SweptRun:
         return self.directory.config
 
 
-@dataclass(frozen=True)
-class TrialAdvice:
-    """What the loss curve of one training of a sweep says of its learning rate."""
-
-    activation: Activation
-    lr: float
-    seed: int
-    advice: Advice
-
-
 def new_sweep(config: Config, request: SweepRequest, session: Session, runs_dir: Path) -> SweptRun:
     """Sweep into a new directory in `runs_dir`.
 
@@ -142,19 +131,6 @@ def require_answers(swept: SweptRun) -> None:
         raise ConfigError(
             f"{swept.directory.path}: no rate learned anything: give more --epochs or higher rates (--min-lr)"
         )
-
-
-def advise_sweep(run: Run) -> list[TrialAdvice]:
-    """Return the advice on each training of a sweep. Raises: DataError."""
-    results = sorted(
-        StudyJournal(SWEEP, run.journal_path).of(TrialResult),
-        key=lambda result: (result.trial.activation, result.trial.lr, result.trial.seed),
-    )
-    return [
-        TrialAdvice(trial.activation, trial.lr, trial.seed, advise(curve_of(result, run.manifest.guessing_loss)))
-        for result in results
-        for trial in (result.trial,)
-    ]
 
 
 class _Sweep:
