@@ -1,1 +1,1 @@
-"""What lies on disk, written so that nothing is lost and read without trust."""
+"""Files written whole or not at all, and read without trust."""
