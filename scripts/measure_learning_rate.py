@@ -6,23 +6,19 @@ A cell is an activation, an optimizer and a batch size; everything else is as in
 8 epochs. Two more cells, for the exponents alone, are ReLU and tanh with SGD and batches of 64, without weight decay.
 
 - truth: the whole training at 16 rates, over the seeds 0 to 4, which no search uses
-- short: schedules of a half, 1 and 2 epochs at the same rates, over the seeds 100 to 102: by how much short schedules
-  favour other rates
+- short: schedules of a half, 1 and 2 epochs at the same rates, over the seeds 100 to 102
 - auto: searches of `learning_rate: auto` within 16 and 40 epochs, over the seeds 200 to 204
-- peers: what the finders of other programs suggest, over the same seeds
-- show: the losses of truth and short; exponents: how the best rate goes with the length of the training
+- peers: the suggestions of other programs' finders, over the same seeds
+- show: the losses of truth and short; exponents: how the best rate depends on the length of the training
 - regret: how far above the lowest loss the chosen rates end
 
-Every finished training is kept in docs/learning-rate.jsonl, and never done again: start again to go on. The test files
-are never opened.
+Finished trainings are kept in docs/learning-rate.jsonl. The test files are never opened.
 """
 
-import argparse
 import json
 import math
-import sys
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from itertools import product
 from pathlib import Path
@@ -31,35 +27,29 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 import peers_learning_rate
-from common import ROOT, Journal, data_access
-from lenet_mnist.config import Activation, Config, Engine, Optimizer
-from lenet_mnist.config_file import load_config
-from lenet_mnist.data.load import load_train_val
-from lenet_mnist.devices import set_threads
+from common import ROOT, Config, arguments_parser, context_of, recipe, results, table
+from lenet_mnist.config import Activation, Optimizer
 from lenet_mnist.errors import ConfigError
-from lenet_mnist.model.engines import resolve_engine
-from lenet_mnist.training.context import Context
-from lenet_mnist.training.workers import PoolSize, TrialPool
 from lenet_mnist.tuning.auto import decide_rate
 from lenet_mnist.tuning.best_rate import choose
 from lenet_mnist.tuning.trial import Trial, TrialResult, train_trial
 
+JOURNAL = ROOT / "docs" / "learning-rate.jsonl"
 EPOCHS = 8
 NUM_RATES = 16
-TRUTH_SEEDS = range(5)
-SHORT_SEEDS = range(100, 103)
-SHORT_EPOCHS = (0.5, 1, 2)
+SEEDS = {EPOCHS: range(5), 0.5: range(100, 103), 1: range(100, 103), 2: range(100, 103)}  # by epochs
+SHORT = (0.5, 1, 2)
 SEARCH_SEEDS = range(200, 205)
 BUDGETS = (16, 40)  # epochs
-PARTS = ("truth", "short", "auto", "peers", "show", "exponents", "regret")
+LN10 = math.log(10)
 MIN_RATES = 8
 NEAR = 1.6  # times the lowest loss: rates that shape the parabola
 TRUSTED = 3.0  # times the lowest loss: where the truth is smoothed
 WIDTH = 1.5  # of the smoothing, in steps of the grid: the standard deviation of its weights
 TORCH_DEFAULT = 0.001  # of torch.optim.SGD and torch.optim.Adam
+Key = tuple[Any, ...]
 
 
 @dataclass(frozen=True)
@@ -72,155 +62,110 @@ class Cell:
     @property
     def rates(self) -> tuple[float, ...]:
         """Sixteen rates over two decades around the useful ones, which for SGD lie higher with larger batches."""
-        larger = (self.batch_size / 64) ** 0.5
-        match self.optimizer, self.activation:
-            case Optimizer.SGD, Activation.SIGMOID:
-                lowest = 0.03 * larger
-            case Optimizer.SGD, _:
-                lowest = 0.0025 * larger
-            case _, Activation.SIGMOID:
-                lowest = 3e-4 * larger
-            case _:
-                lowest = 2e-4 * larger
+        is_sigmoid = self.activation is Activation.SIGMOID
+        lowest = {Optimizer.SGD: (0.0025, 0.03), Optimizer.ADAM: (2e-4, 3e-4)}[self.optimizer][is_sigmoid]
+        lowest *= (self.batch_size / 64) ** 0.5
         return tuple(float(f"{lr:.3g}") for lr in np.geomspace(lowest, 100 * lowest, NUM_RATES))
 
     @property
     def config(self) -> Config:
-        recipe = load_config(ROOT / "configs" / f"{self.activation}.yaml").config
-        changes = {"optimizer": self.optimizer, "batch_size": self.batch_size, "max_epochs": EPOCHS}
-        if not self.has_decay:
-            changes["weight_decay"] = 0.0
-        return recipe.model_copy(update={"training": recipe.training.model_copy(update=changes)})
+        changes = {"training__batch_size": self.batch_size, "training__max_epochs": EPOCHS}
+        changes |= {} if self.has_decay else {"training__weight_decay": 0.0}
+        return recipe(self.activation, training__optimizer=self.optimizer, **changes)
 
     @property
-    def key(self) -> list[Any]:
-        name = [self.activation.value, self.optimizer.value, self.batch_size]
-        return name if self.has_decay else [*name, "no-decay"]
+    def key(self) -> Key:
+        return (self.activation, self.optimizer, self.batch_size, *(() if self.has_decay else ("no-decay",)))
+
+    def keys(self, epochs: float, lr: float) -> list[Key]:
+        """Return those of the trainings with all seeds."""
+        return [(*self.key, epochs, lr, seed) for seed in SEEDS[epochs]]
+
+    def __str__(self) -> str:
+        return " ".join(map(str, self.key))
 
 
 CELLS = [Cell(*cell) for cell in product(Activation, (Optimizer.SGD, Optimizer.ADAM), (64, 256))]
 WITHOUT_DECAY = [Cell(each, Optimizer.SGD, 64, has_decay=False) for each in (Activation.RELU, Activation.TANH)]
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("parts", nargs="+", choices=PARTS)
-    parser.add_argument("--journal", type=Path, default=ROOT / "docs" / "learning-rate.jsonl")
-    parser.add_argument("--cells", default="", help="only cells that contain these words, as in relu,sgd,64")
-    parser.add_argument("--seeds", type=int, default=5, help="how many of the seeds of each part")
-    parser.add_argument("--budgets", type=int, nargs="+", default=BUDGETS, help="of the searches, in epochs")
-    arguments = parser.parse_args()
-    journal = Journal(arguments.journal)
-    words = set(filter(None, arguments.cells.split(",")))
-    cells, more_cells = ([c for c in some if words <= set(map(str, c.key))] for some in (CELLS, WITHOUT_DECAY))
-    if "truth" in arguments.parts:
-        train_all(journal, cells + more_cells, [(EPOCHS, seed) for seed in TRUTH_SEEDS[: arguments.seeds]])
-    if "short" in arguments.parts:
-        train_all(journal, cells + more_cells, list(product(SHORT_EPOCHS, SHORT_SEEDS[: arguments.seeds])))
-    seeds = SEARCH_SEEDS[: arguments.seeds]
-    if "auto" in arguments.parts:
-        for budget in arguments.budgets:
-            search_all(journal, cells, [Search(seed, budget) for seed in seeds])
-    if "peers" in arguments.parts:
-        search_all(journal, cells, [Search(seed, None) for seed in seeds])
-    if "show" in arguments.parts:
-        show(journal, cells + more_cells)
-    if "exponents" in arguments.parts:
-        show_exponents(journal, cells + more_cells)
-    if "regret" in arguments.parts:
-        show_regret(journal, cells, seeds)
+@dataclass(frozen=True)
+class Training:
+    """One training at one rate."""
 
+    cell: Cell
+    trial: Trial
 
-def train_all(journal: Journal, cells: Sequence[Cell], runs: Sequence[tuple[float, int]]) -> None:
-    """Train what the journal lacks: seed after seed over all cells, so that a part of it is of use already."""
-    missing = {cell: [t for t in trials(cell, runs) if journal.get(key_of(cell, t)) is None] for cell in cells}
-    for epochs, seed in runs:
-        for cell in cells:
-            wave = [trial for trial in missing[cell] if (trial.epochs, trial.seed) == (epochs, seed)]
-            if wave:
-                train_wave(journal, cell, wave)
-
-
-def train_wave(journal: Journal, cell: Cell, wave: Sequence[Trial]) -> None:
-    with crew_of(cell, len(wave)) as crew:
-        for result in crew.run(train_trial, wave):
-            journal.add(key_of(cell, result.trial), value_of(result))
-            print(*key_of(cell, result.trial), result.val_loss, f"{result.seconds:.1f} s", file=sys.stderr, flush=True)
-
-
-def crew_of(cell: Cell, num_items: int) -> TrialPool:
-    cpu, access = torch.device("cpu"), data_access()
-    data = load_train_val(cell.config.data, access)
-    engine = resolve_engine(Engine.AUTO, cpu, data.train.image_size)
-    bench = (cell.config, Context(data, engine=engine.network))
-    return TrialPool(bench, engine.name, access.directory, PoolSize.of(set_threads(None), num_items, math.inf, cpu))
+    @property
+    def key(self) -> Key:
+        return (*self.cell.key, self.trial.epochs, self.trial.lr, self.trial.seed)
 
 
 @dataclass(frozen=True)
 class Search:
     """A search of ours within a budget in epochs, or those of the other programs."""
 
+    cell: Cell
     seed: int
     budget: int | None
 
-    def key(self, cell: Cell) -> list[Any]:
-        return [*cell.key, "peers" if self.budget is None else "auto", self.budget, self.seed]
+    @property
+    def key(self) -> Key:
+        return (*self.cell.key, "peers" if self.budget is None else "auto", self.budget, self.seed)
 
 
-def search_all(journal: Journal, cells: Sequence[Cell], searches: Sequence[Search]) -> None:
-    for cell in cells:
-        missing = [search for search in searches if journal.get(search.key(cell)) is None]
-        if missing:
-            with crew_of(cell, len(missing)) as crew:
-                for search_, found in crew.run(search, missing):
-                    journal.add(search_.key(cell), found)
-                    print(*search_.key(cell), found.get("lr"), file=sys.stderr, flush=True)
+def trainings(cells: Iterable[Cell], lengths: Iterable[float]) -> Iterator[Training]:
+    """Yield seed after seed over all cells, so that a part of them is useful already."""
+    for epochs in lengths:
+        for seed, cell in product(SEEDS[epochs], cells):
+            yield from (Training(cell, Trial(cell.activation, lr, seed, epochs)) for lr in cell.rates)
 
 
-def search(bench: Any, wanted: Search) -> tuple[Search, dict[str, Any]]:
-    """Return what is found; a whole search runs in one worker."""
-    training = bench.config.training.model_copy(update={"learning_rate_budget": wanted.budget})
-    bench = replace(bench, config=bench.config.model_copy(update={"seed": wanted.seed, "training": training}))
-    if wanted.budget is None:
-        return wanted, rounded(peers_learning_rate.suggestions(bench))
-    try:
-        decision = decide_rate(*bench, lambda trials: [train_trial(*bench, trial) for trial in trials])
-    except ConfigError as error:
-        return wanted, {"lr": None, "message": str(error)}
-    return wanted, rounded(asdict(decision))
-
-
-def rounded(found: Any) -> Any:
-    """Return it with six digits of each number."""
-    return json.loads(json.dumps(found), parse_float=lambda text: float(f"{float(text):.6g}"))
-
-
-def trials(cell: Cell, runs: Sequence[tuple[float, int]]) -> Iterator[Trial]:
-    for epochs, seed in runs:
-        yield from (Trial(cell.activation, lr, seed, epochs) for lr in cell.rates)
-
-
-def key_of(cell: Cell, trial: Trial) -> list[Any]:
-    return [*cell.key, trial.epochs, trial.lr, trial.seed]
-
-
-def value_of(result: TrialResult) -> list[float] | str:
+def train(training: Training) -> list[float] | str:
     """Return the validation loss after each epoch."""
+    config = training.cell.config
+    result = train_trial(config, context_of(config), training.trial)
     return "diverged" if result.val_loss is None else [float(f"{row.val_loss:.6g}") for row in result.history]
 
 
-def show(journal: Journal, cells: Sequence[Cell]) -> None:
+def search(wanted: Search) -> dict[str, Any]:
+    """Return what is found, numbers with six digits."""
+    config = wanted.cell.config.replace({"seed": wanted.seed, "training.learning_rate_budget": wanted.budget})
+    context = context_of(config)
+    try:
+        if wanted.budget is None:
+            found = peers_learning_rate.suggestions(config, context)
+        else:
+            found = asdict(
+                decide_rate(config, context, lambda trials: [train_trial(config, context, t) for t in trials])
+            )
+    except ConfigError as error:
+        return {"lr": None, "message": str(error)}
+    return json.loads(json.dumps(found), parse_float=lambda text: float(f"{float(text):.6g}"))  # type: ignore[no-any-return]
+
+
+def final_losses(journal: Path, cells: Iterable[Cell]) -> dict[Key, float]:
+    """Return the last validation loss of each training that there is; infinite where it diverged."""
+    found = results(journal, trainings(cells, SEEDS), None)
+    return {each.key: losses[-1] if isinstance(losses, list) else math.inf for each, losses in found.items()}
+
+
+def or_chance(loss: float) -> float:
+    """Return the loss; that of guessing if the training diverged."""
+    return loss if loss < math.inf else LN10
+
+
+def show(finals: dict[Key, float], cells: Sequence[Cell]) -> None:
     """Print the mean final loss of each cell, horizon and rate, over the seeds that there are; and the best rate."""
     for cell in cells:
-        print(f"\n{' '.join(map(str, cell.key))}")
-        for epochs, seeds in ((EPOCHS, TRUTH_SEEDS), *((short, SHORT_SEEDS) for short in SHORT_EPOCHS)):
+        print(f"\n{cell}")
+        for epochs in SEEDS:
             line, means = [], {}
             for lr in cell.rates:
-                values = [journal.get([*cell.key, epochs, lr, seed]) for seed in seeds]
-                values = [value for value in values if value is not None]
-                losses = [value[-1] for value in values if isinstance(value, list)]
+                ends = [finals[key] for key in cell.keys(epochs, lr) if key in finals]
+                losses = [loss for loss in ends if loss < math.inf]
                 line.append(f"{lr:g}: {mean(losses):.4f} ({len(losses)})" if losses else f"{lr:g}: -")
-                if len(losses) == len(values):
+                if losses and len(losses) == len(ends):
                     means[lr] = mean(losses)
             print(f"{epochs} epochs  " + "  ".join(line))
             if len(means) >= MIN_RATES:
@@ -237,14 +182,11 @@ class Truth:
     y: npt.NDArray[np.float64]  # log mean losses
 
     @classmethod
-    def of(cls, journal: Journal, cell: Cell, guessing_loss: float) -> "Truth | None":
-        """Return it if every rate was trained with the same seeds. What diverged counts as guessing."""
-        table = [[journal.get([*cell.key, EPOCHS, lr, seed]) for seed in TRUTH_SEEDS] for lr in cell.rates]
-        whole = [k for k in range(len(TRUTH_SEEDS)) if all(row[k] is not None for row in table)]
-        if not whole:
-            return None
-        losses = [mean(row[k][-1] if isinstance(row[k], list) else guessing_loss for k in whole) for row in table]
-        return cls(np.log(cell.rates), np.log(losses))
+    def of(cls, finals: dict[Key, float], cell: Cell) -> "Truth | None":
+        """Return it if every rate was trained with the same seeds. A divergence counts as chance level."""
+        by_seed = zip(*(cell.keys(EPOCHS, lr) for lr in cell.rates), strict=True)
+        whole = [[or_chance(finals[key]) for key in keys] for keys in by_seed if all(key in finals for key in keys)]
+        return cls(np.log(cell.rates), np.log(np.mean(whole, axis=0))) if whole else None
 
     def log_loss(self, u: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         """Near the lowest loss a weighted parabola around each point, elsewhere straight lines; level at the edges."""
@@ -270,79 +212,85 @@ class Truth:
         return float(np.exp(self.log_loss(u)[0] - self.best[1]) - 1)
 
 
-def show_exponents(journal: Journal, cells: Sequence[Cell]) -> None:
-    """Print what a search would call best at each length, the truth, and the exponents that lead from one to the other.
+def show_exponents(finals: dict[Key, float], cells: Sequence[Cell]) -> None:
+    """Print the best rate at each length as a search would see it, the truth, and the exponents between them.
 
-    They include what the search's parabola adds of its own: tuning/best_rate.py corrects for both.
+    They include the bias of the search's parabola: tuning/best_rate.py corrects for both.
     """
-    print("| cell | best at 1/2 epoch | at 1 | at 2 | at 8 epochs | exponent from 1/2 | from 1 | from 2 |")
-    print("| --- | --- | --- | --- | --- | --- | --- | --- |")
+    rows = []
     for cell in cells:
-        truth = Truth.of(journal, cell, math.log(10))
-        if truth is None:
+        if (truth := Truth.of(finals, cell)) is None:
             continue
         lrs, exponents = [], []
-        for epochs in SHORT_EPOCHS:
-            choice = choose(short_results(journal, cell, epochs), epochs, 0.0, math.log(10))
+        for epochs in SHORT:
+            ends = [(t.trial, finals[t.key]) for t in trainings([cell], [epochs]) if t.key in finals]
+            tried = [TrialResult(t, loss if loss < math.inf else None, None, (), (), 0.0) for t, loss in ends]
+            choice = choose(tried, epochs, 0.0, LN10)
             lrs.append("-" if choice is None else f"{choice.lr:.2g}{'' if choice.is_fitted else ' (lowest)'}")
             shift = None if choice is None else (math.log(choice.lr) - truth.best[0]) / math.log(EPOCHS / epochs)
             exponents.append("-" if shift is None else f"{shift:.2f}")
-        print(
-            f"| {' '.join(map(str, cell.key))} | {' | '.join([*lrs, f'{math.exp(truth.best[0]):.2g}', *exponents])} |"
-        )
+        rows.append((cell, *lrs, f"{math.exp(truth.best[0]):.2g}", *exponents))
+    columns = ("cell", "best at 1/2 epoch", "at 1", "at 2", "at 8 epochs", "exponent from 1/2", "from 1", "from 2")
+    print(table(columns, rows))
 
 
-def short_results(journal: Journal, cell: Cell, epochs: float) -> list[TrialResult]:
-    trained = [(trial, journal.get(key_of(cell, trial))) for trial in trials(cell, [(epochs, s) for s in SHORT_SEEDS])]
-    return [
-        TrialResult(trial, losses[-1] if isinstance(losses, list) else None, None, (), (), 0.0)
-        for trial, losses in trained
-        if losses is not None
-    ]
-
-
-def show_regret(journal: Journal, cells: Sequence[Cell], seeds: Sequence[int]) -> None:
+def show_regret(finals: dict[Key, float], found: dict[Search, Any]) -> None:
     """Print for each way of finding a rate how far above the lowest loss it ends, over all cells and seeds."""
+    truths = {cell: truth for cell in CELLS if (truth := Truth.of(finals, cell)) is not None}
     methods: dict[str, list[tuple[Cell, float, float]]] = {}  # regrets and costs in epochs
-    held: dict[int, list[bool]] = {}  # by budget: whether the best rate lies in the interval that was told
-    for cell in cells:
-        truth = Truth.of(journal, cell, math.log(10))
-        if truth is None:
-            continue
-        for seed in seeds:
-            for budget in BUDGETS:
-                found = journal.get(Search(seed, budget).key(cell))
-                if found is not None:
-                    regret = math.inf if found["lr"] is None else truth.regret(found["lr"])
-                    cost = found.get("cost_epochs", budget)
-                    methods.setdefault(f"auto, {budget} epochs", []).append((cell, regret, cost))
-                    if found.get("is_fitted"):
-                        low, high = math.log(found["low"]), math.log(found["high"])
-                        held.setdefault(budget, []).append(low <= truth.best[0] <= high)
-            for name, (lr, updates) in (journal.get(Search(seed, None).key(cell)) or {}).items():
-                cost = updates * cell.batch_size / cell.config.data.train_size
-                methods.setdefault(name, []).append((cell, truth.regret(lr), cost))
-        methods.setdefault(f"torch's default, {TORCH_DEFAULT}", []).append((cell, truth.regret(TORCH_DEFAULT), 0.0))
-    print("| rate from | searches | cost, epochs | median regret | <= 5 % | <= 10 % | <= 15 % | highest |")
-    print("| --- | --- | --- | --- | --- | --- | --- | --- |")
-    for name, rows in methods.items():
-        print(f"| {name} | {len(rows)} | {median(cost for *_, cost in rows):.1f} | {summary(rows)} |")
+    held: dict[int, list[bool]] = {}  # by budget: whether the best rate lies in the interval
+    cells = list(dict.fromkeys(search.cell for search in found if search.cell in truths))
+    for cell, seed in product(cells, SEARCH_SEEDS):
+        truth = truths[cell]
+        for budget in BUDGETS:
+            if (value := found.get(Search(cell, seed, budget))) is not None:
+                regret = math.inf if value["lr"] is None else truth.regret(value["lr"])
+                methods.setdefault(f"auto, {budget} epochs", []).append(
+                    (cell, regret, value.get("cost_epochs", budget))
+                )
+                if value.get("is_fitted"):
+                    is_held = math.log(value["low"]) <= truth.best[0] <= math.log(value["high"])
+                    held.setdefault(budget, []).append(is_held)
+        for name, (lr, updates) in found.get(Search(cell, seed, None), {}).items():
+            cost = updates * cell.batch_size / cell.config.data.train_size
+            methods.setdefault(name, []).append((cell, truth.regret(lr), cost))
+    methods[f"torch's default, {TORCH_DEFAULT}"] = [(cell, truths[cell].regret(TORCH_DEFAULT), 0.0) for cell in cells]
+    rows = []
+    for name, values in methods.items():
+        regrets = [regret for _, regret, _ in values]
+        within = [f"{mean(regret <= bound for regret in regrets):.0%}" for bound in (0.05, 0.10, 0.15)]
+        cost = f"{median(cost for *_, cost in values):.1f}"
+        rows.append((name, len(values), cost, f"{median(regrets):.1%}", *within, f"{max(regrets):.0%}"))
+    columns = ("rate from", "searches", "cost, epochs", "median regret", "<= 5 %", "<= 10 %", "<= 15 %", "highest")
+    print(table(columns, rows))
     for budget, hits in held.items():
         print(f"\nauto, {budget} epochs: the best rate lies in {sum(hits)} of {len(hits)} fitted intervals")
     for cell in cells:
-        print(
-            f"\n{' '.join(map(str, cell.key))}: "
-            + "; ".join(
-                f"{name} " + " ".join(f"{regret:.0%}" for of, regret, _ in rows if of == cell)
-                for name, rows in methods.items()
-            )
-        )
+        of_cell = {name: [f"{regret:.0%}" for of, regret, _ in rows if of == cell] for name, rows in methods.items()}
+        print(f"\n{cell}: " + "; ".join(f"{name} {' '.join(regrets)}" for name, regrets in of_cell.items()))
 
 
-def summary(rows: Sequence[tuple[Cell, float, float]]) -> str:
-    regrets = [regret for _, regret, _ in rows]
-    within = [f"{mean(regret <= bound for regret in regrets):.0%}" for bound in (0.05, 0.10, 0.15)]
-    return " | ".join([f"{median(regrets):.1%}", *within, f"{max(regrets):.0%}"])
+def main() -> None:
+    parser = arguments_parser(__doc__)
+    parts = ("truth", "short", "auto", "peers", "show", "exponents", "regret")
+    parser.add_argument("parts", nargs="+", choices=parts)
+    parser.add_argument("--journal", type=Path, default=JOURNAL)
+    parser.add_argument("--cells", default="", help="only cells that contain these words, as in relu,sgd,64")
+    options = parser.parse_args()
+    words = set(filter(None, options.cells.split(",")))
+    cells, all_cells = ([c for c in some if words <= set(map(str, c.key))] for some in (CELLS, CELLS + WITHOUT_DECAY))
+    lengths = [*((EPOCHS,) if "truth" in options.parts else ()), *(SHORT if "short" in options.parts else ())]
+    results(options.journal, trainings(all_cells, lengths), train)
+    searches = [Search(*each) for each in product(cells, SEARCH_SEEDS, (*BUDGETS, None))]
+    wanted = [each for each in searches if ("peers" if each.budget is None else "auto") in options.parts]
+    results(options.journal, wanted, search)
+    finals = final_losses(options.journal, all_cells)
+    if "show" in options.parts:
+        show(finals, all_cells)
+    if "exponents" in options.parts:
+        show_exponents(finals, all_cells)
+    if "regret" in options.parts:
+        show_regret(finals, results(options.journal, searches, None))
 
 
 if __name__ == "__main__":

@@ -2,23 +2,18 @@
 
     python scripts/search_accuracy.py alone sigmoid together taught mixed show
 
-- alone: ReLU on distorted images, without teachers
-- sigmoid: the lecture's first activation, the same way
-- together: who could teach: the mean predictions of networks that `scripts/record.py teachers sigmoid` has trained
-- taught: ReLU with the first ten ReLU networks as teachers
-- mixed: with five ReLU networks and five sigmoid networks as teachers, or more kinds, ReLU and sigmoid
-- show: the table of the arms, best one first
+- alone, sigmoid: ReLU, and the lecture's first activation, on augmented images without teachers
+- together: which networks could teach: mean predictions of those that `scripts/record.py teachers sigmoid` has trained
+- taught, mixed: with the first ten ReLU networks as teachers; with five ReLU and five sigmoid networks, or others
+- show: the table of the arms, the best first
 
-What decides is the validation loss of the best epoch; among arms that it does not tell apart, the accuracy. 5,000
-images tell little; so the networks of the best and of the last epoch are also counted on eight views of each validation
-image, distorted two fifths as much as training images are: they are no new images, but 40,000 new pictures of them.
-
-Each arm is trained with seeds that no published figure uses (1000, 1001, ...), a thread to a training and a training to
-a core. Finished trainings are kept in the journal: start again to go on. The test files are never opened.
+The lowest validation loss of a training decides, and where it does not, the accuracy. 5,000 images tell little: the
+best and the last weights are also measured on eight augmented views of each validation image, distorted two fifths as
+much as in training. Seeds 1000, 1001, ... are those of no published figure. The test files are never opened.
 """
 
-import argparse
 from collections import Counter
+from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
 from statistics import mean
@@ -27,14 +22,11 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from common import ROOT, Journal, data_access, in_workers
+from common import ROOT, arguments_parser, context_of, data_access, data_of, results, trained
 from lenet_mnist.analysis.metrics import mean_prediction
-from lenet_mnist.config import AugmentationConfig, Config, DataConfig, Keep, Split
+from lenet_mnist.config import AugmentationConfig, Config, DataConfig, Split
 from lenet_mnist.data.augment import draw, resample
 from lenet_mnist.data.batches import Batch
-from lenet_mnist.data.load import load_train_val
-from lenet_mnist.data.sets import TrainVal
-from lenet_mnist.model.engines import resolve_engine
 from lenet_mnist.model.lenet import LeNet
 from lenet_mnist.reporting.text import aligned
 from lenet_mnist.runs.listing import find_run
@@ -42,8 +34,6 @@ from lenet_mnist.sections import flat_values
 from lenet_mnist.study.evaluation import answers_of
 from lenet_mnist.study.teachers import find_teachers, teachers_of
 from lenet_mnist.tally import count
-from lenet_mnist.training.loop import start_training, train
-from lenet_mnist.training.rows import EpochRow
 
 FIRST_SEED = 1000
 LABORATORY = {"rotation": 10.0, "scale": 0.1, "shear": 0.1, "shift": 1.0, "elastic": 0.85, "elastic_sigma": 5.0}
@@ -152,70 +142,52 @@ TOGETHER = {
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = arguments_parser(__doc__)
     parser.add_argument("parts", nargs="+", choices=["alone", "sigmoid", "together", "taught", "mixed", "show"])
     parser.add_argument("--journal", type=Path, default=ROOT / "docs" / "accuracy.jsonl")
     parser.add_argument("--runs-dir", type=Path, default=ROOT / "runs", help="where the teachers are")
-    arguments = parser.parse_args()
-    journal = Journal(arguments.journal)
-    arms = [arm for arm in ARMS if arm.part in arguments.parts]
-    missing = [config for arm in arms for config in arm.configs if journal.get(key_of(config)) is None]
-    for config, result in in_workers(partial(run, runs_dir=arguments.runs_dir), missing):
-        journal.add(key_of(config), result)
-        print(f"{what_differs(config)}, seed {config.seed}: {result}", flush=True)
-    if "together" in arguments.parts:
-        show_together(arguments.runs_dir)
-    if "show" in arguments.parts:
-        show(journal)
-
-
-def key_of(config: Config) -> dict[str, Any]:
-    return config.model_dump(mode="json")
-
-
-@cache
-def data_of(config: DataConfig) -> TrainVal:
-    return load_train_val(config, data_access())
+    options = parser.parse_args()
+    configs = [config for arm in ARMS if arm.part in options.parts for config in arm.configs]
+    results(options.journal, configs, partial(run, runs_dir=options.runs_dir))
+    if "together" in options.parts:
+        show_together(options.runs_dir)
+    if "show" in options.parts:
+        show(options.journal)
 
 
 def run(config: Config, runs_dir: Path) -> dict[str, Any]:
-    """Train one network; what counts is its best validation loss, as in `lenet train`."""
-    data, cpu = data_of(config.data), torch.device("cpu")
-    rows: list[EpochRow] = []
-    engine = resolve_engine(config.training.engine, cpu, data.train.image_size).network
-    teachers = teachers_of(find_teachers(config, runs_dir, data).networks, config, cpu, engine)
-    state = start_training(config, data, cpu, engine)
-    result = train(config, data, state, lambda _: False, rows.append, teachers=teachers)
-    if not rows:
+    """Train one network; its lowest validation loss counts, as in `lenet train`."""
+    context = context_of(config)
+    networks = find_teachers(config, runs_dir, context.data).networks
+    context = replace(context, teachers=teachers_of(networks, config, context))
+    state, result = trained(config, context)
+    rows, best_network = state.histories.history, state.kept_network()
+    if best_network is None:
         return {"stop_reason": result.stop_reason.value, "val_loss": None}
-    assert config.training.keep is Keep.BEST, "the kept network is that of the best epoch"
-    best, last = min(rows, key=lambda row: row.val_loss), state.network
-    best_network = state.kept_network()
-    assert best_network is not None  # an epoch has ended
+    best, last = min(rows, key=lambda row: row.val_loss), rows[-1]
     near = near_validation_images(config.data)
     return {
         "stop_reason": result.stop_reason.value,
         "val_loss": best.val_loss,
         "val_accuracy": best.val_accuracy,
         "epoch": best.epoch,
-        "last_loss": rows[-1].val_loss,
-        "last_accuracy": rows[-1].val_accuracy,
-        "train_loss": rows[-1].train_loss,
+        "last_loss": last.val_loss,
+        "last_accuracy": last.val_accuracy,
+        "train_loss": last.train_loss,
         "near_accuracy": count(best_network, near).accuracy,
-        "last_near_accuracy": count(last, near).accuracy,
+        "last_near_accuracy": count(state.network, near).accuracy,
         "seconds": sum(row.seconds for row in rows),
     }
 
 
 @cache
 def near_validation_images(config: DataConfig) -> list[Batch]:
-    """Return the validation images, each distorted a little in eight ways."""
+    """Return eight views of the validation images, each slightly distorted."""
     data = data_of(config)
     images, indices, size = data.val.images, data.val.indices.numpy(), data.val.image_size
     black, factor = 255 * data.normalization.mean, 1 / (255 * data.normalization.std)
     views = [draw(NEAR, size, FIRST_SEED, view, indices) for view in range(1, NUM_NEAR_VIEWS + 1)]
-    everywhere = torch.arange(len(images))
-    return [Batch(resample(images, everywhere, view, black, factor), data.val.labels) for view in views]
+    return [Batch(resample(images, torch.arange(len(images)), view, black, factor), data.val.labels) for view in views]
 
 
 def what_differs(config: Config) -> str:
@@ -229,7 +201,7 @@ def what_differs(config: Config) -> str:
 
 
 def show_together(runs_dir: Path) -> None:
-    """Print what networks answer together for the validation images."""
+    """Print the mean predictions of several networks for the validation images."""
     members = {name for names in TOGETHER.values() for name in names}
     runs = {name: find_run(name, runs_dir) for name in sorted(members)}
     answers = dict(zip(runs, answers_of(list(runs.values()), Split.VAL, data_access()), strict=True))
@@ -253,19 +225,21 @@ def probabilities(network: LeNet, batches: list[Batch]) -> Tensor:
     return torch.cat([network(batch.images).softmax(dim=1) for batch in batches])
 
 
-def show(journal: Journal) -> None:
-    """Print the arms of which all seeds are there and none diverged, those of the lowest mean loss first."""
-    rows: list[tuple[float, tuple[str, ...]]] = []
+def show(journal: Path) -> None:
+    """Print the arms whose seeds are all there, none of them diverged, the lowest mean loss first."""
+    found = results(journal, [config for arm in ARMS for config in arm.configs], None)
+    rows = []
     for arm in ARMS:
-        results = [journal.get(key_of(config)) for config in arm.configs]
-        found = [result for result in results if result is not None and result["val_loss"] is not None]
-        if len(found) == len(results):
-            loss = mean(result["val_loss"] for result in found)
-            accuracy = mean(result["val_accuracy"] for result in found)
-            seconds = mean(result["seconds"] for result in found)
-            losses = ", ".join(f"{result['val_loss']:.4f}" for result in found)
+        those = [
+            found[config] for config in arm.configs if found.get(config, {"val_loss": None})["val_loss"] is not None
+        ]
+        if len(those) == arm.num_seeds:
+            loss, accuracy, seconds = (
+                mean(each[key] for each in those) for key in ("val_loss", "val_accuracy", "seconds")
+            )
+            losses = ", ".join(f"{each['val_loss']:.4f}" for each in those)
             near = ("near_accuracy", "last_near_accuracy")
-            views = [f"{mean(result[key] for result in found):.3%}" if key in found[0] else "" for key in near]
+            views = [f"{mean(each[key] for each in those):.3%}" if key in those[0] else "" for key in near]
             row = (what_differs(arm.configs[0]), f"{loss:.4f}", losses, f"{accuracy:.2%}", *views, f"{seconds:.0f}")
             rows.append((loss, row))
     columns = ("arm", "validation loss", "of each seed", "accuracy", "distorted", "last epoch", "seconds, one thread")
