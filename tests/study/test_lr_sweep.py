@@ -239,7 +239,8 @@ def test_ctrl_c_keeps_what_is_finished(mnist_dir: Path, tmp_path: Path) -> None:
         *("--epochs", "4", "--lrs", "0.01,0.02,0.04", "--seeds", "0-9"),
     )
     program = (
-        "from lenet_mnist.cli.main import main; from lenet_mnist.study import lr_sweep, workers; "
+        "from lenet_mnist.cli.main import main; from lenet_mnist.study import lr_sweep; "
+        "from lenet_mnist.training import workers; "
         "lr_sweep.RANGE_SEEDS = (0,); workers._WORTH_WORKERS = 0; main()"
     )
     command = [sys.executable, "-c", program, "lr-sweep", *options, "--runs-dir", str(tmp_path)]
