@@ -59,7 +59,7 @@ def test_the_command_that_it_names_can_be_typed(lenet: Callable[..., Any], tmp_p
 def test_the_next_step_is_never_the_test_set(lenet: Callable[..., Any]) -> None:
     for rate, code, next_step, begins in (
         ("0.05", 0, ["evaluate", "--split", "val"], "nothing wrong found\n"),
-        ("1e-6", 0, ["diagnose"], "stuck at guessing"),
+        ("1e-6", 0, ["diagnose"], "learning rate: "),
         ("1e6", 4, ["diagnose"], "diverged: "),
     ):
         trained = lenet("train", *SMALL, "--lr", rate, "--runs-dir", "a place")
