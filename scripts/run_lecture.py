@@ -24,7 +24,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
-from statistics import median
+from statistics import mean, median
 from typing import Any
 
 from common import ROOT, Journal
@@ -302,7 +302,7 @@ EXPECTED: dict[str, list[Check]] = {
     "lenet train --config configs/accurate.yaml --name accurate": [
         drawn("plots/loss.png"),
         full(
-            Check("above the validation loss", lambda seen: seen.history[-1].train_loss / seen.history[-1].val_loss, 1)
+            Check("above the validation loss", lambda seen: mean(r.train_loss > r.val_loss for r in seen.history), 0.9)
         ),
         reached("99.4 to 99.8 %", 99.4, 99.8),
     ],
