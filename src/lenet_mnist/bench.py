@@ -51,7 +51,6 @@ class Timing(NamedTuple):
 
     @classmethod
     def of(cls, seconds: Sequence[float]) -> "Timing":
-        """Return the timing of these rounds."""
         return cls(median(seconds), min(seconds), max(seconds))
 
     def ms(self, digits: int) -> str:

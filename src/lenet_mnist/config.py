@@ -191,7 +191,6 @@ class AugmentationConfig(Section):
 
     @property
     def is_on(self) -> bool:
-        """Whether images are augmented at all."""
         return any((self.rotation, self.scale, self.shear, self.shift, self.elastic))
 
 
@@ -273,5 +272,4 @@ class Config(Section):
 
     @property
     def label(self) -> str:
-        """The run's name, or the activation's."""
         return self.name or self.model.activation.value

@@ -86,7 +86,6 @@ def current_command() -> str:
 
 
 def _git(*arguments: str, directory: Path) -> str | None:
-    """Return what a git command prints, or None if it fails or there is no git."""
     command = ["git", "--no-optional-locks", "-C", str(directory), *arguments]
     try:
         finished = subprocess.run(command, capture_output=True, text=True, timeout=5, check=True)

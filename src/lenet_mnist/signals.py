@@ -26,7 +26,6 @@ class PendingSignal:
 
     @property
     def has_come(self) -> bool:
-        """Whether it is time to stop."""
         return self.number is not None
 
 

@@ -55,7 +55,6 @@ class TrainingRecord:
 
     @property
     def activation(self) -> Activation:
-        """The function between the layers."""
         return self.config.model.activation
 
     @property

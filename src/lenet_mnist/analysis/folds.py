@@ -61,7 +61,6 @@ class FoldResult:
 
     @property
     def accuracy(self) -> float:
-        """Fraction of the fold that was right."""
         return self.num_correct / len(self.labels)
 
     @property
@@ -80,7 +79,6 @@ class CrossValidation(Scored):
 
     @property
     def accuracies(self) -> list[float]:
-        """One per fold."""
         return [result.accuracy for result in self.results]
 
     @property
@@ -107,7 +105,6 @@ class CrossValidation(Scored):
         return matrix
 
     def metrics(self) -> dict[str, Any]:
-        """Return the figures as plain values for JSON."""
         low, high = self.accuracy_interval
         return {
             "num_folds": self.folds.num_folds,

@@ -33,7 +33,6 @@ def letter_of(number: int) -> str:
 
 
 def _words(key: str, value: Any) -> str:
-    """Write a setting in a few words."""
     name = key.rpartition(".")[2]
     match name:
         case "activation" | "optimizer" | "schedule" | "device":

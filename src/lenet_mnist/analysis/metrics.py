@@ -48,7 +48,6 @@ class ClassScores:
 
     @property
     def f1(self) -> float:
-        """Harmonic mean of precision and recall."""
         return 2 * self.num_correct / (self.num_images + self.num_predicted or 1)
 
     def as_dict(self) -> dict[str, Any]:

@@ -180,5 +180,4 @@ class TrainVal:
 
     @property
     def num_classes(self) -> int:
-        """K, the number of a network's outputs."""
         return len(self.class_names)

@@ -85,7 +85,6 @@ class VerificationResult:
     verified: Verified
 
     def plain(self) -> dict[str, Any]:
-        """Return the same for JSON."""
         return {"run": str(self.verified.run.path), "checks": plain(self.verified.checks)}
 
     def __str__(self) -> str:
@@ -100,7 +99,6 @@ class DiagnosisResult:
     found: Diagnosis
 
     def plain(self) -> dict[str, Any]:
-        """Return the same for JSON."""
         return {"run": str(self.found.run.path), **diagnosis_values(self.found)}
 
     def __str__(self) -> str:
@@ -157,7 +155,6 @@ class CrossValidationResult:
     validated: CrossValidatedRun
 
     def plain(self) -> dict[str, Any]:
-        """Return the same for JSON."""
         folds = [
             {
                 "repeat": result.fold.repeat,
@@ -225,7 +222,6 @@ class RunsResult:
     runs_dir: Path
 
     def plain(self) -> dict[str, Any]:
-        """Return the same for JSON."""
         return {"runs": self.runs}
 
     def __str__(self) -> str:
@@ -260,7 +256,6 @@ def run_row(run: Run, with_test: bool) -> dict[str, Any]:
 
 
 def _tuned_rate(manifest: Manifest) -> str | None:
-    """Return the learning rate that a sweep or `auto` chose, in words."""
     tuning = manifest.tuning
     if not tuning:
         return None

@@ -160,7 +160,6 @@ def _class_row(evaluation: SavedEvaluation, k: int, scores: ClassScores) -> Clas
 
 
 def _pairs(evaluation: SavedEvaluation, examples: Examples | str) -> tuple[Images, ...]:
-    """Return the confusions that happen most often."""
     counts, names = evaluation.confusion_matrix, evaluation.class_names
     order = _mistakes(counts).argsort(axis=None, kind="stable")[::-1][:_MOST_PAIRS]
     pairs = []
@@ -184,7 +183,6 @@ def _mistakes(counts: Counts) -> Counts:
 
 
 def _title(evaluation: SavedEvaluation, true: int, predicted: int, count: int) -> str:
-    """Say what a cell counts."""
     names = evaluation.class_names
     what = f"read as {names[predicted]}" if true != predicted else "read correctly"
     return f"{names[true]} {what}: {counted(count, 'image')}"

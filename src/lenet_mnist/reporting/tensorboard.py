@@ -41,7 +41,6 @@ class TensorBoardLog:
         self._try(open_file)
 
     def write(self) -> None:
-        """Write the rows that are new."""
         for name, rows in self._histories.items():
             for row in rows[self._num_written[name] :]:
                 self._write(f"probe_{{}}/{row.layer}" if name == "probe" else f"{name}/{{}}", row)

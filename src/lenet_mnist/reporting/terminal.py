@@ -62,7 +62,6 @@ class StderrConsole(Console):
         self._can_be_drawn_on = value
 
     def control(self, *control: Control) -> None:
-        """Move the cursor."""
         if self.is_interactive:
             super().control(*control)
 
@@ -123,11 +122,9 @@ class FetchProgress(progress.Progress):
         self.begin("", None)
 
     def note(self, text: str) -> None:
-        """Print one line."""
         self._console.print(text, highlight=False, soft_wrap=True, markup=False)
 
     def begin(self, text: str, total: int | None) -> None:
-        """Begin a file of `total` bytes."""
         self._name, self._num_bytes, self._done, self._tenth = text, total, 0, -1
 
     def advance(self, amount: int, text: str = "") -> None:  # noqa: ARG002

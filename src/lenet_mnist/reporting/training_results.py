@@ -41,7 +41,6 @@ class LayersResult:
 
     @classmethod
     def of(cls, rows: Sequence[LayerRow]) -> "LayersResult":
-        """Sum up the rows of all layers."""
         return cls(rows, sum(row.num_parameters for row in rows), sum(row.num_multiply_adds for row in rows))
 
     def __str__(self) -> str:
@@ -65,7 +64,6 @@ class DataResult:
     survey: Survey
 
     def plain(self) -> dict[str, Any]:
-        """Return the same for JSON."""
         return {"files": plain(self.files), **plain(vars(self.survey))}
 
     def __str__(self) -> str:
@@ -177,7 +175,6 @@ class SweepResult:
     swept: SweptRun
 
     def plain(self) -> dict[str, Any]:
-        """Return the same for JSON."""
         answers = {
             activation.value: {
                 **{name: plain(getattr(answer, name)) for name in ("bracket", "ranking", "choice")},

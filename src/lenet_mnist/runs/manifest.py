@@ -121,7 +121,6 @@ class Manifest(BaseModel):
         return self.best_val_loss > GUESSING * self.guessing_loss and is_near_chance
 
     def digest(self) -> str:
-        """Return what `sha256` has to be."""
         fields = type(self).model_fields
         as_before = {name for name in _ADDED_LATER if getattr(self, name) == fields[name].default}
         return hashlib.sha256(self.model_dump_json(exclude={"sha256", *as_before}).encode()).hexdigest()

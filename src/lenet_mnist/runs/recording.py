@@ -40,7 +40,6 @@ class Checkpoint:
     path: Path
 
     def read(self) -> bytes:
-        """Return its content. Raises: DataError if that is not what its name says."""
         content = read_bounded(self.path, max_bytes=_MAX_BYTES, error=DataError)
         if hashlib.sha256(content).hexdigest() != self.sha256:
             raise DataError(f"{self.path}: damaged: its SHA-256 is not the one in its name")
@@ -122,7 +121,6 @@ class Recorder:
         self._num_written: dict[str, int] = {}
 
     def save(self) -> None:
-        """Save the state, and the files that show its rows."""
         self._write_histories()
         save_checkpoint(self.run.checkpoints_path, self.state)
 
@@ -182,7 +180,6 @@ class Recorder:
             self._update(status="failed", message=message.replace(str(self.run.path), self.run.id))
 
     def _write_histories(self) -> None:
-        """Write the files of which rows are new."""
         self._require_lock()
         for name, rows in self.state.histories.by_name().items():
             if self._num_written.get(name) != len(rows.lines):

@@ -165,7 +165,6 @@ class Run:
 
     @cached_property
     def record(self) -> TrainingRecord:
-        """A training as its files tell it."""
         config, manifest = self.config, self.manifest
         if not isinstance(config.training.learning_rate, float):
             raise DataError(f"{self.config_path}: training.learning_rate is not a number: not a run's configuration")

@@ -54,7 +54,6 @@ def diagnose_training(run: Run) -> Diagnosis:
 
 
 def _unfinished(run: Run, manifest: Manifest) -> str | None:
-    """Say why a training did not come to its end, if it did not."""
     if manifest.status in ("finished", "diverged"):
         return None
     if manifest.status == "running" and is_locked(run.path):

@@ -28,7 +28,6 @@ class EvaluatedEnsemble:
 
     @property
     def split(self) -> Split:
-        """What they answered for."""
         return self.members[0].split
 
 

@@ -173,7 +173,6 @@ def require_accuracy(evaluation: Evaluation, min_accuracy: float | None) -> None
 
 
 def _device_of_evaluation(run: Run, device: Device | None) -> torch.device:
-    """Return the device that was asked for, else the run's own."""
     if device is not None:
         return choose_device(device)
     try:

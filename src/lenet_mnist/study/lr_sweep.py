@@ -175,7 +175,6 @@ class _Sweep:
         return find_bracket(self._range_tests(activation), self._context.guessing_loss)
 
     def _task(self, activation: Activation) -> Task:
-        """Return the region of rates to begin with."""
         bracket, request = self._bracket(activation), self._request
         low, high = request.min_lr or bracket.low, request.max_lr or bracket.high
         if low >= high:

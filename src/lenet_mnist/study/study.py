@@ -69,7 +69,6 @@ class StudyJournal:
         return self.entries[0]
 
     def of(self, kind: type[_Entry]) -> list[_Entry]:
-        """Return the entries of one kind."""
         return [entry for entry in self.entries if isinstance(entry, kind)]
 
     def add(self, entry: Any) -> None:
@@ -135,7 +134,6 @@ class Study:
             raise
 
     def note(self, **changes: Any) -> None:
-        """Change the manifest. Raises: StorageError."""
         self.run.write_manifest(self.run.manifest.model_copy(update=changes))
 
     def _note_end(self, status: str, message: str) -> None:

@@ -28,7 +28,6 @@ class TeacherRuns:
 
     @property
     def seconds(self) -> float:
-        """What their trainings took together."""
         return sum(record.seconds for record in self.records)
 
 

@@ -121,7 +121,6 @@ def _begins_with(path: Path, rows: bytes) -> bool:
 
 
 def _weights_checks(run: Run, context: Context) -> Iterator[Check]:
-    """Check the kept weights: their digests, and the validation loss of their epoch."""
     name = run.model_path.name
     try:
         trained, history = read_network(run.model_path), run.history

@@ -75,7 +75,6 @@ class _NetworkHeader(BaseModel):
         return names
 
     def digest(self, tensors: Mapping[str, Tensor]) -> str:
-        """Return what `sha256` has to be."""
         text = self.model_dump_json(exclude={"sha256"})
         return hashlib.sha256(f"{text}\n{weights_digest(tensors)}".encode()).hexdigest()
 

@@ -75,5 +75,4 @@ class EarlyStopping:
 
     @property
     def should_stop(self) -> bool:
-        """Whether patience is used up."""
         return self.patience is not None and self.num_waiting >= self.patience

@@ -61,7 +61,6 @@ class Plateau:
 
     @classmethod
     def of(cls, config: TrainingConfig) -> "Plateau":
-        """Return the start of training."""
         return cls(reduction=config.plateau_factor, patience=config.plateau_patience)
 
     def after(self, val_loss: float) -> "Plateau":

@@ -64,14 +64,12 @@ class TrainState:
         return self.network.parameters_in_order[0].device
 
     def begin_next_epoch(self) -> None:
-        """Count the epoch as done."""
         self.epoch += 1
         self.batches_done = 0
         self.seconds = 0.0
         self.tally = Tally()
 
     def keep_weights(self) -> None:
-        """Remember the weights as they are now."""
         self.kept_weights = {name: value.detach().clone() for name, value in self.network.state_dict().items()}
 
     def kept_network(self) -> LeNet | None:

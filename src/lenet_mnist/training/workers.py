@@ -134,7 +134,6 @@ def _set_up_worker(config: Config, data_dir: Path) -> None:
 
 
 def _set_up(config: Config, session: Session) -> None:
-    """Load what the trials of `config` share."""
     global _setup
     _setup = (config, session.context(config))
 

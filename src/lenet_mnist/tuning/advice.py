@@ -164,7 +164,6 @@ class _Part:
 
 
 def _largest_rise(parts: Sequence[_Part]) -> float:
-    """Return the largest ratio of a part's loss to that of an earlier one that chance does not explain, or 0."""
     if any(part.error for part in parts):
         pairs: Iterable[tuple[_Part, _Part]] = combinations(parts, 2)
     else:  # the lowest earlier one gives the largest ratio; of thousands of epochs the pairs would be too many

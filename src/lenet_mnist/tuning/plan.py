@@ -61,12 +61,10 @@ class Plan:
 
     @property
     def num_trials(self) -> int:
-        """The number of trainings."""
         return sum(map(len, self.lrs.values())) * len(self.seeds)
 
     @property
     def num_epochs(self) -> float:
-        """The epochs of all trainings together."""
         return sum(len(self.lrs[each]) * len(self.seeds) * self.epochs[each] for each in self.lrs)
 
 
@@ -192,7 +190,6 @@ def _require_rate(option: str, lr: float) -> None:
 
 
 def _parse_budget(text: str) -> float:
-    """Return the seconds in "60s", "2m" or "60"."""
     match = re.fullmatch(r"\s*(\d{1,9}(?:\.\d{1,9})?)\s*(s|m|min|h|)\s*", text)
     if match is None or float(match[1]) == 0:
         raise ConfigError(f"--budget {text}: expected a time above 0, as in 60s or 2m")
@@ -200,7 +197,6 @@ def _parse_budget(text: str) -> float:
 
 
 def _parse_activations(text: str) -> tuple[Activation, ...]:
-    """Return the activations in "sigmoid,relu"."""
     try:
         return tuple(dict.fromkeys(Activation(part.strip()) for part in text.split(",")))
     except ValueError:

@@ -60,12 +60,10 @@ class Ranking:
 
     @property
     def is_at_lower_edge(self) -> bool:
-        """Whether a smaller rate might be better."""
         return self.best is not None and len(self.rates) > 1 and self.best.lr == self.rates[0].lr
 
     @property
     def is_at_upper_edge(self) -> bool:
-        """Whether a larger rate might be better."""
         return self.best is not None and len(self.rates) > 1 and self.best.lr == self.rates[-1].lr
 
 
