@@ -12,16 +12,13 @@ import pytest
 import torch
 
 from lenet_mnist import devices
-from lenet_mnist.config import Config, Device
+from lenet_mnist.config import Device
 from lenet_mnist.cores import usable_cores
-from lenet_mnist.data.sets import TrainVal
 from lenet_mnist.devices import Crowding, choose_device, set_threads
 from lenet_mnist.errors import InstallationError
 from lenet_mnist.model import engines
 from lenet_mnist.provenance import machine
 from lenet_mnist.runs.manifest import machine_of
-from lenet_mnist.training.context import Context
-from lenet_mnist.training.workers import PoolSize, TrialPool
 
 PROGRAM = """
 import lenet_mnist.cli.app  # as lenet begins
@@ -175,18 +172,6 @@ def test_that_other_programs_want_the_cores_is_said_once(
     clock["waited"] += waited
     assert (crowding.note() is not None) == is_said
     assert crowding.note() is None
-
-
-def test_workers_that_the_system_refuses_are_an_error_of_one_line(
-    small: TrainVal, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def refuse(*_: object) -> None:
-        raise BlockingIOError(11, "Resource temporarily unavailable")
-
-    monkeypatch.setattr("concurrent.futures.ProcessPoolExecutor.submit", refuse)
-    pool = TrialPool(Config(), Context(small), Path(), PoolSize(num_workers=2, threads=1))
-    with pool, pytest.raises(InstallationError, match="--threads 1"):
-        list(pool.run(len, ["work"]))
 
 
 @pytest.mark.parametrize(("users", "seen"), [({}, "'15000'"), ({"GOMP_SPINCOUNT": "77"}, "'77'")])

@@ -32,9 +32,11 @@ def test_without_a_budget_half_an_epoch_over_two_seeds() -> None:
     assert half.lrs == {RELU: log_spaced(0.001, 1.0, 8)}
 
 
-def test_rates_that_were_asked_for_are_kept() -> None:
+def test_what_was_asked_for_is_kept() -> None:
     assert plan(asked(lrs="0.1,0.2")).lrs == {RELU: (0.1, 0.2)}
     assert plan(asked(num=3)).lrs == {RELU: log_spaced(0.001, 1.0, 3)}
+    kept = plan(asked(epochs=3.0, seeds="5-7"))
+    assert (kept.num_trials, kept.seeds, kept.epochs) == (24, (5, 6, 7), {RELU: 3.0})
 
 
 def test_a_network_that_starts_slowly_gets_longer_schedules() -> None:
@@ -44,12 +46,9 @@ def test_a_network_that_starts_slowly_gets_longer_schedules() -> None:
     assert make_plan(asked(), tasks, replace(HERE, max_epochs=1), None).epochs[Activation.SIGMOID] == 1.0
 
 
-def test_few_images_get_a_schedule_of_75_updates_at_least() -> None:
+def test_few_images_get_a_schedule_of_75_updates_at_least_but_none_longer_than_the_training() -> None:
     assert plan(asked(), num_train=5_000).epochs[RELU] == 1
     assert plan(asked(), num_train=5_000, batch_size=256).epochs[RELU] == 4
-
-
-def test_no_schedule_is_longer_than_the_training() -> None:
     assert plan(asked(), num_train=500).epochs[RELU] == 8
 
 
@@ -74,57 +73,33 @@ def test_a_small_budget_does_with_one_seed_and_then_with_fewer_rates() -> None:
         plan(asked(budget="10s", num=8), 10)
 
 
-def test_what_was_asked_for_is_kept() -> None:
-    kept = plan(asked(epochs=3.0, seeds="5-7"))
-    assert (kept.num_trials, kept.seeds, kept.epochs) == (24, (5, 6, 7), {RELU: 3.0})
-
-
 def test_too_small_a_budget_says_what_would_do() -> None:
-    with pytest.raises(
-        ConfigError, match=r"--budget: 8 trainings of 1 epochs .* --budget 50s would do, or fewer images"
-    ):
+    with pytest.raises(ConfigError, match="--budget 50s"):
         plan(asked(budget="40s", epochs=1.0, seeds="0,1"), 40)
-    with pytest.raises(ConfigError, match=r"--budget 9s would do"):
+    with pytest.raises(ConfigError, match="--budget 9s"):
         plan(asked(budget="5s"), 5)
 
 
-@pytest.mark.parametrize(
-    ("options", "complaint"),
-    [
-        ({"min_lr": 0.1, "max_lr": 0.01}, "--min-lr 0.1 must be below --max-lr 0.01"),
-        ({"min_lr": 0.1, "max_lr": 0.1}, "must be below"),
-        ({"min_lr": 0.1, "max_lr": 0.10001}, "must be below"),
-        ({"min_lr": 0.0}, "--min-lr 0"),
-        ({"max_lr": float("nan")}, "--max-lr nan"),
-        ({"max_lr": float("inf")}, "--max-lr inf"),
-        ({"min_lr": -1.0}, "--min-lr -1"),
-        ({"lrs": "0.1"}, "two different rates"),
-        ({"lrs": "0.1,0.1"}, "two different rates"),
-        ({"lrs": "0.1,0"}, "--lrs 0"),
-        ({"lrs": "0.1,-2"}, "--lrs -2"),
-        ({"lrs": "0.1,nan"}, "--lrs nan"),
-        ({"lrs": "0.1,x"}, "commas"),
-        ({"lrs": ""}, "commas"),
-        ({"lrs": "0.1,0.2", "num": 3}, "goes with none of"),
-        ({"num": 1}, "--num 1"),
-        ({"epochs": 0.0}, "--epochs 0"),
-        ({"epochs": 2.5}, "--epochs 2.5"),
-        ({"epochs": float("nan")}, "--epochs nan"),
-        ({"seeds": "x"}, "--seeds x"),
-        ({"budget": "0s"}, "--budget 0s"),
-        ({"budget": "soon"}, "60s or 2m"),
-        ({"budget": "-5s"}, "60s or 2m"),
-        ({"activations": "relu,swish"}, "--activation relu,swish"),
-    ],
-)
-def test_what_cannot_be_is_refused_by_name(options: dict[str, Any], complaint: str) -> None:
-    with pytest.raises(ConfigError, match=complaint):
-        asked(**options)
+def test_what_cannot_be_is_refused_by_name() -> None:
+    nan, inf = float("nan"), float("inf")
+    refused: list[tuple[str, dict[str, Any]]] = [
+        *(("--min-lr", {"min_lr": 0.1, "max_lr": max_lr}) for max_lr in (0.01, 0.1, 0.10001)),
+        *(("--min-lr", {"min_lr": lr}) for lr in (0.0, -1.0)),
+        *(("--max-lr", {"max_lr": lr}) for lr in (nan, inf)),
+        *(("--lrs", {"lrs": lrs}) for lrs in ("0.1", "0.1,0.1", "0.1,0", "0.1,-2", "0.1,nan", "0.1,x", "")),
+        ("--lrs", {"lrs": "0.1,0.2", "num": 3}),
+        ("--num", {"num": 1}),
+        *(("--epochs", {"epochs": epochs}) for epochs in (0.0, 2.5, nan)),
+        ("--seeds", {"seeds": "x"}),
+        *(("--budget", {"budget": budget}) for budget in ("0s", "soon", "-5s")),
+        ("--activation", {"activations": "relu,swish"}),
+    ]
+    for option, options in refused:
+        with pytest.raises(ConfigError, match=option):
+            asked(**options)
 
 
 def test_options_are_read() -> None:
     request = asked(activations="sigmoid, relu,sigmoid", budget="1.5m", lrs="0.1,1e-3", seeds="0-2")
     assert request.activations == (Activation.SIGMOID, RELU)
-    assert request.budget_seconds == 90
-    assert request.lrs == (0.001, 0.1)
-    assert request.seeds == (0, 1, 2)
+    assert (request.budget_seconds, request.lrs, request.seeds) == (90, (0.001, 0.1), (0, 1, 2))
