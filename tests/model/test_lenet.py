@@ -1,5 +1,6 @@
 import itertools
 import math
+import re
 from collections.abc import Callable
 
 import numpy as np
@@ -9,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import stats
 from torch import Tensor
 
 from lenet_mnist.config import Activation
@@ -16,6 +18,7 @@ from lenet_mnist.data.sets import TrainVal
 from lenet_mnist.model.activations import ACTIVATIONS, ActivationFunction
 from lenet_mnist.model.engines import activate
 from lenet_mnist.model.lenet import LeNet, feature_map_sizes, initialise
+from lenet_mnist.training.checkpoint import weights_digest
 
 Array = npt.NDArray[np.float64]
 
@@ -78,24 +81,15 @@ def lecture_forward(network: LeNet, image: Array) -> Array:
     return values["output.weight"] @ x + values["output.bias"]
 
 
-def test_c1_computes_the_lectures_formula() -> None:
-    network = drawn(Activation.RELU)
-    images = pictures(2)
-    found = network.c1(images).detach().numpy()
-    for image, maps in zip(images.numpy(), found, strict=True):
-        padded = np.pad(image.transpose(1, 2, 0), ((2, 2), (2, 2), (0, 0)))
-        expected = convolution(padded, of_lecture(network.c1.weight), network.c1.bias.detach().numpy())
-        np.testing.assert_allclose(maps.transpose(1, 2, 0), expected, rtol=0, atol=1e-12)
-
-
-def test_c3_computes_the_lectures_formula_over_all_six_maps() -> None:
+def test_a_convolution_computes_the_lectures_formula_over_all_maps() -> None:
     network = drawn(Activation.RELU)
     maps_in = torch.randn(2, 6, 14, 14, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
-    found = network.c3(maps_in).detach().numpy()
-    for maps, result in zip(maps_in.numpy(), found, strict=True):
-        weights, biases = of_lecture(network.c3.weight), network.c3.bias.detach().numpy()
-        expected = convolution(maps.transpose(1, 2, 0), weights, biases)
-        np.testing.assert_allclose(result.transpose(1, 2, 0), expected, rtol=0, atol=1e-12)
+    for layer, images, padding in ((network.c1, pictures(2), 2), (network.c3, maps_in, 0)):
+        found = layer(images).detach().numpy()
+        for image, maps in zip(images.numpy(), found, strict=True):
+            padded = np.pad(image.transpose(1, 2, 0), ((padding, padding), (padding, padding), (0, 0)))
+            expected = convolution(padded, of_lecture(layer.weight), layer.bias.detach().numpy())
+            np.testing.assert_allclose(maps.transpose(1, 2, 0), expected, rtol=0, atol=1e-12)
 
 
 def test_pooling_gives_the_lectures_example() -> None:
@@ -117,12 +111,12 @@ def test_pooling_gives_the_lectures_example() -> None:
     assert pooling(np.array(example, dtype=float)[..., None])[..., 0].tolist() == expected
 
 
-@pytest.mark.parametrize(("num_classes", "image_size"), [(10, 28), (3, 12), (4, 29)])
 @pytest.mark.parametrize("activation", Activation)
-def test_the_network_computes_what_the_lecture_draws(activation: Activation, num_classes: int, image_size: int) -> None:
-    network, images = drawn(activation, num_classes, image_size), pictures(2, image_size)
-    expected = [lecture_forward(network, image.transpose(1, 2, 0)) for image in images.numpy()]
-    np.testing.assert_allclose(network(images).detach().numpy(), expected, rtol=1e-10, atol=1e-10)
+def test_the_network_computes_what_the_lecture_draws(activation: Activation) -> None:
+    for num_classes, image_size in ((10, 28), (3, 12), (4, 29)):
+        network, images = drawn(activation, num_classes, image_size), pictures(2, image_size)
+        expected = [lecture_forward(network, image.transpose(1, 2, 0)) for image in images.numpy()]
+        np.testing.assert_allclose(network(images).detach().numpy(), expected, rtol=1e-10, atol=1e-10)
 
 
 def test_a_function_that_falls_somewhere_is_taken_before_pooling(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -142,18 +136,16 @@ def test_what_is_called_monotone_never_falls() -> None:
         assert not each.is_monotone or bool((each.function(x).diff() >= 0).all())
 
 
-@pytest.mark.parametrize("batch_size", [1, 7, 64])
 @pytest.mark.parametrize("activation", Activation)
-def test_pooling_before_the_activation_changes_nothing(
-    small: TrainVal, activation: Activation, batch_size: int
-) -> None:
+def test_pooling_before_the_activation_changes_nothing(small: TrainVal, activation: Activation) -> None:
     network = initialise(LeNet(activation, 10, 28), torch.Generator().manual_seed(0))
 
     def in_lectures_order(images: Tensor) -> Tensor:
         x = F.max_pool2d(activate(network.c1(images), activation), 2)
         return F.max_pool2d(activate(network.c3(x), activation), 2)
 
-    batches = torch.split(small.normalization.apply(small.train.images[:128]), batch_size)
+    images = small.normalization.apply(small.train.images[:128])
+    batches = [*torch.split(images, 64), *torch.split(images, 7), images[:1]]
     # torch's sigmoid gives one number another last bit at another place of a tensor; the others agree to the bit.
     tolerance = 3e-7 if activation is Activation.SIGMOID else 0
     with torch.no_grad():
@@ -162,10 +154,10 @@ def test_pooling_before_the_activation_changes_nothing(
             torch.testing.assert_close(network.layer_outputs(batch).s4, expected, rtol=tolerance, atol=0)
 
 
-@pytest.mark.parametrize("activation", Activation)
-def test_activations_are_the_lectures_functions(activation: Activation) -> None:
+def test_activations_are_the_lectures_functions() -> None:
     x = torch.linspace(-6, 6, 241, dtype=torch.float64)
-    np.testing.assert_allclose(activate(x, activation).numpy(), FORMULAS[activation](x.numpy()), rtol=1e-12, atol=1e-15)
+    for activation, formula in FORMULAS.items():
+        np.testing.assert_allclose(activate(x, activation).numpy(), formula(x.numpy()), rtol=1e-12, atol=1e-15)
 
 
 @given(st.lists(st.lists(st.floats(-1e4, 1e4, width=32), min_size=10, max_size=10), min_size=1, max_size=20))
@@ -178,13 +170,12 @@ def test_softmax_is_a_distribution_and_keeps_the_predicted_class(values: list[li
     assert torch.equal(at_the_prediction, probabilities.amax(dim=1))
 
 
-@pytest.mark.parametrize("activation", [Activation.TANH, Activation.RELU])  # an untrained sigmoid says one class to all
-def test_the_network_returns_logits_whose_softmax_predicts_the_same(small: TrainVal, activation: Activation) -> None:
-    network = drawn(activation).float()
-    logits = network(small.normalization.apply(small.val.images))
-    assert not torch.allclose(logits.sum(dim=1), torch.ones(len(logits)))
-    assert torch.equal(logits.softmax(dim=1).argmax(dim=1), logits.argmax(dim=1))
-    assert len(logits.argmax(dim=1).unique()) > 1
+def test_the_network_returns_logits_whose_softmax_predicts_the_same(small: TrainVal) -> None:
+    for activation in (Activation.TANH, Activation.RELU):  # an untrained sigmoid says one class to all
+        logits = drawn(activation).float()(small.normalization.apply(small.val.images))
+        assert not torch.allclose(logits.sum(dim=1), torch.ones(len(logits)))
+        assert torch.equal(logits.softmax(dim=1).argmax(dim=1), logits.argmax(dim=1))
+        assert len(logits.argmax(dim=1).unique()) > 1
 
 
 def test_an_image_gets_its_answer_whatever_stands_beside_it() -> None:
@@ -193,39 +184,99 @@ def test_an_image_gets_its_answer_whatever_stands_beside_it() -> None:
     assert together.shape == (5, 10)
     alone = torch.cat([network(image[None]) for image in images])
     torch.testing.assert_close(together, alone, rtol=0, atol=1e-12)
+    assert network(pictures(0)).shape == (0, 10)
 
 
-def test_no_image_gives_no_answer() -> None:
-    assert drawn(Activation.RELU)(pictures(0)).shape == (0, 10)
+def test_sizes_that_cannot_be_are_refused_with_what_is_expected() -> None:
+    network = drawn(Activation.RELU)
+    for shape in (
+        (28, 28),
+        (1, 28, 28),
+        (3, 28, 28),
+        (2, 3, 28, 28),
+        (2, 1, 27, 28),
+        (2, 1, 28, 32),
+        (2, 1, 28, 28, 1),
+    ):
+        with pytest.raises(ValueError, match=re.escape(f"{shape}, expected (N, 1, 28, 28)")):
+            network(torch.zeros(shape, dtype=torch.float64))
+    for num_classes, image_size, says in (
+        *((10, size, f"image_size is {size}, .*12 x 12") for size in (-28, 0, 1, 11)),
+        *((number, 28, f"num_classes is {number}, .*at least 2") for number in (-1, 0, 1)),
+    ):
+        with pytest.raises(ValueError, match=says):
+            LeNet(Activation.RELU, num_classes, image_size)
 
 
-@pytest.mark.parametrize(
-    "shape", [(28, 28), (1, 28, 28), (3, 28, 28), (2, 3, 28, 28), (2, 1, 27, 28), (2, 1, 28, 32), (2, 1, 28, 28, 1)]
-)
-def test_images_of_another_shape_are_refused_with_both_shapes(shape: tuple[int, ...]) -> None:
-    with pytest.raises(ValueError, match="images have shape") as refusal:
-        drawn(Activation.RELU)(torch.zeros(shape, dtype=torch.float64))
-    assert str(refusal.value) == f"images have shape {shape}, expected (N, 1, 28, 28)"
+def test_feature_map_sizes() -> None:
+    for image_size, sizes in ((28, (28, 14, 10, 5)), (32, (32, 16, 12, 6)), (12, (12, 6, 2, 1))):
+        assert feature_map_sizes(image_size) == sizes
 
 
-@pytest.mark.parametrize("image_size", [-28, 0, 1, 11])
-def test_images_too_small_for_a_feature_map_are_refused(image_size: int) -> None:
-    with pytest.raises(ValueError, match=f"image_size is {image_size}, .*at least 12 x 12"):
-        LeNet(Activation.RELU, 10, image_size)
+# The starting weights
+
+LAYERS = ("c1", "c3", "c5", "f6", "output")
+CONNECTIONS = {"c1": (25, 150), "c3": (150, 400), "c5": (400, 120), "f6": (120, 84), "output": (84, 10)}  # in, out
 
 
-@pytest.mark.parametrize("num_classes", [-1, 0, 1])
-def test_fewer_than_two_classes_are_refused(num_classes: int) -> None:
-    with pytest.raises(ValueError, match=f"num_classes is {num_classes}, .*at least 2"):
-        LeNet(Activation.RELU, num_classes, 28)
+def network_of(activation: Activation, seed: int = 0) -> LeNet:
+    return initialise(LeNet(activation, 10, 28), torch.Generator().manual_seed(seed))
 
 
-@pytest.mark.parametrize(("image_size", "sizes"), [(28, (28, 14, 10, 5)), (32, (32, 16, 12, 6)), (12, (12, 6, 2, 1))])
-def test_feature_map_sizes(image_size: int, sizes: tuple[int, int, int, int]) -> None:
-    assert feature_map_sizes(image_size) == sizes
+def gradient_norms(network: LeNet, data: TrainVal) -> dict[str, float]:
+    """Size of the gradient of each layer's weights on the first 256 images."""
+    network.zero_grad()
+    images = data.normalization.apply(data.train.images[:256])
+    F.cross_entropy(network(images), data.train.labels[:256]).backward()
+    return {layer: getattr(network, layer).weight.grad.norm().item() for layer in LAYERS}
 
 
-def test_building_a_network_leaves_the_global_generator_untouched() -> None:
+@pytest.mark.parametrize("activation", Activation)
+def test_starting_weights_are_uniform_between_the_bounds_of_the_table_and_decided_by_the_seed(
+    activation: Activation,
+) -> None:
     before = torch.get_rng_state()
-    LeNet(Activation.RELU, 10, 28)
-    assert torch.equal(torch.get_rng_state(), before)
+    network = LeNet(activation, 10, 28)
+    for parameter in network.parameters():
+        torch.nn.init.constant_(parameter, math.nan)  # every one gets a value
+    initialise(network, torch.Generator().manual_seed(0))
+    for layer, (fan_in, fan_out) in CONNECTIONS.items():
+        weights = getattr(network, layer).weight.detach().flatten()
+        assert not getattr(network, layer).bias.any()
+        if activation is Activation.RELU and layer == "output":
+            assert not weights.any()
+            continue
+        bound = math.sqrt(6 / fan_in) if activation is Activation.RELU else math.sqrt(6 / (fan_in + fan_out))
+        assert 0.97 < (weights / bound).abs().max() <= 1 + 1e-6
+        assert stats.kstest((weights / bound).numpy(), stats.uniform(-1, 2).cdf).pvalue > 1e-3
+    again, other = (weights_digest(network_of(activation, seed).state_dict()) for seed in (0, 1))
+    assert weights_digest(network.state_dict()) == again != other
+    assert torch.equal(torch.get_rng_state(), before)  # the global generator is left alone
+
+
+def test_the_first_loss_is_near_chance_level(small: TrainVal) -> None:
+    """Measured over 20 seeds: sigmoid 0.10 to 0.37 nats above ln 10, tanh 0.02 below to 0.19 above."""
+    images = small.normalization.apply(small.train.images)
+    for activation, tolerance in ((Activation.SIGMOID, 0.5), (Activation.TANH, 0.3), (Activation.RELU, 1e-5)):
+        for seed in range(2):
+            with torch.inference_mode():
+                loss = F.cross_entropy(network_of(activation, seed)(images), small.train.labels).item()
+            assert loss == pytest.approx(math.log(10), abs=tolerance)
+
+
+def test_the_lesson_sigmoids_gradient_vanishes_on_its_way_to_the_first_layer(small: TrainVal) -> None:
+    """Of the output layer's gradient, C1 gets 0.002 to 0.005 with sigmoid and 0.7 to 2.3 with tanh (20 seeds)."""
+    for seed in range(3):
+        sigmoid, tanh = (gradient_norms(network_of(a, seed), small) for a in (Activation.SIGMOID, Activation.TANH))
+        assert 50 * sigmoid["c1"] / sigmoid["output"] < tanh["c1"] / tanh["output"]
+        assert 20 * sigmoid["c1"] < tanh["c1"]
+        assert sigmoid["output"] > sigmoid["f6"] > sigmoid["c5"]
+        assert max(sigmoid["c1"], sigmoid["c3"]) < 0.1 * sigmoid["output"]
+
+
+def test_relus_first_update_sets_the_other_layers_going(small: TrainVal) -> None:
+    network = network_of(Activation.RELU)
+    first = gradient_norms(network, small)
+    assert [first[layer] for layer in LAYERS[:-1]] == [0, 0, 0, 0]
+    torch.optim.SGD(network.parameters(), lr=0.04).step()
+    assert min(gradient_norms(network, small).values()) > 0

@@ -44,8 +44,8 @@ def curve(
 def test_a_rise_that_chance_explains_is_none() -> None:
     """Of short trainings only every 20th update is known: the few of a fifth scatter."""
     rng = np.random.default_rng(0)
-    level = [curve(lambda t: 0.4 * math.exp(-t) * float(rng.lognormal(0, 0.5)), num_epochs=4) for _ in range(200)]
-    assert sum(advise(noisy).verdict is Verdict.OSCILLATES for noisy in level) <= 4
+    level = [curve(lambda t: 0.4 * math.exp(-t) * float(rng.lognormal(0, 0.5)), num_epochs=4) for _ in range(100)]
+    assert sum(advise(noisy).verdict is Verdict.OSCILLATES for noisy in level) <= 2
     rising = curve(lambda t: (0.1 + 0.3 * (t > 0.6)) * float(rng.lognormal(0, 0.5)), num_epochs=4)
     assert advise(rising).verdict is Verdict.OSCILLATES
 
@@ -53,10 +53,10 @@ def test_a_rise_that_chance_explains_is_none() -> None:
 def test_a_slow_fall_that_chance_explains_is_not_called_one() -> None:
     """The middle fifth's loss is truly twice the last's; of ten known updates each, many seem below 1.8 times."""
     rng = np.random.default_rng(1)
-    fine = [curve(lambda t: (0.2 if t < 0.7 else 0.1) * float(rng.lognormal(0, 0.5)), num_epochs=4) for _ in range(200)]
+    fine = [curve(lambda t: (0.2 if t < 0.7 else 0.1) * float(rng.lognormal(0, 0.5)), num_epochs=4) for _ in range(100)]
     verdicts = [advise(noisy).verdict for noisy in fine]
-    assert verdicts.count(Verdict.AMBIGUOUS) > 20
-    assert verdicts.count(Verdict.FALLS_SLOWLY) <= 4
+    assert verdicts.count(Verdict.AMBIGUOUS) > 10
+    assert verdicts.count(Verdict.FALLS_SLOWLY) <= 2
     slow = curve(lambda t: (0.2 if t < 0.7 else 0.18) * float(rng.lognormal(0, 0.1)), num_epochs=4)
     assert advise(slow).verdict is Verdict.FALLS_SLOWLY
 
