@@ -10,61 +10,40 @@ of `lenet train --config configs/relu.yaml` followed by `lenet evaluate latest`,
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable
-from statistics import median
 
-from common import ROOT, data_access
+from common import ROOT, data_access, spread, timed
 from lenet_mnist.config import Source
 from lenet_mnist.data.mnist import FILES, read_verified
 from lenet_mnist.provenance import machine, versions
 
-LENET = [sys.executable, "-m", "lenet_mnist"]
 
-
-def seconds(action: Callable[[], object], runs: int) -> str:
-    times = []
-    for _ in range(runs):
-        started = time.perf_counter()
-        action()
-        times.append(time.perf_counter() - started)
-    return f"{median(times):.2f} s (median of {runs}; {min(times):.2f} to {max(times):.2f})"
-
-
-def command(*arguments: str) -> None:
-    subprocess.run([*LENET, *arguments], check=True, capture_output=True)
-
-
-def train_and_evaluate(engine: str) -> None:
+def lenet(*commands: list[str]) -> None:
+    """Run commands of lenet, in runs of their own."""
     with tempfile.TemporaryDirectory() as directory:
-        command("train", "--config", str(ROOT / "configs" / "relu.yaml"), "--runs-dir", directory, "--engine", engine)
-        command("evaluate", "latest", "--runs-dir", directory)
+        for command in commands:
+            runs_dir = ["--runs-dir", directory] if command[0] in ("train", "evaluate", "lr-sweep") else []
+            program = [sys.executable, "-m", "lenet_mnist"]
+            subprocess.run([*program, *command, *runs_dir], check=True, capture_output=True)
 
 
-def train_accurately() -> None:
-    with tempfile.TemporaryDirectory() as directory:
-        command("train", "--config", str(ROOT / "configs" / "accurate.yaml"), "--runs-dir", directory)
+def train(recipe: str, *more: str) -> list[str]:
+    return ["train", "--config", str(ROOT / "configs" / f"{recipe}.yaml"), *more]
 
 
-def sweep(engine: str) -> None:
-    with tempfile.TemporaryDirectory() as directory:
-        command("lr-sweep", "--runs-dir", directory, "--engine", engine)
+def load() -> None:
+    for file in FILES[Source.MNIST]:
+        read_verified(file, data_access().directory)
 
 
-def main() -> None:
-    directory = data_access().directory
-    print(f"{machine()}; {versions()}")
-    print("lenet --help:", seconds(lambda: command("--help"), 11))
-    print(
-        "load and verify the four files:",
-        seconds(lambda: [read_verified(f, directory) for f in FILES[Source.MNIST]], 11),
-    )
-    print("lenet describe (start-up with torch):", seconds(lambda: command("describe"), 5))
-    print("lenet train --config configs/accurate.yaml:", seconds(train_accurately, 3))
-    for engine in ("native", "torch"):
-        print(f"make train, installed, {engine} engine:", seconds(lambda: train_and_evaluate(engine), 3))  # noqa: B023
-        print(f"lenet lr-sweep, {engine} engine:", seconds(lambda: sweep(engine), 3))  # noqa: B023
-
-
-if __name__ == "__main__":
-    main()
+print(f"{machine()}; {versions()}")
+for name, action, rounds in (
+    ("lenet --help", lambda: lenet(["--help"]), 11),
+    ("load and verify the four files", load, 11),
+    ("lenet describe (start-up with torch)", lambda: lenet(["describe"]), 5),
+    ("lenet train --config configs/accurate.yaml", lambda: lenet(train("accurate")), 3),
+    ("make train, native engine", lambda: lenet(train("relu", "--engine=native"), ["evaluate", "latest"]), 3),
+    ("lenet lr-sweep, native engine", lambda: lenet(["lr-sweep", "--engine=native"]), 3),
+    ("make train, torch engine", lambda: lenet(train("relu", "--engine=torch"), ["evaluate", "latest"]), 3),
+    ("lenet lr-sweep, torch engine", lambda: lenet(["lr-sweep", "--engine=torch"]), 3),
+):
+    print(f"{name}: {spread(timed({name: action}, rounds)[name])} s, of {rounds}", flush=True)

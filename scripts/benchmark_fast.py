@@ -10,35 +10,25 @@
 Medians and ranges. The test files are never opened.
 """
 
-import argparse
 import json
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
-from statistics import median
+from statistics import fmean, median
 
 import torch
 
 from benchmark_peers import arrays
-from common import data_access
-from lenet_mnist.config import Config, Engine
-from lenet_mnist.config_file import load_config
-from lenet_mnist.data.load import load_train_val
+from common import ROOT, Config, arguments_parser, context_of, recipe, spread, trained
 from lenet_mnist.devices import set_threads
-from lenet_mnist.model.engines import resolve_engine
 from lenet_mnist.provenance import machine, versions
-from lenet_mnist.training.context import Context
-from lenet_mnist.training.loop import train
 from lenet_mnist.training.schedule import rate_factor
-from lenet_mnist.training.state import TrainState
 from peers.arm import Setting
 from peers.torch_arms import Plain
 
-CPU = torch.device("cpu")
-RECIPE = Path(__file__).parent.parent / "configs" / "fast.yaml"
 LOAD = """
 import sys, time, pathlib
 from lenet_mnist.model.native.binding import NativeNetwork
@@ -65,72 +55,70 @@ class PlainRecipe(Plain):
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = arguments_parser(__doc__)
     parser.add_argument("--rounds", type=int, default=5)
     rounds = parser.parse_args().rounds
-    config = load_config(RECIPE).config
     print(f"{machine()}, {set_threads(None)} threads, {versions()}")
-    compare_training(config, rounds)
+    compare_training(rounds)
     time_command(rounds)
     time_build(rounds)
 
 
-def compare_training(config: Config, rounds: int) -> None:
-    """Train the recipe by each arm in turn."""
-    data = load_train_val(config.data, data_access())
-    plain = PlainRecipe(arrays(), torch.get_num_threads())
-    seconds: dict[str, list[float]] = {}
-    accuracies: dict[str, list[float]] = {}
-    for seed in range(rounds):
-        seeded = config.model_copy(update={"seed": seed})
-        plain.start_recipe(seeded)
-        started = time.perf_counter()
-        for _ in range(config.training.max_epochs):
-            plain.train_epoch()
-            accuracy = plain.accuracy()
-        seconds.setdefault("plain", []).append(time.perf_counter() - started)
-        accuracies.setdefault("plain", []).append(accuracy)
-        for engine in (Engine.TORCH, Engine.NATIVE):
-            state = TrainState.start(
-                seeded, Context(data, engine=resolve_engine(engine, CPU, data.train.image_size).network)
-            )
-            rows: list[float] = []
-            started = time.perf_counter()
-            train(seeded, Context(data), state, on_epoch=lambda row: rows.append(row.val_accuracy))  # noqa: B023
-            seconds.setdefault(engine.value, []).append(time.perf_counter() - started)
-            accuracies.setdefault(engine.value, []).append(rows[-1])
-    print(f"\ntraining of {RECIPE.name}")
+def show(title: str, seconds: dict[str, list[float]], reference: str | None = None) -> None:
+    print(f"\n{title}, seconds")
     for name, times in seconds.items():
-        ratio = median(seconds["plain"]) / median(times)
-        mean_accuracy = sum(accuracies[name]) / rounds
-        print(f"  {name:8} {spread(times)}  plain takes x {ratio:.2f}; mean validation accuracy {mean_accuracy:.2%}")
+        ratio = f"  {reference} takes x {median(seconds[reference]) / median(times):.2f}" if reference else ""
+        print(f"  {name:16} {spread(times, form='.3f')}{ratio}", flush=True)
+
+
+def compare_training(rounds: int) -> None:
+    """Train the recipe by each arm in turn."""
+    plain = PlainRecipe(arrays(), torch.get_num_threads())
+
+    def by_plain(seed: int) -> float:
+        config = recipe("fast", seed=seed)
+        plain.start_recipe(config)
+        return [(plain.train_epoch(), plain.accuracy()) for _ in range(config.training.max_epochs)][-1][1]
+
+    def by_lenet(seed: int, engine: str) -> float:
+        config = recipe("fast", seed=seed, training__engine=engine)
+        return trained(config, context_of(config))[0].histories.history[-1].val_accuracy
+
+    arms = {"plain": by_plain, **{engine: partial(by_lenet, engine=engine) for engine in ("torch", "native")}}
+    seconds: dict[str, list[float]] = {name: [] for name in arms}
+    accuracies: dict[str, list[float]] = {name: [] for name in arms}
+    for seed in range(rounds):
+        for name, train in arms.items():
+            started = time.perf_counter()
+            accuracies[name].append(train(seed))
+            seconds[name].append(time.perf_counter() - started)
+    show("training of fast.yaml", seconds, "plain")
+    print(f"  mean validation accuracy: { ({name: f'{fmean(each):.2%}' for name, each in accuracies.items()}) }")
 
 
 def time_command(rounds: int) -> None:
     """The whole command, what of it is training, and what `import torch` takes alone."""
-    wall, training, import_torch = [], [], []
+    seconds: dict[str, list[float]] = {"all": [], "training": [], "import torch": [], "the rest": []}
     for _ in range(rounds):
         with tempfile.TemporaryDirectory() as directory:
-            command = ["-m", "lenet_mnist", "train", "--config", str(RECIPE), "--runs-dir", directory, "--json"]
-            took, answer = time_python(*command)
-            wall.append(took)
-            training.append(json.loads(answer)["runs"][0]["seconds"])
-        import_torch.append(time_python("-c", "import torch")[0])
-    rest = [whole - part - torch_alone for whole, part, torch_alone in zip(wall, training, import_torch, strict=True)]
-    print(f"\nlenet train --config configs/{RECIPE.name}, a whole process")
-    for name, times in {"all": wall, "training": training, "import torch": import_torch, "the rest": rest}.items():
-        print(f"  {name:12} {spread(times)}")
+            command = ["-m", "lenet_mnist", "train", "--config", str(ROOT / "configs" / "fast.yaml"), "--json"]
+            whole, answer = time_python(*command, "--runs-dir", directory)
+        training = json.loads(answer)["runs"][0]["seconds"]
+        torch_alone = time_python("-c", "import torch")[0]
+        parts = (whole, training, torch_alone, whole - training - torch_alone)
+        for times, part in zip(seconds.values(), parts, strict=True):
+            times.append(part)
+    show("lenet train --config configs/fast.yaml, a whole process", seconds)
 
 
 def time_build(rounds: int) -> None:
     """Each round one build, and one load by a process of its own."""
-    first, later = [], []
+    seconds: dict[str, list[float]] = {"built and loaded": [], "loaded later": []}
     for _ in range(rounds):
         with tempfile.TemporaryDirectory() as directory:
-            for times in (first, later):
+            for times in seconds.values():
                 times.append(float(time_python("-c", LOAD, str(Path(directory) / "native"))[1]))
-    print("\nnative engine")
-    print(f"  built and loaded  {spread(first)}\n  loaded later      {spread(later)}")
+    show("native engine", seconds)
 
 
 def time_python(*arguments: str) -> tuple[float, str]:
@@ -138,10 +126,6 @@ def time_python(*arguments: str) -> tuple[float, str]:
     started = time.perf_counter()
     finished = subprocess.run([sys.executable, *arguments], check=True, capture_output=True, text=True)
     return time.perf_counter() - started, finished.stdout
-
-
-def spread(seconds: Sequence[float]) -> str:
-    return f"{median(seconds):7.3f} s ({min(seconds):.3f} to {max(seconds):.3f})"
 
 
 if __name__ == "__main__":

@@ -78,26 +78,39 @@ def key_of(item: Any) -> Any:
     return item.model_dump(mode="json") if isinstance(item, Config) else getattr(item, "key", item)
 
 
+def comparable(key: Any) -> Any:
+    """Return a key as it is compared: a configuration has the defaults of options that are newer than itself."""
+    if isinstance(key, dict):
+        is_config = {"model", "training"} <= key.keys()
+        return key_of(Config.model_validate(key)) if is_config else {k: comparable(each) for k, each in key.items()}
+    return key
+
+
 def results(
-    path: Path | None, items: Iterable[Item], task: Callable[[Item], Any] | None, key: Callable[[Item], Any] = key_of
+    path: Path | None,
+    items: Iterable[Item],
+    task: Callable[[Item], Any] | None,
+    key: Callable[[Item], Any] = key_of,
+    max_workers: int | None = None,
 ) -> dict[Item, Any]:
     """Return, by item, what the journal at `path` holds, after `task`, if there is one, has made what it lacks.
 
-    Items are run in a process per core, of one thread each. Interrupted, start again to resume; without a `path`
-    nothing is kept.
+    Items are run in a process per core, of one thread each, or in `max_workers` that share the threads. Interrupted,
+    start again to resume; without a `path` nothing is kept.
     """
 
     def text_of(item: Item) -> str:
-        return json.dumps(key(item), sort_keys=True)
+        return json.dumps(comparable(key(item)), sort_keys=True)
 
     items = list(dict.fromkeys(items))
     journal = Journal(path) if path is not None else None
     documents = journal.documents() if journal is not None else ()
-    kept = {json.dumps(entry["key"], sort_keys=True): entry["value"] for entry in documents}
+    kept = {json.dumps(comparable(entry["key"]), sort_keys=True): entry["value"] for entry in documents}
     missing = [item for item in items if text_of(item) not in kept] if task is not None else []
     if missing:
-        workers = min(set_threads(None), len(missing))
-        with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), set_threads, (1,)) as pool:
+        threads = set_threads(None)
+        workers, spawn = max_workers or threads, multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(workers, spawn, set_threads, (threads // workers,)) as pool:
             begun = {pool.submit(task, item): item for item in missing}
             try:
                 for number, future in enumerate(as_completed(begun), start=1):

@@ -9,7 +9,6 @@ Images are the first 10,000 of the training part, as in `lenet export`. The proc
 thread each.
 """
 
-import argparse
 import io
 import logging
 import tempfile
@@ -18,17 +17,15 @@ import warnings
 from collections.abc import Callable
 from importlib.metadata import distribution
 from pathlib import Path
-from statistics import median
 
 import numpy as np
 import onnx
 import torch
 from torch import Tensor, nn
 
-from common import data_access
+from common import arguments_parser, data_of, spread, timed
 from lenet_mnist.config import Activation, Config
 from lenet_mnist.data.decoding import Pixels
-from lenet_mnist.data.load import load_train_val
 from lenet_mnist.data.sets import Normalization
 from lenet_mnist.inference.onnx_file import OPSET, RUNTIME_VERSION, Runtime, compare, onnx_content, open_onnx
 from lenet_mnist.inference.predict import kept_network
@@ -49,7 +46,7 @@ BROUGHT = {  # by the extras, of what lenet does not need itself
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = arguments_parser(__doc__)
     parser.add_argument("part", choices=["agreement", "rounding", "packages", "exporters"])
     parser.add_argument("runs", nargs="*", type=Path)
     arguments = parser.parse_args()
@@ -67,7 +64,7 @@ def main() -> None:
 
 
 def training_images() -> tuple[Pixels, Normalization]:
-    data = load_train_val(Config().data, data_access())
+    data = data_of(Config().data)
     return data.train.images[:10_000].numpy(), data.normalization
 
 
@@ -79,12 +76,7 @@ def opened(trained: TrainedNetwork) -> Runtime:
 
 
 def milliseconds(action: Callable[[], object], times: int) -> str:
-    taken = []
-    for _ in range(times):
-        started = time.perf_counter()
-        action()
-        taken.append(1000 * (time.perf_counter() - started))
-    return f"{median(taken):.3g} ({min(taken):.3g} to {max(taken):.3g})"
+    return spread(timed({"": action}, times)[""], 1e-3, ".3g")
 
 
 # Agreement

@@ -7,35 +7,27 @@ Seeds 0 to 9, on the validation images: the network as it is initialised, and wi
 
 import torch
 
-from common import data_access
-from lenet_mnist.config import Activation, Config
+from common import CPU, Config, context_of
+from lenet_mnist.config import Activation
 from lenet_mnist.data.batches import evaluation_batches
-from lenet_mnist.data.load import load_train_val
 from lenet_mnist.randomness import Purpose, torch_generator
 from lenet_mnist.tally import count
-from lenet_mnist.training.context import Context
 from lenet_mnist.training.state import TrainState
 
-SEEDS = range(10)
+
+def losses(activation: Activation, seed: int) -> tuple[float, float]:
+    config = Config().replace({"seed": seed, "model.activation": activation})
+    context = context_of(config)
+    batches = evaluation_batches(context.data.val, context.data.normalization, CPU)
+    network = TrainState.start(config, context).network
+    as_it_is = count(network, batches).mean_loss
+    torch.nn.init.xavier_uniform_(network.output.weight, generator=torch_generator(seed, Purpose.SUBSET))
+    return as_it_is, count(network, batches).mean_loss
 
 
-def main() -> None:
-    cpu = torch.device("cpu")
-    data = load_train_val(Config().data, data_access())
-    batches = evaluation_batches(data.val, data.normalization, cpu)
-    for activation in Activation:
-        as_it_is, with_glorot = [], []
-        for seed in SEEDS:
-            config = Config.model_validate({"seed": seed, "model": {"activation": activation}})
-            network = TrainState.start(config, Context(data)).network
-            as_it_is.append(count(network, batches).mean_loss)
-            torch.nn.init.xavier_uniform_(network.output.weight, generator=torch_generator(seed, Purpose.SUBSET))
-            with_glorot.append(count(network, batches).mean_loss)
-        print(
-            f"{activation.value:8} as it is {min(as_it_is):.2f} to {max(as_it_is):.2f} nats, "
-            f"with Glorot's output layer {min(with_glorot):.2f} to {max(with_glorot):.2f}"
-        )
-
-
-if __name__ == "__main__":
-    main()
+for activation in Activation:
+    as_it_is, with_glorot = zip(*(losses(activation, seed) for seed in range(10)), strict=True)
+    print(
+        f"{activation:8} as it is {min(as_it_is):.2f} to {max(as_it_is):.2f} nats, "
+        f"with Glorot's output layer {min(with_glorot):.2f} to {max(with_glorot):.2f}"
+    )

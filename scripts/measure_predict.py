@@ -8,7 +8,6 @@
 Each part trains configs/relu.yaml unless --run names a run. Pictures go through real files, as a user's do.
 """
 
-import argparse
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -20,30 +19,26 @@ import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
-from rich.console import Console
 from sklearn.datasets import load_digits, load_sample_images
 
-from common import data_access
+from common import arguments_parser, data_access, data_of, recipe, session
 from lenet_mnist.config import DataConfig
-from lenet_mnist.config_file import load_config
 from lenet_mnist.data.decoding import read_picture
-from lenet_mnist.data.load import load_test, load_train_val
+from lenet_mnist.data.load import load_test
 from lenet_mnist.errors import DataError
 from lenet_mnist.inference.likeness import Looks, doubts, looks_of
 from lenet_mnist.inference.pictures import Steps, prepare
 from lenet_mnist.inference.predict import digit_network
-from lenet_mnist.reporting.terminal import TrainingProgress
 from lenet_mnist.reporting.text import aligned
 from lenet_mnist.runs.run import Run
 from lenet_mnist.study.train import require_all_finished, train_seeds
 from lenet_mnist.training.checkpoint import TrainedNetwork
-from lenet_mnist.training.context import Session
 
 Pixels = np.ndarray
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = arguments_parser(__doc__)
     parser.add_argument("part", choices=["accuracy", "scenes", "likeness"])
     parser.add_argument("--split", choices=["val", "test"], default="val")
     parser.add_argument("--run", type=Path)
@@ -67,11 +62,8 @@ def trained_run(path: Path | None) -> Iterator[Run]:
     if path is not None:
         yield Run(path)
         return
-    config = load_config(Path(__file__).parent.parent / "configs" / "relu.yaml").config
     with tempfile.TemporaryDirectory() as directory:
-        runs = train_seeds(
-            config, None, Session(data_access(), TrainingProgress(Console(stderr=True))), Path(directory)
-        )
+        runs = train_seeds(recipe("relu"), None, session(), Path(directory))
         require_all_finished(runs)
         yield runs[0].directory
 
@@ -84,11 +76,7 @@ def probabilities(network: TrainedNetwork, seen: Pixels) -> Pixels:
 
 
 def images_of(split: str, limit: int | None) -> tuple[Pixels, Pixels]:
-    images = (
-        load_test(DataConfig(), data_access())
-        if split == "test"
-        else load_train_val(load_config(None).config.data, data_access()).val
-    )
+    images = load_test(DataConfig(), data_access()) if split == "test" else data_of(DataConfig()).val
     return images.images.numpy()[:limit], images.labels.numpy()[:limit]
 
 
@@ -222,7 +210,7 @@ _QUANTILES = (0, 0.1, 0.5, 1, 50, 99, 99.5, 99.9, 100)
 
 
 def likeness(network: TrainedNetwork, limit: int | None) -> None:
-    train_val = load_train_val(load_config(None).config.data, data_access())
+    train_val = data_of(DataConfig())
     train = [prepare(image.astype(float)) for image in train_val.train.images.numpy()[:limit]]
     looks = np.array([astuple(looks_of(steps)) for steps in train])
     table = [

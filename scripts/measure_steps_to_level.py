@@ -12,16 +12,13 @@ from dataclasses import replace
 from itertools import pairwise
 from statistics import fmean
 
-from common import data_access
+from common import CPU, context_of, recipe
 from lenet_mnist.analysis.intervals import Estimate
 from lenet_mnist.analysis.speed import speed_ratio, steps_to_level
-from lenet_mnist.config import Activation, Config, Engine
+from lenet_mnist.config import Activation
 from lenet_mnist.data.batches import evaluation_batches
-from lenet_mnist.data.load import load_train_val
-from lenet_mnist.devices import choose_device, set_threads
-from lenet_mnist.model.engines import resolve_engine
+from lenet_mnist.devices import set_threads
 from lenet_mnist.tally import count
-from lenet_mnist.training.context import Context
 from lenet_mnist.training.loop import train
 from lenet_mnist.training.rows import StepRow
 from lenet_mnist.training.state import TrainState
@@ -37,7 +34,7 @@ def main() -> None:
     found: dict[tuple[Activation, float], tuple[list[float | None], list[float | None]]] = {}
     print("activation  level  smoothed true loss (mean of 3 seeds)  " + "  ".join(f"{name:>28}" for name in offs))
     for activation in EPOCHS:
-        trainings = [trained(activation, seed) for seed in range(3)]
+        trainings = [rows_and_losses(activation, seed) for seed in range(3)]
         for level in LEVELS:
             read = [steps_to_level(rows, level) for rows, _ in trainings]
             firsts = [first_below(losses, level) for _, losses in trainings]
@@ -62,37 +59,29 @@ def main() -> None:
             print(f"relu / tanh, level {level}: {ratio_text(as_read)} as read, {ratio_text(true)} by the true loss")
 
 
-def trained(activation: Activation, seed: int) -> tuple[list[StepRow], list[StepRow]]:
+def rows_and_losses(activation: Activation, seed: int) -> tuple[Sequence[StepRow], list[StepRow]]:
     """Return the rows of steps.csv, and others with the loss on all training images before chosen updates."""
-    config = Config.model_validate(
-        {
-            "seed": seed,
-            "model": {"activation": activation},
-            "data": {"limit_train": 11_000},
-            "training": {
-                "max_epochs": EPOCHS[activation],
-                "learning_rate": 0.6 if activation is Activation.SIGMOID else 0.04,
-                "threads": 1,
-            },
-        }
+    config = recipe(
+        "relu",
+        seed=seed,
+        model__activation=activation,
+        data__limit_train=11_000,
+        training__max_epochs=EPOCHS[activation],
+        training__learning_rate=0.6 if activation is Activation.SIGMOID else 0.04,
     )
-    data, device = load_train_val(config.data, data_access()), choose_device(config.training.device)
-    engine = resolve_engine(Engine.AUTO, device, data.train.image_size)
-    state = TrainState.start(config, Context(data, device, engine=engine.network))
-    batches = evaluation_batches(data.train, data.normalization, device)
-    rows: list[StepRow] = []
+    context = context_of(config)
+    state = TrainState.start(config, context)
+    batches = evaluation_batches(context.data.train, context.data.normalization, CPU)
     losses = [StepRow(1, 1, 0.0, count(state.network, batches).mean_loss, 0.0, 0.0)]
 
     def on_step(row: StepRow) -> bool:
-        if row.is_recorded:
-            rows.append(row)
         coming = row.step + 1  # a row's loss is that before its update
         if coming <= 50 or coming >= 1.02 * losses[-1].step:
             losses.append(replace(row, step=coming, train_loss=count(state.network, batches).mean_loss))
         return False
 
-    train(config, Context(data), state, on_step)
-    return rows, losses
+    train(config, context, state, on_step)
+    return state.histories.steps, losses
 
 
 def first_below(losses: Sequence[StepRow], level: float) -> float | None:

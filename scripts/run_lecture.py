@@ -10,7 +10,6 @@ the values between which it lies. No command may fail. With --size full each eng
 out among processes. Small, only what is sure on so few images is asked for.
 """
 
-import argparse
 import csv
 import json
 import math
@@ -27,9 +26,10 @@ from pathlib import Path
 from statistics import mean, median
 from typing import Any
 
-from common import ROOT, Journal
+from common import ROOT, arguments_parser
 from lenet_mnist.config_file import parse_seeds
 from lenet_mnist.errors import LenetError
+from lenet_mnist.files.tables import Journal
 from lenet_mnist.runs.listing import find_run
 from lenet_mnist.runs.run import Run
 from lenet_mnist.training.rows import EpochRow, ProbeRow
@@ -354,34 +354,36 @@ def type_command(words: Sequence[str], place: Path) -> tuple[int, str]:
     return ended.returncode, ended.stdout
 
 
-def run_page(commands: Sequence[str], size: str, engine: str, seed: int, place: Path) -> Journal:
-    """Type the commands in `place`, each once; the journal holds how they ended, and what they printed."""
+def ended_in(place: Path) -> dict[str, Any]:
+    """Return, by command, how it ended in `place`, and what it printed."""
+    return {entry["key"]: entry["value"] for entry in Journal(place / "journal.jsonl").documents()}
+
+
+def run_page(commands: Sequence[str], size: str, engine: str, seed: int, place: Path) -> None:
+    """Type the commands in `place`, each once, and keep how they ended in a journal there."""
     if not place.is_dir():
         shutil.copytree(ROOT / "configs", place / "configs")
-    journal = Journal(place / "journal.jsonl")
-    for command in commands:
-        if journal.get(command) is None:
-            print(f"$ {command}", flush=True)
-            words = typed(command, size, engine, seed)
-            code, output = type_command(words, place)
-            print(output, flush=True)
-            causes = []
-            if words[1] == "diagnose" and code == 0:
-                document = json.loads(type_command([*words, "--json"], place)[1])
-                causes = [finding["cause"] for finding in document["findings"]]
-            journal.add(command, {"code": code, "output": output, "causes": causes})
-    return journal
+    journal, ended = Journal(place / "journal.jsonl"), ended_in(place)
+    for command in (command for command in commands if command not in ended):
+        print(f"$ {command}", flush=True)
+        words = typed(command, size, engine, seed)
+        code, output = type_command(words, place)
+        print(output, flush=True)
+        causes = []
+        if words[1] == "diagnose" and code == 0:
+            document = json.loads(type_command([*words, "--json"], place)[1])
+            causes = [finding["cause"] for finding in document["findings"]]
+        journal.add({"key": command, "value": {"code": code, "output": output, "causes": causes}})
 
 
 def measured(commands: Sequence[str], size: str, place: Path) -> Iterator[tuple[str, Check, float]]:
     """Yield each command of the page, what is to be seen after it, and the value that was found."""
-    journal = Journal(place / "journal.jsonl")
-    for command in commands:
-        if (ended := journal.get(command)) is not None:
-            seen = Seen(shlex.split(command), place, **ended)
-            for check in [DONE, *EXPECTED[command]]:
-                if size in check.sizes:
-                    yield command, check, value_of(check, seen)
+    ended = ended_in(place)
+    for command in (command for command in commands if command in ended):
+        seen = Seen(shlex.split(command), place, **ended[command])
+        for check in [DONE, *EXPECTED[command]]:
+            if size in check.sizes:
+                yield command, check, value_of(check, seen)
 
 
 def value_of(check: Check, seen: Seen) -> float:
@@ -418,7 +420,7 @@ def name_of(command: str) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = arguments_parser(__doc__)
     parser.add_argument("--size", choices=("small", "full"), default="small")
     parser.add_argument("--engines", default="auto", help="with --size full, as in native,torch")
     parser.add_argument("--seeds", default="0", help="with --size full, as in 0-2")

@@ -2,20 +2,14 @@
 
 import time
 
-import torch
-
-from common import data_access
+from common import context_of
 from lenet_mnist.config import Config, Engine
-from lenet_mnist.data.load import load_train_val
 from lenet_mnist.devices import set_threads
-from lenet_mnist.model.engines import resolve_engine
-from lenet_mnist.training.context import Context
 from lenet_mnist.training.loop import train
 from lenet_mnist.training.rows import EpochRow, StepRow
 from lenet_mnist.training.state import TrainState
 from peers.arm import MOMENTUM, Arm, Arrays, Epoch, Setting
 
-CPU = torch.device("cpu")
 MANY = 1000  # epochs: whoever asks for them says when it is enough
 
 
@@ -38,10 +32,9 @@ class LenetTorch(Arm):
         set_threads(threads)
 
     def start(self, setting: Setting) -> None:
-        self.config = config_of(setting)
-        self.data = load_train_val(self.config.data, data_access())
-        network = resolve_engine(self.engine, CPU, self.data.train.image_size).network
-        self.state = TrainState.start(self.config, Context(self.data, engine=network))
+        self.config = config_of(setting).replace({"training.engine": self.engine})
+        self.context = context_of(self.config)
+        self.state = TrainState.start(self.config, self.context)
 
     def epoch(self) -> Epoch:
         """Let the loop go on for one epoch. What it prepares before an epoch's clock starts counts for no arm."""
@@ -57,7 +50,7 @@ class LenetTorch(Arm):
             raise EpochDone(Epoch(row.seconds - evaluation_seconds, evaluation_seconds, row.val_accuracy))
 
         try:
-            result = train(self.config, Context(self.data), self.state, on_step, on_epoch)
+            result = train(self.config, self.context, self.state, on_step, on_epoch)
         except EpochDone as done:
             return done.epoch
         raise RuntimeError(f"no epoch was completed: {result}")
