@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import pytest
 import torch
 from hypothesis import HealthCheck, settings
-from tests.once import draw_roughly, read_and_parse_once
+from tests.once import draw_roughly, read_once
 from tests.tiny import part_of
 
 from lenet_mnist.cli import main as command_line
@@ -171,7 +171,7 @@ def lenet(
 ) -> Callable[..., Answer]:
     """Run the command line in this process, in an empty directory, and return what it left behind."""
     draw_roughly(monkeypatch)
-    read_and_parse_once(monkeypatch)
+    read_once(monkeypatch)
     monkeypatch.setenv("LENET_DATA_DIR", str(mnist_dir))
     monkeypatch.delenv("LENET_RUNS_DIR", raising=False)
     monkeypatch.setenv("PYTHONSAFEPATH", "")  # the command sets it

@@ -1,17 +1,14 @@
 """What takes long and comes out the same each time is done once in a process of tests.
 
-MNIST's files off the disk, the command line's parser, the small pictures of a report: of each, what was made from the
-very same things is taken again; and pictures have few dots. Tests of these themselves, and processes that tests start,
-do without.
+MNIST's files off the disk, the small pictures of a report: of each, what was made from the very same things is taken
+again; and pictures have few dots. Tests of these themselves, and processes that tests start, do without.
 """
 
 import pickle
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
-import typer
 from matplotlib.figure import Figure
 
 from lenet_mnist.data import mnist
@@ -22,7 +19,6 @@ _png = gallery._png
 _savefig = Figure.savefig
 _pngs: dict[bytes, Any] = {}
 _verified: dict[tuple[Any, ...], Any] = {}
-_command_of = cache(typer.main.get_command)
 
 
 def draw_roughly(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -39,10 +35,9 @@ def draw_roughly(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gallery, "_png", _png_once)
 
 
-def read_and_parse_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let a file of MNIST be read and verified once for as long as it stays as it is, and the parser be made once."""
+def read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a file of MNIST be read and verified once for as long as it stays as it is."""
     monkeypatch.setattr(mnist, "read_verified", _read_verified)
-    monkeypatch.setattr(typer.main, "get_command", _command_of)
 
 
 def _read_verified(file: mnist.IdxFile, directory: Path) -> Any:

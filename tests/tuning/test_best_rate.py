@@ -59,7 +59,9 @@ def test_short_trainings_are_moved_to_the_long_one() -> None:
     at_two = rate_for(0.06, 1, 2, EXPONENT)
     assert at_two < 0.06
     both = valley(0.06, epochs=1) + valley(at_two, epochs=2)
-    assert chosen(both, epochs=8).lr == pytest.approx(rate_for(0.06, 1, 8, EXPONENT), rel=1e-6)
+    moved, known = chosen(both, epochs=8), chosen(both, epochs=1)
+    assert moved.lr == pytest.approx(rate_for(0.06, 1, 8, EXPONENT), rel=1e-6)
+    assert moved.high / moved.low > 1.2 * known.high / known.low  # the exponent is known roughly
 
 
 def test_only_rates_near_the_best_and_below_the_cliff_shape_the_parabola() -> None:
