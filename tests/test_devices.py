@@ -155,40 +155,42 @@ print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
     assert run(program) == "7\n"
 
 
-@pytest.mark.parametrize(
-    ("threads", "waited", "is_said"), [(2, 0.1, False), (2, 12.0, True), (1, 9.0, False), (8, 60.0, False)]
-)
-def test_that_other_programs_want_the_cores_is_said_once(
-    monkeypatch: pytest.MonkeyPatch, threads: int, waited: float, is_said: bool
-) -> None:
+def test_that_other_programs_want_the_cores_is_said_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """By what Linux says of the time that threads were ready and did not run: that is nothing on an idle machine."""
     clock = {"now": 100.0, "waited": 50.0}
     monkeypatch.setattr(devices, "usable_cores", lambda: 4)
     monkeypatch.setattr(devices.time, "monotonic", lambda: clock["now"])
     monkeypatch.setattr(devices, "_seconds_waited", lambda: clock["waited"])
-    crowding = Crowding(threads)
-    assert crowding.note() is None  # no time has passed
-    clock["now"] += 10
-    clock["waited"] += waited
-    assert (crowding.note() is not None) == is_said
-    assert crowding.note() is None
+    for threads, waited, is_said in ((2, 0.1, False), (2, 12.0, True), (1, 9.0, False), (8, 60.0, False)):
+        crowding = Crowding(threads)
+        assert crowding.note() is None  # no time has passed
+        clock["now"] += 10
+        clock["waited"] += waited
+        assert (crowding.note() is not None) == is_said
+        assert crowding.note() is None
 
 
-@pytest.mark.parametrize(("users", "seen"), [({}, "'15000'"), ({"GOMP_SPINCOUNT": "77"}, "'77'")])
-def test_threads_do_not_wait_in_a_busy_loop_for_long(users: dict[str, str], seen: str) -> None:
+def test_threads_do_not_wait_in_a_busy_loop_for_long() -> None:
     """Where other programs want the cores too, whoever they wait for would not get to run."""
     environment = {name: value for name, value in os.environ.items() if name != "GOMP_SPINCOUNT"}
-    environment |= {"OMP_DISPLAY_ENV": "verbose", **users}
     command = [sys.executable, "-c", "import lenet_mnist.cli.app; import torch"]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
-    assert [line.partition(" = ")[2] for line in done.stderr.splitlines() if "GOMP_SPINCOUNT" in line] == [seen]
+    for users, seen in (({}, "'15000'"), ({"GOMP_SPINCOUNT": "77"}, "'77'")):
+        settings = environment | {"OMP_DISPLAY_ENV": "verbose", **users}
+        done = subprocess.run(command, capture_output=True, text=True, check=True, env=settings)
+        assert [line.partition(" = ")[2] for line in done.stderr.splitlines() if "GOMP_SPINCOUNT" in line] == [seen]
+
+
+@pytest.fixture
+def _gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A GPU, as far as torch says; what is set for it is put back afterwards."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.backends.cudnn, "deterministic", False)
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
 
 
 @pytest.mark.compiler
+@pytest.mark.usefixtures("_gpu")
 def test_auto_takes_a_gpu_only_where_the_native_engine_is_lacking(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.backends.cudnn, "deterministic", False)  # put back afterwards
-    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
     assert choose_device(Device.AUTO) == torch.device("cpu")
     monkeypatch.setattr(engines, "_native_network", lambda _: "there is no C compiler")
     assert choose_device(Device.AUTO) == torch.device("cuda")
@@ -197,11 +199,9 @@ def test_auto_takes_a_gpu_only_where_the_native_engine_is_lacking(monkeypatch: p
     assert choose_device(Device.AUTO) == torch.device("cpu")
 
 
-def test_a_gpu_adds_up_in_one_order_and_with_all_bits(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.usefixtures("_gpu")
+def test_a_gpu_adds_up_in_one_order_and_with_all_bits() -> None:
     """Else the same training, or a resumed one, comes to other weights: seen on an H100."""
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.backends.cudnn, "deterministic", False)
-    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
     choose_device(Device.CUDA)
     assert torch.backends.cudnn.deterministic
     assert not torch.backends.cudnn.allow_tf32
