@@ -17,11 +17,12 @@ from typing import Any
 
 import pytest
 from tests.faults import Disk, Killed, faulty_disk
+from tests.tiny import part_of
 
 from lenet_mnist.config import Config
 from lenet_mnist.config_file import Layer, resolve
 from lenet_mnist.data.mnist import DataAccess
-from lenet_mnist.data.sets import TrainSet, TrainVal, ValSet
+from lenet_mnist.data.sets import TrainVal
 from lenet_mnist.distributed import Ranks
 from lenet_mnist.errors import ConfigError, DataError, StorageError
 from lenet_mnist.files.locks import exclusive_lock
@@ -82,12 +83,7 @@ class Watcher(Progress):
 @pytest.fixture(scope="module")
 def tiny(small: TrainVal) -> TrainVal:
     """104 training images and 50 for validation: 7 updates an epoch, the last one of 8 images."""
-    train_set, val_set = small.train, small.val
-    return replace(
-        small,
-        train=TrainSet(train_set.images[:104], train_set.labels[:104], train_set.indices[:104]),
-        val=ValSet(val_set.images[:50], val_set.labels[:50], val_set.indices[:50]),
-    )
+    return part_of(small, 104, 50)
 
 
 @pytest.fixture(autouse=True)
