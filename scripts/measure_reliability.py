@@ -17,7 +17,6 @@ not promised. Every process is a real one, and dies a real death; they are forks
 already, so that 500 of them take minutes (repeats and offline: fresh ones).
 """
 
-import argparse
 import hashlib
 import json
 import os
@@ -31,6 +30,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
@@ -41,7 +41,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from safetensors.torch import load, save
 
-from common import ROOT, data_access
+from common import ROOT, arguments_parser, data_access, data_of
 from lenet_mnist.cli.app import app
 from lenet_mnist.cli.flags import DEFAULT_DATA_DIR
 from lenet_mnist.cli.main import main as lenet
@@ -49,7 +49,6 @@ from lenet_mnist.config import Config, DataConfig
 from lenet_mnist.config_file import load_config, parse_yaml
 from lenet_mnist.data.fetch import fetch_missing
 from lenet_mnist.data.idx import parse_idx
-from lenet_mnist.data.load import load_train_val
 from lenet_mnist.errors import LenetError
 from lenet_mnist.runs.listing import find_run
 from lenet_mnist.runs.recording import list_checkpoints
@@ -65,17 +64,7 @@ QUICK = [
     "--set=training.checkpoint_every_steps=3",
     "--offline",
 ]
-COUNTS = {
-    "kills": 500,
-    "signals": 100,
-    "one-run": 25,
-    "damage": 1200,
-    "starts": 50,
-    "repeats": 20,
-    "parsers": 10_000,
-    "offline": 1,
-    "memory": 1,
-}
+RESUME = ["--resume", "latest", "--offline"]
 LONGEST_EXIT = 2.0  # seconds
 LAYERS = ("C1", "C3", "C5", "F6", "output")
 MOST_MEMORY, MOST_SECONDS = 1000, 20.0  # MB, of which torch alone takes 300; of one processor
@@ -86,39 +75,6 @@ class Found(NamedTuple):
 
     holds: bool
     text: str
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(COUNTS)}; all if none is named")
-    parser.add_argument("--count", type=int, help="how often, in each part")
-    parser.add_argument("--seed", type=int, default=0)
-    arguments = parser.parse_args()
-    if unknown := set(arguments.parts) - set(COUNTS):
-        parser.error(f"unknown: {', '.join(sorted(unknown))}")
-    fetch_missing(data_access())
-    torch.set_num_threads(1)  # a fork cannot use the other threads of the process that it comes from
-    os.environ["LENET_DATA_DIR"] = str(Path(os.environ.get("LENET_DATA_DIR", DEFAULT_DATA_DIR)).resolve())
-    parts: dict[str, Callable[[int, random.Random, Path], Found]] = {
-        "kills": kills,
-        "signals": signals,
-        "one-run": one_run,
-        "damage": damage,
-        "starts": starts,
-        "repeats": repeats,
-        "parsers": parsers,
-        "offline": offline,
-        "memory": memory,
-    }
-    all_hold = True
-    for name in arguments.parts or COUNTS:
-        with tempfile.TemporaryDirectory(prefix="lenet-reliability-") as directory:
-            started = time.monotonic()
-            found = parts[name](arguments.count or COUNTS[name], random.Random(arguments.seed), Path(directory))
-        all_hold &= found.holds
-        failed = "" if found.holds else "FAILED: "
-        print(f"{name}: {failed}{found.text}; {time.monotonic() - started:.0f} s", flush=True)
-    sys.exit(not all_hold)
 
 
 # Processes.
@@ -157,10 +113,24 @@ def end_of(process: int) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
 
 
-def run_of(directory: Path) -> Run | None:
-    """Return the one run in `directory`, or None if none has begun."""
+def run_of(directory: Path) -> Run:
+    """Return the one run in `directory`, read anew; one that is not there yet is `directory` itself."""
     begun = list((directory / "runs").glob("*/manifest.json"))
-    return Run(begun[0].parent) if begun else None
+    return Run(begun[0].parent if begun else directory)
+
+
+def has_begun(directory: Path) -> bool:
+    return run_of(directory).path != directory
+
+
+def made(directory: Path) -> Path:
+    directory.mkdir(parents=True)
+    return directory
+
+
+def wait_for_checkpoint(directory: Path) -> None:
+    while not list((directory / "runs").glob("*/checkpoints/step-*")):
+        time.sleep(0.005)
 
 
 def results(run: Run) -> tuple[Any, ...]:
@@ -171,30 +141,21 @@ def results(run: Run) -> tuple[Any, ...]:
     return manifest.weights_sha256, manifest.status, rows, run.steps_path.read_text(), run.probe_path.read_text()
 
 
-def whole_run(directory: Path) -> tuple[tuple[Any, ...], float]:
+def whole_run(directory: Path, words: list[str] = QUICK) -> tuple[tuple[Any, ...], float]:
     """Train once without a disturbance; return its results and its seconds."""
-    directory.mkdir()
     started = time.monotonic()
-    assert end_of(begin(directory, "train", *QUICK)) == 0, (directory / "log.txt").read_text()
-    run = run_of(directory)
-    assert run is not None
-    return results(run), time.monotonic() - started
+    assert end_of(begin(made(directory), "train", *words)) == 0, (directory / "log.txt").read_text()
+    return results(run_of(directory)), time.monotonic() - started
 
 
 def newest_step(directory: Path) -> int:
-    """Return the step of the newest checkpoint of the one run in `directory`."""
-    run = run_of(directory)
-    return max((checkpoint.step for checkpoint in list_checkpoints(run.checkpoints_path)), default=0) if run else 0
+    checkpoints = list_checkpoints(run_of(directory).checkpoints_path) if has_begun(directory) else []
+    return max((checkpoint.step for checkpoint in checkpoints), default=0)
 
 
 def resumes(directory: Path, expected: tuple[Any, ...]) -> bool:
     """Whether the run in `directory` goes on to the expected results."""
-    return end_of(begin(directory, "train", "--resume", "latest", "--offline")) == 0 and (
-        results(run_of(directory) or Run(directory)) == expected
-    )
-
-
-# The parts. Each returns what was found.
+    return end_of(begin(directory, "train", *RESUME)) == 0 and results(run_of(directory)) == expected
 
 
 def kills(count: int, draw: random.Random, directory: Path) -> Found:
@@ -203,8 +164,7 @@ def kills(count: int, draw: random.Random, directory: Path) -> Found:
     num_operations = count_operations(directory / "counted")
     num_equal = num_begun = num_inside = 0
     for number in range(count):
-        place = directory / str(number)
-        place.mkdir()
+        place = made(directory / str(number))
         if number % 2:
             process = begin(place, "train", *QUICK, prepare=lambda: die_at(draw.randrange(num_operations) + 1))
         else:
@@ -213,11 +173,8 @@ def kills(count: int, draw: random.Random, directory: Path) -> Found:
             os.kill(process, signal.SIGKILL)
         draw.random()  # the child has drawn on a copy of its own
         num_inside += end_of(process) == -signal.SIGKILL and number % 2
-        if run_of(place) is None:
-            num_equal += 1  # killed before there was a run: nothing can be lost
-            continue
-        num_begun += 1
-        is_equal = resumes(place, expected)
+        num_begun += has_begun(place)
+        is_equal = not has_begun(place) or resumes(place, expected)  # before there is a run, nothing can be lost
         num_equal += is_equal
         if is_equal:
             shutil.rmtree(place)
@@ -260,18 +217,10 @@ def die_at(number: int) -> None:
 
 def count_operations(directory: Path) -> int:
     """Return how many file operations a whole training makes."""
-    directory.mkdir()
     reader, writer = os.pipe()
-
-    def before() -> None:
-        counted(writer, b".")
-
-    counted = os.write
-
-    def prepare() -> None:
-        watch_operations(before)
-
-    process = begin(directory, "train", *QUICK, prepare=prepare)
+    write = os.write  # not the watched one
+    prepare = partial(watch_operations, lambda: write(writer, b"."))
+    process = begin(made(directory), "train", *QUICK, prepare=prepare)
     os.close(writer)
     number = 0
     while part := os.read(reader, 65536):
@@ -286,19 +235,15 @@ def signals(count: int, draw: random.Random, directory: Path) -> Found:
     num_right = num_equal = num_interrupted = 0
     longest = 0.0
     for number in range(count):
-        place, which = directory / str(number), (signal.SIGINT, signal.SIGTERM)[number % 2]
-        place.mkdir()
+        place, which = made(directory / str(number)), (signal.SIGINT, signal.SIGTERM)[number % 2]
         process = begin(place, "train", *QUICK)
-        while not list((place / "runs").glob("*/checkpoints/step-*")):
-            time.sleep(0.005)
+        wait_for_checkpoint(place)
         time.sleep(draw.uniform(0, 0.7 * seconds))
         started = time.monotonic()
         os.kill(process, which)
         code = end_of(process)
         took = time.monotonic() - started
-        run = run_of(place)
-        assert run is not None
-        was_finished = run.manifest.status == "finished"
+        was_finished = run_of(place).manifest.status == "finished"
         num_interrupted += code == 128 + which
         num_right += (code == 128 + which or (code in (0, -which) and was_finished)) and took <= LONGEST_EXIT
         longest = max(longest, took)
@@ -313,18 +258,11 @@ def signals(count: int, draw: random.Random, directory: Path) -> Found:
 def one_run(count: int, draw: random.Random, directory: Path) -> Found:
     """Kill one run again and again, then go on from each of its checkpoints."""
     words = [*(word.replace("epochs=3", "epochs=60") for word in QUICK), "--set=training.patience=null"]
-    (directory / "whole").mkdir()
-    assert end_of(begin(directory / "whole", "train", *words)) == 0
-    whole = run_of(directory / "whole")
-    assert whole is not None
-    expected = results(whole)
-    place = directory / "killed"
-    place.mkdir()
-    num_kills = 0
-    arguments: tuple[str, ...] = ("train", *words)
+    expected, _ = whole_run(directory / "whole", words)
+    place, num_kills = made(directory / "killed"), 0
     while num_kills < count:
         seen = newest_step(place)
-        process = begin(place, *arguments)
+        process = begin(place, "train", *(RESUME if num_kills else words))
         while newest_step(place) == seen and os.waitid(os.P_PID, process, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
             time.sleep(0.005)
         time.sleep(draw.uniform(0, 0.3))
@@ -332,17 +270,12 @@ def one_run(count: int, draw: random.Random, directory: Path) -> Found:
         if end_of(process) == 0:
             break
         num_kills += 1
-        arguments = ("train", "--resume", "latest", "--offline")
-    run = run_of(place)
-    assert run is not None
-    kept = list_checkpoints(run.checkpoints_path)
+    kept = list_checkpoints(run_of(place).checkpoints_path)
     num_equal = 0
     for checkpoint in kept:
         copy = directory / checkpoint.sha256[:8]
         shutil.copytree(place, copy)
-        copied = run_of(copy)
-        assert copied is not None
-        for other in list_checkpoints(copied.checkpoints_path):
+        for other in list_checkpoints(run_of(copy).checkpoints_path):
             if other.sha256 != checkpoint.sha256:
                 other.path.unlink()
         num_equal += resumes(copy, expected)
@@ -354,9 +287,8 @@ def one_run(count: int, draw: random.Random, directory: Path) -> Found:
 
 def damage(count: int, draw: random.Random, directory: Path) -> Found:
     """Flip a bit, or cut off the end, of a checkpoint or of the kept weights; a sixth of them are cuts."""
-    whole_run(directory / "whole")
+    expected, _ = whole_run(directory / "whole")
     run = run_of(directory / "whole")
-    assert run is not None
     newest, older = list_checkpoints(run.checkpoints_path)[:2]
     num_noticed = 0
     for number in range(count):
@@ -379,13 +311,10 @@ def damage(count: int, draw: random.Random, directory: Path) -> Found:
                 num_noticed += 1
         path.write_bytes(whole)
     num_resumed = 0
-    expected = results(run)
     for number in range(10):
         copy = directory / f"copy{number}"
         shutil.copytree(directory / "whole", copy)
-        copied = run_of(copy)
-        assert copied is not None
-        first = list_checkpoints(copied.checkpoints_path)[0].path
+        first = list_checkpoints(run_of(copy).checkpoints_path)[0].path
         content = bytearray(first.read_bytes())
         content[draw.randrange(len(content))] ^= 1
         first.write_bytes(content)
@@ -409,14 +338,12 @@ def starts(count: int, _draw: random.Random, directory: Path) -> Found:
     codes = [end_of(process) for process in (*makers, *trainings)]
     num_directories = len(list((directory / "runs").iterdir()))
 
-    place = directory / "twice"
-    place.mkdir()
+    place = made(directory / "twice")
     process = begin(place, "train", *QUICK)
-    while not list((place / "runs").glob("*/checkpoints/step-*")):
-        time.sleep(0.005)
+    wait_for_checkpoint(place)
     os.kill(process, signal.SIGKILL)
     end_of(process)
-    both = [begin(place, "train", "--resume", "latest", "--offline") for _ in range(2)]
+    both = [begin(place, "train", *RESUME) for _ in range(2)]
     ends = sorted(end_of(process) for process in both)
     names_holder = any(f"process {process} on" in (place / "log.txt").read_text() for process in both)
     return Found(
@@ -430,8 +357,7 @@ def repeats(count: int, draw: random.Random, directory: Path) -> Found:
     """Train in fresh processes whose surroundings differ."""
     digests = set()
     for number in range(count):
-        place = directory / f"{draw.randrange(10**6)}" / "deep"
-        place.mkdir(parents=True)
+        place = made(directory / f"{draw.randrange(10**6)}" / "deep")
         words = [word for word in QUICK if "checkpoint_every" not in word]
         words.append(f"--set=training.checkpoint_every_steps={(1, 2, 7, 'null')[number % 4]}")
         command = [sys.executable, "-m", "lenet_mnist", "train", *words]
@@ -440,7 +366,6 @@ def repeats(count: int, draw: random.Random, directory: Path) -> Found:
         environment = os.environ | {"PYTHONHASHSEED": str(draw.randrange(2**32))}
         subprocess.run(command, cwd=place, env=environment, check=True, capture_output=True)
         run = run_of(place)
-        assert run is not None
         digests.add((run.manifest.weights_sha256, run.steps_path.read_text()))
     return Found(len(digests) == 1, f"{count} fresh processes, {len(digests)} digest")
 
@@ -450,7 +375,6 @@ def parsers(count: int, _draw: random.Random, directory: Path) -> Found:
     settings = hypothesis.settings(max_examples=count, deadline=None, database=None, derandomize=True)
     whole_run(directory / "whole")
     run = run_of(directory / "whole")
-    assert run is not None
     network, manifest, config = (path.read_bytes() for path in (run.model_path, run.manifest_path, run.config_path))
     near_yaml = st.text(alphabet="seed: model\n -[]{}&*!|>'\"#,0123456789.e+tfnu\t", max_size=200)
 
@@ -472,7 +396,7 @@ def parsers(count: int, _draw: random.Random, directory: Path) -> Found:
             changed(network) | st.binary(max_size=300),
             lambda content: read_network(written(directory / "model", content)),
         ),
-        "manifests": (changed(manifest), lambda content: with_manifest(run, content)),
+        "manifests": (changed(manifest), lambda content: Run(written(run.manifest_path, content).parent).manifest),
         "run names": (st.text(max_size=300), lambda name: find_run(name, directory / "whole" / "runs")),
     }
     for strategy, read in cases.values():
@@ -481,8 +405,6 @@ def parsers(count: int, _draw: random.Random, directory: Path) -> Found:
 
 
 def only_our_errors(read: Callable[[Any], Any]) -> Callable[[Any], None]:
-    """Return what reads a value, and lets no error of ours out."""
-
     def reading(value: Any) -> None:
         with suppress(LenetError):
             read(value)
@@ -491,19 +413,15 @@ def only_our_errors(read: Callable[[Any], Any]) -> Callable[[Any], None]:
 
 
 def written(path: Path, content: bytes) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(content)
     return path
-
-
-def with_manifest(run: Run, content: bytes) -> Any:
-    written(run.manifest_path, content)
-    return run.manifest
 
 
 def offline(count: int, _draw: random.Random, directory: Path) -> Found:
     """Run every command without a network, the data cached."""
     quick = QUICK[:-1]  # --offline is what is not said here
-    digit = load_train_val(DataConfig(), data_access()).val.images[0].numpy()
+    digit = data_of(DataConfig()).val.images[0].numpy()
     Image.fromarray(255 - digit).resize((140, 140)).save(directory / "digit.png")
     commands = [
         ["--version"],
@@ -661,7 +579,7 @@ BOMBS: dict[str, Callable[[Run], Any]] = {
     "confusion_matrix.csv, 60 MB": lambda run: (run.evaluation_path("val") / "confusion_matrix.csv").write_text(
         ("," * 200_000 + "\n") * 300
     ),
-    "looks.csv, 60 MB": lambda run: written_below(run.evaluation_path("test") / "looks.csv", b"time\n" * 12_000_000),
+    "looks.csv, 60 MB": lambda run: written(run.evaluation_path("test") / "looks.csv", b"time\n" * 12_000_000),
     "examples.safetensors, 60 MB": lambda run: (run.evaluation_path("val") / "examples.safetensors").write_bytes(
         bytes(60_000_000)
     ),
@@ -672,15 +590,46 @@ BOMBS: dict[str, Callable[[Run], Any]] = {
 }
 
 
-def written_below(path: Path, content: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(content)
-
-
 def many_tensors(number: int) -> bytes:
     entries = (f'"{k}":{{"dtype":"U8","shape":[0],"data_offsets":[0,0]}}' for k in range(number))
     header = ("{" + ",".join(entries) + "}").encode()
     return len(header).to_bytes(8, "little") + header
+
+
+PARTS: dict[str, tuple[Callable[[int, random.Random, Path], Found], int]] = {
+    "kills": (kills, 500),
+    "signals": (signals, 100),
+    "one-run": (one_run, 25),
+    "damage": (damage, 1200),
+    "starts": (starts, 50),
+    "repeats": (repeats, 20),
+    "parsers": (parsers, 10_000),
+    "offline": (offline, 1),
+    "memory": (memory, 1),
+}
+
+
+def main() -> None:
+    parser = arguments_parser(__doc__)
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)}; all if none is named")
+    parser.add_argument("--count", type=int, help="how often, in each part")
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    if unknown := set(options.parts) - set(PARTS):
+        parser.error(f"unknown: {', '.join(sorted(unknown))}")
+    fetch_missing(data_access())
+    torch.set_num_threads(1)  # a fork cannot use the other threads of the process that it comes from
+    os.environ["LENET_DATA_DIR"] = str(Path(os.environ.get("LENET_DATA_DIR", DEFAULT_DATA_DIR)).resolve())
+    all_hold = True
+    for name in options.parts or PARTS:
+        part, usual_count = PARTS[name]
+        with tempfile.TemporaryDirectory(prefix="lenet-reliability-") as directory:
+            started = time.monotonic()
+            found = part(options.count or usual_count, random.Random(options.seed), Path(directory))
+        all_hold &= found.holds
+        failed = "" if found.holds else "FAILED: "
+        print(f"{name}: {failed}{found.text}; {time.monotonic() - started:.0f} s", flush=True)
+    sys.exit(not all_hold)
 
 
 if __name__ == "__main__":

@@ -87,7 +87,7 @@ FAST = [
     *(fast(2, batch, rate) for batch, rate in product((64, 128), (8e-3, 1e-2))),
     *(fast(2, 64, rate, decay=3e-3) for rate in (6e-3, 8e-3)),
 ]
-DIGITS = {"patience": None, "data.source": "digits"}
+DIGITS = {"patience": None, "data.source": "digits", "data.train_size": 1078, "data.val_size": 360}
 DIGIT_RECIPES = [
     arm(epochs, batch, rate, decay, **DIGITS)
     for epochs, batch, rate, decay in (

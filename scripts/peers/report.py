@@ -1,7 +1,7 @@
 """What benchmark_peers.py has measured: as JSON, as tables, as a picture."""
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from itertools import accumulate
 from math import inf
@@ -14,6 +14,7 @@ from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
+from common import table
 from lenet_mnist.reporting.style import BLUE, GREY, ORANGE, save_figure
 from peers.arm import Epoch, Setting
 
@@ -86,8 +87,8 @@ class Report:
 def tables(report: Report) -> str:
     """Return the circumstances and a table of each part, in Markdown."""
     circumstances = "\n".join(f"{key}: {value}" for key, value in report.circumstances.items())
-    parts = {"rounds": rounds_table, "race": race_table, "scaling": scaling_table}
-    return "\n\n".join([circumstances, *(table(report) for part, table in parts.items() if report.of(part))])
+    makers = {"rounds": rounds_table, "race": race_table, "scaling": scaling_table}
+    return "\n\n".join([circumstances, *(make(report) for part, make in makers.items() if report.of(part))])
 
 
 def rounds_table(report: Report) -> str:
@@ -95,11 +96,9 @@ def rounds_table(report: Report) -> str:
     rows = []
     for one in report.of("rounds"):
         evaluation = median(epoch.evaluation_seconds for epoch in one.epochs)
-        first = f"{one.epochs[0].seconds:.2f}"
-        rows.append(
-            (one.setting.batch_size, one.arm, *one.median_and_range, report.ratio(one), first, f"{evaluation:.2f}")
-        )
-    return markdown(columns, rows)
+        rest = (report.ratio(one), f"{one.epochs[0].seconds:.2f}", f"{evaluation:.2f}")
+        rows.append((one.setting.batch_size, one.arm, *one.median_and_range, *rest))
+    return table(columns, rows)
 
 
 def race_table(report: Report) -> str:
@@ -108,7 +107,7 @@ def race_table(report: Report) -> str:
     for one in report.of("race"):
         groups.setdefault((one.setting.batch_size, one.arm), []).append(one)
     columns = ("batch", "arm", *(f"seconds to {goal:.1%} (range; reached)" for goal in goals))
-    return markdown(columns, ((*key, *(time_to(goal, group) for goal in goals)) for key, group in groups.items()))
+    return table(columns, ((*key, *(time_to(goal, group) for goal in goals)) for key, group in groups.items()))
 
 
 def time_to(goal: float, trainings: Sequence[Training]) -> str:
@@ -126,12 +125,7 @@ def scaling_table(report: Report) -> str:
     for one in report.of("scaling"):
         images = f"{one.setting.num_images:,}"
         rows.append((one.setting.batch_size, images, one.arm, one.threads, *one.median_and_range, report.ratio(one)))
-    return markdown(columns, rows)
-
-
-def markdown(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    lines = [columns, ["---"] * len(columns), *rows]
-    return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)
+    return table(columns, rows)
 
 
 def draw(report: Report, path: Path) -> None:
