@@ -35,7 +35,7 @@ def digest():
     generator = torch.Generator().manual_seed(0)
     images = torch.randn(50, 1, 28, 28, generator=generator)
     parameters = [torch.randn(s, generator=generator).mul_(0.1).requires_grad_() for s in parameter_shapes(10).values()]
-    network = resolve_engine(Engine.NATIVE, torch.device("cpu"), 28).network
+    network = resolve_engine(Engine.NATIVE, torch.device("cpu"), 28).forward
     gradients = torch.autograd.grad(network(images, parameters, Activation.TANH).square().sum(), parameters)
     return hashlib.sha256(b"".join(g.numpy().tobytes() for g in gradients)).hexdigest()
 """

@@ -31,7 +31,7 @@ from lenet_mnist.cli.main import main
 
 if __name__ == "__main__":
     if sys.argv[1] == "lr-sweep":
-        from lenet_mnist.study import workers
+        from lenet_mnist.training import workers
 
         workers._WORTH_WORKERS = 0
     if sys.argv[1] == "bench":

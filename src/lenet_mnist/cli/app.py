@@ -14,7 +14,7 @@ from lenet_mnist.cli.flags import configured, say
 from lenet_mnist.cores import torchrun_rank
 from lenet_mnist.errors import ConfigError, StorageError
 
-_IN_SEVERAL_PROCESSES = ("train", "lr-sweep", "cross-validate", "evaluate")
+_IN_SEVERAL_PROCESSES = ("train", "lr-sweep", "cross-validate")
 
 app = typer.Typer(
     name="lenet",
