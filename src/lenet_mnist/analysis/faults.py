@@ -1,5 +1,7 @@
 """Faults of a training other than its learning rate: decay, momentum, labels, over-fitting, a stop by chance.
 
+The learning rate, dead units and vanishing gradients: diagnosis.py, from what training/probe.py measures.
+
 The thresholds are those of analysis/diagnosis.py, and were set and scored with them.
 """
 

@@ -1,4 +1,7 @@
-"""What a diagnosis is made of: a training as its files tell it, and findings with their evidence."""
+"""What a diagnosis is made of: a training as its files tell it, and findings with their evidence.
+
+The findings themselves: diagnosis.py (learning rate, dead units, gradients) and faults.py (all others).
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

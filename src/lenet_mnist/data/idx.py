@@ -1,5 +1,7 @@
 """The IDX format of MNIST's files, and directories of your own that hold such files (docs/data.md).
 
+Which part of which data is read, and when: load.py. MNIST's own four files: mnist.py.
+
 The format: two zero bytes, a type (8 = unsigned byte), the number of dimensions, each dimension as a 32-bit big-endian
 number, then the data. Labels may be of other integer types, and a table with one row per image, of which the first
 column counts, as QMNIST's are. Source: "The MNIST database of handwritten digits", section "File formats".

@@ -1,4 +1,4 @@
-"""Which settings may change on resume without changing the result.
+"""Which settings may change on resume without changing the result. (The newest checkpoint: runs/recording.py.)
 
 - `training.checkpoint_every_steps` changes no result.
 - `training.patience` may be raised: the epochs counted so far do not depend on it.
