@@ -59,7 +59,7 @@ def _has_native_engine() -> bool:
 def set_threads(threads: int | None, ranks: Ranks = SINGLE) -> int:
     """Set the number of CPU threads of this process, and return it; if None, its share of those of cores.py.
 
-    Raises: InstallationError if the system does not allow so many; RuntimeError in a process that was forked after
+    Raises: InstallationError if the system does not allow that many; RuntimeError in a process that was forked after
     this one had threads: they do not exist there, and whoever waits for them (torch as well as the native engine) would
     wait for ever.
     """

@@ -11,7 +11,7 @@ class Progress:
         """Begin `text`, of `total` steps or bytes if that is known."""
 
     def advance(self, amount: int, text: str = "") -> None:
-        """Advance by so many steps or bytes."""
+        """Advance by `amount` steps or bytes."""
 
     def end(self) -> None:
         """End what was begun."""

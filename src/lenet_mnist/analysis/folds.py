@@ -93,7 +93,7 @@ class CrossValidation(Scored):
 
     @property
     def accuracy_interval(self) -> Interval:
-        """95 % interval of the accuracy on new images, of networks trained on so many; it ends at 0 and 1."""
+        """95 % interval of the accuracy on new images, of networks trained on as many images, cut off at 0 and 1."""
         low, high = resampled_interval(self.accuracies, self.folds.num_folds)
         return Interval(max(low, 0.0), min(high, 1.0))
 

@@ -91,14 +91,14 @@ def verified_files(config: DataConfig, directory: Path) -> list[VerifiedFile]:
     return [VerifiedFile(path, array.shape, file.sha256) for file, path, array in read]
 
 
-def load_train_val(config: DataConfig, access: DataAccess, find_duplicates: bool = True) -> TrainVal:
+def load_train_val(config: DataConfig, access: DataAccess) -> TrainVal:
     """Return the training and the validation part. No file is opened that holds only test images.
 
-    The notes mention duplicate images if `find_duplicates`; not those of published sets, which never change.
+    The notes mention duplicate images; not those of published sets, which never change.
 
     Raises: DataError if data are missing or damaged; ConfigError if there is no such source, or the split does not fit.
     """
-    return _split(config, source_of(config, access).load(Part.TRAIN_VAL), find_duplicates and not is_verified(config))
+    return _split(config, source_of(config, access).load(Part.TRAIN_VAL), find_duplicates=not is_verified(config))
 
 
 def load_test(config: DataConfig, access: DataAccess) -> TestSet:

@@ -67,7 +67,7 @@ def _ensemble_lines(seen: EvaluatedEnsemble) -> list[str]:
 
 
 def test_note(numbers: Sequence[int | None]) -> list[str]:
-    """Return what to say of runs that have been tested so many times, if it was more than once."""
+    """Return a warning if a run has had more than one test evaluation."""
     most = max((number for number in numbers if number is not None), default=0)
     if most < 2:
         return []

@@ -248,7 +248,7 @@ def draw_rate(axes: Axes, record: TrainingRecord) -> None:
 
 
 def _thinned(xs: Sequence[float], ys: Sequence[float]) -> tuple[list[float], list[float]]:
-    """Return at most so many points of a line, evenly spaced, the first and the last among them.
+    """Thin out the points of a line: evenly spaced, with the first and the last.
 
     A number of a damaged file that no axis can show is a gap.
     """

@@ -41,7 +41,7 @@ _DOTS_PER_INCH = 160
 # In the report a colour is a variable of its style sheet, which is another one in the dark.
 _VARIABLES = {BLUE: "look-0", ORANGE: "look-1", GREEN: "look-2", PURPLE: "look-3", GREY: "look-4", GRID: "rule"}
 _VARIABLES |= {BLACK: "ink", "#F0F0F0": "wash"}
-# Numbers of a decade that stand at a log axis whose upper end is less than so many times the lower one.
+# Which numbers of a decade label a log axis, by the largest ratio of its ends.
 _NUMBERS_OF_A_DECADE = ((8, (1, 1.5, 2, 3, 4, 5, 7)), (300, (1, 2, 5)), (math.inf, (1,)))
 
 
@@ -152,7 +152,7 @@ def say_inside(axes: Axes, text: str) -> None:
 
 
 def plain(name: str, widest: float = 64) -> str:
-    """Return a name as a picture can show it: at most so many n wide, no formula, no letter that the font lacks."""
+    """Return a name that a picture can show: cut to a width, no formula, no letter that the font lacks."""
     parts = [
         letter if letter.isprintable() and _width(letter) else letter.encode("unicode_escape").decode()
         for letter in name[:_MOST_LETTERS]

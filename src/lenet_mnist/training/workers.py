@@ -32,7 +32,7 @@ Task = Callable[[Config, Context, _Item], _Result]
 
 @dataclass(frozen=True)
 class PoolSize:
-    """How the threads are shared out: `num_workers` workers, each with so many threads."""
+    """How the threads are shared out: `num_workers` workers with `threads` each."""
 
     num_workers: int
     threads: int
