@@ -13,9 +13,9 @@ from matplotlib.figure import Figure
 
 from lenet_mnist.data import mnist
 from lenet_mnist.data.mnist import read_verified
-from lenet_mnist.reporting import gallery
+from lenet_mnist.reporting import report_pictures
 
-_png = gallery._png
+_png = report_pictures._png
 _savefig = Figure.savefig
 _pngs: dict[bytes, Any] = {}
 _verified: dict[tuple[Any, ...], Any] = {}
@@ -32,7 +32,7 @@ def draw_roughly(monkeypatch: pytest.MonkeyPatch) -> None:
             _savefig(figure, file, **options)
 
     monkeypatch.setattr(Figure, "savefig", save_roughly)
-    monkeypatch.setattr(gallery, "_png", _png_once)
+    monkeypatch.setattr(report_pictures, "_png", _png_once)
 
 
 def read_once(monkeypatch: pytest.MonkeyPatch) -> None:

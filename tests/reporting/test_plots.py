@@ -19,7 +19,7 @@ from lenet_mnist.analysis.findings import TrainingRecord
 from lenet_mnist.config import Config, Schedule
 from lenet_mnist.errors import DataError
 from lenet_mnist.reporting import plots
-from lenet_mnist.reporting.report_sections import curves_of, layer_charts, rate_chart
+from lenet_mnist.reporting.report_pictures import curves_of, layer_charts, rate_chart
 from lenet_mnist.reporting.style import chart, description_of, inline_svg, save_figure
 from lenet_mnist.runs.run import Run
 from lenet_mnist.training.rows import EpochRow, Layer, ProbeRow, StepRow

@@ -1,7 +1,5 @@
-"""Images in rows with captions: mistakes, training images and their augmentation; small images in the report."""
+"""Images in rows with captions: mistakes, training images and their augmentation."""
 
-import base64
-import io
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import chain
@@ -11,9 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 import torch
-from markupsafe import Markup
 from matplotlib.figure import Figure
-from PIL import Image
 
 from lenet_mnist.analysis.metrics import Evaluation
 from lenet_mnist.config import AugmentationConfig
@@ -29,7 +25,6 @@ _COLUMNS = 8
 _NAME_WIDTH, _READ_WIDTH = 13, 8.5  # above an image; the second one after "read as"
 _LETTERS_OF_A_LINE = 8  # both names together may have as many to stand in one line with it
 _DARK = 64  # of 255: below it a grey level counts as black
-_BLUE, _ORANGE, _WHITE = np.array([0, 114, 178]), np.array([213, 94, 0]), np.array([255, 255, 255])
 # Shown where the configuration does not augment: values that help (docs/augmentation.md).
 EXAMPLE = AugmentationConfig(rotation=10.0, scale=0.1, shear=0.1, shift=1.0, elastic=0.85)
 
@@ -78,31 +73,9 @@ def tiles_figure(tiles: Sequence[Tile], title: str, if_none: str) -> Figure:
     return figure
 
 
-# Small images in the report: data URIs, in which there is nothing to escape
-
-
-def ink(values: npt.NDArray[np.floating | np.uint8], low: float, high: float) -> Markup:
-    """Draw `low` as white paper and `high` as black ink. Shapes: values H W."""
-    part = np.clip((values.astype(np.float64) - low) / ((high - low) or 1), 0, 1)
-    return _png(np.round(255 * (1 - part)).astype(np.uint8))
-
-
 def is_on_black(images: npt.NDArray[np.uint8]) -> bool:
     """Whether most of the images is black, as in MNIST: such are shown inverted, as ink on paper. Shapes: N H W."""
     return images.size == 0 or float(np.median(images)) < _DARK
-
-
-def signed(values: npt.NDArray[np.floating], largest: float) -> Markup:
-    """Draw zero as white, positive numbers blue, negative ones orange. Shapes: values H W."""
-    part = np.clip(values.astype(np.float64) / (largest or 1), -1, 1)[..., None]
-    colour = np.where(part < 0, _ORANGE, _BLUE)
-    return _png(np.round(_WHITE + np.abs(part) * (colour - _WHITE)).astype(np.uint8))
-
-
-def _png(pixels: npt.NDArray[np.uint8]) -> Markup:
-    content = io.BytesIO()
-    Image.fromarray(pixels).save(content, format="png", optimize=True)
-    return Markup("data:image/png;base64," + base64.b64encode(content.getvalue()).decode("ascii"))
 
 
 # Training images

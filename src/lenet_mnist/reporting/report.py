@@ -1,13 +1,14 @@
 """One run in one file: report.html, which opens offline and shows all that the run's files tell.
 
 It is made from the run directory alone, and trusts none of it. A section is either its contents or the sentence that
-says why there are none.
+says why there are none; report_pictures.py makes those that are pictures.
 """
 
 import base64
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
+from datetime import datetime
 from functools import cache
 from importlib import resources
 from pathlib import Path
@@ -19,35 +20,32 @@ from markupsafe import Markup
 from lenet_mnist import __version__
 from lenet_mnist.analysis.findings import TrainingRecord
 from lenet_mnist.config import Config
-from lenet_mnist.errors import DataError, LenetError, one_line
+from lenet_mnist.config_file import value_text
+from lenet_mnist.errors import LenetError, one_line
+from lenet_mnist.files.locks import is_locked
 from lenet_mnist.files.storage import prepare_to_write, write_text
 from lenet_mnist.provenance import typed
-from lenet_mnist.reporting.report_results import (
+from lenet_mnist.reporting.report_pictures import (
     activation_name,
+    calibration_chart,
+    curves_of,
+    layer_charts,
     network_pictures,
+    rate_chart,
     results_of,
 )
-from lenet_mnist.reporting.report_sections import (
-    calibration_chart,
-    commands_of,
-    curves_of,
-    environment_of,
-    layer_charts,
-    place_of,
-    rate_chart,
-    rate_facts,
-    settings_of,
-    standing_of,
-)
+from lenet_mnist.reporting.text import counted, plain_number
+from lenet_mnist.reporting.training_results import STOP_REASONS
 from lenet_mnist.runs.manifest import Manifest
 from lenet_mnist.runs.results import SavedEvaluation, read_evaluation, read_examples
 from lenet_mnist.runs.run import Run
+from lenet_mnist.sections import flat_values
 from lenet_mnist.study.diagnosis import diagnose_training
 from lenet_mnist.study.evaluation import read_kept_network
 from lenet_mnist.training.checkpoint import TrainedNetwork
 
 _LONGEST_TEXT = 2000  # of a run's own words: a file may hold megabytes
-_Value = TypeVar("_Value")
+_MOST_ROWS = 40  # of a table whose length a file decides
 _Contents = TypeVar("_Contents")
 
 
@@ -66,15 +64,17 @@ def report_of(run: Run) -> dict[str, Any]:
 
     Raises: ConfigError, DataError as `write_report`.
     """
-    manifest = run.manifest
+    manifest, place = run.manifest, f"runs/{run.id}"
     run.require("train", "reports are made of trainings")
 
-    def part(read: Callable[[], _Contents]) -> _Contents | str:
-        """Read a part, or say why it cannot be read; a report names no directory of this machine."""
+    def part(read: Callable[..., _Contents], *needed: Any) -> _Contents | str:
+        """Return what is made of the parts it needs, or why there is none; no directory of this machine is named."""
+        if missing := [each for each in needed if isinstance(each, str)]:
+            return missing[0]
         try:
-            return read()
+            return read(*needed)
         except LenetError as error:
-            return str(error).replace(str(run.path), place_of(run))
+            return str(error).replace(str(run.path), place)
 
     config, history = part(lambda: run.config), part(lambda: run.history)
     steps, probe = part(lambda: run.steps), part(lambda: run.probe)
@@ -82,58 +82,48 @@ def report_of(run: Run) -> dict[str, Any]:
     evaluation: SavedEvaluation | str = "Nothing has been evaluated yet."
     if split is not None:
         evaluation = part(lambda: read_evaluation(run, split))
-    examples = _then(evaluation, lambda known: part(lambda: read_examples(run, known)))
-    results = _then(evaluation, lambda known: results_of(known, examples))
+    examples = part(lambda known: read_examples(run, known), evaluation)
+    results = part(lambda known: results_of(known, examples), evaluation)
     network: TrainedNetwork | str = "No epoch has been completed, so there are no weights to look at."
     if manifest.best_epoch is not None or run.model_path.exists():
         network = part(lambda: read_kept_network(run))
-    record = _then(history, lambda rows: _record(manifest, config, (rows, steps, probe)))
-    has_probe = probe if isinstance(probe, str) else probe or "Nothing was recorded of what goes on inside."
+    record = part(lambda rows: _record(manifest, config, (rows, steps, probe)), history)
+    has_probe = probe or "Nothing was recorded of what goes on inside."
     return {
         "run_id": run.id,
-        "place": typed(Path(place_of(run))),
+        "place": typed(Path(place)),
         "title": "LeNet" if isinstance(config, str) else f"LeNet with {activation_name(config.model.activation)}",
         "manifest": manifest,
-        "standing": standing_of(run, manifest),
+        "standing": _standing(manifest, is_locked(run.path), typed(Path(place))),
         "is_augmented": not isinstance(config, str) and config.augmentation.is_on,
-        "settings": _then(config, settings_of),
+        "settings": part(_settings, config),
         "results": results,
-        "calibration": _then(evaluation, calibration_chart),
-        "curves": _then(record, lambda known: curves_of(known, manifest.best_epoch)),
-        "diagnosis": part(lambda: replace(diagnose_training(run), run=Run(Path(place_of(run))))),
-        "layers": _then(config, lambda _: _then(has_probe, lambda _: _then(record, layer_charts))),
-        "rate": _then(record, rate_chart),
-        "rate_facts": _then(config, lambda known: rate_facts(known, manifest)),
-        "network": _then(network, lambda trained: network_pictures(trained, results, examples)),
-        "environment": environment_of(manifest),
-        "commands": commands_of(run, manifest),
+        "calibration": part(calibration_chart, evaluation),
+        "curves": part(lambda known: curves_of(known, manifest.best_epoch), record),
+        "diagnosis": part(lambda: replace(diagnose_training(run), run=Run(Path(place)))),
+        "layers": part(lambda _config, _probe, known: layer_charts(known), config, has_probe, record),
+        "rate": part(rate_chart, record),
+        "rate_facts": part(lambda known: _rate_facts(known, manifest), config),
+        "network": part(lambda trained: network_pictures(trained, results, examples), network),
+        "environment": _surroundings(manifest),
+        "commands": _commands(manifest, typed(Path(place))),
         "lenet_version": __version__,
     }
 
 
 def _record(manifest: Manifest, config: Config | str, rows: tuple[Any, Any, Any]) -> TrainingRecord:
     """Return what is known of a training. Steps and probe may be the reason why they are not."""
-    history, steps, probe = (() if isinstance(each, str) else each for each in rows)
     return TrainingRecord(
-        config=Config() if isinstance(config, str) else config,
-        num_train=manifest.num_train,
-        num_val=manifest.num_val,
-        guessing_loss=manifest.guessing_loss,
-        stop_reason=manifest.stop_reason,
-        history=history,
-        steps=steps,
-        probe=probe,
+        Config() if isinstance(config, str) else config,
+        manifest.num_train,
+        manifest.num_val,
+        manifest.guessing_loss,
+        manifest.stop_reason,
+        *(() if isinstance(each, str) else each for each in rows),
     )
 
 
-def _then(value: _Value | str, contents: Callable[[_Value], _Contents | str]) -> _Contents | str:
-    """Return the contents that follow from a value, or why there is none."""
-    if isinstance(value, str):
-        return value
-    try:
-        return contents(value)
-    except DataError as error:
-        return str(error)
+# The page
 
 
 def to_html(report: dict[str, Any]) -> str:
@@ -142,7 +132,8 @@ def to_html(report: dict[str, Any]) -> str:
     Every text of a run is escaped by the template, and made printable; the Content-Security-Policy names the SHA-256
     of the one style sheet and the one script, so that even a text that got through could do nothing.
     """
-    style, script = (_packaged(name) for name in ("report.css", "report.js"))
+    templates = resources.files("lenet_mnist.reporting") / "templates"
+    style, script = (templates.joinpath(name).read_text(encoding="utf-8") for name in ("report.css", "report.js"))
     policy = (
         f"default-src 'none'; img-src data:; style-src {_source(style)}; script-src {_source(script)}; "
         "base-uri 'none'; form-action 'none'"
@@ -172,10 +163,132 @@ def _inert(value: Any) -> Any:
     return shown if len(shown) <= _LONGEST_TEXT else f"{shown[:_LONGEST_TEXT]}..."
 
 
-def _packaged(name: str) -> str:
-    return resources.files("lenet_mnist.reporting").joinpath("templates", name).read_text(encoding="utf-8")
-
-
 def _source(content: str) -> str:
     """Return how a Content-Security-Policy names an inline style sheet or script."""
     return f"'sha256-{base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()}'"
+
+
+# Sections in words
+
+
+def _standing(manifest: Manifest, is_locked: bool, place: str) -> dict[str, Any]:
+    """Say how far a run has come, in a word and in a sentence; it is not final where a later report will say more."""
+    status, message = manifest.status, manifest.message or "the reason was not recorded"
+    word, done = str(status), f"{manifest.epochs:,} epochs are done"
+    match status:
+        case "finished":
+            reason = STOP_REASONS.get(manifest.stop_reason or "", "training has ended")
+            sentence = f"{reason[:1].upper()}{reason[1:]}."
+        case "diverged":
+            kept = f"the weights of epoch {manifest.best_epoch} were kept"
+            sentence = f"Training diverged: {message}; {kept if manifest.best_epoch else 'no epoch was completed'}."
+        case "failed":
+            sentence = f"Training failed: {message}."
+        case "running" if is_locked:
+            word, sentence = "still training", f"This run is still training: {done}. Its results so far:"
+        case _:
+            word = "killed" if status == "running" else "interrupted"
+            sentence = f"This run was {word}: {done}. To resume it: lenet train --resume {place}"
+    return {"word": word, "sentence": sentence, "is_final": status in ("finished", "diverged", "failed")}
+
+
+def _settings(config: Config) -> list[tuple[str, str, str]]:
+    """Return key, value and default of every setting; the default is empty where it is the value."""
+    defaults = flat_values(Config())
+    return [
+        (key, _word(value), _word(defaults[key]) if value != defaults[key] else "")
+        for key, value in flat_values(config).items()
+    ]
+
+
+def _word(value: object) -> str:
+    """Write a value as the configuration file does, but data and teachers without their directories."""
+    if isinstance(value, tuple):
+        return value_text(tuple(map(_last_part, value)))
+    return value_text(_last_part(value) if isinstance(value, str) else value)
+
+
+def _last_part(name: str) -> str:
+    return Path(name).name if Path(name).is_absolute() else name
+
+
+def _rate_facts(config: Config, manifest: Manifest) -> list[tuple[str, str]]:
+    """Return where the learning rate came from, and how it moved, as names and values."""
+    training = config.training
+    lr = training.learning_rate
+    return [
+        ("peak rate", plain_number(lr) if isinstance(lr, float) else "auto"),
+        ("chosen", _origin(manifest)),
+        ("optimizer", f"{training.optimizer}, momentum {training.momentum:g}, weight decay {training.weight_decay:g}"),
+        ("schedule", f"{training.schedule}, after a warm-up of {training.warmup:.0%} of all updates"),
+    ]
+
+
+def _origin(manifest: Manifest) -> str:
+    """Say where the learning rate came from. What a search has written is not trusted."""
+    try:
+        tuning = manifest.tuning or {}
+        lr, low, high, cost = (float(tuning[name]) for name in ("lr", "low", "high", "cost_epochs"))
+    except (KeyError, TypeError, ValueError, OverflowError):
+        return "in the configuration"
+    sure = "with about 95% confidence" if tuning.get("is_fitted") is True else "as far as it could tell"
+    between = f"between {plain_number(low)} and {plain_number(high)}"
+    return f"by a search of {cost:.1f} epochs: {plain_number(lr)}, {between} {sure}"
+
+
+def _surroundings(manifest: Manifest) -> list[tuple[str, str]]:
+    """Return with what a run was made, as names and values."""
+    git = manifest.git or {}
+    dirty = ", with changes that were not committed" if git.get("dirty") else ""
+    teachers = [
+        f"{record.run}, trained in {record.seconds:,.1f} s; weights {record.weights_sha256[:12]}..."
+        for record in manifest.teachers
+    ]
+    resumes = [
+        f"{_time(each.time)}, after update {each.step:,}: {'; '.join(each.differences) or 'everything as before'}"
+        for each in manifest.resumes[:_MOST_ROWS]
+    ]
+    return [
+        ("machine", manifest.machine),
+        ("device", f"{manifest.device}, {counted(manifest.threads, 'thread')}"),
+        ("engine", f"{manifest.engine}: {manifest.engine_reason}"),
+        *_few(manifest.versions.items()),
+        ("git commit", f"{git['commit']}{dirty}" if "commit" in git else "not from a checkout"),
+        ("started", _time(manifest.created)),
+        ("training took", f"{manifest.seconds:,.1f} s in {manifest.epochs:,} epochs"),
+        ("data", manifest.data_source),
+        *(("note on the data", note) for note in manifest.data_notes[:_MOST_ROWS]),
+        *_few((f"teacher {number}", words) for number, words in enumerate(teachers, start=1)),
+        *_few((f"SHA-256 of {name}", digest) for name, digest in manifest.data_files.items()),
+        ("SHA-256 of the split", manifest.split_sha256),
+        ("SHA-256 of the weights", manifest.weights_sha256 or "no weights yet"),
+        *(("resumed", resumed) for resumed in resumes),
+    ]
+
+
+def _few(rows: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Cut off a long table, and say how much is missing."""
+    shown = list(rows)
+    left_out = len(shown) - _MOST_ROWS
+    return [*shown[:_MOST_ROWS], ("and", f"{left_out:,} more")] if left_out > 0 else shown
+
+
+def _time(text: str) -> str:
+    """Write a moment for people; what is not a moment stays as it is."""
+    try:
+        return f"{datetime.fromisoformat(text):%d %B %Y, %H:%M} UTC".lstrip("0")
+    except ValueError:
+        return text
+
+
+def _commands(manifest: Manifest, place: str) -> list[tuple[str, str]]:
+    """Return the commands that do this again, and what each does."""
+    verify = (f"lenet verify {place}", "recomputes the figures, and compares every file")
+    if manifest.num_ranks == 1 and not manifest.accepted_differences:
+        verify = (f"{verify[0]} --retrain", "trains again in memory, and compares every row")
+    return [
+        (f"lenet train --config {place}/config.yaml", "trains again, with every setting of this run"),
+        (f"lenet evaluate {place}", "evaluates it on the test set, and writes this report again"),
+        verify,
+        (manifest.command, "is the command that started this run"),
+    ]

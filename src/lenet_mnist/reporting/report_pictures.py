@@ -1,0 +1,249 @@
+"""What a report shows of a run in pictures: charts, the confusion matrix and its images, filters, feature maps.
+
+Each function returns plain values, by the names that templates/report.html.jinja has for them. Charts are matplotlib's,
+as SVG; small images are data URIs of PNGs, in which there is nothing to escape.
+"""
+
+import base64
+import io
+import math
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from markupsafe import Markup
+from matplotlib.axes import Axes
+from PIL import Image
+
+from lenet_mnist.analysis.findings import TrainingRecord
+from lenet_mnist.analysis.intervals import wilson_interval
+from lenet_mnist.analysis.metrics import PER_CELL, ClassScores, Counts
+from lenet_mnist.config import Activation
+from lenet_mnist.errors import DataError, per_cent
+from lenet_mnist.reporting.evaluation_plots import draw_calibration
+from lenet_mnist.reporting.gallery import is_on_black
+from lenet_mnist.reporting.plots import draw_accuracy, draw_loss, draw_rate, layer_panels
+from lenet_mnist.reporting.style import chart, description_of, inline_svg
+from lenet_mnist.reporting.text import counted
+from lenet_mnist.runs.results import Examples, SavedEvaluation
+from lenet_mnist.training.checkpoint import TrainedNetwork
+
+_MOST_EPOCHS = 60  # of the table of epochs
+_MOST_CLASSES = 26  # of a matrix that can be read
+_MOST_PAIRS, _IMAGES_PER_PAIR = 6, 6
+_SHADES = 5
+_BLUE, _ORANGE, _WHITE = np.array([0, 114, 178]), np.array([213, 94, 0]), np.array([255, 255, 255])
+
+Values = dict[str, Any]
+
+
+# Charts
+
+
+def curves_of(record: TrainingRecord, best_epoch: int | None) -> Values:
+    """Return loss and accuracy, and the numbers behind them; of very many epochs some.
+
+    Raises: DataError if there is nothing to draw.
+    """
+    history = record.history
+    if not history and not record.steps:
+        raise DataError("No update has been recorded, so there is nothing to draw.")
+    every = max(1, -(-len(history) // _MOST_EPOCHS))
+    return {
+        "charts": [
+            _chart("Loss", lambda axes: draw_loss(axes, record, best_epoch)),
+            _chart("Accuracy", lambda axes: draw_accuracy(axes, record, best_epoch)),
+        ],
+        "rows": [row for k, row in enumerate(history) if k % every == 0 or k == len(history) - 1],
+        "num_epochs": len(history),
+    }
+
+
+def layer_charts(record: TrainingRecord) -> list[Values]:
+    """Return gradients, updates, saturated and dead units by epoch."""
+    return [_chart(title, draw) for title, draw in layer_panels(record).items()]
+
+
+def rate_chart(record: TrainingRecord) -> Values:
+    """Return the learning rate by update. Raises: DataError if no update was recorded."""
+    if not record.steps:
+        raise DataError("No update has been recorded.")
+    return _chart("Learning rate", lambda axes: draw_rate(axes, record))
+
+
+def calibration_chart(evaluation: SavedEvaluation) -> Values:
+    """Return accuracy against confidence."""
+    return _chart("Calibration", lambda axes: draw_calibration(axes, evaluation))
+
+
+def _chart(title: str, draw: Callable[[Axes], None]) -> Values:
+    """Draw one pair of axes. Raises: DataError if damaged figures cannot be drawn: the rest of the report can."""
+    name, _, note = title.partition("\n")
+    try:
+        figure = chart(draw)
+        svg = inline_svg(figure, name, description_of(figure.axes[0]))
+    except (ArithmeticError, ValueError) as error:
+        raise DataError(f"{name}: the figures cannot be drawn: {error}") from None
+    return {"title": name[:1].upper() + name[1:], "note": note.replace("\n", "; "), "svg": svg}
+
+
+# The results of an evaluation
+
+
+def results_of(evaluation: SavedEvaluation, examples: Examples | str) -> Values:
+    """Return what is shown of an evaluation; instead of its images there may be the reason why there are none."""
+    counts, names = evaluation.confusion_matrix, evaluation.class_names
+    mistakes = counts.copy()
+    np.fill_diagonal(mistakes, 0)
+    places, most = range(len(names)), max(int(mistakes.max()), 2)
+    classes = [_class_row(scores, mistakes[k], names) for k, scores in enumerate(evaluation.per_class)]
+    matrix: list[list[Values]] = []
+    if len(names) <= _MOST_CLASSES:
+        matrix = [[_cell(evaluation, examples, place, most) for place in ((k, n) for n in places)] for k in places]
+    else:
+        classes = sorted(classes, key=lambda row: float(row["scores"].f1))[:_MOST_CLASSES]
+    pairs = []
+    for number in mistakes.argsort(axis=None, kind="stable")[::-1][:_MOST_PAIRS]:
+        true, predicted = divmod(int(number), len(names))
+        if mistakes[true, predicted]:
+            cell = matrix[true][predicted] if matrix else _cell(evaluation, examples, (true, predicted), most)
+            of_class = int(counts[true].sum())
+            note = f"{cell['count']:,} of {of_class:,} images, {cell['count'] / of_class:.1%}"
+            title = f"{names[true]} read as {names[predicted]}"
+            pairs.append({"title": title, "note": note, "digits": cell["digits"][:_IMAGES_PER_PAIR]})
+    return {
+        "evaluation": evaluation,
+        "matrix": matrix,
+        "panels": [cell for row in matrix for cell in row if cell["anchor"]],
+        "classes": classes,
+        "pairs": pairs,
+        "no_images": examples if isinstance(examples, str) else "",
+        "per_cell": PER_CELL,
+    }
+
+
+def _cell(evaluation: SavedEvaluation, examples: Examples | str, place: tuple[int, int], most: int) -> Values:
+    """Return a cell of the confusion matrix, row true and column predicted, with the images of it that were kept.
+
+    The more mistakes, `most` in a cell, the darker the shade, 0 to 5. `anchor` is empty where there are no images.
+    """
+    true, predicted = place
+    count, names = int(evaluation.confusion_matrix[place]), evaluation.class_names
+    digits: list[Values] = []
+    if not isinstance(examples, str):
+        positions = examples.of_cell(true, predicted)
+        if len(positions) <= count:  # else damaged: there cannot be more examples than images
+            digits = _digits(evaluation, examples, positions)
+    shade = 1 + math.floor((_SHADES - 1) * math.log(count) / math.log(most)) if count and true != predicted else 0
+    note = f"The {len(digits)} most confident."
+    if len(digits) == count:
+        note = "All of them, the most confident first."
+    elif true == predicted:
+        note = f"{len(digits)} of them, the most and the least confident."
+    words = "read correctly" if true == predicted else f"read as {names[predicted]}"
+    return {
+        "count": count,
+        "look": "hit" if true == predicted else f"shade-{shade}",
+        "title": f"{names[true]} {words}: {counted(count, 'image')}",
+        "note": note,
+        "digits": digits,
+        "anchor": f"cell-{true}-{predicted}" if digits else "",
+    }
+
+
+def _class_row(scores: ClassScores, mistakes: Counts, names: tuple[str, ...]) -> Values:
+    """Return how well one class is found, and what it is mostly misread as. Shapes: mistakes K."""
+    worst = int(mistakes.argmax())
+    return {
+        "scores": scores,
+        "recall_interval": wilson_interval(scores.num_correct, scores.num_images) if scores.num_images else None,
+        "misread_as": f"{names[worst]} ({mistakes[worst]:,})" if mistakes[worst] else "",
+    }
+
+
+def _digits(evaluation: SavedEvaluation, examples: Examples, positions: Iterable[int]) -> list[Values]:
+    """Return some of the images that an evaluation has kept."""
+    names, digits = evaluation.class_names, []
+    paper, black = (0, 255) if is_on_black(examples.images) else (255, 0)
+    for position in positions:
+        true, predicted = int(examples.labels[position]), int(examples.predictions[position])
+        index, confidence = int(examples.indices[position]), float(examples.confidences[position])
+        sure = per_cent(confidence).replace("over ", ">").replace("under ", "<")  # there is room for no more
+        read_as = "read as that" if true == predicted else f"read as {names[predicted]}"
+        alt = f"{evaluation.split} image {index}: {names[true]}, {read_as}, {sure} sure"
+        digits.append(_picture(_ink(examples.images[position], paper, black), alt, sure, f"#{index}"))
+    return digits
+
+
+# The network
+
+
+def network_pictures(trained: TrainedNetwork, results: Values | str, examples: Examples | str) -> Values:
+    """Return the filters of C1, and the feature maps of the most confident correct image that was kept."""
+    network, kernels = trained.network, trained.network.c1.weight.detach().numpy()[:, 0]
+    largest, filters = float(np.abs(kernels).max()), []
+    for k, kernel in enumerate(kernels):
+        row, column = divmod(int(kernel.argmax()), kernel.shape[1])
+        span = f"{kernel.min():.2f} to {kernel.max():.2f}"
+        alt = f"C1 filter {k}: 5 by 5 weights from {span}, the largest in row {row + 1}, column {column + 1}"
+        filters.append(_picture(_signed(kernel, largest), alt, span))
+    shown = {
+        "epoch": trained.epoch,
+        "activation": activation_name(network.activation),
+        "filters": filters,
+        "image": None,
+    }
+    if isinstance(examples, str) or isinstance(results, str) or len(examples) == 0:
+        return shown
+    if examples.images.shape[1] != network.image_size:
+        return shown
+    is_hit = examples.labels == examples.predictions
+    position = int(np.where(is_hit, examples.confidences, -1.0).argmax())
+    (image,) = _digits(results["evaluation"], examples, [position])
+    pixels = torch.from_numpy(examples.images[position].copy())[None]
+    with torch.inference_mode():
+        outputs = network.layer_outputs(trained.normalization.apply(pixels))
+    shown["activation"] = activation_name(network.activation)
+    return shown | {"image": image, "s2": _maps("S2", outputs.s2[0]), "s4": _maps("S4", outputs.s4[0])}
+
+
+def activation_name(activation: Activation) -> str:
+    """Return how an activation is written in a sentence."""
+    return "ReLU" if activation is Activation.RELU else activation.value
+
+
+def _maps(layer: str, outputs: torch.Tensor) -> list[Values]:
+    """Draw the feature maps of a layer on one scale. Shapes: outputs C H W."""
+    maps, pictures = outputs.numpy(), []
+    for k, values in enumerate(maps):
+        height, width = values.shape
+        spread = f"from {values.min():.2f} to {values.max():.2f}, mean {values.mean():.2f}"
+        alt = f"{layer} map {k}, {height} by {width}: {spread}"
+        pictures.append(_picture(_ink(values, float(maps.min()), float(maps.max())), alt, f"map {k}"))
+    return pictures
+
+
+def _picture(pixels: npt.NDArray[np.uint8], alt: str, *captions: str) -> Values:
+    """Return a small image: its data, what it shows in words, and the lines below it."""
+    return {"source": _png(pixels), "alt": alt, "captions": captions}
+
+
+def _ink(values: npt.NDArray[np.floating | np.uint8], low: float, high: float) -> npt.NDArray[np.uint8]:
+    """Draw `low` as white paper and `high` as black ink. Shapes: values H W."""
+    part = np.clip((values.astype(np.float64) - low) / ((high - low) or 1), 0, 1)
+    return np.round(255 * (1 - part)).astype(np.uint8)
+
+
+def _signed(values: npt.NDArray[np.floating], largest: float) -> npt.NDArray[np.uint8]:
+    """Draw zero as white, positive numbers blue, negative ones orange. Shapes: values H W."""
+    part = np.clip(values.astype(np.float64) / (largest or 1), -1, 1)[..., None]
+    colour = np.where(part < 0, _ORANGE, _BLUE)
+    return np.asarray(np.round(_WHITE + np.abs(part) * (colour - _WHITE)), dtype=np.uint8)
+
+
+def _png(pixels: npt.NDArray[np.uint8]) -> Markup:
+    content = io.BytesIO()
+    Image.fromarray(pixels).save(content, format="png", optimize=True)
+    return Markup("data:image/png;base64," + base64.b64encode(content.getvalue()).decode("ascii"))
