@@ -1,4 +1,4 @@
-"""How often the advice on a loss curve (tuning/advice.py) points the right way: docs/learning-rate.md.
+"""How often the advice on a loss curve (analysis/advice.py) points the right way: docs/learning-rate.md.
 
     python scripts/measure_advice.py --journal build/advice.jsonl train show
 
@@ -18,9 +18,9 @@ from typing import Any, NamedTuple
 from pydantic import TypeAdapter
 
 from common import arguments_parser, context_of, recipe, results
-from lenet_mnist.config import Activation, Optimizer
-from lenet_mnist.tuning.advice import Direction, advise
-from lenet_mnist.tuning.trial import Trial, TrialResult, curve_of, train_trial
+from lenet_mnist.analysis.advice import Direction, advise_trial
+from lenet_mnist.config import Activation, Config, Optimizer
+from lenet_mnist.tuning.trial import Trial, TrialResult, train_trial
 
 RATES = {
     Optimizer.SGD: [10 ** (k / 2) for k in range(-10, 3)],
@@ -62,7 +62,7 @@ def score(found: dict[Case, TrialResult], seeds: range) -> None:
             ratio = means[case.lr] / means[best]
             if case.seed not in seeds or 1.1 < ratio <= 3:
                 continue
-            advice = advise(curve_of(result, LN10))
+            advice = advise_trial(Config(), result, LN10)
             if ratio > 3:
                 right = Direction.RAISE if case.lr < best else Direction.LOWER
                 kind = {right: "right", Direction.UNKNOWN: "ambiguous"}.get(advice.direction, "astray")

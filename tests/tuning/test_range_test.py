@@ -15,13 +15,13 @@ from lenet_mnist.tuning.range_test import NUM_STEPS, RangePoint, RangeTest, find
 LN10 = math.log(10)
 
 
-def curve(loss: Callable[[float], float], seed: int = 0) -> list[RangePoint]:
+def curve(loss: Callable[[float], float], seed: int = 0) -> RangeTest:
     points = []
     for lr in np.geomspace(1e-5, 10, NUM_STEPS):
         points.append(RangePoint(Activation.RELU, seed, float(lr), loss(float(lr))))
         if points[-1].train_loss > 3 * LN10:
             break
-    return points
+    return RangeTest(Activation.RELU, seed, 0.0, tuple(points))
 
 
 def falls_and_breaks(lr: float) -> float:
@@ -52,7 +52,7 @@ def test_a_curve_that_never_falls_or_only_down_to_chance_level_is_bracketed_from
 def test_a_range_test_sees_distorted_images_where_a_training_would(tiny: TrainVal) -> None:
     def first_loss(**augmentation: float) -> float:
         config = Config(augmentation=augmentation)
-        return run_range_test(config, Context(tiny), RangeTest(Activation.TANH, 0), num_steps=1)[0].train_loss
+        return run_range_test(config, Context(tiny), Activation.TANH, 0, num_steps=1).points[0].train_loss
 
     assert first_loss() == first_loss() != first_loss(rotation=45.0)
 
@@ -63,12 +63,13 @@ def test_a_real_range_test_reaches_from_chance_level_to_breaking(
 ) -> None:
     for optimizer in ("sgd", "adam"):
         config = Config(training={"optimizer": optimizer, "batch_size": 32})
-        points = run_range_test(config, Context(small, engine=engine), RangeTest(activation, 0))
+        test = run_range_test(config, Context(small, engine=engine), activation, 0)
+        points = test.points
         assert 50 < len(points) <= NUM_STEPS
         assert points[0].train_loss < 2.7
         assert all(math.isfinite(point.train_loss) for point in points)
         assert [point.lr for point in points] == sorted(point.lr for point in points)
-        bracket = find_bracket([points], LN10)
+        bracket = find_bracket([test], LN10)
         assert points[0].lr <= bracket.low < bracket.high <= points[-1].lr
         if activation is Activation.RELU or (activation, optimizer) == (Activation.SIGMOID, "sgd"):
             assert bracket.has_learned == (activation is Activation.RELU)

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from statistics import median
 
+from lenet_mnist.analysis.advice import Advice, Direction, Verdict, advise
 from lenet_mnist.analysis.faults import (
     HIDDEN,
     chance_of,
@@ -26,7 +27,6 @@ from lenet_mnist.analysis.findings import Cause, Finding, TrainingRecord
 from lenet_mnist.config import Activation
 from lenet_mnist.training.early_stopping import GUESSING
 from lenet_mnist.training.rows import Layer, ProbeRow
-from lenet_mnist.tuning.advice import Advice, Direction, Verdict, advise
 
 _DEAD = 0.5  # of a layer's units
 # Of a hidden layer's outputs, the median of the four, whatever the optimizer and the schedule. More flat ones come from
@@ -55,7 +55,7 @@ def diagnose(record: TrainingRecord) -> list[Finding]:
     """
     if record.guessing_loss == 0:
         return []
-    advice, signs = advise(record.curve), signs_of_a_high_rate(record)
+    advice, signs = advise(record), signs_of_a_high_rate(record)
     if record.history and record.history[-1].val_loss < _NEGLIGIBLE * record.guessing_loss:
         advice, signs = replace(advice, direction=Direction.KEEP), ()  # whatever the rate did, it did no harm
     is_too_high = bool(signs) or advice.direction is Direction.LOWER
@@ -92,8 +92,8 @@ def signs_of_a_high_rate(record: TrainingRecord) -> tuple[str, ...]:
 
 
 def learning_rate(record: TrainingRecord, advice: Advice, signs: tuple[str, ...]) -> Finding | None:
-    """Apply the lecture's rules to the curve (tuning/advice.py) and to what the layers show."""
-    lr = record.curve.peak_lr
+    """Apply the lecture's rules to the curve (advice.py) and to what the layers show."""
+    lr = record.peak_lr
     if advice.direction is Direction.LOWER or signs:
         factor = lower_by(record)
         evidence = (
@@ -117,7 +117,7 @@ def learning_rate(record: TrainingRecord, advice: Advice, signs: tuple[str, ...]
 def lower_by(record: TrainingRecord) -> float:
     """Return how many times lower the next learning rate should be, where this one was too high."""
     has_ended_well = record.history and record.history[-1].val_loss < GUESSING * record.guessing_loss
-    return _BACK if has_ended_well and record.stop_reason != "diverged" else _FAR_BACK
+    return _BACK if has_ended_well and not record.has_diverged else _FAR_BACK
 
 
 def dead_units(record: TrainingRecord) -> Finding | None:
@@ -132,9 +132,7 @@ def dead_units(record: TrainingRecord) -> Finding | None:
         for layer in dead
     )
     remedy = "train again with a lower learning rate: a dead unit gets no gradient"
-    return Finding(
-        Cause.DEAD_UNITS, "units have died", evidence, remedy, _with_rate(record.curve.peak_lr / lower_by(record))
-    )
+    return Finding(Cause.DEAD_UNITS, "units have died", evidence, remedy, _with_rate(record.peak_lr / lower_by(record)))
 
 
 def vanishing_gradients(record: TrainingRecord) -> Finding | None:
@@ -142,7 +140,7 @@ def vanishing_gradients(record: TrainingRecord) -> Finding | None:
 
     Not asked of rectifiers, whose slope is 1: small gradients come at first of an output layer that starts at zero.
     """
-    if record.curve.is_rectifier:
+    if record.is_rectifier:
         return None
     resting = [row.epoch for row in record.history if row.val_loss > GUESSING * record.guessing_loss]
     looks = {epoch: look for epoch in resting if (look := record.look(epoch))}
@@ -178,7 +176,7 @@ def stuck_at_guessing(record: TrainingRecord) -> Finding | None:
 
 
 def _is_annealed(record: TrainingRecord) -> bool:
-    return bool(record.history) and record.history[-1].lr <= _NOT_ANNEALED * record.curve.peak_lr
+    return bool(record.history) and record.history[-1].lr <= _NOT_ANNEALED * record.peak_lr
 
 
 def _jump(record: TrainingRecord) -> tuple[float, float] | None:

@@ -8,10 +8,10 @@ The thresholds are those of analysis/diagnosis.py, and were set and scored with 
 import math
 from statistics import median
 
+from lenet_mnist.analysis.advice import Advice
 from lenet_mnist.analysis.findings import Cause, Finding, TrainingRecord
 from lenet_mnist.config import Optimizer
 from lenet_mnist.training.rows import Layer
-from lenet_mnist.tuning.advice import Advice
 
 HIDDEN = (Layer.C1, Layer.C3, Layer.C5, Layer.F6)
 _SHRUNK = 0.2  # of their norm at the start: weights that decay has taken away
@@ -144,7 +144,7 @@ def stopped_too_early(record: TrainingRecord) -> Finding | None:
     if record.stop_reason != "no-improvement" or not record.has_learned or len(record.history) < 2:
         return None
     before, last = record.history[-2:]
-    best, peak_lr, training = record.best, record.curve.peak_lr, record.config.training
+    best, peak_lr, training = record.best, record.peak_lr, record.config.training
     num_val, chance = record.num_val, chance_of(record)
     may_be_chance = (training.patience or 0) <= _IMPATIENT and last.val_loss <= (1 + chance) * best.val_loss
     falls_on = last.lr > _NOT_ANNEALED * peak_lr and last.train_loss <= _STILL_FALLING * before.train_loss

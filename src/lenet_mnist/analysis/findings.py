@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from lenet_mnist.config import Activation, Config
+from lenet_mnist.model.activations import ACTIVATIONS
 from lenet_mnist.training.early_stopping import GUESSING
 from lenet_mnist.training.probe import flat_word
 from lenet_mnist.training.rows import EpochRow, Layer, ProbeRow, StepRow
-from lenet_mnist.tuning.advice import LossCurve
 
 
 class Cause(StrEnum):
@@ -71,18 +71,23 @@ class TrainingRecord:
         return bool(self.history) and self.best.val_loss < GUESSING * self.guessing_loss
 
     @property
-    def curve(self) -> LossCurve:
-        """The loss curve, as `tuning/advice.py` reads it."""
-        batches = self.history[0].step if self.history else self.steps[-1].step if self.steps else 0
-        return LossCurve(
-            activation=self.activation,
-            guessing_loss=self.guessing_loss,
-            peak_lr=self.config.training.peak_learning_rate,
-            num_steps=batches * self.config.training.max_epochs,
-            has_diverged=self.stop_reason == "diverged",
-            steps=self.steps,
-            history=self.history,
-        )
+    def peak_lr(self) -> float:
+        return self.config.training.peak_learning_rate
+
+    @property
+    def num_steps(self) -> int:
+        """The updates that were planned, as far as is known."""
+        of_epoch = self.history[0].step if self.history else self.steps[-1].step if self.steps else 0
+        return of_epoch * self.config.training.max_epochs
+
+    @property
+    def has_diverged(self) -> bool:
+        return self.stop_reason == "diverged"
+
+    @property
+    def is_rectifier(self) -> bool:
+        """Whether the activation is one, whose units die rather than saturate."""
+        return ACTIVATIONS[self.activation].is_rectifier
 
     @property
     def flat(self) -> str:

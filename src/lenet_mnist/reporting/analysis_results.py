@@ -6,6 +6,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from lenet_mnist.analysis.advice import Direction
 from lenet_mnist.errors import LenetError
 from lenet_mnist.files.locks import is_locked
 from lenet_mnist.files.tables import plain, read_json
@@ -18,7 +19,6 @@ from lenet_mnist.study.diagnosis import Diagnosis, TrialAdvice
 from lenet_mnist.study.ensemble import EvaluatedEnsemble
 from lenet_mnist.study.evaluation import EvaluatedRun
 from lenet_mnist.study.verification import Verified
-from lenet_mnist.tuning.advice import Direction
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,6 @@ Drawn from what range_test.csv, sweep.csv and journal.jsonl of the run hold.
 
 import math
 from collections.abc import Sequence
-from itertools import groupby
-from operator import attrgetter
 from typing import Any
 
 import numpy as np
@@ -82,8 +80,7 @@ def _draw_rates(axes: Axes, answer: Answer, colour: str, max_epochs: int) -> Non
     bracket, ranking, choice = answer.bracket, answer.ranking, answer.choice
     if bracket.has_learned:
         axes.axvspan(bracket.low, bracket.high, color="#e3ebf2", label="useful: where the range test learns")
-    points = sorted(answer.range_points, key=attrgetter("seed"))  # stable: those of a seed stay in order
-    lrs, losses = smoothed([list(test) for _, test in groupby(points, key=attrgetter("seed"))])
+    lrs, losses = smoothed(answer.range_tests)
     axes.plot(lrs, losses, color=GREY, linewidth=1, label="range test: training loss while the rate rises")
     done = [rate for rate in ranking.rates if rate.mean_loss is not None]
     middles = [rate.mean_loss or 0.0 for rate in done]

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from lenet_mnist.analysis.advice import Advice, advise, advise_trial
 from lenet_mnist.analysis.diagnosis import diagnose
 from lenet_mnist.analysis.findings import Finding
 from lenet_mnist.config import Activation, Source
@@ -11,8 +12,6 @@ from lenet_mnist.runs.manifest import Manifest
 from lenet_mnist.runs.run import Run
 from lenet_mnist.study.lr_sweep import SWEEP
 from lenet_mnist.study.study import StudyJournal
-from lenet_mnist.tuning.advice import Advice, advise
-from lenet_mnist.tuning.trial import TrialResult, curve_of
 
 
 @dataclass(frozen=True)
@@ -50,7 +49,7 @@ def diagnose_training(run: Run) -> Diagnosis:
     manifest, record = run.manifest, run.record
     findings = tuple(diagnose(record))
     unfinished = _unfinished(run, manifest)
-    return Diagnosis(run, record.curve.peak_lr, findings, advise(record.curve), unfinished, manifest.data_source)
+    return Diagnosis(run, record.peak_lr, findings, advise(record), unfinished, manifest.data_source)
 
 
 def _unfinished(run: Run, manifest: Manifest) -> str | None:
@@ -76,12 +75,8 @@ class TrialAdvice:
 
 def advise_sweep(run: Run) -> list[TrialAdvice]:
     """Return the advice on each training of a sweep. Raises: DataError."""
-    results = sorted(
-        StudyJournal(SWEEP, run.journal_path).of(TrialResult),
-        key=lambda result: (result.trial.activation, result.trial.lr, result.trial.seed),
-    )
-    return [
-        TrialAdvice(trial.activation, trial.lr, trial.seed, advise(curve_of(result, run.manifest.guessing_loss)))
-        for result in results
-        for trial in (result.trial,)
-    ]
+    advised = []
+    for trial, result in StudyJournal(SWEEP, run.journal_path).results.items():
+        advice = advise_trial(run.config, result, run.manifest.guessing_loss)
+        advised.append(TrialAdvice(trial.activation, trial.lr, trial.seed, advice))
+    return sorted(advised, key=lambda each: (each.activation, each.lr, each.seed))

@@ -22,7 +22,7 @@ from lenet_mnist.training.context import Context, Session
 from lenet_mnist.training.workers import PoolSize, TrialPool
 from lenet_mnist.tuning.best_rate import choose, exponent_of
 from lenet_mnist.tuning.plan import CostModel, Plan, SweepRequest, Task, make_plan, plan_text
-from lenet_mnist.tuning.range_test import Bracket, RangePoint, RangeTest, find_bracket, run_range_test
+from lenet_mnist.tuning.range_test import Bracket, RangeTest, find_bracket, run_range_test
 from lenet_mnist.tuning.ranking import Answer, Extension, extension_of, rank, trials_of
 from lenet_mnist.tuning.trial import Trial, TrialResult, compared_schedule, train_trial, with_rate
 
@@ -35,16 +35,6 @@ _SWEEP_COLUMNS = ("activation", "lr", "seed", "epochs", "epoch", "train_loss", "
 
 
 @dataclass(frozen=True)
-class RangeTestResult:
-    """A range test, and how long it took."""
-
-    activation: Activation
-    seed: int
-    seconds: float
-    points: tuple[RangePoint, ...]
-
-
-@dataclass(frozen=True)
 class Finished:
     """Nothing is missing any more."""
 
@@ -53,7 +43,7 @@ SWEEP = StudyKind(
     "sweep",
     {
         "request": SweepRequest,
-        "range_test": RangeTestResult,
+        "range_test": RangeTest,
         "plan": Plan,
         "trial": TrialResult,
         "extension": Extension,
@@ -156,20 +146,18 @@ class _Sweep:
 
     def _test_ranges(self) -> None:
         """Run the range tests; of a small budget they take a quarter at most, but one is run."""
-        done = {(test.activation, test.seed) for test in self._journal.of(RangeTestResult)}
+        done = {(test.activation, test.seed) for test in self._journal.of(RangeTest)}
         for seed in RANGE_SEEDS:
             for activation in self._activations:
                 if (activation, seed) not in done:
-                    began = time.monotonic()
-                    points = run_range_test(self._config, self._context, RangeTest(activation, seed))
-                    self._journal.add(RangeTestResult(activation, seed, time.monotonic() - began, tuple(points)))
+                    self._journal.add(run_range_test(self._config, self._context, activation, seed))
             budget, spent = self._request.budget_seconds, time.monotonic() - self._started
             if budget is not None and spent * (seed + 2) / (seed + 1) > _RANGE_TEST_SHARE * budget:
                 return
 
-    def _range_tests(self, activation: Activation) -> list[tuple[RangePoint, ...]]:
-        tests = sorted(self._journal.of(RangeTestResult), key=lambda test: test.seed)
-        return [test.points for test in tests if test.activation is activation]
+    def _range_tests(self, activation: Activation) -> list[RangeTest]:
+        tests = sorted(self._journal.of(RangeTest), key=lambda test: test.seed)
+        return [test for test in tests if test.activation is activation]
 
     def _bracket(self, activation: Activation) -> Bracket:
         return find_bracket(self._range_tests(activation), self._context.guessing_loss)
@@ -189,7 +177,7 @@ class _Sweep:
         if plans := self._journal.of(Plan):
             return plans[0]
         self._test_ranges()
-        training, data, tests = self._config.training, self._context.data, self._journal.of(RangeTestResult)
+        training, data, tests = self._config.training, self._context.data, self._journal.of(RangeTest)
         num_images = sum(len(test.points) for test in tests) * training.batch_size
         cost = CostModel(
             num_train=len(data.train),
@@ -249,11 +237,11 @@ class _Sweep:
             (result for result in self._journal.of(TrialResult) if result.trial.activation is activation),
             key=lambda result: (result.trial.lr, result.trial.seed),
         )
-        points = [point for points in self._range_tests(activation) for point in points]
+        tests = self._range_tests(activation)
         guessing_loss = self._context.guessing_loss
         exponent = exponent_of(self._config, activation)
         choice = choose(results, self._config.training.max_epochs, exponent, guessing_loss)
-        return Answer(self._bracket(activation), points, results, rank(results, guessing_loss), choice)
+        return Answer(self._bracket(activation), tests, results, rank(results, guessing_loss), choice)
 
     def _finish(self) -> SweptRun:
         """Write tables, the best configurations and the manifest."""
@@ -283,7 +271,7 @@ def _trial_line(result: TrialResult) -> str:
 
 
 def _range_rows(answers: Iterable[Answer]) -> Iterator[tuple[Any, ...]]:
-    return (astuple(point) for answer in answers for point in answer.range_points)
+    return (astuple(point) for answer in answers for test in answer.range_tests for point in test.points)
 
 
 def _sweep_rows(answers: Iterable[Answer]) -> Iterator[tuple[Any, ...]]:

@@ -6,6 +6,7 @@ fastest, a tenth of its minimum) are not offered as an answer.
 Source: lecture point 12; Smith, "Cyclical learning rates for training neural networks", WACV 2017, section 3.3.
 """
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import chain, count
@@ -30,14 +31,6 @@ _RISEN = 0.25  # of the whole fall, above the lowest loss
 
 
 @dataclass(frozen=True)
-class RangeTest:
-    """A range test to be made."""
-
-    activation: Activation
-    seed: int
-
-
-@dataclass(frozen=True)
 class RangePoint:
     """The training loss at one rate, in nats, before the update with it."""
 
@@ -47,24 +40,35 @@ class RangePoint:
     train_loss: float
 
 
-def run_range_test(config: Config, context: Context, test: RangeTest, num_steps: int = NUM_STEPS) -> list[RangePoint]:
-    """Return one point per update, until the loss or the gradient is not finite or far above where it began."""
-    config = config_of(config, Trial(test.activation, 1.0, test.seed, epochs=1))
-    data = first_images(context.data, num_steps * config.training.batch_size, test.seed)
-    context = replace(context, data=data)
-    state = TrainState.start(config, context)
+@dataclass(frozen=True)
+class RangeTest:
+    """One point per update, and how long all took."""
+
+    activation: Activation
+    seed: int
+    seconds: float
+    points: tuple[RangePoint, ...]
+
+
+def run_range_test(
+    config: Config, context: Context, activation: Activation, seed: int, num_steps: int = NUM_STEPS
+) -> RangeTest:
+    """Train at rising rates until the loss or the gradient is not finite, or far above where it began."""
+    started = time.perf_counter()
+    config = config_of(config, Trial(activation, 1.0, seed, epochs=1))
+    data = first_images(context.data, num_steps * config.training.batch_size, seed)
+    state = TrainState.start(config, replace(context, data=data))
     batches = TrainBatches(data, config, context.device, context.engine.resample)
     endless = chain.from_iterable(map(batches.of_epoch, count(1)))
     points: list[RangePoint] = []
-    lrs = np.geomspace(*RANGES[config.training.optimizer], num_steps)
-    for lr, batch in zip(lrs, endless, strict=False):
+    for lr, batch in zip(np.geomspace(*RANGES[config.training.optimizer], num_steps), endless, strict=False):
         row = train_step(state, batch, float(lr))
         if not row.is_finite:
             break
-        points.append(RangePoint(test.activation, test.seed, row.lr, row.train_loss))
+        points.append(RangePoint(activation, seed, row.lr, row.train_loss))
         if row.train_loss > _BROKEN * points[0].train_loss:
             break
-    return points
+    return RangeTest(activation, seed, time.perf_counter() - started, tuple(points))
 
 
 @dataclass(frozen=True)
@@ -82,7 +86,7 @@ class Bracket:
     has_learned: bool
 
 
-def find_bracket(tests: Sequence[Sequence[RangePoint]], guessing_loss: float) -> Bracket:
+def find_bracket(tests: Sequence[RangeTest], guessing_loss: float) -> Bracket:
     """Read the bracket off the range tests of several seeds, all of one activation."""
     lrs, losses = smoothed(tests)
     start = min(float(losses[0]), guessing_loss)
@@ -98,10 +102,10 @@ def find_bracket(tests: Sequence[Sequence[RangePoint]], guessing_loss: float) ->
     return Bracket(float(lrs[begin]), float(lrs[end]), steepest, has_learned=True)
 
 
-def smoothed(tests: Sequence[Sequence[RangePoint]]) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+def smoothed(tests: Sequence[RangeTest]) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     """Return the rates that every test reached, and the mean loss there over tests and neighbouring rates."""
-    length = min(map(len, tests))
-    means = np.mean([[point.train_loss for point in points[:length]] for points in tests], axis=0)
+    length = min(len(test.points) for test in tests)
+    means = np.mean([[point.train_loss for point in test.points[:length]] for test in tests], axis=0)
     half = max(1, round(_SMOOTHED_SHARE * length / 2))
     losses = [float(np.mean(means[max(0, k - half) : k + half + 1])) for k in range(length)]
-    return np.array([point.lr for point in tests[0][:length]]), np.array(losses)
+    return np.array([point.lr for point in tests[0].points[:length]]), np.array(losses)

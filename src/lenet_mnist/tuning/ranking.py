@@ -14,7 +14,7 @@ from lenet_mnist.config import Activation
 from lenet_mnist.training.early_stopping import GUESSING
 from lenet_mnist.tuning.best_rate import Choice, Noise, log_of, noise_of
 from lenet_mnist.tuning.plan import SweepRequest, log_spaced
-from lenet_mnist.tuning.range_test import Bracket, RangePoint
+from lenet_mnist.tuning.range_test import Bracket, RangeTest
 from lenet_mnist.tuning.trial import Trial, TrialResult
 
 _NEAR = 2.0  # times the best loss: the noise is estimated from rates at which a seed came so near and none died
@@ -72,7 +72,7 @@ class Answer:
     """What a sweep says of one activation. `choice` is the rate for the whole training, None if nothing has learned."""
 
     bracket: Bracket
-    range_points: list[RangePoint]
+    range_tests: list[RangeTest]
     results: list[TrialResult]
     ranking: Ranking
     choice: Choice | None

@@ -19,7 +19,6 @@ from lenet_mnist.training.context import Context
 from lenet_mnist.training.loop import StopReason, train
 from lenet_mnist.training.rows import EpochRow, StepRow
 from lenet_mnist.training.state import TrainState
-from lenet_mnist.tuning.advice import LossCurve
 
 _ANNEALED = (Schedule.LINEAR, Schedule.COSINE, Schedule.ONE_CYCLE)
 
@@ -56,16 +55,14 @@ def compared_schedule(config: Config) -> Schedule:
 
 def with_rate(config: Config, activation: Activation, lr: float) -> Config:
     """Return `config` with that activation and rate, and with a schedule that ends near zero: as rates are compared."""
-    training = config.training.model_copy(update={"learning_rate": lr, "schedule": compared_schedule(config)})
-    model = config.model.model_copy(update={"activation": activation})
-    return config.model_copy(update={"model": model, "training": training})
+    schedule = compared_schedule(config)
+    return config.replace({"model.activation": activation, "training.learning_rate": lr, "training.schedule": schedule})
 
 
 def config_of(config: Config, trial: Trial) -> Config:
     """Return the configuration of a trial: all of `config` but what makes the trial short, complete and its own."""
-    tried = with_rate(config, trial.activation, trial.lr)
-    changes = {"max_epochs": max(1, round(trial.epochs)), "patience": None}
-    return tried.model_copy(update={"seed": trial.seed, "training": tried.training.model_copy(update=changes)})
+    own = {"seed": trial.seed, "training.max_epochs": max(1, round(trial.epochs)), "training.patience": None}
+    return with_rate(config, trial.activation, trial.lr).replace(own)
 
 
 def train_trial(config: Config, context: Context, trial: Trial) -> TrialResult:
@@ -85,20 +82,6 @@ def train_trial(config: Config, context: Context, trial: Trial) -> TrialResult:
         history=tuple(histories.history),
         steps=tuple(histories.steps),
         seconds=time.perf_counter() - started,
-    )
-
-
-def curve_of(result: TrialResult, guessing_loss: float) -> LossCurve:
-    """Return the loss curve of a trial, for `tuning/advice.py`."""
-    trial = result.trial
-    return LossCurve(
-        activation=trial.activation,
-        guessing_loss=guessing_loss,
-        peak_lr=trial.lr,
-        num_steps=result.steps[-1].step if result.steps else 0,
-        has_diverged=result.val_loss is None,
-        steps=result.steps,
-        history=result.history,
     )
 
 

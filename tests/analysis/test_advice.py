@@ -10,13 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lenet_mnist.analysis.advice import Direction, Verdict, _largest_rise, _Part, advise, advise_trial
+from lenet_mnist.analysis.findings import TrainingRecord
 from lenet_mnist.config import Activation, Config
 from lenet_mnist.data.sets import TrainVal
 from lenet_mnist.model.engines import ResolvedEngine
 from lenet_mnist.training.context import Context
 from lenet_mnist.training.rows import EpochRow, StepRow
-from lenet_mnist.tuning.advice import Direction, LossCurve, Verdict, _largest_rise, _Part, advise
-from lenet_mnist.tuning.trial import Trial, curve_of, train_trial
+from lenet_mnist.tuning.trial import Trial, train_trial
 
 LN10 = math.log(10)
 NUM_STEPS, PEAK = 1000, 0.1
@@ -28,7 +29,7 @@ def curve(
     liveness: float = 0.1,
     annealed: bool = True,
     num_epochs: int = 5,
-) -> LossCurve:
+) -> TrainingRecord:
     """A training whose loss after the fraction t of it is loss(t), and whose C1 has `liveness` of the gradient."""
     steps = [
         StepRow(k, 1, PEAK * (1 - k / NUM_STEPS if annealed else 1), loss(k / NUM_STEPS), 1.0, liveness)
@@ -38,7 +39,9 @@ def curve(
     means = [mean(row.train_loss for row in steps[e * length : (e + 1) * length]) for e in range(num_epochs)]
     history = [EpochRow(e, e * length, 0.1, train_loss, *[0.5] * 4) for e, train_loss in enumerate(means, start=1)]
     recorded = [row for row in steps if row.is_recorded]
-    return LossCurve(activation, LN10, PEAK, NUM_STEPS, False, recorded, history)
+    training = {"learning_rate": PEAK, "max_epochs": num_epochs}
+    config = Config(model={"activation": activation}, training=training)
+    return TrainingRecord(config, 0, 0, LN10, None, history, recorded, ())
 
 
 def test_a_rise_that_chance_explains_is_none() -> None:
@@ -98,7 +101,7 @@ CURVES = [
     (curve(lambda t: LN10 if t < 0.6 else 0.3 * math.exp(-4 * (t - 0.6)), SIGMOID, 5e-4), CUT_OFF),
     (curve(lambda t: LN10 if t < 0.3 else 2 * math.exp(-5 * (t - 0.3)), SIGMOID, 5e-3), FINE),
     (replace(CURVE, steps=CURVE.steps[:4], history=[]), AMBIGUOUS),  # a few updates do not tell
-    (replace(CURVE, has_diverged=True, steps=[], history=[]), (Verdict.DIVERGED, Direction.LOWER)),
+    (replace(CURVE, stop_reason="diverged", steps=[], history=[]), (Verdict.DIVERGED, Direction.LOWER)),
 ]
 
 
@@ -127,7 +130,7 @@ def test_real_trainings_get_the_advice_that_leads_to_a_better_rate(
 ) -> None:
     config = Config(training={"batch_size": 20})
     result = train_trial(config, Context(small, engine=engine), Trial(activation, lr, seed=0, epochs=5))
-    assert advise(curve_of(result, LN10)).direction is expected
+    assert advise_trial(config, result, LN10).direction is expected
 
 
 @given(st.lists(st.floats(1e-3, 10), max_size=12), st.booleans())

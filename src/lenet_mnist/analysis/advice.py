@@ -17,10 +17,12 @@ from enum import StrEnum
 from itertools import accumulate, combinations
 from statistics import mean, median, stdev
 
-from lenet_mnist.config import Activation
-from lenet_mnist.model.activations import ACTIVATIONS
+from lenet_mnist.analysis.findings import TrainingRecord
+from lenet_mnist.config import Activation, Config
 from lenet_mnist.training.early_stopping import GUESSING
-from lenet_mnist.training.rows import EpochRow, StepRow
+from lenet_mnist.training.loop import StopReason
+from lenet_mnist.training.rows import StepRow
+from lenet_mnist.tuning.trial import TrialResult, config_of
 
 _THROWN_UP = 1.3  # times the loss at chance level
 _RISE = 1.1  # of the mean loss of an epoch above that of an earlier one
@@ -59,24 +61,6 @@ class Direction(StrEnum):
 
 
 @dataclass(frozen=True)
-class LossCurve:
-    """A training as its files tell it. `num_steps` is the number of updates that was planned; losses in nats."""
-
-    activation: Activation
-    guessing_loss: float
-    peak_lr: float
-    num_steps: int
-    has_diverged: bool
-    steps: Sequence[StepRow]
-    history: Sequence[EpochRow]
-
-    @property
-    def is_rectifier(self) -> bool:
-        """Whether the activation is one, whose units die rather than saturate."""
-        return ACTIVATIONS[self.activation].is_rectifier
-
-
-@dataclass(frozen=True)
 class Advice:
     """A verdict, what follows from it, and why: each piece of evidence is a sentence with its number.
 
@@ -89,61 +73,68 @@ class Advice:
     factor: float = 3.0
 
 
-def advise(curve: LossCurve) -> Advice:
-    """Read the lecture's rules off `curve`."""
-    if curve.has_diverged:
+def advise(record: TrainingRecord) -> Advice:
+    """Read the lecture's rules off the loss curve of `record`."""
+    if record.has_diverged:
         evidence = "the loss or the gradient was no longer a finite number"
         return Advice(Verdict.DIVERGED, Direction.LOWER, (evidence,), _FAR)
-    if len(curve.steps) < 5:
-        return Advice(Verdict.AMBIGUOUS, Direction.UNKNOWN, (f"{len(curve.steps)} updates are too few to judge",))
-    parts = _parts(curve)
+    if len(record.steps) < 5:
+        return Advice(Verdict.AMBIGUOUS, Direction.UNKNOWN, (f"{len(record.steps)} updates are too few to judge",))
+    parts = _parts(record)
     losses = [part.loss for part in parts]
-    guessing, last = curve.guessing_loss, losses[-1]
-    of_part = "an epoch" if len(curve.history) >= _LEAST_EPOCHS else "a fifth of the training"
+    guessing, last = record.guessing_loss, losses[-1]
+    of_part = "an epoch" if len(record.history) >= _LEAST_EPOCHS else "a fifth of the training"
     if max(losses) > _THROWN_UP * guessing:
         evidence = f"the mean loss of {of_part} was {max(losses):.3g} nats, far above chance level ({guessing:.3g})"
         return Advice(Verdict.OSCILLATES, Direction.LOWER, (evidence,), _FAR)
     rise = _largest_rise([part for part in parts if part.loss > _NEGLIGIBLE * guessing])
     if last > GUESSING * guessing:
-        return _at_guessing(curve, losses, rise)
-    rest, live = _rest(curve)
-    if not curve.is_rectifier and rest >= _LONG_REST and live < _CUT_OFF[False]:
+        return _at_guessing(record, losses, rise)
+    rest, live = _rest(record)
+    if not record.is_rectifier and rest >= _LONG_REST and live < _CUT_OFF[False]:
         stood = f"the loss stayed at chance level for {rest:.0%} of the updates"
         return Advice(Verdict.CUT_OFF, Direction.LOWER, (stood, f"{_gradient_words(live)}: units are saturated"))
     if rise > _RISE:
         evidence = f"the mean loss of {of_part} rose to {rise:.2f} times that of an earlier one"
         return Advice(Verdict.OSCILLATES, Direction.LOWER, (evidence,))
-    return _falling(curve, rise)
+    return _falling(record, rise)
 
 
-def _at_guessing(curve: LossCurve, losses: Sequence[float], rise: float) -> Advice:
+def advise_trial(config: Config, result: TrialResult, guessing_loss: float) -> Advice:
+    """Read the same off a trial of a sweep with `config`; only its curve is known, and not the sizes of its data."""
+    stop_reason = StopReason.DIVERGED if result.val_loss is None else StopReason.MAX_EPOCHS
+    tried = config_of(config, result.trial)
+    return advise(TrainingRecord(tried, 0, 0, guessing_loss, stop_reason, result.history, result.steps, ()))
+
+
+def _at_guessing(record: TrainingRecord, losses: Sequence[float], rise: float) -> Advice:
     """Advise on a network that has learned nothing by the end."""
-    stands = f"the loss ended at {losses[-1]:.3f} nats, where chance level is {curve.guessing_loss:.3f}"
-    live = _liveness(curve.steps[-max(5, len(curve.steps) // 3) :])
-    if live < _CUT_OFF[curve.is_rectifier]:
-        units = "dead" if curve.is_rectifier else "saturated"
+    stands = f"the loss ended at {losses[-1]:.3f} nats, where chance level is {record.guessing_loss:.3f}"
+    live = _liveness(record.steps[-max(5, len(record.steps) // 3) :])
+    if live < _CUT_OFF[record.is_rectifier]:
+        units = "dead" if record.is_rectifier else "saturated"
         return Advice(Verdict.CUT_OFF, Direction.LOWER, (stands, f"{_gradient_words(live)}: units are {units}"), _FAR)
     if rise > _RISE:
         swung = "it rose and fell, and nothing was learned"
         return Advice(Verdict.DOES_NOT_FALL, Direction.LOWER, (stands, swung), _FAR)
-    if curve.activation is Activation.SIGMOID:
+    if record.activation is Activation.SIGMOID:
         alive = f"{_gradient_words(live)}: small but not zero; more epochs may help as well"
         return Advice(Verdict.RESTS, Direction.RAISE, (stands, alive), _FAR)
     fell = f"it fell by {losses[0] - losses[-1]:.2g} nats in all"
     return Advice(Verdict.FALLS_SLOWLY, Direction.RAISE, (stands, fell), _FAR)
 
 
-def _falling(curve: LossCurve, rise: float) -> Advice:
+def _falling(record: TrainingRecord, rise: float) -> Advice:
     """Advise on a network that learns, and whose loss falls without great rises."""
-    middle, end = _between(curve, 0.4, 0.6), _between(curve, 0.8, 1.0)
-    if curve.steps[-1].lr > _ANNEALED_TO * curve.peak_lr or middle is None or end is None:
+    middle, end = _between(record, 0.4, 0.6), _between(record, 0.8, 1.0)
+    if record.steps[-1].lr > _ANNEALED_TO * record.peak_lr or middle is None or end is None:
         falls = "the loss falls; the rate was not annealed to zero, so the curve says no more"
         return Advice(Verdict.AMBIGUOUS, Direction.UNKNOWN, (falls,))
     gain = middle.loss / max(end.loss, 1e-12)
     evidence = f"the loss of the middle fifth was {gain:.1f} times that of the last, where the rate is annealed"
     if gain >= _SLOW:
         return Advice(Verdict.FINE, Direction.KEEP, (evidence,))
-    if len(curve.history) < 2:
+    if len(record.history) < 2:
         single = "in a single epoch the loss falls at any rate, so the curve says no more"
         return Advice(Verdict.AMBIGUOUS, Direction.UNKNOWN, (evidence, single))
     if middle.loss + _SURE * math.hypot(middle.error, _SLOW * end.error) >= _SLOW * end.loss:
@@ -176,39 +167,38 @@ def _lower(one: _Part, other: _Part) -> _Part:
     return other if other.loss < one.loss else one
 
 
-def _parts(curve: LossCurve) -> list[_Part]:
+def _parts(record: TrainingRecord) -> list[_Part]:
     """Return the epochs, or, of fewer than five, the fifths of the training, of which only some updates are known."""
-    if len(curve.history) >= _LEAST_EPOCHS:
-        return [_Part(row.train_loss, 0.0) for row in curve.history]
-    fifths = (_between(curve, k / 5, (k + 1) / 5) for k in range(5))
+    if len(record.history) >= _LEAST_EPOCHS:
+        return [_Part(row.train_loss, 0.0) for row in record.history]
+    fifths = (_between(record, k / 5, (k + 1) / 5) for k in range(5))
     return [fifth for fifth in fifths if fifth is not None]
 
 
-def _between(curve: LossCurve, begin: float, end: float) -> _Part | None:
+def _between(record: TrainingRecord, begin: float, end: float) -> _Part | None:
     """Return the part between two fractions of the planned updates, from whole epochs if they are short enough."""
-    first, last = begin * curve.num_steps, end * curve.num_steps
-    num_epochs = len(curve.history)
+    first, last = begin * record.num_steps, end * record.num_steps
+    num_epochs = len(record.history)
     if num_epochs >= _LEAST_EPOCHS:
-        length = curve.num_steps / num_epochs
-        inside = [row.train_loss for row in curve.history if row.step > first and row.step - length < last - length / 2]
+        length = record.num_steps / num_epochs
+        inside = [row.train_loss for row in record.history if first < row.step < last + length / 2]
         if inside:
             return _Part(mean(inside), 0.0)
-    losses = [row.train_loss for row in curve.steps if first < row.step <= last]
+    losses = [row.train_loss for row in record.steps if first < row.step <= last]
     if not losses:
         return None
     return _Part(mean(losses), stdev(losses) / math.sqrt(len(losses)) if len(losses) > 1 else math.inf)
 
 
-def _rest(curve: LossCurve) -> tuple[float, float]:
+def _rest(record: TrainingRecord) -> tuple[float, float]:
     """Return the share of updates with the loss at chance level, and C1's share of the gradient there."""
-    resting = [
-        row for row in curve.steps if abs(row.train_loss - curve.guessing_loss) < _NEAR_GUESSING * curve.guessing_loss
-    ]
+    guessing = record.guessing_loss
+    resting = [row for row in record.steps if abs(row.train_loss - guessing) < _NEAR_GUESSING * guessing]
     if not resting:
         return 0.0, math.inf
-    before = {row.step: previous.step for previous, row in zip(curve.steps, curve.steps[1:], strict=False)}
+    before = {row.step: previous.step for previous, row in zip(record.steps, record.steps[1:], strict=False)}
     num_resting = sum(row.step - before.get(row.step, row.step - 1) for row in resting)
-    return num_resting / curve.steps[-1].step, _liveness(resting)
+    return num_resting / record.steps[-1].step, _liveness(resting)
 
 
 def _liveness(rows: Sequence[StepRow]) -> float:
