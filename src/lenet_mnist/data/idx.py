@@ -31,7 +31,8 @@ from lenet_mnist.files.storage import decode_text, read_bounded, storage_errors
 
 _UNSIGNED_BYTE = 8
 _LABEL_TYPES = {_UNSIGNED_BYTE: "u1", 9: "i1", 11: ">i2", 12: ">i4"}
-_LABEL_HEADERS = {bytes((kind, num_dimensions)) for kind in _LABEL_TYPES for num_dimensions in (1, 2)}
+_LABEL_HEADERS = {bytes((0, 0, kind, num_dimensions)) for kind in _LABEL_TYPES for num_dimensions in (1, 2)}
+_LONGEST_HEADER = 4 + 3 * 4
 _OTHER_FORMATS = {  # by their first bytes
     b"\0\0\x08\x04": "It has a fourth dimension, as colour pictures do: only grey ones are read",
     b"\0\0\x0d": "It holds float32: save integers from 0 to 255, in unsigned bytes",
@@ -45,53 +46,56 @@ _MAX_IMAGES = 1_000_000
 _MAX_SIDE = 256
 _MAX_BYTES = 1 << 30
 _MAX_CLASSES_BYTES = 256 * 1024
-_HEADER_BYTES = 15  # and one: that of three dimensions
+_TRANSPOSED = (
+    "EMNIST's pictures are transposed: a network trained on them as they are misreads upright pictures; "
+    "--set data.transpose=true turns them upright, and `lenet data show` shows them"
+)
 
 Array = npt.NDArray[Any]
 
 
-def parse_header(head: bytes, num_dimensions: int, where: Path) -> tuple[np.dtype[Any], tuple[int, ...]]:
-    """Return the type and shape that a header announces. Raises: DataError, naming `where`, if it is not one."""
-    kind = _UNSIGNED_BYTE
-    if num_dimensions == 1 and head[:2] == b"\0\0" and head[2:4] in _LABEL_HEADERS:
-        kind, num_dimensions = head[2:4]
-    expected_magic = bytes((0, 0, kind, num_dimensions))
-    header_size = 4 + 4 * num_dimensions
-    if head[:4] != expected_magic:
+def parse_idx(kept: bytes, num_dimensions: int, where: Path) -> tuple[Array, str]:
+    """Return the array in a file, which may be compressed, and the SHA-256 of its uncompressed bytes.
+
+    No more is decompressed than the header announces. Raises: DataError, naming `where`.
+    """
+    head = unpacked(kept, _LONGEST_HEADER, where)[:_LONGEST_HEADER]
+    is_label = num_dimensions == 1 and head[:4] in _LABEL_HEADERS
+    magic = head[:4] if is_label else bytes((0, 0, _UNSIGNED_BYTE, num_dimensions))
+    dtype, header_size = np.dtype(_LABEL_TYPES[magic[2]]), 4 + 4 * magic[3]
+    if not head.startswith(magic) or len(head) < header_size:
         hint = next((f". {said}" for start, said in _OTHER_FORMATS.items() if head.lstrip().startswith(start)), "")
         raise DataError(
-            f"{where}: not an IDX file of unsigned bytes with {num_dimensions} dimension(s): "
-            f"it begins with {head[:4].hex(' ') or 'nothing'}, expected {expected_magic.hex(' ')}{hint}"
+            f"{where}: not an IDX file of unsigned bytes with {num_dimensions} dimension(s): it begins with "
+            f"{head.hex(' ') or 'nothing'}, expected {magic.hex(' ')} and a size for each dimension{hint}"
         )
-    if len(head) < header_size:
-        raise DataError(f"{where}: truncated: the header alone has {header_size} bytes, the file {len(head)}")
-    return np.dtype(_LABEL_TYPES[kind]), struct.unpack(f">{num_dimensions}I", head[4:header_size])
+    shape = struct.unpack(f">{magic[3]}I", head[4:header_size])
+    size = header_size + math.prod(shape) * dtype.itemsize
+    announced = f"its header announces {' x '.join(map(str, shape))} values"
+    if shape[0] > _MAX_IMAGES or max(shape[1:], default=0) > _MAX_SIDE or size > _MAX_BYTES or 0 in shape:
+        limits = f"1 to {_MAX_IMAGES:,} pictures, {_MAX_SIDE} pixels per side and {_MAX_BYTES:,} bytes"
+        raise DataError(f"{where}: {announced}; the limits are {limits}")
+    content = unpacked(kept, size, where)
+    if len(content) != size:
+        difference = "shorter" if len(content) < size else "longer"
+        raise DataError(f"{where}: {announced}, that is {size:,} bytes, but it is {difference}")
+    array = np.frombuffer(content, dtype=dtype, offset=header_size).reshape(shape)
+    first_column = array[:, 0] if is_label and array.ndim == 2 else array
+    return first_column, hashlib.sha256(content).hexdigest()
 
 
-def parse_idx(content: bytes, num_dimensions: int, where: Path) -> Array:
-    """Return the array in `content`, read-only. Raises: DataError, naming `where`, if header or length is wrong."""
-    dtype, shape = parse_header(content, num_dimensions, where)
-    header_size = 4 + 4 * len(shape)
-    expected_size = header_size + math.prod(shape) * dtype.itemsize
-    announced = f"the header announces {' x '.join(map(str, shape))} values"
-    if len(content) != expected_size:
-        raise DataError(f"{where}: {len(content):,} bytes, but {announced}, that is {expected_size:,} bytes")
+def unpacked(kept: bytes, max_bytes: int, where: Path | str) -> bytes:
+    """Return the content of a file; if it is compressed, `max_bytes` of it, and one more to show that there is more.
+
+    Raises: DataError, naming `where`, if it is damaged.
+    """
+    if not kept.startswith(b"\x1f\x8b"):
+        return kept
     try:
-        array = np.frombuffer(content, dtype=dtype, offset=header_size).reshape(shape)
-    except ValueError as error:  # no values, in dimensions beyond what an array can have
-        raise DataError(f"{where}: {announced}: {error}") from None
-    return array[:, 0] if num_dimensions == 1 and array.ndim == 2 else array
-
-
-def gunzip(content: bytes, max_bytes: int) -> bytes:
-    """Decompress `max_bytes`, and one more to show that there is more. Raises: ValueError if that is impossible."""
-    try:
-        with gzip.GzipFile(fileobj=io.BytesIO(content)) as stream:
+        with gzip.GzipFile(fileobj=io.BytesIO(kept)) as stream:
             return stream.read(max_bytes + 1)
     except (OSError, EOFError, zlib.error) as error:
-        if content.lstrip().startswith(b"<"):
-            raise ValueError("it is a web page, not the file: download it again") from None
-        raise ValueError(str(error)) from error
+        raise DataError(f"{where}: is damaged: {error}") from error
 
 
 def encode_idx(array: npt.NDArray[np.uint8]) -> bytes:
@@ -129,10 +133,6 @@ def load(directory: Path, part: Part, config: DataConfig) -> LoadedPart:
         rest, test = cut_off_test(labels)
         indices = test if part is Part.TEST else rest
     images = images[indices].transpose(0, 2, 1).copy() if config.transpose else images[indices]
-    transposed = (
-        "EMNIST's pictures are transposed: a network trained on them as they are misreads upright pictures; "
-        "--set data.transpose=true turns them upright, and `lenet data show` shows them"
-    )
     return LoadedPart(
         source="idx",
         images=_resized(images, path, config.resize),
@@ -140,7 +140,7 @@ def load(directory: Path, part: Part, config: DataConfig) -> LoadedPart:
         indices=indices,
         class_names=class_names,
         files={_without_gz(path): digest, **digests},
-        notes=(transposed,) if may_be_transposed([path.name], config) else (),
+        notes=(_TRANSPOSED,) if may_be_transposed([path.name], config) else (),
     )
 
 
@@ -161,11 +161,11 @@ def _find(directory: Path) -> dict[tuple[Part, str], Path]:
             if _without_gz(first) != _without_gz(path):
                 raise DataError(f"{directory}: holds {first.name} and {path.name}: put each set into its own directory")
     for part, name in ((Part.TRAIN_VAL, "train"), (Part.TEST, "t10k")):
-        missing = [kind for kind in ("images", "labels") if (part, kind) not in found]
+        kinds = {"images": f"{name}-images-idx3-ubyte", "labels": f"{name}-labels-idx1-ubyte"}
+        missing = [file for kind, file in kinds.items() if (part, kind) not in found]
         if len(missing) == 1 or (missing and part is Part.TRAIN_VAL):
-            names = " and ".join(f"{name}-{kind}-idx{3 if kind == 'images' else 1}-ubyte" for kind in missing)
-            there = next((f" (there is {path.name})" for key, path in found.items() if key[0] is part), "")
-            raise DataError(f"{directory}: {names} is missing{there}")
+            there = ", ".join(path.name for path in found.values())
+            raise DataError(f"{directory}: holds {there}, but not {' and '.join(missing)}")
     return found
 
 
@@ -200,31 +200,7 @@ def _read_labels(
 
 
 def _read(path: Path, num_dimensions: int) -> tuple[Array, str]:
-    """Return the array in a file, and the SHA-256 of its uncompressed bytes. Raises: DataError."""
-    content = read_bounded(path, max_bytes=_MAX_BYTES, error=DataError)
-    if not (path.suffix.lower() == ".gz" or content.startswith(b"\x1f\x8b")) or content.startswith(b"\0\0"):
-        _require_bounded(*parse_header(content, num_dimensions, path), path)
-    else:
-        try:
-            head = gunzip(content, max_bytes=_HEADER_BYTES)
-            dtype, shape = parse_header(head, num_dimensions, path)
-            _require_bounded(dtype, shape, path)
-            content = gunzip(content, max_bytes=4 + 4 * len(shape) + math.prod(shape) * dtype.itemsize)
-        except ValueError as error:
-            raise DataError(f"{path}: damaged: {error}") from error
-    return parse_idx(content, num_dimensions, path), hashlib.sha256(content).hexdigest()
-
-
-def _require_bounded(dtype: np.dtype[Any], shape: tuple[int, ...], path: Path) -> None:
-    """Raise DataError if a header announces nothing, or more than is read into memory."""
-    number, *sides = shape
-    num_bytes = math.prod(shape) * dtype.itemsize
-    announced = " x ".join(map(str, shape))
-    if number == 0 or 0 in sides:
-        raise DataError(f"{path}: holds no {'images' if sides else 'labels'}: its header announces {announced} values")
-    if number > _MAX_IMAGES or max(sides, default=0) > _MAX_SIDE or num_bytes > _MAX_BYTES:
-        limits = f"{_MAX_IMAGES:,} pictures, {_MAX_SIDE} pixels per side and {_MAX_BYTES:,} bytes"
-        raise DataError(f"{path}: announces {announced} values; the limits are {limits}")
+    return parse_idx(read_bounded(path, max_bytes=_MAX_BYTES, error=DataError), num_dimensions, path)
 
 
 def _resized(images: Array, path: Path, resize: bool) -> Array:

@@ -14,11 +14,11 @@ import numpy.typing as npt
 
 from lenet_mnist.config import Source
 from lenet_mnist.data.decoding import Pixels, resampling, to_pixels
-from lenet_mnist.data.idx import gunzip, parse_idx
+from lenet_mnist.data.idx import unpacked
 from lenet_mnist.data.sets import IMAGE_SIZE, LoadedPart, Part
 from lenet_mnist.data.split import cut_off_test
 from lenet_mnist.errors import DataError, InstallationError
-from lenet_mnist.files.storage import read_bounded
+from lenet_mnist.files.storage import read_bounded, storage_errors
 from lenet_mnist.progress import Progress
 
 DIGIT_SIZE = 20  # pixels: the box that MNIST's digits were fitted into
@@ -65,20 +65,6 @@ class IdxFile:
     def num_bytes(self) -> int:
         """The exact size of the uncompressed file: header and values."""
         return 4 + 4 * len(self.shape) + math.prod(self.shape)
-
-    def mismatch(self, content: bytes) -> str | None:
-        """Return how `content` differs from this file, or None if every byte is right."""
-        found = hashlib.sha256(content).hexdigest()
-        if found == self.sha256:
-            return None
-        for other in (file for files in FILES.values() for file in files):
-            if found == other.sha256:
-                where = "under a different name" if other.source is self.source else f"of {other.source}"
-                return f"this is {other.name} {where}"
-        if len(content) != self.num_bytes and not self.compressed:
-            length = "truncated" if len(content) < self.num_bytes else "too long"
-            return f"{length}: {len(content):,} bytes instead of {self.num_bytes:,}"
-        return f"damaged: its SHA-256 is {found} instead of {self.sha256}"
 
 
 CLASS_NAMES = {
@@ -148,19 +134,13 @@ def files_of(source: Source, part: Part) -> tuple[IdxFile, ...]:
 
 
 def find(file: IdxFile, directory: Path) -> Path | None:
-    """Return where `file` is, in torchvision's layout or directly in `directory`; or None. Raises: DataError."""
+    """Return where `file` is, in torchvision's layout or directly in `directory`; or None. Raises: StorageError."""
     debian = [_DEBIAN] if file.source is Source.FASHION_MNIST else []
-    for parent in (raw_directory(directory, file.source), *debian, directory):
-        for suffix in (".gz",) if file.compressed else ("", ".gz"):
-            path = parent / f"{file.name}{suffix}"
-            try:
-                path.stat()
-            except (FileNotFoundError, NotADirectoryError):
-                continue
-            except (OSError, ValueError) as error:  # no permission; a null character in the name
-                raise DataError(f"{path}: cannot be opened: {getattr(error, 'strerror', None) or error}") from error
-            return path
-    return None
+    suffixes = (".gz",) if file.compressed else ("", ".gz")
+    parents = (raw_directory(directory, file.source), *debian, directory)
+    paths = (parent / f"{file.name}{suffix}" for parent in parents for suffix in suffixes)
+    with storage_errors(directory, "open"):
+        return next((path for path in paths if path.exists()), None)
 
 
 def raw_directory(directory: Path, source: Source = Source.MNIST) -> Path:
@@ -178,16 +158,20 @@ def read_verified(file: IdxFile, directory: Path) -> tuple[Path, npt.NDArray[np.
     path = find(file, directory)
     if path is None:
         raise DataError(f"{directory}: {file.name}: no such file. Run `{fetch_command(file)}`, or name --data-dir")
-    kept = content = read_bounded(path, max_bytes=2 * file.num_bytes, error=DataError)
-    mismatch = None
-    if path.suffix == ".gz":
-        try:
-            content = gunzip(kept, max_bytes=file.num_bytes)
-        except ValueError as error:
-            mismatch = f"damaged: {error}"
-    if mismatch := mismatch or file.mismatch(kept if file.compressed else content):
-        raise DataError(f"{path}: {mismatch}. Delete it or move it away, then run `{fetch_command(file)}`")
-    return path, parse_idx(content, len(file.shape), path)
+    try:
+        content = verified(file, read_bounded(path, max_bytes=2 * file.num_bytes, error=DataError), path)
+    except DataError as error:
+        raise DataError(f"{error}. Delete it or move it away, then run `{fetch_command(file)}`") from None
+    values = np.frombuffer(content, dtype=np.uint8, offset=file.num_bytes - math.prod(file.shape))
+    return path, values.reshape(file.shape)
+
+
+def verified(file: IdxFile, kept: bytes, where: Path | str) -> bytes:
+    """Return the uncompressed content of `file`. Raises: DataError, which names `where`, if any byte differs."""
+    content = unpacked(kept, file.num_bytes, where)
+    if hashlib.sha256(kept if file.compressed else content).hexdigest() != file.sha256:
+        raise DataError(f"{where}: is damaged, or a different file: its SHA-256 is not {file.sha256}")
+    return content
 
 
 def load_digits(part: Part) -> LoadedPart:
