@@ -3,7 +3,7 @@
     python scripts/measure_predict.py accuracy --split val     # while preparing pictures was being worked on
     python scripts/measure_predict.py accuracy --split test    # once, at the end
     python scripts/measure_predict.py scenes                   # light, noise and margins, on validation images
-    python scripts/measure_predict.py likeness                 # the thresholds of likeness.py, and what they catch
+    python scripts/measure_predict.py likeness                 # the thresholds of `doubts`, and what they catch
 
 Each part trains configs/relu.yaml unless --run names a run. Pictures go through real files, as a user's do.
 """
@@ -11,7 +11,6 @@ Each part trains configs/relu.yaml unless --run names a run. Pictures go through
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import astuple, fields
 from pathlib import Path
 
 import numpy as np
@@ -26,9 +25,9 @@ from lenet_mnist.config import DataConfig
 from lenet_mnist.data.decoding import read_picture
 from lenet_mnist.data.load import load_test
 from lenet_mnist.errors import DataError
-from lenet_mnist.inference.likeness import Looks, doubts, looks_of
+from lenet_mnist.inference.export import digit_network
 from lenet_mnist.inference.pictures import Steps, prepare
-from lenet_mnist.inference.predict import digit_network
+from lenet_mnist.inference.predict import Looks, doubts, looks_of
 from lenet_mnist.reporting.text import aligned
 from lenet_mnist.runs.run import Run
 from lenet_mnist.study.train import require_all_finished, train_seeds
@@ -212,10 +211,10 @@ _QUANTILES = (0, 0.1, 0.5, 1, 50, 99, 99.5, 99.9, 100)
 def likeness(network: TrainedNetwork, limit: int | None) -> None:
     train_val = data_of(DataConfig())
     train = [prepare(image.astype(float)) for image in train_val.train.images.numpy()[:limit]]
-    looks = np.array([astuple(looks_of(steps)) for steps in train])
+    looks = np.array([looks_of(steps) for steps in train])
     table = [
-        (field.name, *(f"{value:.3g}" for value in np.percentile(looks[:, k], _QUANTILES)))
-        for k, field in enumerate(fields(Looks))
+        (name, *(f"{value:.3g}" for value in np.percentile(looks[:, k], _QUANTILES)))
+        for k, name in enumerate(Looks._fields)
     ]
     val = [prepare(image.astype(float)) for image in train_val.val.images.numpy()[:limit]]
     sure = probabilities(network, np.stack([steps.seen for steps in val])).max(axis=1)

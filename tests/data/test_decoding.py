@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from lenet_mnist.data.decoding import picture_paths, read_picture
+from lenet_mnist.data.decoding import is_picture, read_picture, visible
 from lenet_mnist.errors import DataError, LenetError
 
 WIDTH, HEIGHT = 90, 60
@@ -194,19 +194,14 @@ def test_damaged_bytes_raise_nothing_of_their_own(
     assert np.isfinite(picture.grey).all()
 
 
-def test_a_folder_stands_for_its_pictures(tmp_path: Path) -> None:
-    (tmp_path / "inner").mkdir()
-    for name in ("b.PNG", "a.jpg", "c.jpeg", "d.bmp", "notes.txt", "inner/e.png"):
+def test_pictures_are_known_by_name_or_content_and_folders_without_what_systems_leave(tmp_path: Path) -> None:
+    for name in ("b.PNG", "a.jpg", "c.jpeg", "d.bmp", "notes.txt", ".hidden.png", "Thumbs.db"):
         (tmp_path / name).touch()
-    other = tmp_path / "inner" / "e.png"
-    assert picture_paths(other) == ([other], 0)
+    (tmp_path / "inner").mkdir()
     saved(tmp_path, drawing(), "e", format="PNG")
-    inside, num_others = picture_paths(tmp_path)
-    assert [path.name for path in inside] == ["a.jpg", "b.PNG", "c.jpeg", "d.bmp", "e"]
-    assert num_others == 2  # notes.txt and inner
-    (tmp_path / "empty").mkdir()
-    with pytest.raises(DataError, match="holds no picture"):
-        picture_paths(tmp_path / "empty")
+    names = [path.name for path in visible(tmp_path)]
+    assert names == ["a.jpg", "b.PNG", "c.jpeg", "d.bmp", "e", "inner", "notes.txt"]
+    assert [name for name in names if is_picture(tmp_path / name)] == names[:5]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads the most memory that a process had from /proc")

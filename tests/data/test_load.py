@@ -10,7 +10,7 @@ from tests.data.own import chosen, write_idx, write_pictures
 
 from lenet_mnist.config import DataConfig
 from lenet_mnist.data import inspection
-from lenet_mnist.data.load import find_directory, load_test, load_train_val, published_files, source_of, survey
+from lenet_mnist.data.load import find_directory, load_test, load_train_val, published_files, survey
 from lenet_mnist.data.mnist import DataAccess
 from lenet_mnist.data.sets import TestSet, TrainVal
 from lenet_mnist.data.split import cut_off_test, split_train_val
@@ -130,7 +130,7 @@ def test_a_name_wins_over_a_directory_and_a_point_over_the_name(
         ("shapes", ConfigError, "expected one of mnist, fashion-mnist, kmnist, digits, or a directory"),
         ("/nowhere/mnist", DataError, "/nowhere/mnist: data.source: no such directory"),
         ("n" * 300, DataError, "File name too long"),
-        ("file", DataError, "file: data.source: is a file"),
+        ("file", DataError, "file: data.source: no such directory"),
         ("~nobody-of-that-name/x", DataError, "~nobody-of-that-name/x: data.source: "),
         ("nowhere/..", DataError, "nowhere/..: data.source: no such directory"),
         (".", DataError, "holds neither IDX files"),
@@ -143,7 +143,7 @@ def test_what_is_not_there_is_said(
     (tmp_path / "cwd").mkdir()
     (tmp_path / "cwd" / "file").write_text("no directory")
     monkeypatch.chdir(tmp_path / "cwd")
-    for load in (load_train_val, load_test, source_of, survey):
+    for load in (load_train_val, load_test, survey):
         with pytest.raises(error) as caught:
             load(DataConfig(source=source), mine)
         assert said in str(caught.value)
@@ -175,7 +175,7 @@ def test_the_images_of_published_sets_are_compared_only_on_request(
     access: DataAccess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[int] = []
-    monkeypatch.setattr(inspection, "equal_images", lambda images: asked.append(len(images)) or [])
+    monkeypatch.setattr(inspection, "equal_images", lambda parts: asked.append(sum(map(len, parts.values()))) or [])
     few = load_train_val(DataConfig(source="digits", limit_train=3), access)
     assert asked == []
     assert "the training part has no image of 7 of 10 classes" in few.notes[0]

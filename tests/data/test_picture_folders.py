@@ -87,7 +87,7 @@ def test_test_is_a_folder_too_where_train_is_next_to_it(tmp_path: Path, digits: 
         assert f"{directory}/more: is next to {first}" in refusal_of(directory)
         (directory / "more").rmdir()
         write_pictures(directory / second, images, labels, (*NAMES[:2], "fours"))
-        assert f"the class fours is in only one of {first} and {second}" in refusal_of(directory, Part.TEST)
+        assert f"{directory}/{second}: the class fours is only in one" in refusal_of(directory, Part.TEST)
         directory.rename(tmp_path / f".{first}")
 
 

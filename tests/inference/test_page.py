@@ -15,7 +15,7 @@ from tests.inference.networks import network_of
 
 from lenet_mnist.config import Activation
 from lenet_mnist.data.sets import TrainVal
-from lenet_mnist.inference.drawing_page import drawing_page, inert_json
+from lenet_mnist.inference.export import drawing_page, inert_json
 from lenet_mnist.inference.pictures import prepare
 from lenet_mnist.runs.run import Run
 from lenet_mnist.training.checkpoint import TrainedNetwork, read_network

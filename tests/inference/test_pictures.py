@@ -12,7 +12,6 @@ from lenet_mnist.inference.pictures import (
     Grey,
     centre,
     connected_components,
-    extended,
     fit,
     otsu_threshold,
     prepare,
@@ -129,13 +128,6 @@ def test_one_colour_or_noise_alone_is_no_digit() -> None:
     for grey in (*greys, np.random.default_rng(0).normal(128, 5, (100, 100))):
         with pytest.raises(DataError, match="no digit found"):
             prepare(grey)
-
-
-@given(st.integers(2, 40), st.integers(0, 90), st.integers(0, 2**31))
-def test_rows_are_extended_as_numpy_does(width: int, radius: int, seed: int) -> None:
-    rows = np.random.default_rng(seed).random((3, width))
-    expected = np.pad(rows, ((0, 0), (radius, radius)), mode="reflect", reflect_type="odd")
-    assert np.allclose(extended(rows, radius), expected)
 
 
 @given(st.integers(1, 256), st.integers(1, 256))

@@ -13,9 +13,8 @@ import torch
 from PIL import Image
 
 from lenet_mnist.data.sets import TrainVal
-from lenet_mnist.inference.likeness import Looks, doubts, looks_of
 from lenet_mnist.inference.pictures import prepare
-from lenet_mnist.inference.predict import Answer, read_pictures
+from lenet_mnist.inference.predict import Answer, Looks, doubts, looks_of, read_pictures
 from lenet_mnist.runs.run import Run
 from lenet_mnist.training.checkpoint import read_network
 
@@ -79,7 +78,7 @@ def test_a_bad_picture_is_named_and_the_others_are_answered(lenet: Lenet, folder
     assert said.out.count("dark ink on light ground") == 4
     assert f"{folder / '3.png'}: " in said.out
     assert f"{folder / '4.png'}: no digit found" in said.out
-    assert said.err.splitlines()[1].startswith("error: 2 of 6 pictures could not be read")
+    assert said.err.splitlines()[1].startswith(f"error: 2 of 6 pictures could not be read: {folder / '3.png'}: ")
     assert len(said.err.splitlines()) == 2
 
     document = lenet("predict", folder, "--json")
@@ -91,28 +90,21 @@ def test_a_bad_picture_is_named_and_the_others_are_answered(lenet: Lenet, folder
 def test_no_name_is_too_strange(lenet: Lenet, folder: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "folder.png").mkdir()
+    (tmp_path / "a\nb.png").write_text("no picture")
     for name, complaint in (
         ("a" * 3000, "File name too long"),
-        ("empty", "holds no picture"),
+        ("empty", "empty: holds no picture"),
         ("/dev/zero", "regular"),
+        ("missing.png", "no such file"),
+        ("a\nb.png", "a\\nb.png: is not a picture"),
     ):
         said = lenet("predict", name, folder / "0.png", tmp_path / "folder.png")
         assert said.code == 3
         assert complaint in said.out
         assert "dark ink on light ground" in said.out
-        assert said.err.splitlines()[1].startswith("error: 2 of 3 pictures could not be read")
-
-
-@pytest.mark.usefixtures("run")
-def test_one_bad_picture_is_one_line(lenet: Lenet, tmp_path: Path) -> None:
-    (tmp_path / "a\nb.png").write_text("no picture")
-    said = lenet("predict", tmp_path / "a\nb.png")
-    assert said.code == 3
-    assert said.out == ""
-    assert "a\\nb.png: " in said.err
-    assert len(said.err.splitlines()) == 1
-    assert lenet("predict", tmp_path / "missing.png").code == 3
-    assert lenet("predict", tmp_path / "missing.png", "--run", "nothing").code == 2
+        assert said.err.splitlines()[1].startswith("error: 2 of 3 pictures could not be read: ")
+        assert len(said.err.splitlines()) == 2
+    assert lenet("predict", "missing.png", "--run", "nothing").code == 2
 
 
 def test_the_steps_are_drawn_into_the_run(lenet: Lenet, run: Run, folder: Path) -> None:

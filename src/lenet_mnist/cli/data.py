@@ -48,7 +48,7 @@ def data_where(resolved: flags.ResolvedConfig, data_dir: flags.DataDir = flags.D
     from lenet_mnist.data.load import source_of
 
     with resolved.naming_origins():
-        places = source_of(resolved.config.data, flags.data_access(data_dir, offline=True)).places()
+        places = source_of(resolved.config.data, flags.data_access(data_dir, offline=True)).places
     say(str(data_dir))
     for name, path in places:
         say(f"  {name}: {path or 'missing'}")

@@ -17,6 +17,7 @@ from lenet_mnist.errors import DataError
 from lenet_mnist.files.storage import read_bounded, storage_errors
 
 _SUFFIXES = (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".jfi", ".bmp", ".dib")
+_SYSTEM = {"__macosx", "@eadir", "lost+found", "$recycle.bin", "system volume information", "thumbs.db", "desktop.ini"}
 _FORMATS = ("PNG", "JPEG", "BMP")
 _FIRST_BYTES = re.compile(rb"\x89PNG\r\n\x1a\n|\xff\xd8\xff|BM.{4}\0\0\0\0", re.DOTALL)
 MAX_PICTURE_BYTES = 64 * 1024 * 1024
@@ -42,10 +43,6 @@ class Picture:
     grey: Grey
 
 
-class OtherSizeError(DataError):
-    """A picture is not of the network's size."""
-
-
 def is_picture(path: Path) -> bool:
     """Whether a file has the name of a picture, or else the first bytes of one.
 
@@ -62,23 +59,11 @@ def is_picture(path: Path) -> bool:
             return _FIRST_BYTES.match(file.read(10)) is not None
 
 
-def picture_paths(argument: Path) -> tuple[list[Path], int]:
-    """Return the file named, or the pictures in the folder named, and how many other entries the folder has.
-
-    Raises: DataError if a folder holds no picture; StorageError if it cannot be listed.
-    """
-    try:
-        is_folder = argument.is_dir()
-    except OSError:  # a name too long: reading it will say so
-        is_folder = False
-    if not is_folder:
-        return [argument], 0
-    with storage_errors(argument, "list"):
-        visible = sorted(path for path in argument.iterdir() if not path.name.startswith("."))
-        inside = [path for path in visible if not path.is_dir() and is_picture(path)]
-    if not inside:
-        raise DataError(f"{argument}: holds no picture: no file in it is a PNG, JPEG or BMP")
-    return inside, len(visible) - len(inside)
+def visible(directory: Path) -> list[Path]:
+    """Return what is in a directory, sorted by name, without hidden files and the system's. Raises: StorageError."""
+    with storage_errors(directory, "list"):
+        paths = [path for path in directory.iterdir() if not path.name.startswith(".")]
+    return sorted((path for path in paths if path.name.lower() not in _SYSTEM), key=lambda path: path.name)
 
 
 def read_picture(path: Path) -> Picture:
@@ -114,13 +99,11 @@ def decode_picture(content: bytes, path: Path) -> Picture:
         raise DataError(f"{path}: is damaged: {error}") from None
 
 
-def pixels_of(picture: Picture, resize: bool) -> Pixels:
-    """Return a picture as a network sees it, 28 x 28. Raises: OtherSizeError if it is not, and `resize` is off."""
+def pixels_of(picture: Picture, resize: bool) -> Pixels | None:
+    """Return a picture as a network sees it, 28 x 28; or None if it is of a different size, and `resize` is off."""
     if (picture.width, picture.height) == (IMAGE_SIZE, IMAGE_SIZE):
         return to_pixels(picture.grey)
-    if not resize:
-        raise OtherSizeError(f"{picture.path} ({picture.width} x {picture.height})")
-    return squared(picture.grey, IMAGE_SIZE)
+    return squared(picture.grey, IMAGE_SIZE) if resize else None
 
 
 def resampling(size: int, new_size: int) -> Grey:

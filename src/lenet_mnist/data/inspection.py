@@ -1,12 +1,10 @@
 """What is unusual about data: duplicate images, rare classes. No image leaves this module, only numbers and names."""
 
-import math
-import zlib
+import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-import numpy.typing as npt
 
 from lenet_mnist.data.sets import ImageSet
 
@@ -45,37 +43,26 @@ def survey_of(
 ) -> Survey:
     """Count the classes, and find the duplicate images, in the parts of a source, which come in their order of use."""
     counts = {name: part.labels.bincount(minlength=len(class_names)).tolist() for name, part in parts.items()}
-    survey = Survey(class_names, counts, dict.fromkeys(parts, 0), leaks=(), num_contradicted=0)
-    if find_duplicates:
-        survey = _with_duplicates(survey, parts)
+    num_repeated, leaks, num_contradicted = dict.fromkeys(parts, 0), [], 0
+    for (first, place), *others in equal_images(parts) if find_duplicates else []:
+        seen = {first}
+        for name, k in others:
+            num_repeated[name] += int(name in seen)
+            seen.add(name)
+            if name != first:
+                leaks.append(Leak(name, parts[name].name_of(k), first, parts[first].name_of(place)))
+            num_contradicted += int(parts[name].labels[k] != parts[first].labels[place])
+    survey = Survey(class_names, counts, num_repeated, tuple(leaks), num_contradicted)
     return replace(survey, notes=tuple(dict.fromkeys([*notes, *_notes(survey)])))
 
 
-def _with_duplicates(survey: Survey, parts: Mapping[str, ImageSet]) -> Survey:
-    places = [(name, k) for name, part in parts.items() for k in range(len(part))]
-    labels = np.concatenate([part.labels.numpy() for part in parts.values()])
-    num_repeated, leaks, num_contradicted = dict.fromkeys(parts, 0), [], 0
-    for first, *others in equal_images(np.concatenate([part.images.numpy() for part in parts.values()])):
-        first_name, first_place = places[first]
-        seen = {first_name}
-        for k in others:
-            name, place = places[k]
-            num_repeated[name] += int(name in seen)
-            if name != first_name:
-                leaks.append(Leak(name, parts[name].name_of(place), first_name, parts[first_name].name_of(first_place)))
-            seen.add(name)
-            num_contradicted += int(labels[k] != labels[first])
-    return replace(survey, num_repeated=num_repeated, leaks=tuple(leaks), num_contradicted=num_contradicted)
-
-
-def equal_images(images: npt.NDArray[np.uint8]) -> list[list[int]]:
-    """Return the positions of images that are equal in every pixel, each group in rising order. Shapes: N H W."""
-    rows = np.ascontiguousarray(images).reshape(len(images), math.prod(images.shape[1:]))
-    sums = np.fromiter((zlib.crc32(row.data) for row in rows), dtype=np.uint32, count=len(rows))
-    _, group_of, group_sizes = np.unique(sums, return_inverse=True, return_counts=True)
-    groups: dict[bytes, list[int]] = {}
-    for k in np.flatnonzero(group_sizes[group_of] > 1).tolist():  # different images may share a checksum
-        groups.setdefault(rows[k].tobytes(), []).append(k)
+def equal_images(parts: Mapping[str, ImageSet]) -> list[list[tuple[str, int]]]:
+    """Return the images that are equal in every pixel, in groups: the part of each, and its position there."""
+    groups: dict[bytes, list[tuple[str, int]]] = {}
+    for name, part in parts.items():
+        for k, image in enumerate(part.images.numpy()):
+            digest = hashlib.blake2b(image.tobytes(), digest_size=16).digest()
+            groups.setdefault(digest, []).append((name, k))
     return [group for group in groups.values() if len(group) > 1]
 
 
@@ -88,11 +75,10 @@ def _notes(survey: Survey) -> Iterator[str]:
                 f"{num_leaks:,} of {sum(counts):,} {part} images are in an earlier part too, pixel by pixel: the "
                 f"{part} figures are biased upwards"
             )
-    if survey.num_contradicted:
-        yield f"{survey.num_contradicted:,} images have a different label than an image that equals them pixel by pixel"
-    for part, counts in survey.counts.items():
         if missing := [name for name, count in zip(names, counts, strict=True) if count == 0]:
             yield f"the {part} part has no image of {len(missing)} of {len(names)} classes, such as {missing[0]}"
+    if survey.num_contradicted:
+        yield f"{survey.num_contradicted:,} images have a different label than an image that equals them pixel by pixel"
     of_class = np.sum(list(survey.counts.values()), axis=0)
     largest, smallest = int(of_class.argmax()), int(of_class.argmin())
     if of_class[largest] > _UNEQUAL * of_class[smallest]:

@@ -26,15 +26,15 @@ NAMES = tuple(source.value for source in Source)
 
 
 class DataSource(NamedTuple):
-    """Where images come from, as three functions. Raise: DataError, StorageError.
+    """Where images come from.
 
     `load` returns one part, and opens no file that only the other part needs; `class_names` opens no image; `places`
-    returns what the source consists of, and where that is, or None where it is missing.
+    are what the source consists of, and where that is, or None where it is missing.
     """
 
     load: Callable[[Part], LoadedPart]
     class_names: Callable[[], tuple[str, ...]]
-    places: Callable[[], list[tuple[str, Path | None]]]
+    places: list[tuple[str, Path | None]]
 
 
 class VerifiedFile(NamedTuple):
@@ -47,28 +47,21 @@ class VerifiedFile(NamedTuple):
 
 def source_of(config: DataConfig, access: DataAccess) -> DataSource:
     """Return the source that `data.source` names. Raises: ConfigError if there is none; DataError for a bad path."""
-    match config.source:
-        case Source.DIGITS:
-            return DataSource(
-                load=mnist.load_digits,
-                class_names=lambda: mnist.CLASS_NAMES[Source.DIGITS],
-                places=lambda: [("scikit-learn", _package("sklearn"))],
-            )
-        case Source.MNIST | Source.FASHION_MNIST | Source.KMNIST as name:
-            return DataSource(
-                load=lambda part: _load_published(Source(name), part, access),
-                class_names=lambda: mnist.CLASS_NAMES[Source(name)],
-                places=lambda: [(file.name, mnist.find(file, access.directory)) for file in mnist.FILES[Source(name)]],
-            )
+    if config.source == Source.DIGITS:
+        return DataSource(mnist.load_digits, lambda: mnist.CLASS_NAMES[Source.DIGITS], [("scikit-learn", _sklearn())])
+    if config.source in mnist.FILES:
+        source = Source(config.source)
+        return DataSource(
+            load=lambda part: _load_published(source, part, access),
+            class_names=lambda: mnist.CLASS_NAMES[source],
+            places=[(file.name, mnist.find(file, access.directory)) for file in mnist.FILES[source]],
+        )
     directory = find_directory(config.source, access)
-    load, read_class_names = idx.load, idx.read_class_names
-    if not idx.is_idx_directory(directory):
-        picture_folders.require_folders(directory)
-        load, read_class_names = picture_folders.load, picture_folders.read_class_names
+    room = idx if idx.is_idx_directory(directory) else picture_folders
     return DataSource(
-        load=lambda part: load(directory, part, config),
-        class_names=lambda: read_class_names(directory),
-        places=lambda: [(config.source, directory)],
+        load=lambda part: room.load(directory, part, config),
+        class_names=lambda: room.read_class_names(directory),
+        places=[(config.source, directory)],
     )
 
 
@@ -79,14 +72,14 @@ def is_verified(config: DataConfig) -> bool:
 
 def published_files(config: DataConfig) -> tuple[mnist.IdxFile, ...]:
     """Return the files of a published set. Raises: ConfigError for other sources, which are not downloaded."""
-    if config.source not in [*mnist.FILES]:
+    if config.source not in mnist.FILES:
         raise ConfigError(f"{config.source}: only {', '.join(mnist.FILES)} are downloaded", key="data.source")
     return mnist.FILES[Source(config.source)]
 
 
 def verified_files(config: DataConfig, directory: Path) -> list[VerifiedFile]:
     """Verify the files of a published set, and return them; none for other sources. Raises: DataError."""
-    files = published_files(config) if config.source in [*mnist.FILES] else ()
+    files = published_files(config) if config.source in mnist.FILES else ()
     read = [(file, *mnist.read_verified(file, directory)) for file in files]
     return [VerifiedFile(path, array.shape, file.sha256) for file, path, array in read]
 
@@ -98,7 +91,22 @@ def load_train_val(config: DataConfig, access: DataAccess) -> TrainVal:
 
     Raises: DataError if data are missing or damaged; ConfigError if there is no such source, or the split does not fit.
     """
-    return _split(config, source_of(config, access).load(Part.TRAIN_VAL), find_duplicates=not is_verified(config))
+    loaded = source_of(config, access).load(Part.TRAIN_VAL)
+    train, val, notes = _split(config, loaded)
+    parts = {"training": train, "validation": val}
+    seen = survey_of(loaded.class_names, parts, notes, find_duplicates=not is_verified(config))
+    return TrainVal(
+        train=train,
+        val=val,
+        class_names=loaded.class_names,
+        normalization=Normalization.of(train),
+        fingerprint=Fingerprint(
+            source=loaded.source,
+            files=loaded.files,
+            split=digest_of_split(train.indices.numpy(), val.indices.numpy()),
+        ),
+        notes=seen.notes,
+    )
 
 
 def load_test(config: DataConfig, access: DataAccess) -> TestSet:
@@ -113,9 +121,9 @@ def survey(config: DataConfig, access: DataAccess) -> Survey:
     """Count the classes and find duplicate images in all three parts. Raises: DataError, ConfigError."""
     source = source_of(config, access)
     rest, test = source.load(Part.TRAIN_VAL), source.load(Part.TEST)
-    data = _split(config, rest, find_duplicates=False)
-    parts = {"training": data.train, "validation": data.val, "test": _test_set(test)}
-    return survey_of(rest.class_names, parts, [*_notes_of(config, rest), *test.notes])
+    train, val, notes = _split(config, rest)
+    parts = {"training": train, "validation": val, "test": _test_set(test)}
+    return survey_of(rest.class_names, parts, [*notes, *test.notes])
 
 
 def find_directory(source: str, access: DataAccess) -> Path:
@@ -127,27 +135,23 @@ def find_directory(source: str, access: DataAccess) -> Path:
     """
     try:
         path = Path(source).expanduser()
-    except RuntimeError as error:  # no such user
-        raise DataError(f"{source}: data.source: {error}") from error
-    in_data_dir = access.directory / path.name
-    try:
+        in_data_dir = access.directory / path.name
         if path.is_dir():
             return path
         if source.lower() not in NAMES and path.name not in ("", "..") and in_data_dir.is_dir():
             return in_data_dir
-        if path.exists():
-            raise DataError(f"{path}: data.source: is a file; a directory is expected, or one of {', '.join(NAMES)}")
-    except OSError as error:  # no permission; a name too long
-        raise DataError(f"{path}: data.source: cannot be opened: {error.strerror}") from error
-    if path.name != source or source.startswith("."):
+        is_path = path.name != source or source.startswith(".") or path.exists()
+    except (OSError, RuntimeError) as error:  # no permission; a name too long; no such user
+        raise DataError(f"{source}: data.source: cannot be opened: {error}") from error
+    if is_path:
         raise DataError(f"{path}: data.source: no such directory, nor {in_data_dir}")
     near = difflib.get_close_matches(source.lower(), NAMES, n=1)
     hint = f"did you mean {near[0]}?" if near else f"expected one of {', '.join(NAMES)}, or a directory"
     raise ConfigError(f"{source}: no such source, and no such directory: {hint}", key="data.source")
 
 
-def _package(name: str) -> Path | None:
-    spec = find_spec(name)
+def _sklearn() -> Path | None:
+    spec = find_spec("sklearn")
     return Path(spec.origin).parent if spec and spec.origin else None
 
 
@@ -157,34 +161,17 @@ def _load_published(source: Source, part: Part, access: DataAccess) -> LoadedPar
     return mnist.load(source, part, access.directory)
 
 
-def _split(config: DataConfig, loaded: LoadedPart, find_duplicates: bool) -> TrainVal:
-    """Return the training and the validation part of all that is not the test part."""
-    if loaded.num_val:
-        train_part, val_part = np.split(np.arange(len(loaded.labels)), [-loaded.num_val])
-    else:
-        train_part, val_part = split_train_val(loaded.labels, config.train_size, config.val_size, config.split_seed)
-    train_part = limit(train_part, loaded.labels, config.limit_train, config.split_seed)
-    train, val = TrainSet(*_chosen(loaded, train_part)), ValSet(*_chosen(loaded, val_part))
-    parts = {"training": train, "validation": val}
-    return TrainVal(
-        train=train,
-        val=val,
-        class_names=loaded.class_names,
-        normalization=Normalization.of(train),
-        fingerprint=Fingerprint(
-            source=loaded.source,
-            files=loaded.files,
-            split=digest_of_split(loaded.indices[train_part], loaded.indices[val_part]),
-        ),
-        notes=survey_of(loaded.class_names, parts, _notes_of(config, loaded), find_duplicates).notes,
-    )
-
-
-def _notes_of(config: DataConfig, loaded: LoadedPart) -> list[str]:
+def _split(config: DataConfig, loaded: LoadedPart) -> tuple[TrainSet, ValSet, list[str]]:
+    """Return the training and the validation part of all that is not the test part, and notes."""
     notes = list(loaded.notes)
-    if loaded.num_val and (config.train_size, config.val_size) != (0.75, 0.25):
-        notes.append("the source has a validation part of its own: data.train_size and data.val_size have no effect")
-    return notes
+    if loaded.num_val:
+        train, val = np.split(np.arange(len(loaded.labels)), [-loaded.num_val])
+        if (config.train_size, config.val_size) != (0.75, 0.25):
+            notes.append("the source has its own validation part: data.train_size and data.val_size have no effect")
+    else:
+        train, val = split_train_val(loaded.labels, config.train_size, config.val_size, config.split_seed)
+    train = limit(train, loaded.labels, config.limit_train, config.split_seed)
+    return TrainSet(*_chosen(loaded, train)), ValSet(*_chosen(loaded, val)), notes
 
 
 def _test_set(loaded: LoadedPart) -> TestSet:

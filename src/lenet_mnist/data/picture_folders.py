@@ -16,33 +16,32 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from lenet_mnist.config import DataConfig
-from lenet_mnist.data.decoding import MAX_PICTURE_BYTES, OtherSizeError, Pixels, decode_picture, is_picture, pixels_of
+from lenet_mnist.data.decoding import MAX_PICTURE_BYTES, Pixels, decode_picture, is_picture, pixels_of, visible
 from lenet_mnist.data.sets import IMAGE_SIZE, LoadedPart, Part, require_class_names
 from lenet_mnist.data.split import Indices, cut_off_test
 from lenet_mnist.errors import DataError
 from lenet_mnist.files.storage import read_bounded, storage_errors
 
 _PARTS = (("train", "training"), ("val", "valid", "validation"), ("test", "testing"))
-_SYSTEM = {"__macosx", "@eadir", "lost+found", "$recycle.bin", "system volume information", "thumbs.db", "desktop.ini"}
 _MAX_PICTURES = 1_000_000
 _MAX_NAMED = 10
 
 
 class _Picture(NamedTuple):
-    """A picture's path, its class, and its name: class/picture.png, or val/class/picture.png."""
+    """A picture's path, its class, the folder of the class (class/, or val/class/), and its name in that folder."""
 
     path: Path
     label: int
-    name: str
+    folder: str
+    inside: str
 
 
 class _Listing(NamedTuple):
-    """The pictures in the classes' folders; the last `num_val` are a validation part. `notes` say what was skipped."""
+    """The pictures in the classes' folders; `notes` say what was skipped."""
 
     class_names: tuple[str, ...]
     pictures: list[_Picture]
     notes: tuple[str, ...]
-    num_val: int = 0
 
 
 def load(directory: Path, part: Part, config: DataConfig) -> LoadedPart:
@@ -50,36 +49,42 @@ def load(directory: Path, part: Part, config: DataConfig) -> LoadedPart:
 
     Raises: DataError if a picture is unreadable or of a different size, or if there are not two classes; StorageError.
     """
-    listing, indices = _part_of(directory, part)
+    listing, indices, num_val = _part_of(directory, part)
     contents: dict[int, str] = {}
     images: dict[int, Pixels] = {}
-    problems: dict[type[DataError], list[str]] = {DataError: [], OtherSizeError: []}
+    unreadable, other_sizes = [], []
     for k in indices.tolist():
         path = listing.pictures[k].path
         try:
             content = read_bounded(path, max_bytes=MAX_PICTURE_BYTES, error=DataError)
             contents[k] = hashlib.sha256(content).hexdigest()
-            pixels = pixels_of(decode_picture(content, path), config.resize)
-            images[k] = pixels.T if config.transpose else pixels
+            picture = decode_picture(content, path)
         except DataError as error:  # named within the directory: no run says where its data were
-            problems[type(error)].append(str(error).replace(f"{directory}{os.sep}", ""))
-    unreadable = _first_of(problems[DataError], len(indices), "cannot be read")
+            unreadable.append(str(error).replace(f"{directory}{os.sep}", ""))
+            continue
+        pixels = pixels_of(picture, config.resize)
+        if pixels is None:
+            other_sizes.append(f"{path.relative_to(directory)} ({picture.width} x {picture.height})")
+        else:
+            images[k] = pixels.T if config.transpose else pixels
+    skipped = _first_of(unreadable, len(indices), "cannot be read")
     if unreadable and not config.skip_unreadable:
         hint = "Repair or remove them, or skip them with --set data.skip_unreadable=true"
-        raise DataError(f"{directory}: {unreadable}. {hint}")
-    if others := _first_of(problems[OtherSizeError], len(indices), "are not 28 x 28 pixels"):
-        raise DataError(f"{directory}: {others}. Resize them, or let lenet do it with --set data.resize=true")
+        raise DataError(f"{directory}: {skipped}. {hint}")
+    if other_sizes:
+        said = _first_of(other_sizes, len(indices), f"are not {IMAGE_SIZE} x {IMAGE_SIZE} pixels")
+        raise DataError(f"{directory}: {said}. Resize them, or let lenet do it with --set data.resize=true")
     read = [listing.pictures[k] for k in images]
     return LoadedPart(
         source="pictures",
         images=np.stack(list(images.values())) if images else np.empty((0, IMAGE_SIZE, IMAGE_SIZE), dtype=np.uint8),
-        labels=np.array([picture.label for picture in read], dtype=np.int64),
+        labels=np.array([each.label for each in read], dtype=np.int64),
         indices=np.array(list(images), dtype=np.int64),
         class_names=listing.class_names,
-        files=_digests(listing, contents),
-        names=tuple(picture.name for picture in read),
-        notes=(*([f"skipped: {unreadable}"] if unreadable else []), *listing.notes),
-        num_val=sum(k >= len(listing.pictures) - listing.num_val for k in images),
+        files=_digests(listing.pictures, contents),
+        names=tuple(f"{each.folder}{each.inside}" for each in read),
+        notes=(*([f"skipped: {skipped}"] if unreadable else []), *listing.notes),
+        num_val=sum(k >= len(listing.pictures) - num_val for k in images),
     )
 
 
@@ -88,30 +93,21 @@ def read_class_names(directory: Path) -> tuple[str, ...]:
     return _part_of(directory, Part.TRAIN_VAL)[0].class_names
 
 
-def require_folders(directory: Path) -> None:
-    """Raise DataError if there is no folder in a directory."""
-    if _folders(directory):
-        return
-    if pictures := _pictures_in(directory):
-        raise DataError(f"{directory}: holds pictures, such as {pictures[0]}: put them into one folder per class")
-    raise DataError(f"{directory}: holds neither IDX files (train-images-idx3-ubyte) nor folders of pictures")
-
-
-def _digests(listing: _Listing, contents: dict[int, str]) -> dict[str, str]:
+def _digests(pictures: list[_Picture], contents: dict[int, str]) -> dict[str, str]:
     """Return one digest per folder: of the names of all its pictures, and the contents of those that were read."""
     hashers: dict[str, Any] = {}
-    for k, picture in enumerate(listing.pictures):
-        class_folder = f"{listing.class_names[picture.label]}/"
-        folder, _, rest = picture.name.partition(class_folder)
-        hasher = hashers.setdefault(f"{folder}{class_folder}", hashlib.sha256())
-        hasher.update(repr((rest, contents.get(k))).encode())
+    for k, picture in enumerate(pictures):
+        hasher = hashers.setdefault(picture.folder, hashlib.sha256())
+        hasher.update(repr((picture.inside, contents.get(k))).encode())
     return {folder: hasher.hexdigest() for folder, hasher in hashers.items()}
 
 
-def _part_of(directory: Path, part: Part) -> tuple[_Listing, Indices]:
-    """Return a listing, and which of its pictures belong to the part."""
+def _part_of(directory: Path, part: Part) -> tuple[_Listing, Indices, int]:
+    """Return a listing, which of its pictures belong to the part, and how many at the end are a validation part."""
     with storage_errors(directory, "open"):
         folders = _folders(directory)
+        if not folders:
+            raise DataError(f"{directory}: holds neither IDX files (train-images-idx3-ubyte) nor folders of pictures")
         train, val, test = (
             next((folder for folder in folders if folder.name.lower() in names), None) for names in _PARTS
         )
@@ -120,25 +116,24 @@ def _part_of(directory: Path, part: Part) -> tuple[_Listing, Indices]:
         if others := [folder for folder in folders if folder not in (train, val, test)]:
             raise DataError(f"{others[0]}: is next to {train.name}, where only val and test may be: move it elsewhere")
         listing = _list(train)
-        if test is not None:
-            tested = _list(test, like=train, class_names=listing.class_names)
-            rest, indices = np.arange(len(listing.pictures)), np.arange(len(tested.pictures))
-        else:
-            tested = listing
+        rest, tested = np.arange(len(listing.pictures)), listing
+        if test is None:
             rest, indices = cut_off_test(np.array([picture.label for picture in listing.pictures]))
+        else:
+            tested = _list(test, listing.class_names)
+            indices = np.arange(len(tested.pictures))
         if part is Part.TEST:
-            return tested, indices
-        if val is not None:
-            of_val = _list(val, train, listing.class_names)
-            pictures = [picture._replace(name=f"{val.name}/{picture.name}") for picture in of_val.pictures]
-            rest = np.append(rest, len(listing.pictures) + np.arange(len(pictures)))
-            notes = listing.notes + of_val.notes
-            listing = _Listing(listing.class_names, listing.pictures + pictures, notes, len(pictures))
-        return listing, rest
+            return tested, indices, 0
+        if val is None:
+            return listing, rest, 0
+        of_val = _list(val, listing.class_names, prefix=f"{val.name}/")
+        pictures = listing.pictures + of_val.pictures
+        indices = np.append(rest, np.arange(len(listing.pictures), len(pictures)))
+        return _Listing(listing.class_names, pictures, listing.notes + of_val.notes), indices, len(of_val.pictures)
 
 
-def _list(directory: Path, like: Path | None = None, class_names: tuple[str, ...] = ()) -> _Listing:
-    """Return the pictures in a directory's folders, which must be those of `like`: `class_names`."""
+def _list(directory: Path, class_names: tuple[str, ...] = (), prefix: str = "") -> _Listing:
+    """Return the pictures in a directory's folders, which must be those of the training part, where these are known."""
     folders: dict[str, Path] = {}
     for folder in _folders(directory):
         name = unicodedata.normalize("NFC", folder.name)  # macOS separates letters from their accents
@@ -146,9 +141,8 @@ def _list(directory: Path, like: Path | None = None, class_names: tuple[str, ...
             raise DataError(f"{directory}: two folders are called {name} (Unicode's NFC and NFD): merge them")
         folders[name] = folder
     names = tuple(sorted(folders, key=_natural_order))
-    if like is not None and (others := sorted({*names} ^ {*class_names}, key=_natural_order)):
-        parts = f"{like.name} and {directory.name}"
-        raise DataError(f"{directory.parent}: the class {others[0]} is in only one of {parts}, and must be in both")
+    if class_names and (others := sorted({*names} ^ {*class_names}, key=_natural_order)):
+        raise DataError(f"{directory}: the class {others[0]} is only in one of this and the training part: add it")
     if len(names) == 1 and _folders(folders[names[0]]):
         hint = f"if the folders in it are the classes, name {folders[names[0]]} instead"
         raise DataError(f"{directory}: holds 1 class, {names[0]}: {hint}")
@@ -160,22 +154,19 @@ def _list(directory: Path, like: Path | None = None, class_names: tuple[str, ...
         pictures = {inside: _no_link(path) for inside, path in files.items() if is_picture(path)}
         if not pictures:
             raise DataError(f"{folders[name]}: is a class without a PNG, JPEG or BMP picture: add some, or remove it")
-        found += [_Picture(path, label, f"{name}/{inside}") for inside, path in pictures.items()]
+        found += [_Picture(path, label, f"{prefix}{name}/", inside) for inside, path in pictures.items()]
         skipped += [f"{name}/{inside}" for inside in files if inside not in pictures]
         if len(found) > _MAX_PICTURES:
             raise DataError(f"{directory}: holds more than the {_MAX_PICTURES:,} pictures that are read")
+    outside = [path.name for path in visible(directory) if not path.is_dir() and is_picture(path)]
+    nested = [f"{each.folder}{each.inside}" for each in found if "/" in each.inside]
     notes = {
         "skipped files that are not PNG, JPEG or BMP": skipped,
-        "skipped pictures outside the classes' folders": _pictures_in(directory),
-        "pictures in subfolders, which belong to the class": [each.name for each in found if each.name.count("/") > 1],
+        "skipped pictures outside the classes' folders": outside,
+        "pictures in subfolders, which belong to the class": nested,
     }
     said = tuple(f"{what}: {len(some):,}, such as {some[0]}" for what, some in notes.items() if some)
     return _Listing(names, found, said)
-
-
-def _pictures_in(directory: Path) -> list[str]:
-    """Return the names of the pictures that are in a directory itself, not in a folder. Raises: StorageError."""
-    return [path.name for path in _visible(directory) if not path.is_dir() and is_picture(path)]
 
 
 def _files(folder: Path) -> dict[str, Path]:
@@ -183,7 +174,7 @@ def _files(folder: Path) -> dict[str, Path]:
     found = {}
     folders = [folder]
     for place in folders:  # which grows in this loop
-        for path in _visible(place):
+        for path in visible(place):
             if path.is_dir():
                 folders.append(_no_link(path))
             else:
@@ -192,14 +183,7 @@ def _files(folder: Path) -> dict[str, Path]:
 
 
 def _folders(directory: Path) -> list[Path]:
-    return [_no_link(path) for path in _visible(directory) if path.is_dir() or not path.exists()]
-
-
-def _visible(directory: Path) -> list[Path]:
-    """Return what is in a directory, sorted by name, without hidden files and the system's."""
-    with storage_errors(directory, "list"):
-        paths = [path for path in directory.iterdir() if not path.name.startswith(".")]
-    return sorted((path for path in paths if path.name.lower() not in _SYSTEM), key=lambda path: path.name)
+    return [_no_link(path) for path in visible(directory) if path.is_dir() or not path.exists()]
 
 
 def _natural_order(name: str) -> tuple[list[str | int], str]:
@@ -215,7 +199,5 @@ def _no_link(path: Path) -> Path:
 
 
 def _first_of(problems: Sequence[str], num_in_all: int, what: str) -> str:
-    if not problems:
-        return ""
     more = f"; and {len(problems) - _MAX_NAMED:,} more" if len(problems) > _MAX_NAMED else ""
     return f"{len(problems):,} of {num_in_all:,} pictures {what}: {'; '.join(problems[:_MAX_NAMED])}{more}"

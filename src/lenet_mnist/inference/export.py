@@ -1,25 +1,35 @@
-"""A run's network in the forms that other programs read: a page to draw on, ONNX, safetensors."""
+"""A run's network in the forms that other programs read: a page to draw on, ONNX, safetensors.
 
+The page is one HTML file (templates/): networks, their forward pass and the preparation of pictures are inside. A run
+is not trusted: names reach the page as JSON in a block that is never run, and are shown as text; a policy in the page
+lets no script but its own run, and nothing be fetched.
+"""
+
+import base64
 import hashlib
+import json
+import re
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from enum import StrEnum
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from lenet_mnist import provenance
-from lenet_mnist.config import Source
-from lenet_mnist.data.decoding import Pixels
+from lenet_mnist.config import Activation, Source
 from lenet_mnist.data.load import load_train_val
 from lenet_mnist.data.mnist import DataAccess
 from lenet_mnist.errors import CheckFailedError, ConfigError, DataError
 from lenet_mnist.files.storage import make_directory, prepare_to_write, write_bytes
 from lenet_mnist.files.tables import write_json
-from lenet_mnist.inference.drawing_page import drawing_page
-from lenet_mnist.inference.predict import digit_network, kept_network
+from lenet_mnist.inference.predict import kept_network
 from lenet_mnist.runs.run import Run
-from lenet_mnist.training.checkpoint import network_bytes, weights_digest
+from lenet_mnist.training.checkpoint import TrainedNetwork, network_bytes, weights_digest
 
 _NUM_CHECKED = 10_000
+_SCRIPTS = ("picture.js", "network.js", "page.js")
+_DRAWN = (Activation.SIGMOID, Activation.TANH, Activation.RELU)  # ACTIVATIONS in network.js, SCALES in page.js
 
 
 class ExportFormat(StrEnum):
@@ -74,24 +84,37 @@ def export_run(run: Run, compared: Run | None, format_name: str, output: Path | 
     return Exported(export_format, path)
 
 
+def _path(run: Run, output: Path | None, name: str) -> Path:
+    """Return where the user wants the file, or its place in the run, whose directory is made."""
+    if output is not None:
+        return output
+    prepare_to_write(run.path)
+    make_directory(run.export_path)
+    return run.export_path / name
+
+
 def _export_onnx(run: Run, output: Path | None, access: DataAccess) -> Exported:
     """Write the network as ONNX; the file gets its name only after ONNX Runtime gave torch's answers from it."""
     from lenet_mnist.inference import onnx_file
 
     trained = kept_network(run)
     content = onnx_file.onnx_content(trained, run.manifest.data_source == Source.MNIST)
-    images = _images_to_check_with(run, access)
+    try:  # all training images, whatever limit the run had
+        images = load_train_val(run.config.data.model_copy(update={"limit_train": None}), access).train.images
+    except DataError as error:
+        raise DataError(f"{error}. Without training images the network is not checked, and so not exported") from None
     path = _path(run, output, "lenet.onnx")
-    found: list[onnx_file.Agreement] = []
+    found: dict[str, Any] = {}
 
     def check(file: Path) -> None:
         try:
-            found.append(onnx_file.compare(trained, onnx_file.open_onnx(file), images))
+            agreement = onnx_file.compare(trained, onnx_file.open_onnx(file), images[:_NUM_CHECKED].numpy())
         except (CheckFailedError, DataError) as error:
             raise type(error)(f"{path}: not written: {error}") from None
-        if not found[0].holds:
-            words = _words(asdict(found[0]))
-            raise CheckFailedError(f"{path}: not written: ONNX Runtime does not give torch's answers: {words}")
+        found.update(asdict(agreement))
+        if not agreement.holds:
+            said = f"ONNX Runtime does not give torch's answers: {_words(found)}"
+            raise CheckFailedError(f"{path}: not written: {said}")
 
     write_bytes(path, content, check)
     figures = {
@@ -100,7 +123,7 @@ def _export_onnx(run: Run, output: Path | None, access: DataAccess) -> Exported:
         "opset": onnx_file.OPSET,
         "weights_sha256": weights_digest(trained.network.state_dict()),
         "batch_sizes": onnx_file.BATCH_SIZES,
-        **asdict(found[0]),
+        **found,
         "versions": {**provenance.versions(), "onnxruntime": onnx_file.RUNTIME_VERSION},
     }
     write_json(path.with_name(f"{path.name}.json"), figures)
@@ -116,21 +139,58 @@ def _words(check: dict[str, Any]) -> str:
     )
 
 
-def _images_to_check_with(run: Run, access: DataAccess) -> Pixels:
-    """Return 10,000 training images, or all if there are fewer, whatever limit the run had. Shapes: N H W."""
-    config = run.config.data.model_copy(update={"limit_train": None})
-    try:
-        images = load_train_val(config, access).train.images
-    except DataError as error:
-        raise DataError(f"{error}. Without training images the network is not checked, and so not exported") from None
-    pixels: Pixels = images[:_NUM_CHECKED].numpy()
-    return pixels
+def digit_network(run: Run) -> TrainedNetwork:
+    """Return the kept network of a run that was trained on MNIST: drawings are prepared as MNIST's digits were.
+
+    Raises: ConfigError if it was trained on something else, or is not a training; DataError.
+    """
+    if (source := run.manifest.data_source) != Source.MNIST:
+        said = f"was not trained on MNIST, but on {source}: its answers to drawings would mean nothing"
+        raise ConfigError(f"{run.path}: {said}")
+    return kept_network(run)
 
 
-def _path(run: Run, output: Path | None, name: str) -> Path:
-    """Return where the user wants the file, or its place in the run, whose directory is made."""
-    if output is not None:
-        return output
-    prepare_to_write(run.path)
-    make_directory(run.export_path)
-    return run.export_path / name
+def drawing_page(networks: Sequence[tuple[str, TrainedNetwork]]) -> str:
+    """Return the page on which the networks, side by side, each under its name, classify what is drawn.
+
+    Raises: ConfigError if the page cannot compute one of them.
+    """
+    for _, trained in networks:
+        if (own := trained.network.activation) not in _DRAWN:
+            raise ConfigError(
+                f"--format html: the page computes {', '.join(_DRAWN)}, not {own}; use --format safetensors"
+            )
+    templates = files("lenet_mnist.inference") / "templates"
+    page, *scripts = ((templates / name).read_text(encoding="utf-8") for name in ("page.html", *_SCRIPTS))
+    script, style = "\n".join(scripts), page.partition("<style>")[2].partition("</style>")[0]
+    values = {
+        "policy": f"default-src 'none'; script-src '{_digest(script)}'; style-src '{_digest(style)}'",
+        "script": script,
+        "data": inert_json({"networks": [_packed(name, trained) for name, trained in networks]}),
+    }
+    return re.sub(r"\{\{(\w+)\}\}", lambda match: values[match[1]], page)
+
+
+def inert_json(value: Any) -> str:
+    """Return JSON that can stand in an HTML page: nothing in it ends its block or begins a comment."""
+    text = json.dumps(value, allow_nan=False)
+    return text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")
+
+
+def _packed(name: str, trained: TrainedNetwork) -> dict[str, Any]:
+    """Return a network as plain values; weights in base64, float32, least significant byte first."""
+    weights = {key: value.detach().cpu().numpy().astype("<f4") for key, value in trained.network.state_dict().items()}
+    return {
+        "name": name,
+        "activation": trained.network.activation.value,
+        "epoch": trained.epoch,
+        "classNames": list(trained.class_names),
+        "mean": trained.normalization.mean,
+        "std": trained.normalization.std,
+        "weights": {key: base64.b64encode(value.tobytes()).decode() for key, value in weights.items()},
+    }
+
+
+def _digest(text: str) -> str:
+    """Return the name of a script or style in a Content-Security-Policy. Source: W3C, CSP level 3, 2.3.1."""
+    return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"

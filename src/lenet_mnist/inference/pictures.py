@@ -112,8 +112,11 @@ def top_hat(grey: Grey) -> Grey:
 
 
 def _slide(rows: Grey, radius: int, extreme: np.ufunc) -> Grey:
-    """Return the minimum or maximum over the 2 radius + 1 pixels around each, along the rows."""
-    values = extended(rows, radius)
+    """Return the minimum or maximum over the 2 radius + 1 pixels around each, along the rows.
+
+    The rows are extended by an odd reflection: what rises keeps rising.
+    """
+    values = np.pad(rows, ((0, 0), (radius, radius)), mode="reflect", reflect_type="odd")
     width, full = 1, 2 * radius + 1
     while 2 * width <= full:
         values = extreme(values[:, :-width], values[:, width:])
@@ -121,17 +124,6 @@ def _slide(rows: Grey, radius: int, extreme: np.ufunc) -> Grey:
     rest = full - width
     slid: Grey = extreme(values[:, : values.shape[1] - rest], values[:, rest:])
     return slid
-
-
-def extended(rows: Grey, radius: int) -> Grey:
-    """Return the rows with `radius` more pixels at both ends, by an odd reflection: what rises keeps rising."""
-    last = rows.shape[1] - 1
-    turns, rest = np.divmod(np.arange(-radius, last + radius + 1), last)
-    first_column, last_column = rows[:, :1], rows[:, -1:]
-    rise = last_column - first_column
-    straight = rows[:, rest] + turns * rise
-    turned = 2 * last_column - rows[:, last - rest] + (turns - 1) * rise
-    return np.where(turns % 2 == 0, straight, turned)
 
 
 def otsu_threshold(values: Grey) -> float:

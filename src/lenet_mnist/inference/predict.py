@@ -1,32 +1,34 @@
-"""What a trained network reads in people's own pictures."""
+"""What a trained network reads in people's own pictures, and whether they look like digits of MNIST at all."""
 
 import json
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
 from textwrap import indent
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from lenet_mnist.config import Source
-from lenet_mnist.data.decoding import OtherSizeError, Picture, picture_paths, pixels_of, read_picture
+from lenet_mnist.data.decoding import is_picture, pixels_of, read_picture, visible
 from lenet_mnist.data.idx import may_be_transposed
 from lenet_mnist.data.sets import IMAGE_SIZE
-from lenet_mnist.errors import ConfigError, DataError, StorageError, one_line, per_cent
+from lenet_mnist.errors import DataError, StorageError, one_line, per_cent
 from lenet_mnist.files.tables import plain
-from lenet_mnist.inference.likeness import doubts, looks_of
 from lenet_mnist.inference.pictures import Steps, prepare
 from lenet_mnist.runs.run import Run
 from lenet_mnist.study.evaluation import read_kept_network
 from lenet_mnist.training.checkpoint import TrainedNetwork
 
-MOST_KEPT = 20  # pictures and refusals that are remembered, of any number
+_MOST_KEPT = 20  # prepared pictures that are remembered, of any number
 _NUM_SHOWN = 3
 _LEAST_TO_COMPARE, _NATS, _DEVIATIONS = 5, 1.0, 3.0  # to say that pictures are on their side: docs/predict.md
+_INKED = 0.5  # of full ink: a pixel with as much counts as part of a stroke
+_GREY = (0.2, 0.8)
 
 
 @dataclass(frozen=True)
@@ -70,51 +72,44 @@ class Refusal:
         return f"{one_line(self.error)}\n  not read"
 
 
-class _Read(NamedTuple):
-    """An answer, and what leads to it; `upright` is the logsumexp of the logits, minus that of the mirror image."""
-
-    answer: Answer
-    steps: Steps | None
-    upright: float
-
-
 @dataclass(eq=False)
 class Reading:
     """Pictures, read one at a time and once, in the order in which they were named; only the first few are kept.
 
-    `uprights` is the sum, and the sum of squares, of `upright` over the answers.
+    A network that was trained on MNIST sees them prepared as MNIST's were; any other sees them as they are.
+
+    `uprights` are the sum and the sum of squares, over the answers, of the logsumexp of a picture's logits minus that
+    of its mirror image about the diagonal.
     """
 
     run: Run
-    results: Iterator[_Read | Refusal]
-    notes_of_folders: list[str]
+    trained: TrainedNetwork
+    arguments: Sequence[Path]
     num_read: int = 0
     num_answered: int = 0
+    num_others: dict[Path, int] = field(default_factory=dict)
     prepared: list[tuple[Answer, Steps]] = field(default_factory=list)
-    refusals: list[Refusal] = field(default_factory=list)
+    first_refusal: Refusal | None = None
     uprights: tuple[float, float] = (0.0, 0.0)
 
     def __iter__(self) -> Iterator[Answer | Refusal]:
-        for result in self.results:
+        """Read each picture, and each in a folder; a bad one does not stop the others."""
+        for path in self._paths():
             self.num_read += 1
-            if isinstance(result, Refusal):
-                self.refusals += [result] if len(self.refusals) < MOST_KEPT else []
-                yield result
-            else:
-                self.num_answered += 1
-                self.uprights = (self.uprights[0] + result.upright, self.uprights[1] + result.upright**2)
-                if result.steps is not None and len(self.prepared) < MOST_KEPT:
-                    self.prepared.append((result.answer, result.steps))
-                yield result.answer
+            result: Answer | Refusal
+            try:
+                result = self._answer(path)
+            except DataError as error:
+                result = Refusal(str(path), str(error))
+                self.first_refusal = self.first_refusal or result
+            yield result
 
     def texts(self) -> Iterator[str]:
-        """Yield each result as text, as soon as it is there; not a single refusal, which is left to the error."""
+        """Yield each result as text, as soon as it is there."""
         for result in self:
-            if self.num_read == 2 and (first := self.refusals[:1]) and first[0] is not result:
-                yield str(first[0])
-            if isinstance(result, Answer):
-                yield str(replace(result, doubts=()) if self.run.manifest.only_guesses else result)
-            elif self.num_read > 1:
+            if isinstance(result, Answer) and self.run.manifest.only_guesses:
+                yield str(replace(result, doubts=()))
+            else:
                 yield str(result)
 
     def json_parts(self) -> Iterator[str]:
@@ -129,7 +124,9 @@ class Reading:
     @property
     def notes(self) -> list[str]:
         """What the user should know about the answers so far, in one sentence each."""
-        found, manifest = list(self.notes_of_folders), self.run.manifest
+        skipped = "skipped, being folders or not PNG, JPEG or BMP"
+        found = [f"{folder}: {skipped}: {number:,}" for folder, number in self.num_others.items() if number]
+        manifest = self.run.manifest
         if manifest.only_guesses:
             found.append(
                 f"this network is at chance level: its validation loss is {manifest.best_val_loss:.3g} nats, and "
@@ -157,40 +154,70 @@ class Reading:
 
     def require_all_answered(self) -> None:
         """Raise DataError if a picture was refused; it names the first of them."""
-        if self.num_read == 1 and self.refusals:
-            raise DataError(self.refusals[0].error)
-        if self.refusals:
-            num_refused, names = self.num_read - self.num_answered, ", ".join(each.picture for each in self.refusals)
-            more = f" and {num_refused - MOST_KEPT:,} more" if num_refused > MOST_KEPT else ""
-            raise DataError(f"{num_refused:,} of {self.num_read:,} pictures could not be read: {names}{more}")
+        if self.first_refusal:
+            num_refused, first = self.num_read - self.num_answered, self.first_refusal.error
+            raise DataError(f"{num_refused:,} of {self.num_read:,} pictures could not be read: {first}")
+
+    def _paths(self) -> Iterator[Path]:
+        for argument in self.arguments:
+            pictures: list[Path] = []
+            with suppress(OSError, StorageError):  # reading the argument will say what is wrong with it
+                if argument.is_dir():
+                    inside = visible(argument)
+                    pictures = [path for path in inside if not path.is_dir() and is_picture(path)]
+                    self.num_others[argument] = len(inside) - len(pictures)
+            yield from pictures or [argument]
+
+    @torch.inference_mode()
+    def _answer(self, path: Path) -> Answer:
+        """Return what the network reads in a picture. Source: lecture point 8, softmax.
+
+        Raises: DataError if it cannot be read, has no ink or the wrong size, or the logits are not finite.
+        """
+        if path in self.num_others:
+            raise DataError(f"{path}: holds no picture: no file in it is a PNG, JPEG or BMP")
+        picture, trained = read_picture(path), self.trained
+        try:
+            steps = prepare(picture.grey) if self.run.manifest.data_source == Source.MNIST else None
+        except DataError as error:
+            raise DataError(f"{path}: {error}") from None
+        seen = steps.seen if steps else pixels_of(picture, self.run.config.data.resize)
+        if seen is None:
+            found, size = f"{picture.width} x {picture.height}", f"{IMAGE_SIZE} x {IMAGE_SIZE}"
+            said = f"the network was trained on pictures of {size} pixels, without data.resize"
+            raise DataError(f"{path} ({found}): {said}")
+        images = torch.from_numpy(np.stack([seen, seen.T]))
+        logits, mirrored = trained.network(trained.normalization.apply(images)).double()
+        if not bool(logits.isfinite().all()):
+            raise DataError(f"{path}: the logits are not finite: the network's weights have overflowed")
+        upright = float(logits.logsumexp(dim=0) - mirrored.logsumexp(dim=0))
+        if math.isfinite(upright):
+            self.uprights = (self.uprights[0] + upright, self.uprights[1] + upright**2)
+        probabilities: dict[str, float] = dict(zip(trained.class_names, logits.softmax(dim=0).tolist(), strict=True))
+        first = max(probabilities, key=probabilities.__getitem__)
+        found_odd = tuple(doubts(looks_of(steps), probabilities[first])) if steps else ()
+        answer = Answer(
+            picture=str(path),
+            width=picture.width,
+            height=picture.height,
+            is_dark_on_light=steps.is_dark_on_light if steps else None,
+            prediction=first,
+            probabilities=probabilities,
+            looks_like_mnist=not found_odd if steps else None,
+            doubts=found_odd,
+        )
+        self.num_answered += 1
+        if steps and len(self.prepared) < _MOST_KEPT:
+            self.prepared.append((answer, steps))
+        return answer
 
 
 def read_pictures(run: Run, arguments: Sequence[Path]) -> Reading:
-    """Let the kept weights of `run` read each picture, and each in a folder; a bad one does not stop the others.
-
-    A network that was trained on MNIST sees them prepared as MNIST's were; any other sees them as they are.
+    """Let the kept weights of `run` read each picture, and each in a folder.
 
     Raises: ConfigError if the run has no network; DataError if its network is damaged, or takes a different size.
     """
-    is_resized = None if run.manifest.data_source == Source.MNIST else run.config.data.resize
-    notes: list[str] = []
-    read = partial(_read, kept_network(run), is_resized=is_resized)
-    results = (result for argument in arguments for result in _results(read, argument, notes))
-    return Reading(run, results, notes)
-
-
-def digit_network(run: Run) -> TrainedNetwork:
-    """Return the kept network of a run that was trained on MNIST: for pictures that are prepared as MNIST's digits.
-
-    Raises: ConfigError if it was trained on something else, or is not a training; DataError.
-    """
-    source = run.manifest.data_source
-    if source != Source.MNIST:
-        raise ConfigError(
-            f"{run.path}: was not trained on MNIST, but on {source}. Drawings are prepared as MNIST's digits were, so "
-            "its answers would mean nothing"
-        )
-    return kept_network(run)
+    return Reading(run, kept_network(run), arguments)
 
 
 def kept_network(run: Run) -> TrainedNetwork:
@@ -202,56 +229,53 @@ def kept_network(run: Run) -> TrainedNetwork:
     return trained
 
 
-def _results(read: Callable[[Picture], _Read], argument: Path, notes: list[str]) -> Iterator[_Read | Refusal]:
-    """Yield the result for a picture, or for each in a folder."""
-    try:
-        paths, num_others = picture_paths(argument)
-    except (DataError, StorageError) as error:
-        yield Refusal(str(argument), str(error))
-        return
-    if num_others:
-        notes.append(f"{argument}: skipped, being folders or not PNG, JPEG or BMP: {num_others:,}")
-    for path in paths:
-        try:
-            yield read(read_picture(path))
-        except DataError as error:
-            yield Refusal(str(path), str(error))
+class Looks(NamedTuple):
+    """Figures of a prepared picture, all but the crossings between 0 and 1.
 
-
-@torch.inference_mode()
-def _read(trained: TrainedNetwork, picture: Picture, is_resized: bool | None) -> _Read:
-    """Read one picture, prepared as MNIST's were, or as it is but for its size, which may change if `is_resized`.
-
-    Source: lecture point 8, softmax.
-    Raises: DataError if there is no ink in it, it has the wrong size, or the logits are not finite.
+    `ink` is the mean of the pixels that the network sees, `grey` the share of inked pixels that are neither light nor
+    dark, `row_crossings` and `column_crossings` the most strokes that a row or a column of pixels crosses, and `apart`
+    the share of the ink outside the largest component.
     """
-    path = picture.path
-    try:
-        steps = prepare(picture.grey) if is_resized is None else None
-        seen = pixels_of(picture, bool(is_resized)) if steps is None else steps.seen
-    except OtherSizeError as error:
-        size = f"{IMAGE_SIZE} x {IMAGE_SIZE}"
-        raise DataError(f"{error}: the network was trained on pictures of {size} pixels, without data.resize") from None
-    except DataError as error:
-        raise DataError(f"{path}: {error}") from None
-    logits, mirrored = (
-        trained.network(trained.normalization.apply(torch.from_numpy(pixels).unsqueeze(0)))[0].double()
-        for pixels in (seen, np.ascontiguousarray(seen.T))
+
+    ink: float
+    grey: float
+    row_crossings: int
+    column_crossings: int
+    apart: float
+
+
+def looks_of(steps: Steps) -> Looks:
+    """Return the figures of a prepared picture."""
+    seen, masses = steps.seen / 255, [component.mass for component in steps.components]
+    low, high = _GREY
+    return Looks(
+        ink=float(seen.mean()),
+        grey=float(((seen > low) & (seen < high)).sum() / (seen > 0).sum()),
+        row_crossings=_crossings(seen >= _INKED),
+        column_crossings=_crossings(seen.T >= _INKED),
+        apart=1 - max(masses) / sum(masses),
     )
-    if not bool(logits.isfinite().all()):
-        raise DataError(f"{path}: the logits are not finite: the network's weights have overflowed")
-    upright = float(logits.logsumexp(dim=0) - mirrored.logsumexp(dim=0))
-    probabilities: dict[str, float] = dict(zip(trained.class_names, logits.softmax(dim=0).tolist(), strict=True))
-    first = max(probabilities, key=probabilities.__getitem__)
-    found = () if steps is None else tuple(doubts(looks_of(steps), probabilities[first]))
-    answer = Answer(
-        picture=str(path),
-        width=picture.width,
-        height=picture.height,
-        is_dark_on_light=None if steps is None else steps.is_dark_on_light,
-        prediction=first,
-        probabilities=probabilities,
-        looks_like_mnist=None if steps is None else not found,
-        doubts=found,
+
+
+def _crossings(is_stroke: npt.NDArray[np.bool_]) -> int:
+    begins = is_stroke & ~np.pad(is_stroke, ((0, 0), (1, 0)))[:, :-1]
+    return int(begins.sum(axis=1).max())
+
+
+def doubts(looks: Looks, confidence: float) -> list[str]:
+    """Say in what respects a picture differs from nearly all digits of MNIST: an answer to anything else means nothing.
+
+    Thresholds are the 0.1 and 99.9 percentiles of the training images. That of the ink apart is the 99.5th: two digits
+    in a picture are more common than a digit in two components. That of the confidence is the first percentile of the
+    validation images. (`python scripts/measure_predict.py likeness`; docs/predict.md says what they catch.)
+    """
+    checks = (
+        (looks.ink < 0.041, f"thin or few strokes: ink on {looks.ink:.1%} of the picture"),
+        (looks.ink > 0.295, f"too much ink: on {looks.ink:.0%} of the picture"),
+        (looks.grey > 0.535, f"blurred: {looks.grey:.0%} of the ink is half grey"),
+        (looks.row_crossings > 4, f"{looks.row_crossings} strokes side by side"),
+        (looks.column_crossings > 4, f"{looks.column_crossings} strokes above each other"),
+        (looks.apart > 0.19, f"in pieces: {looks.apart:.0%} of the ink is apart. Is there more than one digit?"),
+        (confidence < 0.82, f"the network is not sure: {confidence:.0%} for its first answer"),
     )
-    return _Read(answer, steps, upright if math.isfinite(upright) else 0.0)
+    return [words for is_unusual, words in checks if is_unusual]
