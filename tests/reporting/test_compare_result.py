@@ -5,7 +5,7 @@ import pytest
 
 from lenet_mnist.analysis.intervals import Estimate, Interval, Method
 from lenet_mnist.analysis.metrics import PairedAnswers
-from lenet_mnist.reporting import compare_result as result
+from lenet_mnist.reporting import analysis_results as result
 from lenet_mnist.study.comparison import Contrast, Pair, SpeedRatio
 
 

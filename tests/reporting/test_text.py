@@ -5,8 +5,9 @@ import json
 import pytest
 
 from lenet_mnist.errors import per_cent
-from lenet_mnist.reporting.analysis_results import RunsResult, run_row
+from lenet_mnist.reporting.analysis_results import runs_result
 from lenet_mnist.reporting.text import aligned, plain_number, render, to_json
+from lenet_mnist.runs.listing import row_of
 from lenet_mnist.runs.run import Run
 
 
@@ -33,11 +34,11 @@ def test_a_run_that_cannot_be_read_is_listed_as_damaged(run: Run) -> None:
     metrics.parent.mkdir(parents=True)
     for damage in ("", "[]", "{}", '{"accuracy": "high"}'):
         metrics.write_text(damage)
-        assert run_row(Run(run.path), with_test=True)["status"] == "damaged"
-        assert run_row(run, with_test=False)["status"] == "finished"
+        assert row_of(Run(run.path), with_test=True)["status"] == "damaged"
+        assert row_of(run, with_test=False)["status"] == "finished"
     for damage in ("", "{}", '{"schema_version": 9}', "\x00"):
         run.manifest_path.write_text(damage)
-        rows = RunsResult([run_row(Run(run.path), with_test=True)], run.path.parent)
+        rows = runs_result([row_of(Run(run.path), with_test=True)], run.path.parent)
         assert json.loads(render(rows, as_json=True)) == {"runs": [{"run": run.id, "status": "damaged"}]}
         assert "damaged" in render(rows, as_json=False)
 

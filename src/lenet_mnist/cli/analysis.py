@@ -34,7 +34,7 @@ def evaluate(
     as_json: flags.AsJson = False,
 ) -> None:
     from lenet_mnist.data.batches import EVALUATION_CHUNK
-    from lenet_mnist.reporting.analysis_results import EvaluationResult
+    from lenet_mnist.reporting.analysis_results import evaluation_result
     from lenet_mnist.reporting.evaluation_plots import draw_evaluation
     from lenet_mnist.reporting.plots import draw_training
     from lenet_mnist.reporting.report import write_report
@@ -54,7 +54,7 @@ def evaluate(
         write_report(member.run)
     if isinstance(seen, EvaluatedEnsemble):
         draw_evaluation(seen)
-    say(EvaluationResult(seen), as_json)
+    say(evaluation_result(seen), as_json)
     require_accuracy(seen.evaluation, min_accuracy)
 
 
@@ -69,13 +69,13 @@ def verify(
     offline: flags.Offline = False,
     as_json: flags.AsJson = False,
 ) -> None:
-    from lenet_mnist.reporting.analysis_results import VerificationResult
+    from lenet_mnist.reporting.analysis_results import verification_result
     from lenet_mnist.study.verification import require_all_hold, verify_run
     from lenet_mnist.training.context import Session
 
     session = Session(data_access(data_dir, offline), flags.progress())
     verified = verify_run(chosen_run(run, runs_dir), retrain, session)
-    say(VerificationResult(verified), as_json)
+    say(verification_result(verified), as_json)
     require_all_hold(verified)
 
 
@@ -85,14 +85,14 @@ def verify(
 def diagnose(
     run: flags.RunName, runs_dir: flags.RunsDir = flags.DEFAULT_RUNS_DIR, as_json: flags.AsJson = False
 ) -> None:
-    from lenet_mnist.reporting.analysis_results import DiagnosisResult, SweepAdvice
+    from lenet_mnist.reporting.analysis_results import diagnosis_result, sweep_advice
     from lenet_mnist.study.diagnosis import advise_sweep, diagnose_training
 
     directory = chosen_run(run, runs_dir, ("train", "sweep"))
     if directory.manifest.kind == "sweep":
-        say(SweepAdvice(advise_sweep(directory)), as_json)
+        say(sweep_advice(advise_sweep(directory)), as_json)
     else:
-        say(DiagnosisResult(diagnose_training(directory)), as_json)
+        say(diagnosis_result(diagnose_training(directory)), as_json)
 
 
 @app.command(
@@ -116,7 +116,7 @@ def compare(
     as_json: flags.AsJson = False,
 ) -> None:
     from lenet_mnist.reporting import compare_plots
-    from lenet_mnist.reporting.compare_result import ComparisonResult
+    from lenet_mnist.reporting.analysis_results import comparison_result
     from lenet_mnist.study import comparison
 
     comparison.require_free(output)
@@ -125,7 +125,7 @@ def compare(
     compared = comparison.compare_runs(directories, split, levels, data_access(data_dir, offline), device)
     directory = comparison.write_comparison(compared, runs_dir, output, datetime.now(UTC))
     compare_plots.draw_comparison(compared, directory)
-    say(ComparisonResult(compared, directory), as_json)
+    say(comparison_result(compared, directory), as_json)
 
 
 @app.command(
@@ -148,8 +148,8 @@ def cross_validate(
     offline: flags.Offline = False,
     as_json: flags.AsJson = False,
 ) -> None:
-    from lenet_mnist.reporting.analysis_results import CrossValidationResult
     from lenet_mnist.reporting.evaluation_plots import draw_cross_validated_run
+    from lenet_mnist.reporting.training_results import cross_validation_result
     from lenet_mnist.study import cross_validation
 
     with session_of(resolved, data_dir, offline) as session:
@@ -162,16 +162,16 @@ def cross_validate(
             run = chosen_run(resume, runs_dir, ("cross-validation",))
             validated = cross_validation.resumed_cross_validation(run, resolved, folds, repeats, session)
     draw_cross_validated_run(validated)
-    say(CrossValidationResult(validated), as_json)
+    say(cross_validation_result(validated), as_json)
 
 
 @app.command(help="Write a run's report.html, one page with all results. The run may still be training.")
 def report(run: flags.RunName, runs_dir: flags.RunsDir = flags.DEFAULT_RUNS_DIR, as_json: flags.AsJson = False) -> None:
-    from lenet_mnist.reporting.analysis_results import ReportResult
     from lenet_mnist.reporting.report import write_report
+    from lenet_mnist.reporting.text import Result
 
     path = write_report(chosen_run(run, runs_dir))
-    say(ReportResult(path.parent, path), as_json)
+    say(Result({"run": path.parent, "report": path}, str(path)), as_json)
 
 
 @app.command(help="List the runs, newest first.")
@@ -180,8 +180,8 @@ def runs(
     test: Annotated[bool, typer.Option("--test", help="Show test accuracies, too.")] = False,
     as_json: flags.AsJson = False,
 ) -> None:
-    from lenet_mnist.reporting.analysis_results import RunsResult, run_row
-    from lenet_mnist.runs.listing import list_runs
+    from lenet_mnist.reporting.analysis_results import runs_result
+    from lenet_mnist.runs.listing import list_runs, row_of
 
-    rows = [run_row(run, with_test=test) for run in list_runs(runs_dir)]
-    say(RunsResult(rows, runs_dir), as_json)
+    rows = [row_of(run, with_test=test) for run in list_runs(runs_dir)]
+    say(runs_result(rows, runs_dir), as_json)

@@ -60,12 +60,12 @@ def describe(
     from lenet_mnist.data.load import source_of
     from lenet_mnist.data.sets import IMAGE_SIZE
     from lenet_mnist.model.layer_table import layer_table
-    from lenet_mnist.reporting.training_results import LayersResult
+    from lenet_mnist.reporting.training_results import layers_result
 
     with resolved.naming_origins():
         class_names = source_of(resolved.config.data, flags.data_access(data_dir, offline=True)).class_names()
     rows = layer_table(resolved.config.model.activation, len(class_names), IMAGE_SIZE)
-    say(LayersResult.of(rows), as_json)
+    say(layers_result(rows), as_json)
 
 
 for room in (training, analysis, inference):

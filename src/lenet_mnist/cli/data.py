@@ -34,12 +34,12 @@ def data_check(
     resolved: flags.ResolvedConfig, data_dir: flags.DataDir = flags.DEFAULT_DATA_DIR, as_json: flags.AsJson = False
 ) -> None:
     from lenet_mnist.data.load import survey, verified_files
-    from lenet_mnist.reporting.training_results import DataResult
+    from lenet_mnist.reporting.training_results import data_result
 
     with resolved.naming_origins():
         files = verified_files(resolved.config.data, data_dir)
         seen = survey(resolved.config.data, flags.data_access(data_dir, offline=True))
-    say(DataResult(files, seen), as_json)
+    say(data_result(files, seen), as_json)
 
 
 @app.command("where", help="Print the data directory and what was found in it.")

@@ -46,7 +46,7 @@ def train(
         raise ConfigError("--accept-differences needs --resume")
 
     from lenet_mnist.reporting.plots import draw_training
-    from lenet_mnist.reporting.training_results import TrainingResult
+    from lenet_mnist.reporting.training_results import training_result
     from lenet_mnist.study import train as training
 
     with session_of(resolved, data_dir, offline) as session:
@@ -64,7 +64,7 @@ def train(
             runs = [training.resume_run(chosen_run(resume, runs_dir), resolved, accept_differences, session)]
     for trained in runs:
         draw_training(trained.directory, session.progress.note)
-    say(TrainingResult(runs), as_json)
+    say(training_result(runs), as_json)
     training.require_all_finished(runs)
 
 
@@ -95,7 +95,7 @@ def lr_sweep(
     as_json: flags.AsJson = False,
 ) -> None:
     from lenet_mnist.reporting import sweep_plots
-    from lenet_mnist.reporting.training_results import SweepResult
+    from lenet_mnist.reporting.training_results import sweep_result
     from lenet_mnist.study import lr_sweep as sweeping
     from lenet_mnist.tuning.plan import sweep_request
 
@@ -110,7 +110,7 @@ def lr_sweep(
         else:
             swept = sweeping.resumed_sweep(chosen_run(resume, runs_dir, ("sweep",)), resolved, request, session)
     sweep_plots.draw_swept_run(swept)
-    say(SweepResult(swept), as_json)
+    say(sweep_result(swept), as_json)
     sweeping.require_answers(swept)
 
 

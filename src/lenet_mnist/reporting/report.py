@@ -22,7 +22,6 @@ from lenet_mnist.analysis.findings import TrainingRecord
 from lenet_mnist.config import Config
 from lenet_mnist.config_file import value_text
 from lenet_mnist.errors import LenetError, one_line
-from lenet_mnist.files.locks import is_locked
 from lenet_mnist.files.storage import prepare_to_write, write_text
 from lenet_mnist.provenance import typed
 from lenet_mnist.reporting.report_pictures import (
@@ -94,7 +93,7 @@ def report_of(run: Run) -> dict[str, Any]:
         "place": typed(Path(place)),
         "title": "LeNet" if isinstance(config, str) else f"LeNet with {activation_name(config.model.activation)}",
         "manifest": manifest,
-        "standing": _standing(manifest, is_locked(run.path), typed(Path(place))),
+        "standing": _standing(run, typed(Path(place))),
         "is_augmented": not isinstance(config, str) and config.augmentation.is_on,
         "settings": part(_settings, config),
         "results": results,
@@ -171,10 +170,11 @@ def _source(content: str) -> str:
 # Sections in words
 
 
-def _standing(manifest: Manifest, is_locked: bool, place: str) -> dict[str, Any]:
+def _standing(run: Run, place: str) -> dict[str, Any]:
     """Say how far a run has come, in a word and in a sentence; it is not final where a later report will say more."""
-    status, message = manifest.status, manifest.message or "the reason was not recorded"
-    word, done = str(status), f"{manifest.epochs:,} epochs are done"
+    status, manifest = run.status, run.manifest
+    message, done = manifest.message or "the reason was not recorded", f"{manifest.epochs:,} epochs are done"
+    word, sentence = status, f"This run was {status}: {done}. To resume it: lenet train --resume {place}"
     match status:
         case "finished":
             reason = STOP_REASONS.get(manifest.stop_reason or "", "training has ended")
@@ -184,11 +184,8 @@ def _standing(manifest: Manifest, is_locked: bool, place: str) -> dict[str, Any]
             sentence = f"Training diverged: {message}; {kept if manifest.best_epoch else 'no epoch was completed'}."
         case "failed":
             sentence = f"Training failed: {message}."
-        case "running" if is_locked:
+        case "running":
             word, sentence = "still training", f"This run is still training: {done}. Its results so far:"
-        case _:
-            word = "killed" if status == "running" else "interrupted"
-            sentence = f"This run was {word}: {done}. To resume it: lenet train --resume {place}"
     return {"word": word, "sentence": sentence, "is_final": status in ("finished", "diverged", "failed")}
 
 

@@ -2,9 +2,24 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from lenet_mnist.files.tables import plain
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a command has found: `values`, whose names are the keys of its JSON, and the same as text."""
+
+    values: dict[str, Any]
+    text: str
+
+    def plain(self) -> Any:
+        return plain(self.values)
+
+    def __str__(self) -> str:
+        return self.text
 
 
 def render(result: Any, as_json: bool) -> str:

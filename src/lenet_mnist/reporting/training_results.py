@@ -1,8 +1,7 @@
-"""What the commands about data, architecture and training print: describe, data check, train, lr-sweep, bench."""
+"""What the commands about data, architecture and training print, cross-validate included."""
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from statistics import mean, stdev
 from typing import Any
 
@@ -10,12 +9,12 @@ from lenet_mnist.config import Activation
 from lenet_mnist.data.inspection import Survey
 from lenet_mnist.data.load import VerifiedFile
 from lenet_mnist.errors import one_line
-from lenet_mnist.files.tables import plain
 from lenet_mnist.model.layer_table import LayerRow
 from lenet_mnist.provenance import typed
 from lenet_mnist.reporting.analysis_results import diagnosis_values, findings_lines
-from lenet_mnist.reporting.text import aligned, counted
-from lenet_mnist.study.diagnosis import diagnose_training
+from lenet_mnist.reporting.text import Result, aligned, counted
+from lenet_mnist.study.cross_validation import CrossValidatedRun
+from lenet_mnist.study.diagnosis import Diagnosis, diagnose_training
 from lenet_mnist.study.lr_sweep import SweptRun, best_name
 from lenet_mnist.study.train import TrainedRun
 from lenet_mnist.tuning.best_rate import exponent_of, rate_for
@@ -31,115 +30,81 @@ STOP_REASONS = {
 _MOST_LEAKS = 10
 
 
-@dataclass(frozen=True)
-class LayersResult:
-    """The layer table."""
-
-    layers: Sequence[LayerRow]
-    num_parameters: int
-    num_multiply_adds: int
-
-    @classmethod
-    def of(cls, rows: Sequence[LayerRow]) -> "LayersResult":
-        return cls(rows, sum(row.num_parameters for row in rows), sum(row.num_multiply_adds for row in rows))
-
-    def __str__(self) -> str:
-        cells = [
-            (row.name, row.operation, "x".join(map(str, row.output_shape)), row.num_parameters, row.num_multiply_adds)
-            for row in self.layers
-        ]
-        cells.append(("total", "", "", self.num_parameters, self.num_multiply_adds))
-        table = [(*words, f"{parameters:,}", f"{adds:,}") for *words, parameters, adds in cells]
-        kinds = {row.formula: re.match("[a-z ]*", row.operation) for row in self.layers}  # each once, for 80 columns
-        formulas = [(kind[0].strip() if kind else "", formula) for formula, kind in kinds.items()]
-        layers = aligned(("layer", "operation", "output", "parameters", "multiply-adds"), table, right=(3, 4))
-        return f"{layers}\n\n{aligned(('operation', 'formula'), formulas)}"
+def layers_result(layers: Sequence[LayerRow]) -> Result:
+    """Return the layer table, with its sums."""
+    sums = {name: sum(getattr(row, name) for row in layers) for name in ("num_parameters", "num_multiply_adds")}
+    table = [
+        (row.name, row.operation, "x".join(map(str, row.output_shape)), row.num_parameters, row.num_multiply_adds)
+        for row in layers
+    ]
+    cells = [
+        (*words, f"{parameters:,}", f"{adds:,}")
+        for *words, parameters, adds in (*table, ("total", "", "", *sums.values()))
+    ]
+    header = ("layer", "operation", "output", "parameters", "multiply-adds")
+    kinds = {row.formula: re.match("[a-z ]*", row.operation) for row in layers}  # each once, for 80 columns
+    formulas = [(kind[0].strip() if kind else "", formula) for formula, kind in kinds.items()]
+    text = f"{aligned(header, cells, right=(3, 4))}\n\n{aligned(('operation', 'formula'), formulas)}"
+    return Result({"layers": layers, **sums}, text)
 
 
-@dataclass(frozen=True)
-class DataResult:
-    """What `lenet data check` found: the published files that are there, and what the images are."""
-
-    files: Sequence[VerifiedFile]
-    survey: Survey
-
-    def plain(self) -> dict[str, Any]:
-        return {"files": plain(self.files), **plain(vars(self.survey))}
-
-    def __str__(self) -> str:
-        survey = self.survey
-        rows = [
-            [one_line(name), *(f"{counts[k]:,}" for counts in survey.counts.values())]
-            for k, name in enumerate(survey.class_names)
-        ]
-        rows.append(["total", *(f"{sum(counts):,}" for counts in survey.counts.values())])
-        repeated = ", ".join(f"{part} {number:,}" for part, number in survey.num_repeated.items())
-        leaks = [
-            one_line(f"  {leak.part} image {leak.image} is {leak.earlier_part} image {leak.earlier_image}")
-            for leak in survey.leaks[:_MOST_LEAKS]
-        ]
-        if len(survey.leaks) > _MOST_LEAKS:
-            leaks.append(f"  and {len(survey.leaks) - _MOST_LEAKS:,} more; --json lists them all")
-        return "\n".join(
-            [
-                *(f"ok  {file.path}  {' x '.join(map(str, file.shape))}  sha256 {file.sha256}" for file in self.files),
-                aligned(["class", *survey.counts], rows, right=range(1, len(rows[0]))),
-                f"duplicate images: within {repeated}; across parts {len(survey.leaks):,}",
-                *leaks,
-                *(f"warning: {one_line(note)}" for note in survey.notes),
-            ]
-        )
+def data_result(files: Sequence[VerifiedFile], survey: Survey) -> Result:
+    """Return what `lenet data check` found: the published files that are there, and what the images are."""
+    rows = [
+        [one_line(name), *(f"{counts[k]:,}" for counts in survey.counts.values())]
+        for k, name in enumerate(survey.class_names)
+    ]
+    rows.append(["total", *(f"{sum(counts):,}" for counts in survey.counts.values())])
+    repeated = ", ".join(f"{part} {number:,}" for part, number in survey.num_repeated.items())
+    leaks = [
+        one_line(f"  {leak.part} image {leak.image} is {leak.earlier_part} image {leak.earlier_image}")
+        for leak in survey.leaks[:_MOST_LEAKS]
+    ]
+    if len(survey.leaks) > _MOST_LEAKS:
+        leaks.append(f"  and {len(survey.leaks) - _MOST_LEAKS:,} more; --json lists them all")
+    lines = [
+        *(f"ok  {file.path}  {' x '.join(map(str, file.shape))}  sha256 {file.sha256}" for file in files),
+        aligned(["class", *survey.counts], rows, right=range(1, len(rows[0]))),
+        f"duplicate images: within {repeated}; across parts {len(survey.leaks):,}",
+        *leaks,
+        *(f"warning: {one_line(note)}" for note in survey.notes),
+    ]
+    return Result({"files": files, **vars(survey)}, "\n".join(lines))
 
 
-@dataclass(frozen=True)
-class TrainingResult:
-    """How `lenet train` ended: one run, or one per seed."""
-
-    runs: Sequence[TrainedRun]
-
-    def plain(self) -> dict[str, Any]:
-        """Return the same for JSON: each manifest with its diagnosis, and the spread over the seeds."""
-        rows = [
-            {
-                "run": str(run.directory.path),
-                "plots": [str(path) for path in sorted(run.directory.plots_path.glob("*.png"))],
-                **run.manifest.model_dump(mode="json"),
-                **diagnosis_values(diagnose_training(run.directory)),
-            }
-            for run in self.runs
-        ]
-        return {"runs": rows, "val_accuracy": self._spread()}
-
-    def __str__(self) -> str:
-        return self._of_seeds() if len(self.runs) > 1 else "\n".join(_run_lines(self.runs[0]))
-
-    def _of_seeds(self) -> str:
-        table = []
-        for run in self.runs:
-            manifest, kept = run.manifest, ("-", "-", "-")
-            if manifest.best_epoch is not None:
-                figures = f"{manifest.best_val_loss:.4f}", f"{manifest.best_val_accuracy:.2%}"
-                kept = (str(manifest.best_epoch), *figures)
-            seed = str(run.directory.config.seed)
-            table.append((seed, str(run.directory.path), manifest.status, *kept))
+def training_result(runs: Sequence[TrainedRun]) -> Result:
+    """Return how `lenet train` ended: one run, or one per seed, with the spread over the seeds."""
+    found = [diagnose_training(run.directory) for run in runs]
+    values = [
+        {
+            "run": run.directory.path,
+            "plots": _pictures(run),
+            **run.manifest.model_dump(mode="json"),
+            **diagnosis_values(diagnosis),
+        }
+        for run, diagnosis in zip(runs, found, strict=True)
+    ]
+    known = [run.manifest.best_val_accuracy for run in runs if run.manifest.best_val_accuracy is not None]
+    deviation = stdev(known) if len(known) > 1 else None
+    spread = {"mean": mean(known), "standard_deviation": deviation, "num_seeds": len(known)} if known else None
+    lines = _run_lines(runs[0], found[0])
+    if len(runs) > 1:
         columns = ("seed", "run", "status", "kept epoch", "val loss", "val accuracy")
-        text = aligned(columns, table, right=(0, 3, 4, 5))
-        spread = self._spread()
-        if spread is not None and spread["standard_deviation"] is not None:
-            text += (
-                f"\nvalidation accuracy: mean {spread['mean']:.3%}, standard deviation over {spread['num_seeds']} "
-                f"seeds {spread['standard_deviation']:.3%}"
-            )
-        return text
-
-    def _spread(self) -> dict[str, Any] | None:
-        """Return mean and sample standard deviation of the accuracies that are known."""
-        known = [run.manifest.best_val_accuracy for run in self.runs if run.manifest.best_val_accuracy is not None]
-        deviation = stdev(known) if len(known) > 1 else None
-        return {"mean": mean(known), "standard_deviation": deviation, "num_seeds": len(known)} if known else None
+        lines = [aligned(columns, [_seed_row(run) for run in runs], right=(0, 3, 4, 5))]
+        if deviation is not None:
+            accuracy = f"validation accuracy: mean {mean(known):.3%}"
+            lines.append(f"{accuracy}, standard deviation over {len(known)} seeds {deviation:.3%}")
+    return Result({"runs": values, "val_accuracy": spread}, "\n".join(lines))
 
 
-def _run_lines(run: TrainedRun) -> list[str]:
+def _seed_row(run: TrainedRun) -> tuple[str, ...]:
+    manifest, kept = run.manifest, ("-", "-", "-")
+    if manifest.best_epoch is not None:
+        kept = (str(manifest.best_epoch), f"{manifest.best_val_loss:.4f}", f"{manifest.best_val_accuracy:.2%}")
+    return str(run.directory.config.seed), str(run.directory.path), manifest.status, *kept
+
+
+def _run_lines(run: TrainedRun, found: Diagnosis) -> list[str]:
     manifest, directory = run.manifest, run.directory
     reason = STOP_REASONS[manifest.stop_reason or "interrupted"]
     lines = [f"run         {directory.path}", f"stopped     after epoch {manifest.epochs}: {reason}"]
@@ -152,11 +117,13 @@ def _run_lines(run: TrainedRun) -> list[str]:
             f"{word:12}epoch {epoch}: validation loss {loss:.4f}, validation accuracy {accuracy:.2%}"
             for word, epoch, loss, accuracy in epochs.values()
         ]
-    pictures = sorted(directory.plots_path.glob("*.png"))
-    lines += [f"{'' if k else 'pictures':12}{picture}" for k, picture in enumerate(pictures)]
+    lines += [f"{'' if k else 'pictures':12}{picture}" for k, picture in enumerate(_pictures(run))]
     lines.append(f"next        lenet {_next_step(run)}")
-    has_ended = manifest.status in ("finished", "diverged")
-    return [*lines, *findings_lines(diagnose_training(directory))] if has_ended else lines
+    return [*lines, *findings_lines(found)] if manifest.status in ("finished", "diverged") else lines
+
+
+def _pictures(run: TrainedRun) -> list[str]:
+    return [str(path) for path in sorted(run.directory.plots_path.glob("*.png"))]
 
 
 def _next_step(run: TrainedRun) -> str:
@@ -168,55 +135,47 @@ def _next_step(run: TrainedRun) -> str:
     return f"evaluate {path} --split val" if has_learned else f"diagnose {path}"
 
 
-@dataclass(frozen=True)
-class SweepResult:
-    """What `lenet lr-sweep` found: which rates were tried, which is best, how sure that is, and what to do next."""
-
-    swept: SweptRun
-
-    def plain(self) -> dict[str, Any]:
-        answers = {
-            activation.value: {
-                **{name: plain(getattr(answer, name)) for name in ("bracket", "ranking", "choice")},
-                "next": self._next(activation) if answer.choice else None,
-            }
-            for activation, answer in self.swept.answers.items()
+def sweep_result(swept: SweptRun) -> Result:
+    """Return what `lenet lr-sweep` found: the rates, the best of them, how sure that is, and what to do next."""
+    answers: dict[str, Any] = {}
+    blocks = [f"run  {swept.directory.path}"]
+    for activation, answer in swept.answers.items():
+        best = swept.directory.path / best_name(activation, len(swept.answers))
+        next_command = f"lenet train --config {typed(best)}"
+        answers[activation.value] = {
+            **{name: getattr(answer, name) for name in ("bracket", "ranking", "choice")},
+            "next": next_command if answer.choice else None,
         }
-        swept = self.swept
-        return {"run": str(swept.directory.path), "status": swept.manifest.status, "activations": answers}
+        lines = _sweep_lines(swept, activation, answer) + [f"next    {next_command}"] * bool(answer.choice)
+        blocks += [_rates_table(answer.ranking), "\n".join(lines)]
+    values = {"run": swept.directory.path, "status": swept.manifest.status, "activations": answers}
+    return Result(values, "\n\n".join(blocks))
 
-    def __str__(self) -> str:
-        blocks = [f"run  {self.swept.directory.path}"]
-        for activation, answer in self.swept.answers.items():
-            blocks += [_rates_table(answer.ranking), "\n".join(self._words(activation, answer))]
-        return "\n\n".join(blocks)
 
-    def _words(self, activation: Activation, answer: Answer) -> list[str]:
-        ranking, choice, max_epochs = answer.ranking, answer.choice, self.swept.config.training.max_epochs
-        epochs, best = epochs_text(ranking.epochs), ranking.best
-        if best is None:
-            return ["training diverged at every learning rate: try smaller ones, with --max-lr"]
-        if choice is None:
-            rest = " A sigmoid network stays there at first, at any rate." if activation is Activation.SIGMOID else ""
-            longer = max(1, round(4 * ranking.epochs))
-            return [f"in {epochs} no rate got better than chance level.{rest} Train longer: --epochs {longer}"]
-        lines = [f"best    {best.lr:.3g} for {epochs}; {_certainty(ranking)}"]
-        if ranking.is_at_lower_edge or ranking.is_at_upper_edge:
-            lower = ranking.is_at_lower_edge
-            edge, end, factor = ("smallest", "--min-lr", 0.1) if lower else ("largest", "--max-lr", 10)
-            lines.append(f"edge    it is the {edge} rate that was tried: extend with {end} {best.lr * factor:.2g}")
-        interval = f"about 95 % sure: {choice.low:.2g} to {choice.high:.2g}"
-        sure = interval if choice.is_fitted else "by the lowest loss alone"
-        lines.append(f"chosen  {choice.lr:.3g} for the {epochs_text(max_epochs)} of a whole training ({sure})")
-        shift = rate_for(1.0, ranking.epochs, max_epochs, exponent_of(self.swept.config, activation))
-        if not 0.8 < shift < 1.25:
-            higher = "higher" if shift > 1 else "lower"
-            lines.append(f"        {shift:.2g} times the best of short schedules: longer ones need {higher} rates here")
-        return [*lines, f"next    {self._next(activation)}"]
-
-    def _next(self, activation: Activation) -> str:
-        best = self.swept.directory.path / best_name(activation, len(self.swept.answers))
-        return f"lenet train --config {typed(best)}"
+def _sweep_lines(swept: SweptRun, activation: Activation, answer: Answer) -> list[str]:
+    ranking, choice, max_epochs = answer.ranking, answer.choice, swept.config.training.max_epochs
+    epochs, best = epochs_text(ranking.epochs), ranking.best
+    if best is None:
+        return ["training diverged at every learning rate: try smaller ones, with --max-lr"]
+    if choice is None:
+        rest = " A sigmoid network stays there at first, at any rate." if activation is Activation.SIGMOID else ""
+        longer = max(1, round(4 * ranking.epochs))
+        return [f"in {epochs} no rate got better than chance level.{rest} Train longer: --epochs {longer}"]
+    others = [f"{lr:.3g}" for lr in ranking.equals if lr != best.lr]
+    told = f"{' and '.join(others)} not clearly worse" if others else "no other rate is as good"
+    lines = [f"best    {best.lr:.3g} for {epochs}; {told} (seeds scatter by {ranking.noise:.0%})"]
+    if ranking.is_at_lower_edge or ranking.is_at_upper_edge:
+        lower = ranking.is_at_lower_edge
+        edge, end, factor = ("smallest", "--min-lr", 0.1) if lower else ("largest", "--max-lr", 10)
+        lines.append(f"edge    it is the {edge} rate that was tried: extend with {end} {best.lr * factor:.2g}")
+    interval = f"about 95 % sure: {choice.low:.2g} to {choice.high:.2g}"
+    sure = interval if choice.is_fitted else "by the lowest loss alone"
+    lines.append(f"chosen  {choice.lr:.3g} for the {epochs_text(max_epochs)} of a whole training ({sure})")
+    shift = rate_for(1.0, ranking.epochs, max_epochs, exponent_of(swept.config, activation))
+    if not 0.8 < shift < 1.25:
+        higher = "higher" if shift > 1 else "lower"
+        lines.append(f"        {shift:.2g} times the best of short schedules: longer ones need {higher} rates here")
+    return lines
 
 
 def _rates_table(ranking: Ranking) -> str:
@@ -240,7 +199,45 @@ def _mark(ranking: Ranking, rate: RateSummary) -> str:
     return "not clearly worse" if rate.lr in ranking.equals else ""
 
 
-def _certainty(ranking: Ranking) -> str:
-    others = [f"{lr:.3g}" for lr in ranking.equals if ranking.best is not None and lr != ranking.best.lr]
-    told = f"{' and '.join(others)} not clearly worse" if others else "no other rate is as good"
-    return f"{told} (seeds scatter by {ranking.noise:.0%})"
+def cross_validation_result(validated: CrossValidatedRun) -> Result:
+    """Return how each fold did, what all folds say together, and what the interval means."""
+    pooled, path = validated.pooled, validated.directory.path
+    num_repeats, results = pooled.folds.num_repeats, pooled.results
+    folds = [
+        {
+            "repeat": result.fold.repeat,
+            "fold": result.fold.number,
+            "num_train": result.num_train,
+            "num_images": len(result.labels),
+            "accuracy": result.accuracy,
+            "loss": result.mean_loss,
+        }
+        for result in results
+    ]
+    rows = [
+        (
+            f"{fold['repeat']}.{fold['fold']}" if num_repeats > 1 else f"{fold['fold']}",
+            f"{fold['num_train']:,}",
+            f"{fold['num_images']:,}",
+            f"{fold['accuracy']:.2%}",
+            f"{fold['loss']:.4f}",
+        )
+        for fold in folds
+    ]
+    low, high = pooled.accuracy_interval
+    each = "once" if num_repeats == 1 else f"{num_repeats} times"
+    worst = min(pooled.per_class, key=lambda row: row.f1)
+    lines = [
+        f"run  {path}",
+        "",
+        aligned(("fold", "trained on", "tested on", "accuracy", "loss"), rows, right=range(5)),
+        "",
+        f"accuracy       {pooled.accuracy:.2%}  ({pooled.num_correct:,} of {pooled.num_images:,})",
+        f"               each image was tested {each}, by a network that had not seen it",
+        f"over folds     mean {mean(pooled.accuracies):.2%}, standard deviation {pooled.deviation:.2%}",
+        f"95 % interval  {low:.2%} to {high:.2%}, for new images and networks trained on {results[0].num_train:,}",
+        "               (Nadeau and Bengio's: the folds share training images, Student's would be too narrow)",
+        f"hardest class  {worst.name}: precision {worst.precision:.2%}, recall {worst.recall:.2%}",
+    ]
+    values = {"run": path, "status": validated.manifest.status, **pooled.metrics(), "folds": folds}
+    return Result(values, "\n".join(lines))

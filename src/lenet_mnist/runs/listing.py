@@ -3,10 +3,12 @@
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
-from lenet_mnist.errors import ConfigError, DataError, StorageError
+from lenet_mnist.errors import ConfigError, DataError, LenetError, StorageError
 from lenet_mnist.files.storage import require_directory, storage_errors
-from lenet_mnist.runs.manifest import COMMANDS, Kind
+from lenet_mnist.files.tables import read_json
+from lenet_mnist.runs.manifest import COMMANDS, Kind, Manifest
 from lenet_mnist.runs.run import RUN_ID, Run
 
 LATEST = "latest"
@@ -62,6 +64,42 @@ def list_runs(runs_dir: Path) -> list[Run]:
         names = [path for path in runs_dir.iterdir() if RUN_ID.fullmatch(path.name)]
     found = [Run(path) for path in names if _has_manifest(path)]
     return sorted(found, key=_time_of_creation, reverse=True)
+
+
+def row_of(run: Run, with_test: bool) -> dict[str, Any]:
+    """Return what the list of runs says of one run. One that cannot be read is listed as damaged."""
+    row: dict[str, Any] = {"run": run.id}
+    try:
+        manifest = run.manifest
+        row |= {
+            "kind": manifest.kind,
+            "status": run.status,
+            "best_epoch": manifest.best_epoch,
+            "val_accuracy": manifest.best_val_accuracy,
+            "lr": _tuned_rate(manifest),
+        }
+        metrics = run.evaluation_path("test") / "metrics.json"
+        if with_test:
+            row["test_accuracy"] = _fraction(read_json(metrics)["accuracy"]) if metrics.is_file() else None
+    except (LenetError, KeyError, TypeError, ValueError):
+        row["status"] = "damaged"
+    return row
+
+
+def _tuned_rate(manifest: Manifest) -> str | None:
+    tuning = manifest.tuning
+    if not tuning:
+        return None
+    if manifest.kind == "train":
+        return f"{float(tuning['lr']):.3g} (auto, {float(tuning['cost_epochs']):.1f} epochs)"
+    return ", ".join(f"{float(choice['lr']):.3g}" for choice in tuning.values())
+
+
+def _fraction(value: Any) -> float:
+    """Return a number between 0 and 1 from a file, or raise ValueError."""
+    if not 0 <= float(value) <= 1:
+        raise ValueError(f"{value} is not a fraction")
+    return float(value)
 
 
 def _may_be(run: Run, kinds: Sequence[Kind]) -> bool:

@@ -26,6 +26,7 @@ from lenet_mnist.analysis.findings import TrainingRecord
 from lenet_mnist.config import Config
 from lenet_mnist.config_file import load_config, to_yaml
 from lenet_mnist.errors import ConfigError, DataError
+from lenet_mnist.files.locks import is_locked
 from lenet_mnist.files.storage import (
     append_line,
     make_directory,
@@ -126,6 +127,12 @@ class Run:
         if manifest.digest() != manifest.sha256:
             raise DataError(f"{self.manifest_path}: damaged, or changed by hand: its SHA-256 is not the one it names")
         return manifest
+
+    @property
+    def status(self) -> str:
+        """As its manifest says, but "killed" where that says "running" and nobody holds the lock."""
+        status = self.manifest.status
+        return "killed" if status == "running" and not is_locked(self.path) else status
 
     @cached_property
     def config(self) -> Config:

@@ -6,9 +6,7 @@ from lenet_mnist.analysis.advice import Advice, advise, advise_trial
 from lenet_mnist.analysis.diagnosis import diagnose
 from lenet_mnist.analysis.findings import Finding
 from lenet_mnist.config import Activation, Source
-from lenet_mnist.files.locks import is_locked
 from lenet_mnist.provenance import typed
-from lenet_mnist.runs.manifest import Manifest
 from lenet_mnist.runs.run import Run
 from lenet_mnist.study.lr_sweep import SWEEP
 from lenet_mnist.study.study import StudyJournal
@@ -48,18 +46,16 @@ def diagnose_training(run: Run) -> Diagnosis:
     run.require("train", "trainings and sweeps are diagnosed")
     manifest, record = run.manifest, run.record
     findings = tuple(diagnose(record))
-    unfinished = _unfinished(run, manifest)
-    return Diagnosis(run, record.peak_lr, findings, advise(record), unfinished, manifest.data_source)
+    return Diagnosis(run, record.peak_lr, findings, advise(record), _unfinished(run), manifest.data_source)
 
 
-def _unfinished(run: Run, manifest: Manifest) -> str | None:
-    if manifest.status in ("finished", "diverged"):
+def _unfinished(run: Run) -> str | None:
+    status = run.status
+    if status in ("finished", "diverged"):
         return None
-    if manifest.status == "running" and is_locked(run.path):
+    if status == "running":
         return "the training is still running"
-    what = "was interrupted" if manifest.status == "interrupted" else "was killed"
-    if manifest.status == "failed":
-        what = f"failed: {manifest.message or 'no reason was recorded'}"
+    what = f"failed: {run.manifest.message or 'no reason was recorded'}" if status == "failed" else f"was {status}"
     return f"the training {what}. `lenet train --resume {typed(run.path)}` continues it"
 
 
