@@ -31,8 +31,8 @@ import torch
 
 import measure_learning_rate as learning_rate
 from common import CPU, ROOT, Config, arguments_parser, context_of, recipe, results, table, trained
+from lenet_mnist.analysis.groups import speed_ratio, steps_to_level
 from lenet_mnist.analysis.intervals import mean_interval
-from lenet_mnist.analysis.speed import speed_ratio, steps_to_level
 from lenet_mnist.config import Activation
 from lenet_mnist.model.engines import layer_outputs
 from lenet_mnist.tally import Tally

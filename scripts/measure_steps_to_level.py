@@ -13,8 +13,8 @@ from itertools import pairwise
 from statistics import fmean
 
 from common import CPU, context_of, recipe
+from lenet_mnist.analysis.groups import speed_ratio, steps_to_level
 from lenet_mnist.analysis.intervals import Estimate
-from lenet_mnist.analysis.speed import speed_ratio, steps_to_level
 from lenet_mnist.config import Activation
 from lenet_mnist.data.batches import evaluation_batches
 from lenet_mnist.devices import set_threads

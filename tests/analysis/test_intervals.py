@@ -19,7 +19,6 @@ from lenet_mnist.analysis.intervals import (
     wilson_interval,
 )
 
-CONFIDENCES = st.sampled_from([0.5, 0.8, 0.95, 0.99, 0.999])
 # Coarser than a float, so that no scatter is made of rounding alone.
 VALUES = st.lists(st.integers(-(10**6), 10**6).map(lambda n: n / 1000), min_size=2, max_size=30).filter(
     lambda draws: len(set(draws)) > 1
@@ -32,10 +31,10 @@ def counts(draw: st.DrawFn) -> tuple[int, int]:
     return draw(st.integers(0, num_trials) | st.sampled_from([0, 1, num_trials - 1, num_trials])), num_trials
 
 
-@given(counts(), CONFIDENCES)
-def test_wilsons_interval_is_scipys(counted: tuple[int, int], confidence: float) -> None:
-    expected = stats.binomtest(*counted).proportion_ci(confidence, method="wilson")
-    low, high = wilson_interval(*counted, confidence)
+@given(counts())
+def test_wilsons_interval_is_scipys(counted: tuple[int, int]) -> None:
+    expected = stats.binomtest(*counted).proportion_ci(0.95, method="wilson")
+    low, high = wilson_interval(*counted)
     assert (low, high) == pytest.approx((expected.low, expected.high), rel=0, abs=1e-12)
     assert 0 <= low <= counted[0] / counted[1] <= high <= 1
 
@@ -44,17 +43,17 @@ def test_wilsons_interval_reaches_the_ends_and_refuses_impossible_counts() -> No
     assert wilson_interval(9_900, 10_000) == pytest.approx((0.98785, 0.99177), abs=5e-6)
     assert wilson_interval(50, 50).high == 1.0
     assert wilson_interval(0, 50).low == 0.0
-    for arguments in ((0, 0), (-1, 10), (11, 10), (-2, -1), (5, 10, 0.0), (5, 10, 1.0), (5, 10, math.nan)):
+    for arguments in ((0, 0), (-1, 10), (11, 10), (-2, -1)):
         with pytest.raises(ValueError, match="no interval"):
             wilson_interval(*arguments)
 
 
-@given(VALUES, VALUES, CONFIDENCES)
-def test_the_intervals_of_means_are_scipys(draws: list[float], others: list[float], confidence: float) -> None:
-    mean = stats.ttest_1samp(draws, 0).confidence_interval(confidence)
-    assert mean_interval(draws, confidence) == pytest.approx((mean.low, mean.high), rel=1e-11, abs=1e-9)
-    welch = stats.ttest_ind(draws, others, equal_var=False).confidence_interval(confidence)
-    assert difference_interval(draws, others, confidence) == pytest.approx((welch.low, welch.high), rel=1e-11, abs=1e-9)
+@given(VALUES, VALUES)
+def test_the_intervals_of_means_are_scipys(draws: list[float], others: list[float]) -> None:
+    mean = stats.ttest_1samp(draws, 0).confidence_interval(0.95)
+    assert mean_interval(draws) == pytest.approx((mean.low, mean.high), rel=1e-11, abs=1e-9)
+    welch = stats.ttest_ind(draws, others, equal_var=False).confidence_interval(0.95)
+    assert difference_interval(draws, others) == pytest.approx((welch.low, welch.high), rel=1e-11, abs=1e-9)
 
 
 @given(st.lists(st.floats(0, 1), min_size=2, max_size=30), st.integers(2, 10))

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -12,7 +13,14 @@ from hypothesis import strategies as st
 from sklearn.metrics import confusion_matrix, log_loss, precision_recall_fscore_support, top_k_accuracy_score
 
 from lenet_mnist.analysis.intervals import mcnemar_p_value, wilson_interval
-from lenet_mnist.analysis.metrics import PER_CELL, Evaluation, evaluate, example_positions, pair_answers
+from lenet_mnist.analysis.metrics import (
+    PER_CELL,
+    Evaluation,
+    evaluate,
+    example_positions,
+    mean_prediction,
+    pair_answers,
+)
 from lenet_mnist.config import Activation, Config, ModelConfig, TrainingConfig
 from lenet_mnist.data.batches import evaluation_batches
 from lenet_mnist.data.sets import Normalization, TestSet, TrainVal
@@ -171,6 +179,30 @@ def test_what_the_first_fixes_is_what_only_it_has_right() -> None:
     for other in (predicted([0, 0, 1, 1, 2, 1], [0] * 6, 3), predicted(labels[:5], [0] * 5, 3)):
         with pytest.raises(DataError, match="different images"):
             pair_answers(first, other)
+
+
+# Several networks together
+
+
+ONE = answers([0, 0, 1], [[0.9, 0.1], [0.4, 0.6], [0.55, 0.45]])
+
+
+def test_an_ensemble_answers_by_the_mean_of_the_probabilities() -> None:
+    other = answers([0, 0, 1], [[0.7, 0.3], [0.8, 0.2], [0.15, 0.85]])
+    together = mean_prediction([ONE, other])
+    np.testing.assert_allclose(together.probabilities, [[0.8, 0.2], [0.6, 0.4], [0.35, 0.65]])
+    assert together.predictions.tolist() == [0, 0, 1]
+    assert (ONE.num_correct, other.num_correct, together.num_correct) == (1, 3, 3)
+    assert together.loss_sum == pytest.approx(-np.log([0.8, 0.6, 0.65]).sum())
+    assert mean_prediction([ONE]).probabilities.tolist() == ONE.probabilities.tolist()
+    wrong = replace(ONE, probabilities=np.array([[0.0, 1.0], [0.0, 1.0], [1.0, 0.0]]))
+    assert np.isfinite(mean_prediction([wrong, wrong]).loss_sum)  # sure of nothing right
+
+
+def test_those_that_answered_for_other_images_are_no_ensemble() -> None:
+    for other in (replace(ONE, indices=ONE.indices + 1), replace(ONE, labels=1 - ONE.labels)):
+        with pytest.raises(DataError, match="different images"):
+            mean_prediction([ONE, other])
 
 
 # The network's answers

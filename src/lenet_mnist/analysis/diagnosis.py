@@ -13,8 +13,13 @@ from dataclasses import replace
 from statistics import median
 
 from lenet_mnist.analysis.advice import Advice, Direction, Verdict, advise
-from lenet_mnist.analysis.faults import (
+from lenet_mnist.analysis.findings import (
     HIDDEN,
+    NOT_ANNEALED,
+    TURNED,
+    Cause,
+    Finding,
+    TrainingRecord,
     chance_of,
     meaningless_labels,
     momentum,
@@ -23,7 +28,6 @@ from lenet_mnist.analysis.faults import (
     weight_decay,
     wrong_labels,
 )
-from lenet_mnist.analysis.findings import Cause, Finding, TrainingRecord
 from lenet_mnist.config import Activation
 from lenet_mnist.training.early_stopping import GUESSING
 from lenet_mnist.training.rows import Layer, ProbeRow
@@ -36,8 +40,6 @@ _BACK = 4.0  # times lower: a rate that let the network learn, but broke it in p
 _FAR_BACK = 10.0  # times lower: one at which nothing was learned
 _VANISHED = 50.0  # times: the gradient at the output to that at C1
 _NEGLIGIBLE = 0.01  # of chance level: a validation loss that nothing needs to be done about
-_TURNED = 1.25  # times its lowest value: a validation loss that has risen
-_NOT_ANNEALED = 0.1  # of the peak rate
 _CURVES = {
     Verdict.FALLS_SLOWLY: "the loss falls slowly",
     Verdict.DOES_NOT_FALL: "the loss does not fall",
@@ -59,7 +61,7 @@ def diagnose(record: TrainingRecord) -> list[Finding]:
     if record.history and record.history[-1].val_loss < _NEGLIGIBLE * record.guessing_loss:
         advice, signs = replace(advice, direction=Direction.KEEP), ()  # whatever the rate did, it did no harm
     is_too_high = bool(signs) or advice.direction is Direction.LOWER
-    roots = [weight_decay(record), momentum(record, advice) if is_too_high else None]
+    roots = [weight_decay(record), momentum(record, advice.evidence) if is_too_high else None]
     if not is_too_high:
         roots += [meaningless_labels(record), wrong_labels(record)]
     found = [
@@ -93,24 +95,16 @@ def signs_of_a_high_rate(record: TrainingRecord) -> tuple[str, ...]:
 
 def learning_rate(record: TrainingRecord, advice: Advice, signs: tuple[str, ...]) -> Finding | None:
     """Apply the lecture's rules to the curve (advice.py) and to what the layers show."""
-    lr = record.peak_lr
+    lr, curve = record.peak_lr, (_CURVES.get(advice.verdict, ""), *advice.evidence)
     if advice.direction is Direction.LOWER or signs:
-        factor = lower_by(record)
-        evidence = (
-            *((_CURVES[advice.verdict], *advice.evidence) if advice.direction is Direction.LOWER else ()),
-            *signs,
-        )
-        has_diverged = advice.verdict is Verdict.DIVERGED
-        cause = Cause.DIVERGED if has_diverged else Cause.LEARNING_RATE
-        headline = (
-            f"the training diverged at learning rate {lr:.3g}"
-            if has_diverged
-            else f"the learning rate {lr:.3g} is too high"
-        )
-        return Finding(cause, headline, evidence, "lower it", _with_rate(lr / factor))
+        cause, headline = Cause.LEARNING_RATE, f"the learning rate {lr:.3g} is too high"
+        if advice.verdict is Verdict.DIVERGED:
+            cause, headline = Cause.DIVERGED, f"the training diverged at learning rate {lr:.3g}"
+        evidence = (*curve, *signs) if advice.direction is Direction.LOWER else signs
+        return Finding(cause, headline, evidence, "lower it", _with_rate(lr / lower_by(record)))
     if advice.direction is Direction.RAISE:
-        headline, evidence = f"the learning rate {lr:.3g} is too low", (_CURVES[advice.verdict], *advice.evidence)
-        return Finding(Cause.LEARNING_RATE, headline, evidence, "raise it", _with_rate(lr * advice.factor))
+        headline = f"the learning rate {lr:.3g} is too low"
+        return Finding(Cause.LEARNING_RATE, headline, curve, "raise it", _with_rate(lr * advice.factor))
     return None
 
 
@@ -175,16 +169,13 @@ def stuck_at_guessing(record: TrainingRecord) -> Finding | None:
     return Finding(Cause.STUCK_AT_GUESSING, headline, (evidence,), remedy, command)
 
 
-def _is_annealed(record: TrainingRecord) -> bool:
-    return bool(record.history) and record.history[-1].lr <= _NOT_ANNEALED * record.peak_lr
-
-
 def _jump(record: TrainingRecord) -> tuple[float, float] | None:
     """Return the last two validation losses, if they jumped by more than chance at a rate that was not annealed."""
     if not record.has_learned or len(record.history) < 2:
         return None
     before, last = record.history[-2:]
-    if _is_annealed(record) or last.val_loss < max(_TURNED, 1 + chance_of(record)) * before.val_loss:
+    is_annealed = last.lr <= NOT_ANNEALED * record.peak_lr
+    if is_annealed or last.val_loss < max(TURNED, 1 + chance_of(record)) * before.val_loss:
         return None
     return before.val_loss, last.val_loss
 

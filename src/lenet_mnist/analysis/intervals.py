@@ -12,6 +12,7 @@ from statistics import NormalDist, fmean, variance
 from typing import NamedTuple
 
 SURE = 0.05  # p-values below it tell two networks apart, as 95 % intervals without zero do
+_UPPER = 0.975  # the quantile at the upper end of a 95 % interval
 
 
 class Interval(NamedTuple):
@@ -44,15 +45,15 @@ class Estimate:
         return self.interval_95 is not None and not self.interval_95.low <= value <= self.interval_95.high
 
 
-def wilson_interval(num_successes: int, num_trials: int, confidence: float = 0.95) -> Interval:
+def wilson_interval(num_successes: int, num_trials: int) -> Interval:
     """Return Wilson's score interval of a fraction. It holds near 0 and 1 too, where accuracies are.
 
-    Raises: ValueError if there is no trial, or the counts or the confidence are impossible.
+    Raises: ValueError if there is no trial, or the counts are impossible.
     Source: Wilson, "Probable inference, the law of succession, and statistical inference", JASA 22, 1927.
     """
-    if not 0 <= num_successes <= num_trials or num_trials == 0 or not 0 < confidence < 1:
-        raise ValueError(f"no interval for {num_successes} of {num_trials} at confidence {confidence}")
-    z = NormalDist().inv_cdf((1 + confidence) / 2)
+    if not 0 <= num_successes <= num_trials or num_trials == 0:
+        raise ValueError(f"no interval for {num_successes} of {num_trials}")
+    z = NormalDist().inv_cdf(_UPPER)
     fraction = num_successes / num_trials
     scale = 1 + z**2 / num_trials
     centre = (fraction + z**2 / (2 * num_trials)) / scale
@@ -60,25 +61,25 @@ def wilson_interval(num_successes: int, num_trials: int, confidence: float = 0.9
     return Interval(0.0 if num_successes == 0 else centre - half, 1.0 if num_successes == num_trials else centre + half)
 
 
-def mean_interval(values: Sequence[float], confidence: float = 0.95) -> Interval:
+def mean_interval(values: Sequence[float]) -> Interval:
     """Return Student's interval of the mean of `values`, one per seed. Raises: ValueError for fewer than two.
 
     Source: Student, "The probable error of a mean", Biometrika 6, 1908.
     """
-    return _student(values, 1 / len(values) if values else 0.0, confidence)
+    return _student(values, 1 / len(values) if values else 0.0)
 
 
-def resampled_interval(values: Sequence[float], num_folds: int, confidence: float = 0.95) -> Interval:
+def resampled_interval(values: Sequence[float], num_folds: int) -> Interval:
     """Return the interval of a mean over folds. Their training images overlap: Student's would be too narrow.
 
     Raises: ValueError for fewer than two values.
     Source: Nadeau and Bengio, "Inference for the generalization error", Machine Learning 52, 2003, section 3.4: the
     variance is multiplied by 1/n + (images tested on) / (images trained on), instead of 1/n.
     """
-    return _student(values, 1 / len(values) + 1 / (num_folds - 1) if values else 0.0, confidence)
+    return _student(values, 1 / len(values) + 1 / (num_folds - 1) if values else 0.0)
 
 
-def difference_interval(values: Sequence[float], others: Sequence[float], confidence: float = 0.95) -> Interval:
+def difference_interval(values: Sequence[float], others: Sequence[float]) -> Interval:
     """Return Welch's interval of mean(values) - mean(others), which were drawn independently.
 
     Raises: ValueError if one side has fewer than two values.
@@ -96,7 +97,7 @@ def difference_interval(values: Sequence[float], others: Sequence[float], confid
 
     sizes = (len(values), len(others))
     freedom = 1 / sum((square / total) ** 2 / (size - 1) for square, size in zip(squares, sizes, strict=True))
-    half = float(t.ppf((1 + confidence) / 2, freedom)) * math.sqrt(total)
+    half = float(t.ppf(_UPPER, freedom)) * math.sqrt(total)
     return Interval(difference - half, difference + half)
 
 
@@ -134,12 +135,12 @@ def difference_of(values: Mapping[int, float], others: Mapping[int, float]) -> E
     return Estimate(value, difference_interval(list(values.values()), list(others.values())), Method.WELCH)
 
 
-def _student(values: Sequence[float], scale: float, confidence: float) -> Interval:
+def _student(values: Sequence[float], scale: float) -> Interval:
     """Return mean +- t * sqrt(variance * scale)."""
     _require_two(values)
     from scipy.stats import t
 
-    half = float(t.ppf((1 + confidence) / 2, len(values) - 1)) * math.sqrt(variance(values) * scale)
+    half = float(t.ppf(_UPPER, len(values) - 1)) * math.sqrt(variance(values) * scale)
     return Interval(fmean(values) - half, fmean(values) + half)
 
 

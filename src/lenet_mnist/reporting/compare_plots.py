@@ -15,7 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-from lenet_mnist.analysis.speed import smoothed_loss
+from lenet_mnist.analysis.groups import smoothed_loss
 from lenet_mnist.reporting.gallery import mistake_tile, tiles_figure
 from lenet_mnist.reporting.style import BLACK, COLOURS, TITLE_POINTS, plain_log_axis, plain_numbers, save_figure, tidy
 from lenet_mnist.reporting.text import counted

@@ -11,10 +11,9 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from lenet_mnist.analysis.groups import groups_of, letter_of, names_of
+from lenet_mnist.analysis.groups import groups_of, letter_of, names_of, speed_ratio, steps_to_level
 from lenet_mnist.analysis.intervals import Estimate, Interval, Method, difference_of, mean_of
 from lenet_mnist.analysis.metrics import PairedAnswers, pair_answers
-from lenet_mnist.analysis.speed import speed_ratio, steps_to_level
 from lenet_mnist.config import Config, Device, Split
 from lenet_mnist.data.mnist import DataAccess
 from lenet_mnist.errors import ConfigError, DataError

@@ -1,15 +1,6 @@
-"""Folds put together: counted by hand, with Nadeau and Bengio's interval."""
-
-import math
-from statistics import fmean, variance
-
-import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from scipy import stats
+"""Folds put together, counted by hand; their interval: test_intervals.py."""
 
 from lenet_mnist.analysis.folds import Fold, FoldResult, Folds, pool
-from lenet_mnist.analysis.intervals import resampled_interval
 
 
 def result_of(number: int, labels: list[int], predictions: list[int]) -> FoldResult:
@@ -29,12 +20,3 @@ def test_what_is_pooled_is_counted_by_hand() -> None:
     assert pooled.confusion_matrix.tolist() == [[2, 2], [1, 4]]  # rows are true
     assert [(row.name, row.num_images, row.num_correct) for row in pooled.per_class] == [("a", 4, 2), ("b", 5, 4)]
     assert tuple(pooled.accuracy_interval) == (0.0, 1.0)
-
-
-@given(st.lists(st.floats(0, 1), min_size=2, max_size=30), st.integers(2, 10))
-def test_the_interval_is_nadeau_and_bengios(values: list[float], num_folds: int) -> None:
-    low, high = resampled_interval(values, num_folds)
-    spread = math.sqrt((1 / len(values) + 1 / (num_folds - 1)) * variance(values))
-    half = stats.t.ppf(0.975, len(values) - 1) * spread
-    assert low == pytest.approx(fmean(values) - half, abs=1e-12)
-    assert high == pytest.approx(fmean(values) + half, abs=1e-12)
