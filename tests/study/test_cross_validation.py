@@ -17,7 +17,7 @@ from tests.faults import Counter
 from lenet_mnist.analysis.folds import Fold, Folds
 from lenet_mnist.analysis.metrics import evaluate
 from lenet_mnist.config import Config
-from lenet_mnist.config_file import load_config
+from lenet_mnist.config_file import ResolvedConfig, load_config
 from lenet_mnist.data.batches import CPU
 from lenet_mnist.data.load import load_train_val
 from lenet_mnist.data.mnist import DataAccess
@@ -27,7 +27,7 @@ from lenet_mnist.errors import ConfigError, InterruptedBySignal
 from lenet_mnist.files.tables import read_csv
 from lenet_mnist.runs.listing import list_runs
 from lenet_mnist.runs.run import Run
-from lenet_mnist.study.cross_validation import fold_of, new_cross_validation, resumed_cross_validation, train_fold
+from lenet_mnist.study.cross_validation import cross_validate, fold_of, train_fold
 from lenet_mnist.training.checkpoint import TrainedNetwork
 from lenet_mnist.training.context import Context, Session
 from lenet_mnist.training.loop import train
@@ -40,6 +40,7 @@ CONFIG = Config.model_validate(
         "training": {"max_epochs": 2, "batch_size": 20, "threads": 1, "engine": "torch", "patience": 1},
     }
 )
+OF_CONFIG = ResolvedConfig(CONFIG, {})
 OPTIONS = ["--limit-train", "200", "--epochs", "2", "--batch-size", "20", "--threads", "1", "--engine", "torch"]
 
 
@@ -171,7 +172,7 @@ def assert_same(one: Run, other: Run) -> None:
 def test_the_tables_agree_with_each_other_and_an_interrupted_one_comes_to_the_same(
     tmp_path: Path, access: DataAccess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = new_cross_validation(CONFIG, 3, 2, Session(access), tmp_path / "whole")
+    whole = cross_validate(tmp_path / "whole", OF_CONFIG, 3, 2, Session(access))
     path, manifest = whole.directory.path, whole.manifest
     answers, folds = read_csv(path / "predictions.csv"), read_csv(path / "folds.csv")
     metrics = json.loads((path / "metrics.json").read_text())
@@ -185,15 +186,15 @@ def test_the_tables_agree_with_each_other_and_an_interrupted_one_comes_to_the_sa
     assert (str(manifest.num_train), str(manifest.num_val)) == (folds[0]["num_train"], folds[0]["num_images"])
 
     with pytest.raises(InterruptedBySignal, match=r"2 trainings are kept.*cross-validate --resume"):
-        new_cross_validation(CONFIG, 3, 2, Session(access, Counter(stop_after=2)), tmp_path / "stopped")
+        cross_validate(tmp_path / "stopped", OF_CONFIG, 3, 2, Session(access, Counter(stop_after=2)))
     (run,) = list_runs(tmp_path / "stopped")
     assert run.manifest.status == "interrupted"
     for asked, complaint in (((10, None), "num_folds is 3 there, 10 now"), ((3, 5), "num_repeats is 2 there, 5")):
         with pytest.raises(ConfigError, match=complaint):
-            resumed_cross_validation(run, load_config(), *asked, Session(access))
+            cross_validate(run, load_config(), *asked, Session(access))
     counter, shared_out, of = Counter(), [], PoolSize.of
     monkeypatch.setattr(PoolSize, "of", lambda *given: shared_out.append(given[1:]) or of(*given))
-    resumed = resumed_cross_validation(run, load_config(), None, 2, Session(access, counter))
+    resumed = cross_validate(run, load_config(), None, 2, Session(access, counter))
     assert counter.num_done == 4
     assert shared_out == [(6, 6 * 200 * CONFIG.training.max_epochs)]  # as at first: the last bits depend on it
     assert_same(resumed.directory, whole.directory)
@@ -201,9 +202,9 @@ def test_the_tables_agree_with_each_other_and_an_interrupted_one_comes_to_the_sa
 
 
 def test_workers_come_to_the_same(tmp_path: Path, access: DataAccess, monkeypatch: pytest.MonkeyPatch) -> None:
-    alone = new_cross_validation(CONFIG, 3, 1, Session(access), tmp_path / "alone")
+    alone = cross_validate(tmp_path / "alone", OF_CONFIG, 3, 1, Session(access))
     monkeypatch.setattr(PoolSize, "of", lambda *_: PoolSize(2, 1))
-    several = new_cross_validation(CONFIG, 3, 1, Session(access), tmp_path / "several")
+    several = cross_validate(tmp_path / "several", OF_CONFIG, 3, 1, Session(access))
     assert_same(several.directory, alone.directory)
 
 

@@ -15,14 +15,14 @@ import pytest
 from tests.faults import Counter
 
 from lenet_mnist.config import Activation, Config
-from lenet_mnist.config_file import load_config, resolve
+from lenet_mnist.config_file import ResolvedConfig, load_config, resolve
 from lenet_mnist.data.mnist import DataAccess
 from lenet_mnist.errors import ConfigError, InterruptedBySignal, StorageError
 from lenet_mnist.files.locks import exclusive_lock
 from lenet_mnist.files.tables import read_csv
 from lenet_mnist.runs.run import Run
 from lenet_mnist.study import lr_sweep
-from lenet_mnist.study.lr_sweep import SWEEP, SweptRun, new_sweep, resumed_sweep
+from lenet_mnist.study.lr_sweep import SWEEP, SweptRun, sweep
 from lenet_mnist.study.study import StudyJournal
 from lenet_mnist.training.context import Session
 from lenet_mnist.tuning.plan import SweepRequest
@@ -33,6 +33,7 @@ SMALL: dict[str, Any] = {
     "training": {"max_epochs": 2, "batch_size": 50, "threads": 1},
 }
 CONFIG = Config.model_validate(SMALL)
+OF_CONFIG = ResolvedConfig(CONFIG, {})
 REQUEST = SweepRequest(lrs=(0.01, 0.05, 1e6), seeds=(0, 1), epochs=1.0)
 NOTHING = SweepRequest()
 OPTIONS = (
@@ -65,7 +66,7 @@ def _one_range_test() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def swept(tmp_path_factory: pytest.TempPathFactory, session: Session) -> SweptRun:
-    return new_sweep(CONFIG, REQUEST, session, tmp_path_factory.mktemp("runs"))
+    return sweep(tmp_path_factory.mktemp("runs"), OF_CONFIG, REQUEST, session)
 
 
 def test_every_rate_seed_and_epoch_has_a_row_and_one_that_diverges_is_a_result(swept: SweptRun) -> None:
@@ -93,7 +94,7 @@ def test_the_best_configuration_is_ready_to_train_with(swept: SweptRun) -> None:
 
 def interrupted(request: SweepRequest, access: DataAccess, runs_dir: Path, after: int) -> Run:
     with pytest.raises(InterruptedBySignal, match=rf"{after} trainings are kept.*lr-sweep --resume"):
-        new_sweep(CONFIG, request, Session(access, Counter(stop_after=after)), runs_dir)
+        sweep(runs_dir, OF_CONFIG, request, Session(access, Counter(stop_after=after)))
     run = only_run(runs_dir)
     assert run.manifest.status == "interrupted"
     return run
@@ -111,9 +112,9 @@ def test_an_interrupted_sweep_resumes_to_the_same_answer(swept: SweptRun, tmp_pa
     for after in (1, 4):
         counter = Counter()
         run = interrupted(REQUEST, access, tmp_path / str(after), after)
-        assert_same(resumed_sweep(run, resolve([]), NOTHING, Session(access, counter)), swept)
+        assert_same(sweep(run, resolve([]), NOTHING, Session(access, counter)), swept)
         assert counter.num_done == 6 - after
-    assert_same(resumed_sweep(run, resolve([]), NOTHING, Session(access, counter)), swept)
+    assert_same(sweep(run, resolve([]), NOTHING, Session(access, counter)), swept)
     assert counter.num_done == 2  # what is finished is not trained again
 
 
@@ -128,12 +129,12 @@ def test_a_sweep_that_is_interrupted_while_it_looks_beyond_the_edge_comes_to_the
     tmp_path: Path, access: DataAccess
 ) -> None:
     request = SweepRequest(num_rates=2, seeds=(0,), epochs=1.0)
-    whole = new_sweep(CONFIG, request, Session(access), tmp_path / "whole")
+    whole = sweep(tmp_path / "whole", OF_CONFIG, request, Session(access))
     lrs = [result.trial.lr for result in whole.answers[Activation.RELU].results]
     assert lrs[:4] == pytest.approx([0.002, 0.01, 0.05, 0.25])
     for after in (1, 2, 3):
         run = interrupted(request, access, tmp_path / str(after), after)
-        assert_same(resumed_sweep(run, resolve([]), NOTHING, Session(access)), whole)
+        assert_same(sweep(run, resolve([]), NOTHING, Session(access)), whole)
 
 
 @pytest.mark.usefixtures("_low_bracket")
@@ -142,7 +143,7 @@ def test_a_resumed_sweep_reckons_with_what_its_trainings_took(tmp_path: Path, ac
     request = SweepRequest(num_rates=2, seeds=(0,), epochs=1.0, budget_seconds=600)
     run, counter = interrupted(request, access, tmp_path, after=2), Counter()
     run.journal_path.write_text(re.sub(r'"seconds": [0-9.e-]+', '"seconds": 1e6', run.journal_path.read_text()))
-    swept = resumed_sweep(run, resolve([]), NOTHING, Session(access, counter))
+    swept = sweep(run, resolve([]), NOTHING, Session(access, counter))
     assert (counter.num_done, swept.manifest.status) == (0, "finished")
 
 
@@ -154,11 +155,11 @@ def test_what_is_no_sweep_like_that_is_not_resumed(swept: SweptRun, run: Run, se
         (resolve([]), SweepRequest((Activation.TANH,)), "activations is relu there, tanh now"),
     ):
         with pytest.raises(ConfigError, match=complaint):
-            resumed_sweep(swept.directory, wanted, request, session)
+            sweep(swept.directory, wanted, request, session)
     with pytest.raises(ConfigError, match="is a train run"):
-        resumed_sweep(run, resolve([]), NOTHING, session)
+        sweep(run, resolve([]), NOTHING, session)
     with exclusive_lock(swept.directory.path, print), pytest.raises(StorageError, match=rf"process {os.getpid()} on"):
-        resumed_sweep(swept.directory, resolve([]), NOTHING, session)
+        sweep(swept.directory, resolve([]), NOTHING, session)
 
 
 def test_the_command_writes_what_it_says(lenet: Callable[..., Any], tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from scipy.stats import t as student
 from tests.tuning.results import LN10, result, results_of
 
 from lenet_mnist.config import Activation, Config
-from lenet_mnist.tuning.best_rate import Choice, Noise, choose, exponent_of, log_error, noise_of, rate_for
+from lenet_mnist.tuning.best_rate import Choice, Noise, Ranking, choose, exponent_of, noise_of, rank, rate_for
 from lenet_mnist.tuning.trial import TrialResult
 
 EXPONENT = 0.4
@@ -88,7 +88,6 @@ def test_long_schedules_want_other_rates() -> None:
     assert rate_for(0.1, 1, 8, 0.4) < rate_for(0.1, 1, 2, 0.4) < 0.1 == rate_for(0.1, 8, 8, 0.4)
     assert rate_for(0.1, 1, 4, 0.5) == pytest.approx(0.05)
     assert rate_for(0.1, 1, 4, -0.5) == pytest.approx(0.2)
-    assert log_error(1, 8) > log_error(1, 2) > log_error(8, 8) == 0
 
 
 def test_weight_decay_that_acts_lets_long_trainings_have_higher_rates() -> None:
@@ -115,8 +114,52 @@ def test_where_nothing_has_learned_there_is_no_choice() -> None:
 def test_the_noise_is_that_of_a_two_way_table() -> None:
     generator = np.random.default_rng(1)
     logs = np.linspace(-3, -2, 400)[:, None] + np.array([0.0, 0.3, -0.2]) + generator.normal(0, 0.2, (400, 3))
-    losses = {(lr, seed): math.exp(y) for lr, row in enumerate(logs) for seed, y in enumerate(row)}
-    noise = noise_of(losses, range(400))
+    noise = noise_of(np.exp(logs).tolist())
     assert noise.deviation == pytest.approx(0.2, rel=0.08)
     assert noise.freedom == 399 * 2 + 4
     assert Noise(0.1, 7).t95 == pytest.approx(student.ppf(0.975, 7))
+
+
+# Ranked
+
+
+def ranking_of(losses: dict[float, list[float | None]]) -> Ranking:
+    return rank(results_of(losses), LN10)
+
+
+def test_the_lowest_mean_is_best_and_not_the_lowest_loss() -> None:
+    best = ranking_of({0.01: [0.10, 0.11], 0.1: [0.05, 0.30], 1.0: [0.4, 0.5]}).best
+    assert (best.lr, best.low, best.high) == (0.01, 0.10, 0.11)
+
+
+def test_a_rate_that_diverged_with_one_seed_is_never_best() -> None:
+    ranking = ranking_of({0.01: [0.10, 0.11], 0.1: [0.05, None]})
+    assert ranking.best.lr == 0.01
+    assert (ranking.rates[1].num_diverged, ranking.rates[1].mean_loss) == (1, None)
+    ranking = ranking_of({0.1: [None, None], 1.0: [None, None]})
+    assert (ranking.best, ranking.has_learned, ranking.equals) == (None, False, ())
+
+
+def test_which_rates_cannot_be_told_from_the_best() -> None:
+    apart = ranking_of({0.01 * k: [0.1 * 1.3**k, 0.15 * 1.3**k] for k in range(1, 6)})
+    alone = ranking_of({0.01 * k: [0.1 * 1.3**k] for k in range(1, 6)})
+    assert apart.noise < alone.noise  # what a seed adds to all rates is no noise
+    assert apart.equals == (0.01,)
+    assert ranking_of({0.01: [0.10, 0.13], 0.02: [0.13, 0.10], 0.04: [0.5, 0.52]}).equals == (0.01, 0.02)
+    with_one_seed = ranking_of({0.01: [0.10], 0.02: [0.101], 0.04: [0.2]})
+    assert with_one_seed.noise == pytest.approx(0.1)  # the known scatter is assumed
+    assert with_one_seed.equals == (0.01, 0.02)
+    died_with_one_seed = ranking_of({0.01: [0.10, 0.101], 0.02: [0.15, 0.151], 0.04: [0.14, 2.3]})
+    assert died_with_one_seed.noise < 0.1
+    assert died_with_one_seed.equals == (0.01,)
+
+
+def test_a_rate_at_which_seeds_differ_widely_counts_for_the_scatter() -> None:
+    """As sigmoid's do, which leave chance level sooner or later: a mean of two says little then."""
+    assert ranking_of({0.07: [0.23, 0.42], 0.2: [0.24, 1.46], 0.5: [1.05, 0.77]}).noise > 0.25
+    assert ranking_of({0.07: [0.30, 0.34], 0.2: [0.80, 0.90], 0.5: [1.05, 0.77]}).noise < 0.12
+
+
+def test_rates_at_chance_level_have_not_learned() -> None:
+    assert not ranking_of({0.01: [2.30, 2.31], 0.1: [2.29, 2.30]}).has_learned
+    assert ranking_of({0.01: [2.30, 2.31], 0.1: [1.0, 2.30]}).has_learned

@@ -155,12 +155,9 @@ def cross_validate(
     with session_of(resolved, data_dir, offline) as session:
         if session is None:
             return
-        if resume is None:
-            warn(resolved.notes)
-            validated = cross_validation.new_cross_validation(resolved.config, folds, repeats, session, runs_dir)
-        else:
-            run = chosen_run(resume, runs_dir, ("cross-validation",))
-            validated = cross_validation.resumed_cross_validation(run, resolved, folds, repeats, session)
+        warn(resolved.notes if resume is None else ())
+        place = runs_dir if resume is None else chosen_run(resume, runs_dir, ("cross-validation",))
+        validated = cross_validation.cross_validate(place, resolved, folds, repeats, session)
     draw_cross_validated_run(validated)
     say(cross_validation_result(validated), as_json)
 

@@ -96,22 +96,23 @@ def lr_sweep(
 ) -> None:
     from lenet_mnist.reporting import sweep_plots
     from lenet_mnist.reporting.training_results import sweep_result
-    from lenet_mnist.study import lr_sweep as sweeping
+    from lenet_mnist.study.lr_sweep import require_answers, sweep
     from lenet_mnist.tuning.plan import sweep_request
 
-    request = sweep_request(activation, budget, lrs, min_lr, max_lr, num, seeds, epochs)
+    rates = {"lrs": lrs, "min_lr": min_lr, "max_lr": max_lr, "num_rates": num}
+    request = sweep_request(
+        {"activations": activation, **rates, "seeds": seeds, "epochs": epochs, "budget_seconds": budget}
+    )
     if request.activations is not None and len(request.activations) == 1:
         resolved = resolved.with_flag("model.activation", request.activations[0])
     with session_of(resolved, data_dir, offline) as session:
         if session is None:
             return
-        if resume is None:
-            swept = sweeping.new_sweep(resolved.config, request, session, runs_dir)
-        else:
-            swept = sweeping.resumed_sweep(chosen_run(resume, runs_dir, ("sweep",)), resolved, request, session)
+        place = runs_dir if resume is None else chosen_run(resume, runs_dir, ("sweep",))
+        swept = sweep(place, resolved, request, session)
     sweep_plots.draw_swept_run(swept)
     say(sweep_result(swept), as_json)
-    sweeping.require_answers(swept)
+    require_answers(swept)
 
 
 @app.command(

@@ -17,10 +17,9 @@ from matplotlib.figure import Figure
 from lenet_mnist.config import Activation
 from lenet_mnist.files.storage import make_directory
 from lenet_mnist.reporting.style import BLACK, GREY, ORANGE, PURPLE, colour_of, plain_log_axis, save_figure, tidy
-from lenet_mnist.study.lr_sweep import SweptRun
+from lenet_mnist.study.lr_sweep import Answer, SweptRun
 from lenet_mnist.tuning.plan import epochs_text
 from lenet_mnist.tuning.range_test import smoothed
-from lenet_mnist.tuning.ranking import Answer
 from lenet_mnist.tuning.trial import TrialResult
 
 _HIGHEST_LOSS = 10.0  # times that of chance level: what rises above it is cut off

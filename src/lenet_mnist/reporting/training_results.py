@@ -15,11 +15,10 @@ from lenet_mnist.reporting.analysis_results import diagnosis_values, findings_li
 from lenet_mnist.reporting.text import Result, aligned, counted
 from lenet_mnist.study.cross_validation import CrossValidatedRun
 from lenet_mnist.study.diagnosis import Diagnosis, diagnose_training
-from lenet_mnist.study.lr_sweep import SweptRun, best_name
+from lenet_mnist.study.lr_sweep import Answer, SweptRun, best_name
 from lenet_mnist.study.train import TrainedRun
-from lenet_mnist.tuning.best_rate import exponent_of, rate_for
+from lenet_mnist.tuning.best_rate import Ranking, RateSummary, exponent_of, rate_for
 from lenet_mnist.tuning.plan import epochs_text
-from lenet_mnist.tuning.ranking import Answer, Ranking, RateSummary
 
 STOP_REASONS = {
     "max-epochs": "all epochs done",

@@ -26,15 +26,13 @@ from lenet_mnist.files.tables import write_csv, write_json
 from lenet_mnist.randomness import Purpose, random_keys
 from lenet_mnist.runs.manifest import Manifest
 from lenet_mnist.runs.run import Run
-from lenet_mnist.study.study import Study, StudyKind, begun_study, resumed_study
+from lenet_mnist.study.study import StudyKind, study_under_way
 from lenet_mnist.training.checkpoint import TrainedNetwork
 from lenet_mnist.training.context import Context, Session
 from lenet_mnist.training.loop import StopReason, train
 from lenet_mnist.training.state import TrainState
-from lenet_mnist.training.workers import PoolSize, TrialPool
+from lenet_mnist.training.workers import PoolSize
 
-CROSS_VALIDATION = StudyKind("cross-validation", {"folds": Folds, "fold": FoldResult}, trial="fold")
-_NUM_FOLDS = 5
 _FOLD_COLUMNS = ("repeat", "fold", "num_train", "num_images", "num_correct", "accuracy", "loss", "seconds")
 
 
@@ -54,42 +52,34 @@ class CrossValidatedRun:
         return self.directory.config
 
 
-def new_cross_validation(
-    config: Config, num_folds: int | None, num_repeats: int | None, session: Session, runs_dir: Path
+def cross_validate(
+    place: Path | Run, wanted: ResolvedConfig, num_folds: int | None, num_repeats: int | None, session: Session
 ) -> CrossValidatedRun:
-    """Cross-validate into a new directory in `runs_dir`: 5 folds once, unless told otherwise. No test image is opened.
+    """Cross-validate into a new directory in `place`, 5 folds once unless told otherwise, or resume the run `place`.
 
-    Raises: ConfigError if there are fewer images than folds; DivergedError if a fold's training diverged;
-    InterruptedBySignal, with what is finished kept.
-    """
-    require_foldable(config)
-    folds = Folds(num_folds or _NUM_FOLDS, num_repeats or 1, config.data.limit_train)
-    context = session.context(_with_all_images(config))
-    for line in context.data.notes:
-        session.progress.note(f"data: {line}")
-    first = fold_of(context.data, Fold(folds, 1, 1), config.data.split_seed)
-    with (
-        begun_study(CROSS_VALIDATION, folds, config, replace(context, data=first), runs_dir) as study,
-        study.under_way(),
-    ):
-        return _cross_validate(study, context, session)
+    No test image is opened.
 
-
-def resumed_cross_validation(
-    run: Run, wanted: ResolvedConfig, num_folds: int | None, num_repeats: int | None, session: Session
-) -> CrossValidatedRun:
-    """Resume an interrupted cross-validation; what is asked for now must not contradict what it was begun with.
-
-    Raises: ConfigError if it does, or `run` is not one; DataError if its files are damaged, or the data differ;
-    StorageError if another process has its lock.
+    Raises: as `study_under_way`; ConfigError if there are fewer images than folds; DivergedError if a fold's training
+    diverged.
     """
     asked = {"num_folds": num_folds, "num_repeats": num_repeats}
-    with resumed_study(CROSS_VALIDATION, run, wanted, asked, session) as study:
-        context = session.context(_with_all_images(study.config.replace(study.run.manifest.decided)))
-        first = fold_of(context.data, Fold(study.journal.request, 1, 1), study.config.data.split_seed)
-        study.require_same_data(first.fingerprint)
-        with study.under_way():
-            return _cross_validate(study, context, session)
+    with study_under_way(CROSS_VALIDATION, place, wanted, asked, session) as study:
+        folds: Folds = study.journal.request
+        config, data = _with_all_images(study.config), study.context.data
+        trials = [Fold(folds, r + 1, k + 1) for r in range(folds.num_repeats) for k in range(folds.num_folds)]
+        num_images = folds.num_images or len(data.train) + len(data.val)
+        # The threads are shared out as for all folds, also if few are missing: the last bits depend on it.
+        size = PoolSize.of(study.context, len(trials), len(trials) * num_images * config.training.max_epochs)
+        with study.pool(config, size) as workers:
+            study.run_trials(workers, train_fold, trials, _fold_line)
+        results = list(study.journal.results.values())
+        if num_diverged := sum(result.has_diverged for result in results):
+            lost = f"{num_diverged} of {len(results)} trainings diverged"
+            raise DivergedError(f"{study.run.path}: {lost}: lower the rate")
+        pooled = pool(folds, data.class_names, results)
+        _write_tables(study.run, pooled)
+        study.note(status="finished", message=None, best_val_loss=pooled.mean_loss, best_val_accuracy=pooled.accuracy)
+        return CrossValidatedRun(study.run, pooled)
 
 
 def _with_all_images(config: Config) -> Config:
@@ -97,25 +87,19 @@ def _with_all_images(config: Config) -> Config:
     return config.replace({"data.limit_train": None})
 
 
-def _cross_validate(study: Study, context: Context, session: Session) -> CrossValidatedRun:
-    """Train the folds that the journal lacks, and write what all say.
+def _contexts(config: Config, folds: Folds, session: Session) -> tuple[Context, Context]:
+    require_foldable(config)
+    context = session.context(_with_all_images(config))
+    return context, replace(context, data=fold_of(context.data, Fold(folds, 1, 1), config.data.split_seed))
 
-    The threads are shared out as for all folds, also if few are missing: the last bits depend on it.
-    """
-    folds: Folds = study.journal.request
-    config, trials = _with_all_images(study.config), all_folds(folds)
-    num_images = len(context.data.train) + len(context.data.val)
-    num_images = min(num_images, folds.num_images or num_images)
-    size = PoolSize.of(context, len(trials), len(trials) * num_images * config.training.max_epochs)
-    with TrialPool(config, context, session.access.directory, size) as pool_:
-        study.run_trials(pool_, train_fold, trials, _fold_line)
-    results = list(study.journal.results.values())
-    if num_diverged := sum(result.has_diverged for result in results):
-        raise DivergedError(f"{study.run.path}: {num_diverged} of {len(results)} trainings diverged: lower the rate")
-    pooled = pool(folds, context.data.class_names, results)
-    _write_tables(study.run, pooled)
-    study.note(status="finished", message=None, best_val_loss=pooled.mean_loss, best_val_accuracy=pooled.accuracy)
-    return CrossValidatedRun(study.run, pooled)
+
+CROSS_VALIDATION = StudyKind(
+    "cross-validation",
+    {"folds": Folds, "fold": FoldResult},
+    trial="fold",
+    defaults=lambda config: {"num_folds": 5, "num_repeats": 1, "num_images": config.data.limit_train},
+    contexts=_contexts,
+)
 
 
 def _fold_line(result: FoldResult) -> str:
@@ -139,15 +123,6 @@ def require_foldable(config: Config) -> None:
             "this schedule follows the loss on the images that are tested on: choose a different one",
             key="training.schedule",
         )
-
-
-def all_folds(folds: Folds) -> list[Fold]:
-    """Return every training that `folds` asks for."""
-    return [
-        Fold(folds, repeat, number)
-        for repeat in range(1, folds.num_repeats + 1)
-        for number in range(1, folds.num_folds + 1)
-    ]
 
 
 def fold_of(data: TrainVal, fold: Fold, split_seed: int) -> TrainVal:

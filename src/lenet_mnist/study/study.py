@@ -14,19 +14,17 @@ from pydantic import TypeAdapter, ValidationError
 
 from lenet_mnist.config import Config
 from lenet_mnist.config_file import ResolvedConfig
-from lenet_mnist.data.sets import Fingerprint
 from lenet_mnist.errors import DataError, DivergedError, InterruptedBySignal, LenetError
 from lenet_mnist.files.locks import exclusive_lock
 from lenet_mnist.files.storage import prepare_to_write
 from lenet_mnist.files.tables import Journal
-from lenet_mnist.progress import Progress
 from lenet_mnist.provenance import typed
 from lenet_mnist.runs.manifest import COMMANDS, Kind
 from lenet_mnist.runs.run import Run, begin_run
 from lenet_mnist.sections import flat_values
 from lenet_mnist.study.resume import differences_of_data, require_same
 from lenet_mnist.training.context import Context, Session
-from lenet_mnist.training.workers import Task, TrialPool
+from lenet_mnist.training.workers import PoolSize, Task, TrialPool
 
 _Entry = TypeVar("_Entry")
 
@@ -36,11 +34,19 @@ class StudyKind:
     """A kind of study: what its runs are called, and what its journal holds, by name.
 
     The first of `entries` is the request; that called `trial` is the result of a trial, which it holds under that name.
+    `defaults` says, by the fields of the request, what is done where nothing else is asked for. `contexts` gives the
+    context of all trials, and that of the first one, which the manifest describes.
     """
 
     kind: Kind
     entries: Mapping[str, type[Any]]
     trial: str
+    defaults: Callable[[Config], dict[str, Any]]
+    contexts: Callable[[Config, Any, Session], tuple[Context, Context]]
+
+    @property
+    def request(self) -> type[Any]:
+        return next(iter(self.entries.values()))
 
 
 class StudyJournal:
@@ -60,12 +66,11 @@ class StudyJournal:
                 self._take(self._adapters[name].validate_python(value))
             except (AttributeError, KeyError, ValueError, ValidationError):
                 raise DataError(f"{path}: line {number}: not an entry of a {kind.kind}") from None
-        if self.entries and type(self.entries[0]) is not next(iter(kind.entries.values())):
+        if self.entries and type(self.request) is not kind.request:
             raise DataError(f"{path}: does not begin with what was requested")
 
     @property
     def request(self) -> Any:
-        """What was requested. Raises: DataError if the journal is empty."""
         return self.entries[0]
 
     def of(self, kind: type[_Entry]) -> list[_Entry]:
@@ -85,58 +90,35 @@ class StudyJournal:
 
 @dataclass(frozen=True, eq=False)
 class Study:
-    """A study under way, whose run directory is locked."""
+    """A study under way, whose run directory is locked. `context` is that of all trials."""
 
     run: Run
     config: Config
+    context: Context
     journal: StudyJournal
-    progress: Progress
+    session: Session
+
+    def pool(self, config: Config, size: PoolSize) -> TrialPool:
+        return TrialPool(config, self.context, self.session.access.directory, size)
 
     def run_trials(
         self, pool: TrialPool, task: Task[Any, Any], trials: Sequence[Any], line: Callable[[Any], str]
     ) -> None:
         """Run the trials that the journal lacks, and keep each result; `line` shows one."""
-        missing = [trial for trial in trials if trial not in self.journal.results]
-        self.progress.begin("trainings", len(missing))
+        missing, progress = [trial for trial in trials if trial not in self.journal.results], self.session.progress
+        progress.begin("trainings", len(missing))
         try:
             for result in pool.run(task, missing):
                 self.journal.add(result)
-                self.progress.note(line(result))
-                self.progress.advance(1)
+                progress.note(line(result))
+                progress.advance(1)
         finally:
-            self.progress.end()
-
-    def require_same_data(self, fingerprint: Fingerprint) -> None:
-        """Raise DataError if the data, or their split, are not those that the study was begun with."""
-        if differences := differences_of_data(self.run.manifest, fingerprint):
-            raise DataError(f"{self.run.path}: was begun on other data: {'; '.join(differences)}")
-
-    @contextmanager
-    def under_way(self) -> Iterator[None]:
-        """Note in the run that the study is running, and how it ends if it does not come to its end.
-
-        Raises: InterruptedBySignal, which names the command that resumes.
-        """
-        run = self.run
-        try:
-            self.note(status="running", message=None)
-            yield
-        except InterruptedBySignal as signal:
-            self._note_end("interrupted", "interrupted")
-            raise InterruptedBySignal(
-                f"interrupted; {len(self.journal.results)} trainings are kept. To resume: "
-                f"lenet {COMMANDS[run.manifest.kind]} --resume {typed(run.path)}",
-                signal.exit_code - 128,
-            ) from None
-        except BaseException as error:
-            status = "diverged" if isinstance(error, DivergedError) else "failed"
-            self._note_end(status, (str(error) or type(error).__name__).replace(str(run.path), run.id))
-            raise
+            progress.end()
 
     def note(self, **changes: Any) -> None:
         self.run.write_manifest(self.run.manifest.model_copy(update=changes))
 
-    def _note_end(self, status: str, message: str) -> None:
+    def note_end(self, status: str, message: str) -> None:
         """Note it where the disk still allows it: the first error is the one to report."""
         with suppress(LenetError):
             self.journal.require_lock()
@@ -144,30 +126,53 @@ class Study:
 
 
 @contextmanager
-def begun_study(kind: StudyKind, request: Any, config: Config, context: Context, runs_dir: Path) -> Iterator[Study]:
-    """Begin a study in a new run directory of `runs_dir`. Raises: StorageError."""
-    run = begin_run(runs_dir, config, context, kind.kind)
-    with exclusive_lock(run.path, context.progress.note) as require_lock:
-        journal = StudyJournal(kind, run.journal_path, require_lock)
-        journal.add(request)
-        yield Study(run, config, journal, context.progress)
-
-
-@contextmanager
-def resumed_study(
-    kind: StudyKind, run: Run, wanted: ResolvedConfig, asked: Mapping[str, Any], session: Session
+def study_under_way(
+    kind: StudyKind, place: Path | Run, wanted: ResolvedConfig, asked: Mapping[str, Any], session: Session
 ) -> Iterator[Study]:
-    """Resume a study. What `wanted` and `asked` name must be what it was begun with; None is not asked for.
+    """Begin a study in a new run directory of `place`, or resume that of the run `place`; note how it ends.
 
-    Raises: ConfigError if it is not; DataError if a file is damaged; StorageError if another process has the lock.
+    `asked` holds fields of the request; None is not asked for. What a resume names must be what the study was begun
+    with.
+
+    Raises: ConfigError if it is not; DataError if a file is damaged or the data differ; StorageError if another process
+    has the lock; InterruptedBySignal, which names the command that resumes.
     """
-    prepare_to_write(run.path)
+    asked = {key: value for key, value in asked.items() if value is not None}
+    if isinstance(place, Run):
+        run = place
+        prepare_to_write(run.path)
+    else:
+        request = kind.request(**{**kind.defaults(wanted.config), **asked})
+        context, first = kind.contexts(wanted.config, request, session)
+        for line in context.data.notes:
+            session.progress.note(f"data: {line}")
+        run = begin_run(place, wanted.config, first, kind.kind)
     with exclusive_lock(run.path, session.progress.note) as require_lock:
         run = Run(run.path)  # read again: nobody else writes from here on
         run.require(kind.kind, f"lenet {COMMANDS[kind.kind]} cannot resume it")
-        require_same(run, flat_values(run.config), {key: flat_values(wanted.config)[key] for key in wanted.origins})
         journal = StudyJournal(kind, run.journal_path, require_lock)
-        if not journal.entries:
-            raise DataError(f"{run.journal_path}: does not say what was requested")
-        require_same(run, asdict(journal.request), {key: value for key, value in asked.items() if value is not None})
-        yield Study(run, run.config, journal, session.progress)
+        if isinstance(place, Run):
+            require_same(run, flat_values(run.config), {key: flat_values(wanted.config)[key] for key in wanted.origins})
+            if not journal.entries:
+                raise DataError(f"{run.journal_path}: does not say what was requested")
+            require_same(run, asdict(journal.request), asked)
+            context, first = kind.contexts(run.config.replace(run.manifest.decided), journal.request, session)
+            if differences := differences_of_data(run.manifest, first.data.fingerprint):
+                raise DataError(f"{run.path}: was begun on other data: {'; '.join(differences)}")
+        else:
+            journal.add(request)
+        study = Study(run, run.config, context, journal, session)
+        try:
+            study.note(status="running", message=None)
+            yield study
+        except InterruptedBySignal as signal:
+            study.note_end("interrupted", "interrupted")
+            raise InterruptedBySignal(
+                f"interrupted; {len(journal.results)} trainings are kept. To resume: "
+                f"lenet {COMMANDS[kind.kind]} --resume {typed(run.path)}",
+                signal.exit_code - 128,
+            ) from None
+        except BaseException as error:
+            status = "diverged" if isinstance(error, DivergedError) else "failed"
+            study.note_end(status, (str(error) or type(error).__name__).replace(str(run.path), run.id))
+            raise

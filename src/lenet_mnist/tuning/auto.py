@@ -2,8 +2,8 @@
 
 Each round spends about the same on its trainings: first many rates over a short schedule, then half as wide a range
 around the best guess so far over a schedule twice as long. All start from the same initial weights and see the same
-batches, those of the training that follows. The rate is the bottom of a parabola through all of them
-(tuning/best_rate.py), moved from their short schedules to the long one (tuning/best_rate.py).
+batches, those of the training that follows. The rate is the bottom of a parabola through all of them,
+moved from their short schedules to the long one (best_rate.py).
 
 Source: lecture points 12 and 13; Karnin, Koren and Somekh, "Almost optimal exploration in multi-armed bandits", ICML
 2013 (successive halving).
@@ -19,7 +19,7 @@ from lenet_mnist.errors import ConfigError
 from lenet_mnist.training.context import Context
 from lenet_mnist.training.workers import PoolSize, TrialPool
 from lenet_mnist.tuning.best_rate import Choice, choose, exponent_of
-from lenet_mnist.tuning.plan import epochs_text, log_spaced
+from lenet_mnist.tuning.plan import epochs_text, log_spaced, next_length
 from lenet_mnist.tuning.range_test import NUM_STEPS, Bracket, find_bracket, run_range_test
 from lenet_mnist.tuning.trial import Trial, TrialResult, compared_schedule, train_trial
 
@@ -77,7 +77,7 @@ class Search:
         update = training.batch_size / num_images
         budget = training.learning_rate_budget or _DEFAULT_BUDGET * training.max_epochs
         steps = int(min(max(_RANGE_TEST_SHARE * budget / update, _LEAST_RANGE_STEPS), NUM_STEPS))
-        shortest = _whole(min(max(training.max_epochs * _SHORTEST, _LEAST_UPDATES * update), training.max_epochs))
+        shortest = next_length(min(max(training.max_epochs * _SHORTEST, _LEAST_UPDATES * update), training.max_epochs))
         least = steps * update + _LEAST_RATES * shortest
         if training.learning_rate_budget is None:
             budget = max(budget, least)
@@ -97,7 +97,7 @@ def decide_rate(config: Config, context: Context, run_trials: RunTrials) -> Deci
     test = run_range_test(config, context, activation, config.seed, search.range_steps)
     bracket = find_bracket([test], guessing_loss)
     spent, shortest = search.range_cost, search.shortest
-    longer = min(_whole(2 * shortest), float(training.max_epochs))
+    longer = min(next_length(2 * shortest), float(training.max_epochs))
     if not bracket.has_learned and spent + _LEAST_RATES * longer <= search.budget:
         shortest = longer  # nothing would be learned in the shortest schedule either
     results: list[TrialResult] = []
@@ -150,7 +150,7 @@ def rounds_of(budget: float, max_epochs: int, shortest: float) -> Iterator[tuple
     rates for each, up to half of the training that follows. Where that is one round, two of its rates are kept for a
     second one of the same length, beside the best of the first.
     """
-    horizons = [_whole(shortest * 2**k) for k in range(_MOST_ROUNDS)]
+    horizons = [next_length(shortest * 2**k) for k in range(_MOST_ROUNDS)]
     horizons = [epochs for epochs in dict.fromkeys(horizons) if epochs <= max(max_epochs / 2, horizons[0])]
     while len(horizons) > 1 and budget / len(horizons) < _LEAST_RATES * horizons[-1]:
         horizons.pop()
@@ -186,8 +186,3 @@ def rates_of_round(
     width = (max(lrs) / min(lrs)) ** (0.5 if epochs > longest else 1 / (len(lrs) - 1))
     half_width = width**0.5
     return log_spaced(guess.lr / half_width, guess.lr * half_width, num_rates)
-
-
-def _whole(epochs: float) -> float:
-    """Return the next eighth, quarter or half of an epoch, or whole epochs."""
-    return float(math.ceil(epochs)) if epochs > 1 else next(part for part in (0.125, 0.25, 0.5, 1.0) if part >= epochs)

@@ -1,15 +1,23 @@
-"""What a sweep will train, decided before it starts: from what was asked for, and from how fast this machine is."""
+"""What a sweep trains, from what was asked for, how fast this machine is, and what the first results lack.
+
+Source: lecture points 9, 12 and 13.
+"""
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Annotated, Any
 
 import numpy as np
+from pydantic import AfterValidator, BeforeValidator, Field, TypeAdapter, ValidationError
 
 from lenet_mnist.config import Activation
 from lenet_mnist.config_file import parse_seeds
 from lenet_mnist.errors import ConfigError
+from lenet_mnist.tuning.best_rate import Ranking
+from lenet_mnist.tuning.range_test import Bracket
+from lenet_mnist.tuning.trial import Trial
 
 DEFAULT_NUM_RATES = 8
 _FEWER_RATES = (6, 4)  # where the budget is small
@@ -20,34 +28,82 @@ _PARTS = (0.125, 0.25, 0.5)  # of an epoch; above, whole epochs
 _SLOW_STARTER = 4  # times as many epochs for a network that a range test did not see learn
 _EVALUATION_COST = 0.3  # of training on as many images: forward only
 _UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
-_MAX_RATES = 1000
-_MAX_RATE = 1e6
-_MAX_EPOCHS = 100_000
 _CLOSEST = 1.01  # times as high: closer rates count as one
+_OPTIONS = {"activations": "--activation", "num_rates": "--num", "budget_seconds": "--budget"}  # others: as the field
+
+
+def _at_commas(value: Any) -> Any:
+    return list(dict.fromkeys(map(str.strip, value.split(",")))) if isinstance(value, str) else value
+
+
+def _rising(lrs: tuple[float, ...]) -> tuple[float, ...]:
+    if len(set(lrs)) < 2:
+        raise ValueError("at least two different rates can be compared; `lenet train --lr` takes one")
+    return tuple(sorted(set(lrs)))
+
+
+def _seeds(value: Any) -> Any:
+    return parse_seeds(value) if isinstance(value, str) else value
+
+
+def _part_or_whole(epochs: float) -> float:
+    if epochs > 1 and not epochs.is_integer():
+        raise ValueError("expected a part of an epoch, as 0.25, or whole epochs, as 2")
+    return epochs
+
+
+def _seconds(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    match = re.fullmatch(r"\s*(\d{1,9}(?:\.\d{1,9})?)\s*(s|m|min|h|)\s*", value)
+    if match is None:
+        raise ValueError("expected a time, as in 60s or 2m")
+    return float(match[1]) * _UNITS[match[2]]
+
+
+_Rate = Annotated[float, Field(gt=0, le=1e6, allow_inf_nan=False)]
+_Epochs = Annotated[float, Field(gt=0, le=100_000, allow_inf_nan=False), AfterValidator(_part_or_whole)]
 
 
 @dataclass(frozen=True)
 class SweepRequest:
-    """What was asked for; None is to be decided cost. `lrs` are rates to compare instead of a bracketed region."""
+    """What was asked for; None is decided here. `lrs` are rates to compare instead of a bracketed region."""
 
-    activations: tuple[Activation, ...] | None = None
-    lrs: tuple[float, ...] | None = None
-    min_lr: float | None = None
-    max_lr: float | None = None
-    num_rates: int | None = None
-    seeds: tuple[int, ...] | None = None
-    epochs: float | None = None
-    budget_seconds: float | None = None
+    activations: Annotated[tuple[Activation, ...], BeforeValidator(_at_commas)] | None = None
+    lrs: Annotated[tuple[_Rate, ...], BeforeValidator(_at_commas), AfterValidator(_rising)] | None = None
+    min_lr: _Rate | None = None
+    max_lr: _Rate | None = None
+    num_rates: Annotated[int, Field(ge=2, le=1000)] | None = None
+    seeds: Annotated[tuple[int, ...], BeforeValidator(_seeds)] | None = None
+    epochs: _Epochs | None = None
+    budget_seconds: Annotated[float, Field(gt=0), BeforeValidator(_seconds)] | None = None
 
 
-@dataclass(frozen=True)
-class Task:
-    """An activation, the region of its useful rates, and whether a range test saw no rate learn tcost."""
+def sweep_request(asked: Mapping[str, Any]) -> SweepRequest:
+    """Return what the options of `lenet lr-sweep` ask for: `asked` has them as typed, by the fields of the request.
 
-    activation: Activation
-    low: float
-    high: float
-    is_slow_starter: bool
+    Raises: ConfigError naming the option at fault.
+    """
+    try:
+        request: SweepRequest = TypeAdapter(SweepRequest).validate_python(asked)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        name = str(first["loc"][0])
+        said = first["msg"].removeprefix("Value error, ").removeprefix("Input ")
+        option = _OPTIONS.get(name, f"--{name.replace('_', '-')}")
+        raise ConfigError(f"{option} {asked[name]}: {said}") from None
+    if request.lrs is not None and (request.min_lr, request.max_lr, request.num_rates) != (None, None, None):
+        raise ConfigError("--lrs names the rates: it goes with none of --min-lr, --max-lr and --num")
+    low, high = request.min_lr, request.max_lr
+    if low is not None and high is not None and low * _CLOSEST > high:
+        raise ConfigError(f"--min-lr {low:g} must be below --max-lr {high:g}, by a hundredth at least")
+    return request
+
+
+def trials_of(activation: Activation, lrs: Iterable[float], seeds: Iterable[int], epochs: float) -> list[Trial]:
+    """Return all trials, seed after seed: a sweep that is interrupted then has every rate for one seed."""
+    lrs = tuple(lrs)
+    return [Trial(activation, lr, seed, epochs) for seed in seeds for lr in lrs]
 
 
 @dataclass(frozen=True)
@@ -60,12 +116,14 @@ class Plan:
     seconds: float
 
     @property
-    def num_trials(self) -> int:
-        return sum(map(len, self.lrs.values())) * len(self.seeds)
+    def trials(self) -> list[Trial]:
+        of_each = [trials_of(each, lrs, self.seeds, self.epochs[each]) for each, lrs in self.lrs.items()]
+        return [trial for trials in of_each for trial in trials]
 
-    @property
-    def num_epochs(self) -> float:
-        return sum(len(self.lrs[each]) * len(self.seeds) * self.epochs[each] for each in self.lrs)
+    def __str__(self) -> str:
+        seeds = f"{len(self.seeds)} seed{'s' if len(self.seeds) > 1 else ''}"
+        each = [f"{a}: {len(lrs)} rates x {seeds}, {epochs_text(self.epochs[a])} each" for a, lrs in self.lrs.items()]
+        return f"plan: {'; '.join(each)}; about {self.seconds:.0f} s"
 
 
 @dataclass(frozen=True)
@@ -80,7 +138,7 @@ class CostModel:
     batch_size: int
     max_epochs: int
     seconds_per_image: float
-    start_seconds: float
+    start_seconds: float = 0.0
 
     def seconds_of(self, epochs: float) -> float:
         """Return the seconds of one training, its evaluations included."""
@@ -88,43 +146,78 @@ class CostModel:
         return (epochs * self.num_train + evaluated) * self.seconds_per_image
 
 
-def make_plan(request: SweepRequest, tasks: Sequence[Task], cost: CostModel, seconds_left: float | None) -> Plan:
-    """Decide rates, seeds and epochs. `seconds_left` is what remains of the budget, if there is one.
+def make_plan(
+    request: SweepRequest, brackets: Mapping[Activation, Bracket], cost: CostModel, seconds_left: float
+) -> Plan:
+    """Decide rates, seeds and epochs. `seconds_left` is what remains of the budget: infinite, if there is none.
 
     A budget buys the longest schedules for all seeds and rates that fit; else for one seed, and then for fewer rates.
-    Raises: ConfigError if it is too small even for that, saying what would do.
+
+    Raises: ConfigError if it is too small even for that, saying what would do; or if no rates are left to search.
     """
+    for activation, found in brackets.items():
+        if (request.min_lr or found.low) >= (request.max_lr or found.high):
+            raise ConfigError(
+                f"the range test of {activation} puts the useful rates between {found.low:.2g} and {found.high:.2g}: "
+                "give both --min-lr and --max-lr to search elsewhere"
+            )
 
     def planned(num_rates: int, seeds: tuple[int, ...], epochs: float) -> Plan:
-        lrs = {task.activation: request.lrs or log_spaced(task.low, task.high, num_rates) for task in tasks}
-        slow = 1 if request.epochs is not None else _SLOW_STARTER
-        longest = max(float(cost.max_epochs), epochs)
-        of_task = {t.activation: min(epochs * (slow if t.is_slow_starter else 1), longest) for t in tasks}
-        seconds = sum(len(lrs[each]) * len(seeds) * cost.seconds_of(of_task[each]) for each in lrs)
-        return Plan(lrs, of_task, seeds, cost.start_seconds + seconds)
+        lrs, lengths = {}, {}
+        for activation, found in brackets.items():
+            low, high = request.min_lr or found.low, request.max_lr or found.high
+            lrs[activation] = request.lrs or log_spaced(low, high, num_rates)
+            is_slow = request.epochs is None and not found.has_learned
+            lengths[activation] = min(epochs * _SLOW_STARTER, max(longest, epochs)) if is_slow else epochs
+        seconds = sum(len(lrs[each]) * len(seeds) * cost.seconds_of(lengths[each]) for each in lrs)
+        return Plan(lrs, lengths, seeds, cost.start_seconds + seconds)
 
-    shortest = float(min(_rounded_up(MIN_UPDATES * cost.batch_size / cost.num_train), cost.max_epochs))
+    longest = float(cost.max_epochs)
+    shortest = min(next_length(MIN_UPDATES * cost.batch_size / cost.num_train), longest)
     if request.epochs is not None:
-        horizons = [request.epochs]
-    elif seconds_left is None:
-        horizons = [min(max(DEFAULT_EPOCHS, shortest), float(cost.max_epochs))]
+        lengths = [request.epochs]
+    elif request.budget_seconds is None:
+        lengths = [min(max(DEFAULT_EPOCHS, shortest), longest)]
     else:
-        horizons = [each for each in (*_PARTS, *map(float, range(1, cost.max_epochs + 1))) if each >= shortest][::-1]
+        lengths = [each for each in (*_PARTS, *map(float, range(1, cost.max_epochs + 1))) if each >= shortest][::-1]
     all_seeds, fewest_seeds = request.seeds or DEFAULT_SEEDS, request.seeds or DEFAULT_SEEDS[:1]
     numbers = (request.num_rates,) if request.num_rates else (DEFAULT_NUM_RATES, *_FEWER_RATES)
-    grids = [(numbers[0], all_seeds), *((number, fewest_seeds) for number in numbers)]
-    for number, seeds in grids:
-        for epochs in horizons:
+    for number, seeds in ((numbers[0], all_seeds), *((number, fewest_seeds) for number in numbers)):
+        for epochs in lengths:
             plan = planned(number, seeds, epochs)
-            if seconds_left is None or plan.seconds <= seconds_left:
+            if plan.seconds <= seconds_left:
                 return plan
-    least = planned(*grids[-1], horizons[-1])
-    assert seconds_left is not None
-    budget = math.ceil((request.budget_seconds or 0) + least.seconds - seconds_left + 1)
+    budget = math.ceil((request.budget_seconds or 0) + plan.seconds - seconds_left + 1)
     raise ConfigError(
-        f"--budget: {least.num_trials} trainings of {horizons[-1]:g} epochs take about {least.seconds:.0f} s, but "
+        f"--budget: {len(plan.trials)} trainings of {epochs:g} epochs take about {plan.seconds:.0f} s, but "
         f"{max(seconds_left, 0):.0f} s of it are left: --budget {budget}s would do, or fewer images with --limit-train"
     )
+
+
+@dataclass(frozen=True)
+class Extension:
+    """Trials that a sweep lacks, and why."""
+
+    reason: str
+    trials: tuple[Trial, ...]
+
+
+def extension_of(ranking: Ranking, request: SweepRequest, seeds: Sequence[int]) -> Extension | None:
+    """Return two more rates where the best one lies at an edge, as far as the request leaves that edge open."""
+    lrs = [rate.lr for rate in ranking.rates]
+    if not ranking.has_learned or len(lrs) < 2 or request.lrs is not None:
+        return None
+    factor = (lrs[-1] / lrs[0]) ** (1 / (len(lrs) - 1))
+    if ranking.is_at_upper_edge and request.max_lr is None:
+        more, edge = log_spaced(lrs[-1] * factor, lrs[-1] * factor**2, 2), lrs[-1]
+    elif ranking.is_at_lower_edge and request.min_lr is None:
+        more, edge = log_spaced(lrs[0] / factor**2, lrs[0] / factor, 2), lrs[0]
+    else:
+        return None
+    reason = (
+        f"{ranking.activation}: {edge:.2g}, at the edge, is the best so far: adding {more[0]:.2g} and {more[1]:.2g}"
+    )
+    return Extension(reason, tuple(trials_of(ranking.activation, more, seeds, ranking.epochs)))
 
 
 def log_spaced(low: float, high: float, num: int) -> tuple[float, ...]:
@@ -132,83 +225,9 @@ def log_spaced(low: float, high: float, num: int) -> tuple[float, ...]:
     return tuple(float(f"{lr:.6g}") for lr in np.geomspace(low, high, num))
 
 
-def _rounded_up(epochs: float) -> float:
-    """Return the next horizon that is not shorter: an eighth, a quarter, a half, or whole epochs."""
+def next_length(epochs: float) -> float:
+    """Return the next length of a schedule that is not shorter: an eighth, a quarter, a half, or whole epochs."""
     return next((part for part in _PARTS if part >= epochs), float(math.ceil(epochs)))
-
-
-def sweep_request(
-    activations: str | None,
-    budget: str | None,
-    lrs: str | None,
-    min_lr: float | None,
-    max_lr: float | None,
-    num: int | None,
-    seeds: str | None,
-    epochs: float | None,
-) -> SweepRequest:
-    """Return what the options of `lenet lr-sweep` ask for. Raises: ConfigError naming the option at fault."""
-    if lrs is not None and (min_lr, max_lr, num) != (None, None, None):
-        raise ConfigError("--lrs names the rates: it goes with none of --min-lr, --max-lr and --num")
-    for option, lr in (("--min-lr", min_lr), ("--max-lr", max_lr)):
-        if lr is not None:
-            _require_rate(option, lr)
-    if min_lr is not None and max_lr is not None and min_lr * _CLOSEST > max_lr:
-        raise ConfigError(f"--min-lr {min_lr:g} must be below --max-lr {max_lr:g}, by a hundredth at least")
-    if num is not None and not 2 <= num <= _MAX_RATES:
-        raise ConfigError(f"--num {num}: from 2 to {_MAX_RATES} rates can be compared; `lenet train --lr` takes one")
-    if epochs is not None and not (0 < epochs < 1 or (1 <= epochs <= _MAX_EPOCHS and epochs.is_integer())):
-        raise ConfigError(f"--epochs {epochs:g}: expected a part of an epoch, as 0.25, or whole epochs, as 2")
-    return SweepRequest(
-        activations=None if activations is None else _parse_activations(activations),
-        lrs=None if lrs is None else _parse_rates(lrs),
-        min_lr=min_lr,
-        max_lr=max_lr,
-        num_rates=num,
-        seeds=None if seeds is None else tuple(parse_seeds(seeds)),
-        epochs=epochs,
-        budget_seconds=None if budget is None else _parse_budget(budget),
-    )
-
-
-def _parse_rates(text: str) -> tuple[float, ...]:
-    """Return the rates in "0.01,0.1", in rising order."""
-    try:
-        lrs = sorted({float(part) for part in text.split(",")})
-    except ValueError:
-        raise ConfigError(f"--lrs {text}: expected numbers with commas between them, as in 0.01,0.1") from None
-    for lr in lrs:
-        _require_rate("--lrs", lr)
-    if len(lrs) < 2:
-        raise ConfigError(f"--lrs {text}: two different rates at least can be compared; `lenet train --lr` takes one")
-    return tuple(lrs)
-
-
-def _require_rate(option: str, lr: float) -> None:
-    if not (math.isfinite(lr) and 0 < lr <= _MAX_RATE):
-        raise ConfigError(f"{option} {lr:g}: a learning rate is a number above 0 and at most {_MAX_RATE:,.0f}")
-
-
-def _parse_budget(text: str) -> float:
-    match = re.fullmatch(r"\s*(\d{1,9}(?:\.\d{1,9})?)\s*(s|m|min|h|)\s*", text)
-    if match is None or float(match[1]) == 0:
-        raise ConfigError(f"--budget {text}: expected a time above 0, as in 60s or 2m")
-    return float(match[1]) * _UNITS[match[2]]
-
-
-def _parse_activations(text: str) -> tuple[Activation, ...]:
-    try:
-        return tuple(dict.fromkeys(Activation(part.strip()) for part in text.split(",")))
-    except ValueError:
-        known = ", ".join(Activation)
-        raise ConfigError(f"--activation {text}: expected one of {known}, or several, as in sigmoid,relu") from None
-
-
-def plan_text(plan: Plan) -> str:
-    """Say what will be trained, and about how long that takes."""
-    seeds = f"{len(plan.seeds)} seed{'s' if len(plan.seeds) > 1 else ''}"
-    each = [f"{a}: {len(lrs)} rates x {seeds}, {epochs_text(plan.epochs[a])} each" for a, lrs in plan.lrs.items()]
-    return f"plan: {'; '.join(each)}; about {plan.seconds:.0f} s"
 
 
 def epochs_text(epochs: float) -> str:
