@@ -16,9 +16,9 @@ import torch
 import typer
 from tests.conftest import copy_training_files
 from tests.faults import full_disk
+from tests.tables import read_csv
 
 from lenet_mnist.cli.app import app
-from lenet_mnist.files.tables import read_csv
 from lenet_mnist.runs.recording import list_checkpoints
 from lenet_mnist.runs.run import Run, sha256_of
 

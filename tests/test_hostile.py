@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.tables import read_csv
 
-from lenet_mnist.files.tables import read_csv, write_csv
+from lenet_mnist.files.tables import write_csv
 from lenet_mnist.runs.recording import list_checkpoints
 from lenet_mnist.runs.run import Run, sha256_of
 

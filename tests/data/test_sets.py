@@ -9,7 +9,7 @@ import torch
 from lenet_mnist.config import DataConfig
 from lenet_mnist.data.load import load_test, load_train_val
 from lenet_mnist.data.mnist import DataAccess
-from lenet_mnist.data.sets import Fingerprint, ImageSet, Normalization, TestSet, TrainSet, TrainVal, ValSet
+from lenet_mnist.data.sets import ImageSet, Normalization, TestSet, TrainSet, TrainVal, ValSet
 from lenet_mnist.errors import DataError
 
 KINDS = [TrainSet, ValSet, TestSet]
@@ -19,16 +19,6 @@ def images_of(kind: type[ImageSet], pixels: torch.Tensor, labels: list[int] | No
     num_images = len(pixels)
     places = torch.arange(100, 100 + num_images)
     return kind(pixels, torch.zeros(num_images, dtype=torch.int64) if labels is None else torch.tensor(labels), places)
-
-
-def train_val(train_labels: list[int], val_labels: list[int]) -> TrainVal:
-    return TrainVal(
-        train=images_of(TrainSet, torch.zeros(len(train_labels), 4, 4, dtype=torch.uint8), train_labels),
-        val=images_of(ValSet, torch.zeros(len(val_labels), 4, 4, dtype=torch.uint8), val_labels),
-        class_names=("a", "b", "c"),
-        normalization=Normalization(0.5, 0.5),
-        fingerprint=Fingerprint("here", {}, ""),
-    )
 
 
 @pytest.fixture(scope="module")
@@ -80,13 +70,10 @@ def test_a_single_pixel_of_another_colour_is_enough() -> None:
 
 
 def test_a_label_without_class_is_refused_and_its_image_named() -> None:
-    for part in ("train", "val"):
-        for label in (3, 10, -1, 2**40):
-            labels = {"train": [0, 1, 2, 2], "val": [2, 1, 0, 0]}
-            assert train_val(labels["train"], labels["val"]).num_classes == 3
-            labels[part][2] = label
-            with pytest.raises(DataError, match=f"^image 102 has label {label}, but the data have 3 classes, 0 .. 2$"):
-                train_val(labels["train"], labels["val"])
+    for label in (3, 10, -1, 2**40):
+        images = images_of(ValSet, torch.zeros(4, 4, 4, dtype=torch.uint8), [2, 1, label, 0])
+        with pytest.raises(DataError, match=f"^image 102 has label {label}, but the data have 3 classes, 0 .. 2$"):
+            images.require_labels_below(3)
 
 
 @pytest.mark.parametrize("kind", KINDS)

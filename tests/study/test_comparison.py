@@ -8,10 +8,11 @@ from statistics import fmean
 from typing import Any
 
 import pytest
+from tests.tables import read_csv
 
 from lenet_mnist.config import Config, Split
 from lenet_mnist.data.mnist import DataAccess
-from lenet_mnist.files.tables import header_line, read_csv
+from lenet_mnist.files.tables import header_line
 from lenet_mnist.runs.manifest import Resume
 from lenet_mnist.runs.run import Run, sha256_of
 from lenet_mnist.study.comparison import Comparison, compare_runs

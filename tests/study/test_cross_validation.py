@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.conftest import copy_training_files
 from tests.faults import Counter
+from tests.tables import read_csv
 
 from lenet_mnist.analysis.folds import Fold, Folds
 from lenet_mnist.analysis.metrics import evaluate
@@ -24,7 +25,6 @@ from lenet_mnist.data.mnist import DataAccess
 from lenet_mnist.data.sets import Normalization, TrainVal
 from lenet_mnist.data.split import stratified_folds
 from lenet_mnist.errors import ConfigError, InterruptedBySignal
-from lenet_mnist.files.tables import read_csv
 from lenet_mnist.runs.listing import list_runs
 from lenet_mnist.runs.run import Run
 from lenet_mnist.study.cross_validation import cross_validate, fold_of, train_fold

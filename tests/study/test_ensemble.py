@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 from tests.data.own import write_idx
+from tests.tables import read_csv
 
 from lenet_mnist.config import Config
 from lenet_mnist.data.mnist import DataAccess
 from lenet_mnist.data.sets import TrainVal
-from lenet_mnist.files.tables import read_csv
 from lenet_mnist.runs.listing import list_runs
 from lenet_mnist.runs.run import Run
 from lenet_mnist.study.train import train_seeds

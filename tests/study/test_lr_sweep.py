@@ -13,13 +13,13 @@ from typing import Any
 
 import pytest
 from tests.faults import Counter
+from tests.tables import read_csv
 
 from lenet_mnist.config import Activation, Config
 from lenet_mnist.config_file import ResolvedConfig, load_config, resolve
 from lenet_mnist.data.mnist import DataAccess
 from lenet_mnist.errors import ConfigError, InterruptedBySignal, StorageError
 from lenet_mnist.files.locks import exclusive_lock
-from lenet_mnist.files.tables import read_csv
 from lenet_mnist.runs.run import Run
 from lenet_mnist.study import lr_sweep
 from lenet_mnist.study.lr_sweep import SWEEP, SweptRun, sweep

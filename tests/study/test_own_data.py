@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 from tests.data.own import chosen, write_idx, write_pictures
+from tests.tables import read_csv
 
 from lenet_mnist.data.sets import TrainVal
-from lenet_mnist.files.tables import read_csv
 from lenet_mnist.runs.run import Run
 
 Lenet = Callable[..., Any]

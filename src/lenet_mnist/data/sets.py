@@ -174,10 +174,6 @@ class TrainVal:
     fingerprint: Fingerprint
     notes: tuple[str, ...] = ()
 
-    def __post_init__(self) -> None:
-        for part in (self.train, self.val):
-            part.require_labels_below(self.num_classes)
-
     @property
     def num_classes(self) -> int:
         return len(self.class_names)

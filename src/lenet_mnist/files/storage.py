@@ -131,40 +131,41 @@ def prepare_to_write(directory: Path) -> None:
     Raises: StorageError if there is a symbolic link in it: nothing is written through one.
     """
     with storage_errors(directory, "open"):
-        places = [directory]
-        while places:
-            with os.scandir(places.pop()) as entries:
-                for entry in entries:
-                    if entry.is_symlink():
-                        hint = "nothing is written through one: put what it points to in its place"
-                        raise StorageError(f"{entry.path}: is a symbolic link, and {hint}")
-                    if entry.is_dir():
-                        places.append(Path(entry.path))
-                    elif _is_left_over(entry):
-                        with suppress(FileNotFoundError):  # another process tidies up, too
-                            Path(entry.path).unlink()
+        places = [str(directory)]
+        for place in places:  # which grows in this loop
+            for entry in [*os.scandir(place)]:
+                if entry.is_symlink():
+                    hint = "nothing is written through one: put what it points to in its place"
+                    raise StorageError(f"{entry.path}: is a symbolic link, and {hint}")
+                if entry.is_dir():
+                    places.append(entry.path)
+                else:
+                    _remove_if_left_over(entry)
 
 
 def tidy_up(directory: Path) -> None:
     """Remove what dead processes left in `directory`, if that is permitted."""
-    with suppress(OSError), os.scandir(directory) as entries:
-        for entry in entries:
-            if _is_left_over(entry):
+    with suppress(OSError):
+        for entry in [*os.scandir(directory)]:
+            _remove_if_left_over(entry)
+
+
+def _remove_if_left_over(entry: os.DirEntry[str]) -> None:
+    """Remove a file that was left by a `write_bytes` whose process is dead."""
+    if match := _UNFINISHED.fullmatch(entry.name):
+        with suppress(FileNotFoundError):  # another process tidies up, too
+            is_old = time.time() - entry.stat().st_mtime > _LONGEST_WRITE_SECONDS
+            if is_old or (match[1] == _this_machine() and not _is_at_work(int(match[2]))):
                 Path(entry.path).unlink()
 
 
-def _is_left_over(entry: os.DirEntry[str]) -> bool:
-    """Whether a file was left by a `write_bytes` whose process is dead."""
-    match = _UNFINISHED.fullmatch(entry.name)
-    if match is None:
-        return False
-    if match[1] != _this_machine():
-        return time.time() - entry.stat().st_mtime > _LONGEST_WRITE_SECONDS
+def _is_at_work(process: int) -> bool:
+    """Whether a process of this machine, other than this one, is alive."""
     try:
-        os.kill(int(match[2]), 0)
+        os.kill(process, 0)
     except OSError as error:
-        return isinstance(error, ProcessLookupError)  # else it is another user's
-    return int(match[2]) == os.getpid()
+        return not isinstance(error, ProcessLookupError)  # else it is another user's
+    return process != os.getpid()
 
 
 def _this_machine() -> str:
@@ -210,18 +211,16 @@ def read_bounded(path: Path, *, max_bytes: int, error: type[LenetError]) -> byte
 def open_regular(path: Path, error: type[LenetError]) -> BinaryIO:
     """Open a file to read it. Raises: `error` if it is missing, or not a regular file; a pipe does not block."""
     try:
-        if path.is_dir():
-            raise error(f"{path}: is a directory, not a file")
-        if stat.S_ISREG(path.stat().st_mode):  # before it is opened, which a device could notice
-            file = os.fdopen(os.open(path, os.O_RDONLY | _NO_WAIT | _BINARY), "rb")
-            if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                return file
-            file.close()
-        raise error(f"{path}: is not a regular file")
+        handle = os.open(path, os.O_RDONLY | _NO_WAIT | _BINARY)
     except FileNotFoundError:
         raise error(f"{path}: no such file") from None
     except (OSError, ValueError) as failure:  # ValueError: a null character in the name
         raise error(f"{path}: cannot be read: {getattr(failure, 'strerror', None) or failure}") from failure
+    mode = os.fstat(handle).st_mode
+    if stat.S_ISREG(mode):
+        return os.fdopen(handle, "rb")
+    os.close(handle)
+    raise error(f"{path}: is {'a directory, not a file' if stat.S_ISDIR(mode) else 'not a regular file'}")
 
 
 def decode_text(content: bytes, path: Path, error: type[LenetError]) -> str:

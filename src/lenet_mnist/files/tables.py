@@ -42,18 +42,14 @@ def read_rows(path: Path, kind: type[_Row], max_rows: int = _MAX_ROWS) -> list[_
     """Return the rows of a CSV file as dataclasses of `kind`. Raises: DataError."""
     records = read_records(path, max_rows)
     header = next(records, [])
-    names = [field.name for field in dataclasses.fields(kind)]  # type: ignore[arg-type]
-    if header and (missing := [name for name in names if name not in header]):
-        raise DataError(f"{path}: not the rows of {kind.__name__}: there is no column {missing[0]}")
-    places = [(name, header.index(name)) for name in names if header]
     parse = TypeAdapter(kind).validate_python
     rows = []
     for record in records:
         try:
-            rows.append(parse({name: record[place] for name, place in places}))
-        except (IndexError, ValidationError) as error:
-            said = "cells are missing" if isinstance(error, IndexError) else first_error(error)
-            raise DataError(f"{path}: not the rows of {kind.__name__}: {len(rows)}: {said}") from None
+            rows.append(parse(dict(zip(header, record, strict=False))))
+        except ValidationError as error:
+            said = f"{len(rows)}: {first_error(error)}"
+            raise DataError(f"{path}: not the rows of {kind.__name__}: {said}") from None
     return rows
 
 
@@ -61,12 +57,6 @@ def first_error(error: ValidationError) -> str:
     """Return where the first error is, and what it is."""
     first = error.errors(include_url=False, include_context=False, include_input=False)[0]
     return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
-
-
-def read_csv(path: Path) -> list[dict[str, str]]:
-    """Return the rows of a CSV file with a header. Raises: DataError."""
-    header, *rows = read_records(path)
-    return [dict(zip(header, row, strict=False)) for row in rows]
 
 
 def read_records(path: Path, max_rows: int = _MAX_ROWS) -> Iterator[list[str]]:
