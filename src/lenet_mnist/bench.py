@@ -9,13 +9,13 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from statistics import median
-from typing import Any, NamedTuple
+from typing import Any
 from unittest.mock import patch
 
 import torch
@@ -31,6 +31,7 @@ from lenet_mnist.errors import ConfigError
 from lenet_mnist.model.engines import TORCH, ResolvedEngine, resolve_engine
 from lenet_mnist.model.layer_table import layer_table
 from lenet_mnist.progress import Progress
+from lenet_mnist.reporting.text import Result
 from lenet_mnist.tally import count
 from lenet_mnist.training.context import Context, Session
 from lenet_mnist.training.state import TrainState
@@ -42,81 +43,12 @@ _PEAK_ROUNDS = 10_000_000  # of lenet_peak in native/lenet.c
 _LEARNING_RATE = 0.01
 
 
-class Timing(NamedTuple):
-    """Seconds: the median of all rounds, the shortest and the longest."""
+def run_benchmark(config: Config, batch_sizes: Sequence[int], access: DataAccess, rounds: int = 11) -> Result:
+    """Measure the engines that there are, on real training images. Raises: ConfigError for too large batches.
 
-    median: float
-    low: float
-    high: float
-
-    @classmethod
-    def of(cls, seconds: Sequence[float]) -> "Timing":
-        return cls(median(seconds), min(seconds), max(seconds))
-
-    def ms(self, digits: int) -> str:
-        """Return the median and the range in milliseconds."""
-        middle, low, high = (f"{1000 * seconds:.{digits}f}" for seconds in self)
-        return f"{middle:>{digits + 4}} ({low} to {high})"
-
-
-class StepTiming(NamedTuple):
-    """One update of `batch_size` images; `parts` are the seconds of its parts, in their order.
-
-    `peak_share` is the fraction of the machine's measured multiply-add peak, None where that was not measured.
+    Times are in seconds, the peak in float32 operations per second, None without the native engine; `peak_share` is
+    what an update reaches of it.
     """
-
-    engine: str
-    batch_size: int
-    step: Timing
-    images_per_second: float
-    ratio_to_torch: float
-    peak_share: float | None
-    parts: dict[str, float]
-
-
-@dataclass(frozen=True)
-class Benchmark:
-    """What was measured, and on what.
-
-    `peak` is in float32 operations per second, None without the native engine; `evaluations` are the `seconds` that
-    each `engine` takes for 10,000 images.
-    """
-
-    machine: str
-    versions: dict[str, str]
-    device: str
-    threads: int
-    engine: str
-    engine_reason: str
-    peak: float | None
-    steps: list[StepTiming]
-    evaluations: list[dict[str, Any]]
-    startup_seconds: dict[str, float]
-
-    def __str__(self) -> str:
-        lines = [
-            f"machine  {self.machine}; {self.device}, {self.threads} threads; torch {self.versions['torch']}",
-            f"engine   {self.engine}: {self.engine_reason}",
-        ]
-        if self.peak is not None:
-            lines.append(f"peak     {self.peak / 1e9:.0f} GFLOP/s of float32 multiply-adds, measured")
-        lines += ["", "engine  batch   ms per step (range)       images/s  x torch  of peak"]
-        for row in self.steps:
-            share = "" if row.peak_share is None else f"{row.peak_share:.0%}"
-            speed = f"{row.images_per_second:10,.0f}  {row.ratio_to_torch:7.2f}  {share:>7}"
-            lines.append(f"{row.engine:6} {row.batch_size:6,}  {row.step.ms(3)}  {speed}")
-        lines += ["", "where the time of a step goes, ms"]
-        for row in self.steps:
-            parts = ", ".join(f"{part} {1000 * seconds:.3f}" for part, seconds in row.parts.items())
-            lines.append(f"{row.engine:6} {row.batch_size:6,}  {parts}")
-        lines += ["", "evaluation of 10,000 images, ms (range)"]
-        lines += [f"{each['engine']:6}  {each['seconds'].ms(0)}" for each in self.evaluations]
-        lines += ["", "start-up of a training in a fresh process, s"]
-        return "\n".join([*lines, *(f"{part:24} {seconds:.2f}" for part, seconds in self.startup_seconds.items())])
-
-
-def run_benchmark(config: Config, batch_sizes: Sequence[int], access: DataAccess, rounds: int = 11) -> Benchmark:
-    """Measure the engines that there are, on real training images. Raises: ConfigError for too large batches."""
     context, note = Session(access).context(config), access.progress.note
     num_images, resolved = len(context.data.train), context.engine
     if max(batch_sizes) > num_images:
@@ -132,18 +64,64 @@ def run_benchmark(config: Config, batch_sizes: Sequence[int], access: DataAccess
     for _, arm in itertools.product(range(rounds), arms):
         arm.measure()
     note("measuring start-ups, each in a new process")
-    return Benchmark(
-        machine=provenance.machine(),
-        versions=provenance.versions(),
-        device=str(context.device),
-        threads=context.threads,
-        engine=resolved.name.value,
-        engine_reason=resolved.reason,
-        peak=peak,
-        steps=_step_timings(arms, None if peak is None else training_operations(config, context.data) / peak),
-        evaluations=[{"engine": arm.engine, "seconds": Timing.of(arm.evaluations)} for arm in arms[: len(engines)]],
-        startup_seconds=_measure_start_up(access, rounds),
-    )
+    torchs = {arm.batch_size: median(arm.seconds) for arm in arms if arm.engine == Engine.TORCH}
+    operations = training_operations(config, context.data)
+    values = {
+        "machine": provenance.machine(),
+        "versions": provenance.versions(),
+        "device": str(context.device),
+        "threads": context.threads,
+        "engine": resolved.name.value,
+        "engine_reason": resolved.reason,
+        "peak": peak,
+        "steps": [
+            {
+                "engine": arm.engine,
+                "batch_size": arm.batch_size,
+                "step": _timing(arm.seconds),
+                "images_per_second": arm.batch_size / median(arm.seconds),
+                "ratio_to_torch": torchs[arm.batch_size] / median(arm.seconds),
+                "peak_share": None if peak is None else arm.batch_size * operations / peak / median(arm.seconds),
+                "parts": _medians(arm.parts),
+            }
+            for arm in arms
+        ],
+        "evaluations": [{"engine": arm.engine, "seconds": _timing(arm.evaluations)} for arm in arms[: len(engines)]],
+        "startup_seconds": _measure_start_up(access, rounds),
+    }
+    return Result(values, "\n".join(_lines(values)))
+
+
+def _timing(seconds: Sequence[float]) -> dict[str, float]:
+    """Return the median of all rounds, the shortest and the longest."""
+    return {"median": median(seconds), "low": min(seconds), "high": max(seconds)}
+
+
+def _lines(measured: dict[str, Any]) -> Iterator[str]:
+    """Write what was measured, line by line."""
+
+    def ms(timing: dict[str, float], digits: int) -> str:
+        middle, low, high = (f"{1000 * seconds:.{digits}f}" for seconds in timing.values())
+        return f"{middle:>{digits + 4}} ({low} to {high})"
+
+    machine, device, torch_version = measured["machine"], measured["device"], measured["versions"]["torch"]
+    yield f"machine  {machine}; {device}, {measured['threads']} threads; torch {torch_version}"
+    yield f"engine   {measured['engine']}: {measured['engine_reason']}"
+    if measured["peak"] is not None:
+        yield f"peak     {measured['peak'] / 1e9:.0f} GFLOP/s of float32 multiply-adds, measured"
+    yield "\nengine  batch   ms per step (range)       images/s  x torch  of peak"
+    for row in measured["steps"]:
+        share = "" if row["peak_share"] is None else f"{row['peak_share']:.0%}"
+        speed = f"{row['images_per_second']:10,.0f}  {row['ratio_to_torch']:7.2f}  {share:>7}"
+        yield f"{row['engine']:6} {row['batch_size']:6,}  {ms(row['step'], 3)}  {speed}"
+    yield "\nwhere the time of a step goes, ms"
+    for row in measured["steps"]:
+        parts = ", ".join(f"{part} {1000 * seconds:.3f}" for part, seconds in row["parts"].items())
+        yield f"{row['engine']:6} {row['batch_size']:6,}  {parts}"
+    yield "\nevaluation of 10,000 images, ms (range)"
+    yield from (f"{row['engine']:6}  {ms(row['seconds'], 0)}" for row in measured["evaluations"])
+    yield "\nstart-up of a training in a fresh process, s"
+    yield from (f"{part:24} {seconds:.2f}" for part, seconds in measured["startup_seconds"].items())
 
 
 def training_operations(config: Config, data: TrainVal) -> int:
@@ -237,18 +215,6 @@ class _Arm:
         for (_, begin), (part, end) in itertools.pairwise(marks):
             seconds[part] += end - begin
         return seconds
-
-
-def _step_timings(arms: Sequence[_Arm], peak_seconds: float | None) -> list[StepTiming]:
-    """Return the timings of all arms; `peak_seconds` is what an image would take at the machine's peak."""
-    torchs = {arm.batch_size: median(arm.seconds) for arm in arms if arm.engine == Engine.TORCH}
-    timings = []
-    for arm in arms:
-        step, size = Timing.of(arm.seconds), arm.batch_size
-        share = None if peak_seconds is None else size * peak_seconds / step.median
-        speed = size / step.median, torchs[size] / step.median
-        timings.append(StepTiming(arm.engine, size, step, *speed, share, _medians(arm.parts)))
-    return timings
 
 
 def _medians(rows: Sequence[dict[str, float]]) -> dict[str, float]:
