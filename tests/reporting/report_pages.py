@@ -11,49 +11,30 @@ from lenet_mnist.runs.run import Run
 _VOID = {"meta", "link", "img"}
 _INLINE = {"code", "strong", "small", "span", "a"}
 
+# One of each kind: what closes the element it stands in, what brings an element, an attribute, an address or an entity.
 PAYLOADS = [
     "<script>alert(1)</script>",
     "</script><script>alert(1)</script>",
     "</style><script>alert(1)</script>",
     "</title><script>alert(1)</script>",
     "</svg><script>alert(1)</script>",
-    "</table></section></main><script>alert(1)</script>",
-    "<ScRiPt>alert(1)</sCrIpT>",
-    "<script src=https://example.org/x.js></script>",
+    "</table></section></main><ScRiPt>alert(1)</sCrIpT>",
     "<script type=module>import('https://example.org/x.js')</script>",
     "<<script>alert(1)//<</script>",
-    "<img src=x onerror=alert(1)>",
-    "<img src=https://example.org/x.png>",
-    '"><img src=x onerror=alert(1)>',
-    "'><img src=x onerror=alert(1)>",
-    '" onmouseover="alert(1)',
+    '"><img src=https://example.org/x.png onerror=alert(1)>',
     "' onfocus='alert(1)' autofocus='",
     '" style="position:fixed;inset:0;background:url(https://example.org/x)',
-    "`onload=alert(1)`",
-    "<svg onload=alert(1)>",
-    "<svg><script>alert(1)</script></svg>",
-    "<svg><animate onbegin=alert(1) attributeName=x dur=1s>",
-    "<math><mtext><script>alert(1)</script></mtext></math>",
-    "<iframe src=javascript:alert(1)></iframe>",
+    "<svg><animate onbegin=alert(1) attributeName=x dur=1s></svg>",
     "<iframe srcdoc='<script>parent.alert(1)</script>'></iframe>",
-    "<object data=https://example.org/x></object>",
-    "<embed src=https://example.org/x>",
-    "<base href=https://example.org/>",
+    "<object data=https://example.org/x></object><base href=https://example.org/>",
     "<meta http-equiv=refresh content='0;url=https://example.org/'>",
-    "<link rel=stylesheet href=https://example.org/x.css>",
-    "<style>@import url(https://example.org/x.css);</style>",
-    "<form action=https://example.org/><input autofocus onfocus=alert(1)></form>",
-    "<a href=javascript:alert(1)>here</a>",
-    "javascript:alert(1)",
-    "<details open ontoggle=alert(1)>",
-    "<!--><script>alert(1)</script-->",
-    "]]><script>alert(1)</script>",
+    "<link rel=stylesheet href=https://example.org/x.css><style>@import url(https://example.org/x.css);</style>",
+    "<form action=https://example.org/><a href=javascript:alert(1)>here</a></form>",
+    "<!--><script>alert(1)</script-->]]>",
     "{{ 7 * 7 }}{% for x in ().__class__.__base__.__subclasses__() %}{% endfor %}",
-    "&lt;script&gt;alert(1)&lt;/script&gt;&#60;script&#62;",
-    "\u202e<script>alert(1)</script>\x00\x1b[2J",
-    "+ADw-script+AD4-alert(1)+ADw-/script+AD4-",
+    "\u202e&lt;script&gt;alert(1)&#60;script&#62;\x00\x1b[2J+ADw-script+AD4-",
 ]
-TENS = [PAYLOADS[k : k + 10] for k in range(0, 40, 10)]
+TENS = [PAYLOADS[:10], PAYLOADS[10:]]
 
 
 class Outline(HTMLParser):

@@ -131,10 +131,10 @@ def test_plain_images_are_drawn_with_their_labels_and_places(small: TrainVal, tm
     assert [tile.footer for tile in tiles] == [f"#{index}" for index in chosen.indices.tolist()]
     assert np.array_equal([tile.picture for tile in tiles], chosen.images.numpy())
     assert title == "Training images of epoch 1, seed 0"
-    draw_contact_sheet(small, None, 0, 1, 12, tmp_path / "a.png")
+    draw_contact_sheet(tiles, title, tmp_path / "a.png")
     assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
     with pytest.raises(ConfigError, match=r"\.png"):
-        draw_contact_sheet(small, None, 0, 1, 12, tmp_path / "a.txt")
+        draw_contact_sheet(tiles, title, tmp_path / "a.txt")
 
 
 def test_next_to_each_image_is_what_seven_epochs_see_of_it(small: TrainVal) -> None:

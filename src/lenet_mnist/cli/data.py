@@ -68,7 +68,7 @@ def data_show(
     offline: flags.Offline = False,
 ) -> None:
     from lenet_mnist.data.load import load_train_val
-    from lenet_mnist.reporting.gallery import EXAMPLE, draw_contact_sheet
+    from lenet_mnist.reporting.gallery import EXAMPLE, contact_tiles, draw_contact_sheet
 
     augmentation = resolved.config.augmentation
     if augment and not augmentation.is_on:
@@ -76,5 +76,6 @@ def data_show(
         augmentation = EXAMPLE
     with resolved.naming_origins():
         data = load_train_val(resolved.config.data, flags.data_access(data_dir, offline))
-    draw_contact_sheet(data, augmentation if augment else None, resolved.config.seed, epoch, num, output)
+    tiles, title = contact_tiles(data, augmentation if augment else None, resolved.config.seed, epoch, num)
+    draw_contact_sheet(tiles, title, output)
     say(str(output))

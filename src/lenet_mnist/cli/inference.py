@@ -22,7 +22,7 @@ def predict(
     as_json: flags.AsJson = False,
 ) -> None:
     from lenet_mnist.inference.predict import read_pictures
-    from lenet_mnist.reporting.picture_steps import draw_reading
+    from lenet_mnist.reporting.gallery import draw_reading
 
     reading = read_pictures(chosen_run(run, runs_dir), pictures)
     for part in reading.json_parts() if as_json else reading.texts():

@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from textwrap import fill
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -22,18 +22,11 @@ from lenet_mnist.reporting.text import counted
 from lenet_mnist.study.comparison import ComparedRun, Comparison, Group, Pair
 
 Reals = npt.NDArray[np.float64]
+_Curve = tuple[Reals, Reals]  # one training's values, and at which updates
 
 _DASHES: tuple[Any, ...] = ("-", "--", "-.", ":", (0, (6, 1.5, 1, 1.5, 1, 1.5)))  # with eight colours: forty pairs
 _MOST_TILES = 40
 _LABEL_LETTERS = 60
-
-
-class _Curve(NamedTuple):
-    """One training's values, at what update and after how many seconds of training."""
-
-    steps: Reals
-    seconds: Reals
-    values: Reals
 
 
 def draw_comparison(compared: Comparison, directory: Path) -> None:
@@ -52,8 +45,7 @@ def loss_curves_figure(compared: Comparison) -> Figure:
 
     def training_loss(run: ComparedRun) -> _Curve:
         steps, losses = smoothed_loss(run.steps)
-        ends, seconds = _ends_of_epochs(run)
-        return _Curve(steps, np.interp(steps, ends, seconds, right=np.nan), np.minimum(losses, ceiling))
+        return steps, np.minimum(losses, ceiling)
 
     labels = "training loss, smoothed [nats per image]", "validation loss [nats per image]"
     figure, (above, below) = _four_axes("Loss", compared.groups, labels)
@@ -127,42 +119,44 @@ def _draw_curves(
     """
     for k, group in enumerate(groups):
         style = _style(k)
-        whole = [curve_of(run) for run in group.runs if run.manifest.status != "diverged"]
-        whole = [curve for curve in whole if len(curve.steps)]
-        if whole:
-            shared = min((curve.steps for curve in whole), key=lambda steps: float(steps[-1]))
-            seconds = np.mean([np.interp(shared, curve.steps, curve.seconds) for curve in whole], axis=0)
-            values = np.array([np.interp(shared, curve.steps, curve.values) for curve in whole])
+        curves = [(run, *curve_of(run)) for run in group.runs if run.manifest.status != "diverged"]
+        curves = [(run, steps, values) for run, steps, values in curves if len(steps)]
+        if curves:
+            shared = min((steps for _, steps, _ in curves), key=lambda steps: float(steps[-1]))
+            seconds = np.mean([_seconds_at(run, shared) for run, _, _ in curves], axis=0)
+            values = np.array([np.interp(shared, steps, values) for _, steps, values in curves])
             for axes, x in zip(pair, (shared, seconds), strict=True):
                 axes.plot(x, values.mean(axis=0), marker=marker, linewidth=1.6, **style)
-                if len(whole) > 1:
+                if len(curves) > 1:
                     axes.fill_between(x, values.min(axis=0), values.max(axis=0), color=style["color"], alpha=0.18, lw=0)
-            for curve in whole:
-                _draw_alone(pair, _Curve(*(part[curve.steps >= shared[-1]] for part in curve)), style)
+            for run, steps, single in curves:
+                further = steps >= shared[-1]
+                _draw_alone(pair, run, (steps[further], single[further]), style)
         for run in group.runs:
             if run.manifest.status == "diverged":
-                _draw_alone(pair, curve_of(run), style, "x")
+                _draw_alone(pair, run, curve_of(run), style | {"marker": "x"})
 
 
-def _draw_alone(pair: Sequence[Axes], curve: _Curve, style: dict[str, Any], end: str = "") -> None:
-    if len(curve.steps) > 1 or (end and len(curve.steps)):
-        for axes, x in zip(pair, (curve.steps, curve.seconds), strict=True):
-            axes.plot(x, curve.values, linewidth=0.8, **style)
-            axes.plot(x[-1:], curve.values[-1:], marker=end, markersize=8, markeredgewidth=2, **style)
+def _draw_alone(pair: Sequence[Axes], run: ComparedRun, curve: _Curve, style: dict[str, Any]) -> None:
+    """Draw a thin line; a marker is for its end only."""
+    steps, values = curve
+    if len(steps) > 1 or ("marker" in style and len(steps)):
+        for axes, x in zip(pair, (steps, _seconds_at(run, steps)), strict=True):
+            axes.plot(x, values, linewidth=0.8, markevery=[-1], markersize=8, markeredgewidth=2, **style)
 
 
 def _by_epoch(field: str) -> Callable[[ComparedRun], _Curve]:
     def curve(run: ComparedRun) -> _Curve:
-        steps, seconds = _ends_of_epochs(run)
-        return _Curve(steps[1:], seconds[1:], np.array([getattr(row, field) for row in run.history], dtype=float))
+        steps, values = [row.step for row in run.history], [getattr(row, field) for row in run.history]
+        return np.array(steps, dtype=float), np.array(values, dtype=float)
 
     return curve
 
 
-def _ends_of_epochs(run: ComparedRun) -> tuple[Reals, Reals]:
-    """Return the update at the end of each epoch, and the seconds up to there; 0 and 0 come first."""
-    steps = np.array([0, *(row.step for row in run.history)], dtype=float)
-    return steps, np.cumsum([0.0, *(row.seconds for row in run.history)])
+def _seconds_at(run: ComparedRun, steps: Reals) -> Reals:
+    """Return after how many seconds of training each update was made, as far as its epoch was completed."""
+    ends, seconds = [0, *(row.step for row in run.history)], np.cumsum([0.0, *(row.seconds for row in run.history)])
+    return np.asarray(np.interp(steps, ends, seconds, right=np.nan))
 
 
 def _style(k: int) -> dict[str, Any]:

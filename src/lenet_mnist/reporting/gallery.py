@@ -1,4 +1,4 @@
-"""Images in rows with captions: mistakes, training images and their augmentation."""
+"""Images in rows with captions: mistakes, training images and their augmentation, the steps of one's own pictures."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -10,19 +10,22 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 
 from lenet_mnist.analysis.metrics import Evaluation
 from lenet_mnist.config import AugmentationConfig
 from lenet_mnist.data.augment import Augmentation
 from lenet_mnist.data.sets import Normalization, TrainSet, TrainVal
 from lenet_mnist.errors import ConfigError, per_cent
-from lenet_mnist.files.storage import make_directory
+from lenet_mnist.files.storage import make_directory, prepare_to_write
+from lenet_mnist.inference.predict import Reading
 from lenet_mnist.randomness import Purpose, random_order
-from lenet_mnist.reporting.style import GREY, TITLE_POINTS, plain, save_figure
+from lenet_mnist.reporting.style import GREY, ORANGE, TITLE_POINTS, plain, save_figure
 from lenet_mnist.sections import flat_values
 
 _COLUMNS = 8
 _NAME_WIDTH, _READ_WIDTH = 13, 8.5  # above an image; the second one after "read as"
+_FILE_WIDTH = 60
 _LETTERS_OF_A_LINE = 8  # both names together may have as many to stand in one line with it
 _DARK = 64  # of 255: below it a grey level counts as black
 # Shown where the configuration does not augment: values that help (docs/augmentation.md).
@@ -81,25 +84,22 @@ def is_on_black(images: npt.NDArray[np.uint8]) -> bool:
 # Training images
 
 
-def draw_contact_sheet(
-    data: TrainVal, augmentation: AugmentationConfig | None, seed: int, epoch: int, num: int, path: Path
-) -> None:
-    """Draw the first `num` images of an epoch, the classes in turn; with an augmentation, each with seven views.
-
-    The views are those that a training with this seed sees in that epoch and the six after it.
-
-    Raises: ConfigError if `path` does not end in .png; StorageError.
-    """
+def draw_contact_sheet(tiles: Sequence[Tile], title: str, path: Path) -> None:
+    """Draw training images. Raises: ConfigError if `path` does not end in .png; StorageError."""
     if path.suffix.lower() != ".png":
         raise ConfigError(f"--output {path}: expected a name that ends in .png")  # or it could hit any file
     make_directory(path.parent)
-    save_figure(tiles_figure(*contact_tiles(data, augmentation, seed, epoch, num), if_none=""), path)
+    save_figure(tiles_figure(tiles, title, if_none=""), path)
 
 
 def contact_tiles(
     data: TrainVal, augmentation: AugmentationConfig | None, seed: int, epoch: int, num: int
 ) -> tuple[list[Tile], str]:
-    """Return what `draw_contact_sheet` draws, and its title."""
+    """Return the first `num` images of an epoch, the classes in turn, and a title.
+
+    With an augmentation, each has seven views: those that a training with this seed sees in that epoch and the six
+    after it.
+    """
     chosen = classes_in_turn(data.train, seed, epoch, num)
     labels = [plain(data.class_names[label]) for label in chosen.labels.tolist()]
     originals = zip(chosen.images.numpy(), labels, chosen.indices.tolist(), strict=True)
@@ -114,8 +114,11 @@ def contact_tiles(
         [tile, *(Tile(view[row, 0].numpy(), f"epoch {each}", "") for each, view in zip(epochs, views, strict=True))]
         for row, tile in enumerate(tiles)
     ]
-    title = f"Training images, and how the epochs of seed {seed} see them\n{_in_words(augmentation)}"
-    return list(chain.from_iterable(rows)), title
+    values = flat_values(augmentation)
+    if augmentation.elastic == 0:
+        del values["elastic_sigma"]
+    words = ", ".join(f"{name} {value:g}" for name, value in values.items() if value)  # those that have an effect
+    return list(chain.from_iterable(rows)), f"Training images, and how the epochs of seed {seed} see them\n{words}"
 
 
 def classes_in_turn(train: TrainSet, seed: int, epoch: int, num: int) -> TrainSet:
@@ -129,9 +132,41 @@ def classes_in_turn(train: TrainSet, seed: int, epoch: int, num: int) -> TrainSe
     return TrainSet(train.images[places], train.labels[places], train.indices[places])
 
 
-def _in_words(augmentation: AugmentationConfig) -> str:
-    """Name every value that has an effect."""
-    values = flat_values(augmentation)
-    if augmentation.elastic == 0:
-        del values["elastic_sigma"]
-    return ", ".join(f"{name} {value:g}" for name, value in values.items() if value)
+# The steps from a picture to what the network sees
+
+
+def draw_reading(reading: Reading) -> Path | None:
+    """Draw into the run the steps of the first pictures that were prepared, one row each.
+
+    Returns: the picture's path, or None if there are no steps to draw.
+    Raises: StorageError.
+    """
+    if not reading.prepared:
+        return None
+    count = len(reading.prepared)
+    figure = Figure(figsize=(9.0, 0.3 + 2.15 * count), layout="constrained")
+    for row, (answer, steps) in zip(figure.subfigures(count, 1, squeeze=False)[:, 0], reading.prepared, strict=True):
+        file, name = plain(Path(answer.picture).name, _FILE_WIDTH), plain(answer.prediction)
+        row.suptitle(f"{file}: {name}, {per_cent(answer.probabilities[answer.prediction])}", fontsize=TITLE_POINTS)
+        columns = (
+            ("grey", steps.grey, "gray", 255),
+            ("contrast", steps.contrast, "gray_r", max(steps.contrast.max(), 1)),
+            ("ink, with the digit found", steps.ink, "gray_r", 1),
+            ("scaled to 20 x 20", steps.fitted, "gray_r", 1),
+            ("what the network sees", steps.seen, "gray_r", 255),
+        )
+        all_axes = row.subplots(1, len(columns))
+        for axes, (title, pixels, colours, most) in zip(all_axes, columns, strict=True):
+            axes.imshow(pixels, cmap=colours, vmin=0, vmax=most)
+            axes.set_title(title, fontsize=7)
+            axes.set_xticks([])
+            axes.set_yticks([])
+        top, bottom, left, right = steps.box
+        found = Rectangle((left - 0.5, top - 0.5), right - left, bottom - top, fill=False, edgecolor=ORANGE)
+        found.set_linewidth(1.2)
+        all_axes[2].add_patch(found)
+    prepare_to_write(reading.run.path)
+    path = reading.run.predictions_path / "steps.png"
+    make_directory(path.parent)
+    save_figure(figure, path)
+    return path

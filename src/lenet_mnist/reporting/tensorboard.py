@@ -29,32 +29,33 @@ class TensorBoardLog:
         self._num_written = {name: len(rows) for name, rows in self._histories.items()}
         self._note = note
         self._writer: Any = None
-        last = max((rows[-1].step for rows in self._histories.values() if len(rows)), default=0)
-
-        def open_file() -> None:
-            from torch.utils import tensorboard  # takes seconds
-
-            make_writer: Any = tensorboard.SummaryWriter
-            self._writer = make_writer(run / "tensorboard", purge_step=last + 1 if last else None, flush_secs=5)
-            self._writer.add_custom_scalars(_LAYOUT)
-
-        self._try(open_file)
+        self._try(lambda: self._open(run / "tensorboard"))
 
     def write(self) -> None:
-        for name, rows in self._histories.items():
-            for row in rows[self._num_written[name] :]:
-                self._write(f"probe_{{}}/{row.layer}" if name == "probe" else f"{name}/{{}}", row)
-            self._num_written[name] = len(rows)
+        if self._writer is not None:
+            self._try(self._write_rows)
 
     def close(self) -> None:
         if self._writer is not None:
             self._try(self._writer.close)
         self._writer = None
 
-    def _write(self, tag: str, row: Any) -> None:
-        for name, value in asdict(row).items():
-            if name not in _POSITIONS and self._writer is not None:
-                self._try(lambda name=name, value=value: self._writer.add_scalar(tag.format(name), value, row.step))  # type: ignore[misc]
+    def _open(self, directory: Path) -> None:
+        from torch.utils import tensorboard  # takes seconds
+
+        make_writer: Any = tensorboard.SummaryWriter
+        last = max((rows[-1].step for rows in self._histories.values() if len(rows)), default=0)
+        self._writer = make_writer(directory, purge_step=last + 1 if last else None, flush_secs=5)
+        self._writer.add_custom_scalars(_LAYOUT)
+
+    def _write_rows(self) -> None:
+        for name, rows in self._histories.items():
+            for row in rows[self._num_written[name] :]:
+                tag = f"probe_{{}}/{row.layer}" if name == "probe" else f"{name}/{{}}"
+                for column, value in asdict(row).items():
+                    if column not in _POSITIONS:
+                        self._writer.add_scalar(tag.format(column), value, row.step)
+            self._num_written[name] = len(rows)
 
     def _try(self, action: Callable[[], object]) -> None:
         """Do it, or give up logging: a training is worth more than its log."""

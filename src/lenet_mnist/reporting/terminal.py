@@ -114,32 +114,19 @@ class TerminalProgress(progress.Progress):
             self._bar = None
 
 
-class FetchProgress(progress.Progress):
+class FetchProgress(TerminalProgress):
     """Shows a download: each note on a line, each file's progress in place on a terminal."""
 
-    def __init__(self, console: Console) -> None:
-        self._console = console
-        self.begin("", None)
-
-    def note(self, text: str) -> None:
-        self._console.print(text, highlight=False, soft_wrap=True, markup=False)
-
     def begin(self, text: str, total: int | None) -> None:
+        """Begin a file of `total` bytes, if that is known."""
         self._name, self._num_bytes, self._done, self._tenth = text, total, 0, -1
 
     def advance(self, amount: int, text: str = "") -> None:  # noqa: ARG002
         """Show tenths of a file, or every megabyte where the size is not known."""
         self._done += amount
         tenth = self._done * 10 // self._num_bytes if self._num_bytes else self._done >> 20
-        if tenth == self._tenth:
-            return
-        self._tenth = tenth
-        of_total = f" of {self._num_bytes / 1e6:.1f}" if self._num_bytes else ""
-        self._console.print(
-            f"  {self._name}: {self._done / 1e6:.1f}{of_total} MB",
-            highlight=False,
-            end="\r" if self._console.is_terminal else "\n",
-        )
-
-    def end(self) -> None:
-        """Leave the last line as it is."""
+        if tenth != self._tenth:
+            self._tenth = tenth
+            of_total = f" of {self._num_bytes / 1e6:.1f}" if self._num_bytes else ""
+            line = f"  {self._name}: {self._done / 1e6:.1f}{of_total} MB"
+            self._console.print(line, highlight=False, end="\r" if self._console.is_terminal else "\n")
