@@ -20,8 +20,7 @@ from lenet_mnist.analysis.intervals import mean_interval
 from lenet_mnist.config_file import ResolvedConfig
 from lenet_mnist.reporting.text import aligned
 from lenet_mnist.runs.listing import find_run, list_runs
-from lenet_mnist.study.ensemble import EvaluatedEnsemble, evaluate_ensemble
-from lenet_mnist.study.evaluation import EvaluatedRun
+from lenet_mnist.study.evaluation import EvaluatedEnsemble, EvaluatedRun, evaluate_ensemble
 from lenet_mnist.study.train import require_all_finished, resume_run, train_seeds
 
 JOURNAL = ROOT / "docs" / "record.jsonl"

@@ -21,8 +21,8 @@ WAYS_TO_THE_TEST_IMAGES = {
     "load_test": {"data/load", "study/evaluation"},
     "survey": {"data/load", "cli/data", "data/inspection", "reporting/training_results"},
     "answers_of": {"study/evaluation", "study/comparison"},
-    "evaluate_runs": {"study/evaluation", "study/ensemble", "cli/analysis"},
-    "evaluate_ensemble": {"study/ensemble", "cli/analysis"},
+    "evaluate_runs": {"study/evaluation", "cli/analysis"},
+    "evaluate_ensemble": {"study/evaluation", "cli/analysis"},
     "count_again": {"study/evaluation", "study/verification"},
 }
 MODULES = sorted(SOURCE.rglob("*.py"))

@@ -16,13 +16,13 @@ from lenet_mnist.reporting import compare_plots
 from lenet_mnist.reporting.style import save_figure
 from lenet_mnist.runs.manifest import Manifest
 from lenet_mnist.runs.run import Run
-from lenet_mnist.study.comparison import ComparedRun, Comparison, Group, Pair, StepsToLevel
-from lenet_mnist.study.evaluation import Answers
+from lenet_mnist.study.comparison import Comparison, Group, Pair, StepsToLevel
+from lenet_mnist.study.evaluation import EvaluatedRun
 from lenet_mnist.training.checkpoint import TrainedNetwork
 from lenet_mnist.training.rows import EpochRow, StepRow
 
 
-def run(seed: int, num_epochs: int, factor: float = 1.0, status: str = "finished", **values: Any) -> ComparedRun:
+def run(seed: int, num_epochs: int, factor: float = 1.0, status: str = "finished", **values: Any) -> Run:
     """A training of 100 updates and 2 seconds an epoch whose losses fall with the step, times a factor."""
     config = Config.model_validate({"seed": seed})
     steps = [StepRow(k, 1, 0.1, factor * 2.3 / (1 + k / 20), 1.0, 1.0) for k in range(1, 100 * num_epochs + 1)]
@@ -31,13 +31,16 @@ def run(seed: int, num_epochs: int, factor: float = 1.0, status: str = "finished
         for k in range(1, num_epochs + 1)
     ]
     manifest = Manifest.model_construct(status=status, best_epoch=1, message=None, epochs=num_epochs)
-    known = {"history": history, "steps": steps, **values}
-    return ComparedRun(Run(Path(f"runs/{seed}")), config, manifest, known["history"], known["steps"], None)
+    made = Run(Path(f"runs/{seed}"))
+    vars(made).update({"config": config, "manifest": manifest, "history": history, "steps": steps, **values})
+    return made
 
 
-def comparison(*groups: list[ComparedRun], levels: tuple[float, ...] = (0.1,)) -> Comparison:
+def comparison(*groups: list[Run], levels: tuple[float, ...] = (0.1,)) -> Comparison:
     steps = tuple(StepsToLevel(level, {}) for level in levels)
-    named = [Group("ABCDEFGH"[k], f"lr {k}", mean_of([0.9]), None, steps, tuple(runs)) for k, runs in enumerate(groups)]
+    named = [
+        Group("ABCDEFGH"[k], f"lr {k}", mean_of([0.9]), None, steps, tuple(runs), {}) for k, runs in enumerate(groups)
+    ]
     return Comparison(Split.VAL, tuple(named), (), None)
 
 
@@ -99,7 +102,7 @@ def test_eight_groups_differ_in_colour_and_in_dash() -> None:
     assert len({str(handle._dash_pattern) for handle in handles}) == 5
 
 
-def answers(labels: list[int], predictions: list[int]) -> Answers:
+def answers(labels: list[int], predictions: list[int]) -> EvaluatedRun:
     names = ("$a$", "b", "c")
     probabilities = np.zeros((len(labels), 3))
     probabilities[np.arange(len(labels)), predictions] = 0.9
@@ -107,7 +110,7 @@ def answers(labels: list[int], predictions: list[int]) -> Answers:
     images = ImageSet(torch.zeros(len(labels), 28, 28, dtype=torch.uint8), torch.tensor(labels), numbers)
     seen = Evaluation(names, numbers.numpy(), np.array(labels), np.array(predictions), probabilities, 1.0)
     network = TrainedNetwork(LeNet(Config().model.activation, 10, 28), Normalization(0.1, 0.3), names, 1)
-    return Answers(network, images, seen, None)
+    return EvaluatedRun(Run(Path("runs/a")), Split.VAL, network, images, seen, None)
 
 
 def test_the_galleries_show_what_the_one_that_errs_has_read(tmp_path: Path) -> None:

@@ -218,8 +218,8 @@ def test_what_is_no_comparison_is_refused(lenet: Lenet, runs: dict[str, Run], tm
     (tmp_path / "full" / "thesis.tex").write_text("precious")
     for words, complaint in (
         ((one,), "is the only run"),
-        ((one, other, one), "is named twice"),
-        ((one, f"runs/{one.name}"), "is named twice"),
+        ((one, other, one), "is the same training as"),
+        ((one, f"runs/{one.name}"), "is the same training as"),
         ((one, copy), "is the same training as"),
         ((one, runs["relu1"].path), "is a sweep run"),
         ((one, "runs/nothing"), "no such run"),

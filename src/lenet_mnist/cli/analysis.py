@@ -38,8 +38,13 @@ def evaluate(
     from lenet_mnist.reporting.evaluation_plots import draw_evaluation
     from lenet_mnist.reporting.plots import draw_training
     from lenet_mnist.reporting.report import write_report
-    from lenet_mnist.study.ensemble import EvaluatedEnsemble, evaluate_ensemble
-    from lenet_mnist.study.evaluation import EvaluatedRun, evaluate_runs, require_accuracy
+    from lenet_mnist.study.evaluation import (
+        EvaluatedEnsemble,
+        EvaluatedRun,
+        evaluate_ensemble,
+        evaluate_runs,
+        require_accuracy,
+    )
 
     directories = [chosen_run(run, runs_dir) for run in runs]
     common = (split, data_access(data_dir, offline), device, batch_size or EVALUATION_CHUNK)

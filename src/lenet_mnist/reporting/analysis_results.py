@@ -10,10 +10,10 @@ from lenet_mnist.analysis.intervals import SURE, Estimate, Interval, Method
 from lenet_mnist.errors import one_line
 from lenet_mnist.provenance import typed
 from lenet_mnist.reporting.text import Result, aligned
-from lenet_mnist.study.comparison import ComparedRun, Comparison, Contrast, Group, Pair, SpeedRatio
+from lenet_mnist.runs.run import Run
+from lenet_mnist.study.comparison import Comparison, Contrast, Group, Pair, SpeedRatio
 from lenet_mnist.study.diagnosis import Diagnosis, TrialAdvice
-from lenet_mnist.study.ensemble import EvaluatedEnsemble
-from lenet_mnist.study.evaluation import EvaluatedRun
+from lenet_mnist.study.evaluation import EvaluatedEnsemble, EvaluatedRun
 from lenet_mnist.study.verification import Verified
 
 _BY = {Method.PAIRED: "Student's t, seed by seed", Method.WELCH: "Welch's t over seeds"}
@@ -137,7 +137,7 @@ def _cell(value: Any, column: str) -> str:
 def comparison_result(compared: Comparison, directory: Path) -> Result:
     """Return what was found, as in comparison.json, and the directory of the files."""
     groups = compared.groups
-    names = [f"{group.letter}  {', '.join(one_line(run.directory.id) for run in group.runs)}" for group in groups]
+    names = [f"{group.letter}  {', '.join(one_line(run.id) for run in group.runs)}" for group in groups]
     blocks = [[_table(compared)], names, _sentences(compared), written_to(sorted(directory.iterdir()))]
     text = "\n\n".join("\n".join(lines) for lines in map(list, blocks) if lines)
     return Result({**vars(compared), "directory": directory}, text)
@@ -166,7 +166,7 @@ def _accuracy(group: Group) -> tuple[str, str, str]:
     accuracy = group.accuracy
     if accuracy is None:
         return "-", "", ""
-    answers = [run.answers for run in group.runs if run.answers]
+    answers = list(group.answers.values())
     over = f"{len(answers[0].evaluation):,} images" if accuracy.method is Method.WILSON else f"{len(answers)} seeds"
     low, high = accuracy.interval_95 or (0.0, 1.0)
     return f"{accuracy.value:.2%}", f"{max(low, 0.0):.2%} to {min(high, 1.0):.2%}", over
@@ -270,8 +270,8 @@ def _notes(compared: Comparison) -> Iterator[str]:
     runs, has_levels = compared.runs, bool(compared.groups[0].steps)
     for run in runs:
         if note := _state(run):
-            yield f"note: {one_line(run.directory.id)} {note}"
-    yield from test_note([run.answers.num_test_looks if run.answers else None for run in runs])
+            yield f"note: {one_line(run.id)} {note}"
+    yield from test_note([each.num_test_looks for group in compared.groups for each in group.answers.values()])
     if has_levels and len({run.config.training.batch_size for run in runs}) > 1:
         yield "note: the batch sizes differ, so equal steps are not equally many images."
     if has_levels and len({run.config.augmentation for run in runs}) > 1:
@@ -280,9 +280,9 @@ def _notes(compared: Comparison) -> Iterator[str]:
         yield "note: not all were trained on the same machine, device and threads: seconds do not compare the settings."
 
 
-def _state(run: ComparedRun) -> str:
+def _state(run: Run) -> str:
     """Say what keeps a training from being a complete one, or nothing."""
-    manifest, status = run.manifest, run.directory.status
+    manifest, status = run.manifest, run.status
     kept = f"the weights of epoch {manifest.best_epoch} count" if manifest.best_epoch else "it kept no weights"
     if status == "finished":
         return ""

@@ -19,7 +19,8 @@ from lenet_mnist.analysis.groups import smoothed_loss
 from lenet_mnist.reporting.gallery import mistake_tile, tiles_figure
 from lenet_mnist.reporting.style import BLACK, COLOURS, TITLE_POINTS, plain_log_axis, plain_numbers, save_figure, tidy
 from lenet_mnist.reporting.text import counted
-from lenet_mnist.study.comparison import ComparedRun, Comparison, Group, Pair
+from lenet_mnist.runs.run import Run
+from lenet_mnist.study.comparison import Comparison, Group, Pair
 
 Reals = npt.NDArray[np.float64]
 _Curve = tuple[Reals, Reals]  # one training's values, and at which updates
@@ -43,7 +44,7 @@ def loss_curves_figure(compared: Comparison) -> Figure:
     tame = [row.train_loss for run in compared.runs if run.manifest.status != "diverged" for row in run.steps]
     ceiling = 2 * max(tame) if tame else math.inf  # what explodes would press all others flat
 
-    def training_loss(run: ComparedRun) -> _Curve:
+    def training_loss(run: Run) -> _Curve:
         steps, losses = smoothed_loss(run.steps)
         return steps, np.minimum(losses, ceiling)
 
@@ -111,7 +112,7 @@ def _four_axes(what: str, groups: Sequence[Group], labels: tuple[str, str]) -> t
 
 
 def _draw_curves(
-    pair: Sequence[Axes], groups: Sequence[Group], curve_of: Callable[[ComparedRun], _Curve], marker: str = ""
+    pair: Sequence[Axes], groups: Sequence[Group], curve_of: Callable[[Run], _Curve], marker: str = ""
 ) -> None:
     """Draw each group by update and by second: the mean and the range of its seeds, as far as all of them go.
 
@@ -137,7 +138,7 @@ def _draw_curves(
                 _draw_alone(pair, run, curve_of(run), style | {"marker": "x"})
 
 
-def _draw_alone(pair: Sequence[Axes], run: ComparedRun, curve: _Curve, style: dict[str, Any]) -> None:
+def _draw_alone(pair: Sequence[Axes], run: Run, curve: _Curve, style: dict[str, Any]) -> None:
     """Draw a thin line; a marker is for its end only."""
     steps, values = curve
     if len(steps) > 1 or ("marker" in style and len(steps)):
@@ -145,15 +146,15 @@ def _draw_alone(pair: Sequence[Axes], run: ComparedRun, curve: _Curve, style: di
             axes.plot(x, values, linewidth=0.8, markevery=[-1], markersize=8, markeredgewidth=2, **style)
 
 
-def _by_epoch(field: str) -> Callable[[ComparedRun], _Curve]:
-    def curve(run: ComparedRun) -> _Curve:
+def _by_epoch(field: str) -> Callable[[Run], _Curve]:
+    def curve(run: Run) -> _Curve:
         steps, values = [row.step for row in run.history], [getattr(row, field) for row in run.history]
         return np.array(steps, dtype=float), np.array(values, dtype=float)
 
     return curve
 
 
-def _seconds_at(run: ComparedRun, steps: Reals) -> Reals:
+def _seconds_at(run: Run, steps: Reals) -> Reals:
     """Return after how many seconds of training each update was made, as far as its epoch was completed."""
     ends, seconds = [0, *(row.step for row in run.history)], np.cumsum([0.0, *(row.seconds for row in run.history)])
     return np.asarray(np.interp(steps, ends, seconds, right=np.nan))

@@ -19,8 +19,7 @@ from lenet_mnist.reporting.gallery import mistake_tile, tiles_figure
 from lenet_mnist.reporting.style import BLUE, GREY, ORANGE, TITLE_POINTS, plain, plain_log_axis, save_figure, tidy
 from lenet_mnist.reporting.text import counted
 from lenet_mnist.study.cross_validation import CrossValidatedRun
-from lenet_mnist.study.ensemble import EvaluatedEnsemble
-from lenet_mnist.study.evaluation import EvaluatedRun
+from lenet_mnist.study.evaluation import EvaluatedEnsemble, EvaluatedRun
 
 SPLITS = {Split.VAL: "validation set", Split.TEST: "test set"}
 # Of a confusion matrix: up to how many classes its numbers, and its names, can be read.

@@ -5,62 +5,25 @@ The fields of these dataclasses are the keys of comparison.json, unless they hav
 
 import math
 from collections.abc import Sequence
-from dataclasses import astuple, dataclass, replace
+from dataclasses import astuple, dataclass
 from datetime import datetime
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from lenet_mnist.analysis.groups import groups_of, letter_of, names_of, speed_ratio, steps_to_level
 from lenet_mnist.analysis.intervals import Estimate, Interval, Method, difference_of, mean_of
 from lenet_mnist.analysis.metrics import PairedAnswers, pair_answers
-from lenet_mnist.config import Config, Device, Split
+from lenet_mnist.config import Device, Split
 from lenet_mnist.data.mnist import DataAccess
 from lenet_mnist.errors import ConfigError, DataError
 from lenet_mnist.files.storage import storage_errors
 from lenet_mnist.files.tables import plain, write_csv, write_json
-from lenet_mnist.runs.manifest import Manifest
 from lenet_mnist.runs.run import Run, create_beside_runs
 from lenet_mnist.sections import flat_values
-from lenet_mnist.study.evaluation import Answers, answers_of
-from lenet_mnist.training.rows import EpochRow, StepRow
+from lenet_mnist.study.evaluation import EvaluatedRun, answers_of
 
 _NOT_OF_THE_RESULT = ("name", "seed", "training.learning_rate_budget", "training.checkpoint_every_steps")
 _BEYOND_FLOAT32 = 1e39
-
-
-@dataclass(frozen=True)
-class ComparedRun:
-    """One training, read. `answers` is None if it kept no weights: it ended within its first epoch."""
-
-    directory: Run
-    config: Config
-    manifest: Manifest
-    history: list[EpochRow]
-    steps: list[StepRow]
-    answers: Answers | None = None
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        """Everything, by dotted key, that its result and its speed depend on, except the seed."""
-        used = {f"training.{name}": getattr(self.manifest, name) for name in ("device", "engine", "threads")}
-        values = flat_values(self.config) | used
-        values["on the way"] = "; ".join(self.manifest.accepted_differences) or "nothing changed"
-        return {key: value for key, value in values.items() if key not in _NOT_OF_THE_RESULT}
-
-    def plain(self) -> dict[str, Any]:
-        manifest, seen = self.manifest, self.answers and self.answers.evaluation
-        return {
-            "run": self.directory.id,
-            "seed": self.config.seed,
-            "status": manifest.status,
-            "best_epoch": manifest.best_epoch,
-            "weights_sha256": manifest.weights_sha256,
-            "num_images": seen and len(seen),
-            "num_correct": seen and seen.num_correct,
-            "loss": seen and seen.mean_loss,
-            "num_test_looks": self.answers and self.answers.num_test_looks,
-        }
 
 
 @dataclass(frozen=True)
@@ -75,7 +38,8 @@ class StepsToLevel:
 class Group:
     """Trainings that differ only in their seed. `name` says how they differ from the other groups.
 
-    `accuracy` and `loss` are those of the kept weights on the split, None if no training kept any.
+    `accuracy` and `loss` are those of the kept weights on the split, None if no training kept any. `answers` are by
+    seed; one that ended within its first epoch kept no weights, and has none.
     """
 
     letter: str
@@ -83,11 +47,16 @@ class Group:
     accuracy: Estimate | None
     loss: Estimate | None
     steps: tuple[StepsToLevel, ...]
-    runs: tuple[ComparedRun, ...]
+    runs: tuple[Run, ...]
+    answers: dict[int, EvaluatedRun]
 
     def accuracies(self) -> dict[int, float]:
         """Return the accuracy by seed, of the runs that kept weights."""
-        return {run.config.seed: run.answers.evaluation.accuracy for run in self.runs if run.answers}
+        return {seed: each.evaluation.accuracy for seed, each in self.answers.items()}
+
+    def plain(self) -> dict[str, Any]:
+        values = {**vars(self), "runs": [_values_of(run, self.answers.get(run.config.seed)) for run in self.runs]}
+        return {name: plain(value) for name, value in values.items() if name != "answers"}
 
 
 @dataclass(frozen=True)
@@ -115,7 +84,7 @@ class Pair:
 
     names: tuple[str, str]
     descriptions: tuple[str, str]
-    answers: tuple[Answers, Answers]
+    answers: tuple[EvaluatedRun, EvaluatedRun]
     paired: PairedAnswers
 
     def plain(self) -> dict[str, Any]:
@@ -132,12 +101,12 @@ class Comparison:
     pair: Pair | None
 
     @property
-    def runs(self) -> list[ComparedRun]:
+    def runs(self) -> list[Run]:
         return [run for group in self.groups for run in group.runs]
 
 
 def compare_runs(
-    directories: Sequence[Run],
+    runs: Sequence[Run],
     split: Split,
     levels: Sequence[float],
     access: DataAccess,
@@ -149,18 +118,23 @@ def compare_runs(
 
     Raises: ConfigError if they cannot be compared; DataError if a run is damaged.
     """
-    _require_several(directories)
-    runs = [_read_run(directory) for directory in directories]
-    for run in runs[1:]:
+    if len(runs) < 2:
+        raise ConfigError(f"{runs[0].path}: is the only run; name two or more to compare")
+    for run in runs:
+        _require_sound(run)
         _require_same_data(runs[0], run)
-    parts = groups_of([run.settings for run in runs])
+    settings = [_settings_of(run) for run in runs]
+    parts = groups_of(settings)
     for part in parts:
         _require_different_seeds([runs[k] for k in part])
-    able = [run.directory for run in runs if run.manifest.best_epoch is not None]
-    answers = dict(zip(able, answers_of(able, split, access, device), strict=True))
-    runs = [replace(run, answers=answers.get(run.directory)) for run in runs]
-    names = names_of([runs[part[0]].settings for part in parts])
-    groups = [_group(letter_of(k), names[k], [runs[n] for n in part], levels) for k, part in enumerate(parts)]
+    able = [run for run in runs if run.manifest.best_epoch is not None]
+    seen = {each.run.path: each for each in answers_of(able, split, access, device)}
+    names = names_of([settings[part[0]] for part in parts])
+    groups = []
+    for number, (name, part) in enumerate(zip(names, parts, strict=True)):
+        members = tuple(runs[k] for k in part)
+        answers = {run.config.seed: seen[run.path] for run in members if run.path in seen}
+        groups.append(_group((letter_of(number), name), members, answers, levels))
     contrasts = tuple(_contrast(groups[0], other) for other in groups[1:])
     return Comparison(split, tuple(groups), contrasts, _pair(groups))
 
@@ -208,35 +182,44 @@ def write_comparison(compared: Comparison, runs_dir: Path, output: Path | None, 
     return directory
 
 
-def _require_several(directories: Sequence[Run]) -> None:
-    places = [directory.path.resolve() for directory in directories]
-    if len(places) < 2:
-        raise ConfigError(f"{directories[0].path}: is the only run; name two or more to compare")
-    for directory, place in zip(directories, places, strict=True):
-        if places.count(place) > 1:
-            raise ConfigError(f"{directory.path}: is named twice")
+def _settings_of(run: Run) -> dict[str, Any]:
+    """Return everything, by dotted key, that a training's result and its speed depend on, except the seed."""
+    used = {f"training.{name}": getattr(run.manifest, name) for name in ("device", "engine", "threads")}
+    on_the_way = "; ".join(run.manifest.accepted_differences) or "nothing changed"
+    values = flat_values(run.config) | used | {"on the way": on_the_way}
+    return {key: value for key, value in values.items() if key not in _NOT_OF_THE_RESULT}
 
 
-def _read_run(directory: Run) -> ComparedRun:
-    """Return a training without its answers. Raises: ConfigError if it is not one; DataError."""
-    directory.require("train", "only trainings are compared")
-    history, steps = directory.history, directory.steps
-    for path, rows in ((directory.history_path, history), (directory.steps_path, steps)):
-        for before, after in pairwise([0, *(row.step for row in rows)]):
-            if after <= before:
-                raise DataError(f"{path}: damaged: step {after} comes after step {before}")
+def _values_of(run: Run, answers: EvaluatedRun | None) -> dict[str, Any]:
+    manifest, seen = run.manifest, answers and answers.evaluation
+    return {
+        "run": run.id,
+        "seed": run.config.seed,
+        "status": manifest.status,
+        "best_epoch": manifest.best_epoch,
+        "weights_sha256": manifest.weights_sha256,
+        "num_images": seen and len(seen),
+        "num_correct": seen and seen.num_correct,
+        "loss": seen and seen.mean_loss,
+        "num_test_looks": answers and answers.num_test_looks,
+    }
+
+
+def _require_sound(run: Run) -> None:
+    """Raise ConfigError if `run` is not a training; DataError if its figures cannot be those of one."""
+    run.require("train", "only trainings are compared")
+    for path, rows in ((run.history_path, run.history), (run.steps_path, run.steps)):
         for row in rows:
             if not all(0 <= value < _BEYOND_FLOAT32 for value in astuple(row)):
                 raise DataError(f"{path}: damaged: the row of step {row.step} has figures that no training has")
-    return ComparedRun(directory, directory.config, directory.manifest, history, steps)
 
 
-def _require_same_data(first: ComparedRun, other: ComparedRun) -> None:
+def _require_same_data(first: Run, other: Run) -> None:
     """Raise ConfigError unless both were validated on the same images: otherwise their figures do not compare.
 
     They may have been trained on more or fewer of the other images: the validation part is drawn first.
     """
-    where = f"{other.directory.path}: cannot be compared with {first.directory.path}"
+    where = f"{other.path}: cannot be compared with {first.path}"
     sources = [(run.manifest.data_source, run.manifest.data_files) for run in (first, other)]
     if sources[0] != sources[1]:
         raise ConfigError(f"{where}: it was trained on different data (the SHA-256 of the files differ)")
@@ -250,34 +233,33 @@ def _require_same_data(first: ComparedRun, other: ComparedRun) -> None:
         raise ConfigError(f"{where}: its split is different (another SHA-256, although the settings are the same)")
 
 
-def _require_different_seeds(runs: Sequence[ComparedRun]) -> None:
+def _require_different_seeds(runs: Sequence[Run]) -> None:
     """Raise ConfigError if two runs of a group have the same seed: they would count as two."""
-    by_seed: dict[int, ComparedRun] = {}
+    by_seed: dict[int, Run] = {}
     for run in runs:
         twin = by_seed.setdefault(run.config.seed, run)
         if twin is not run:
-            raise ConfigError(
-                f"{run.directory.path}: is the same training as {twin.directory.path} (same settings, same seed); "
-                "leave one of them out"
-            )
+            raise ConfigError(f"{run.path}: is the same training as {twin.path}: leave one of them out")
 
 
-def _group(letter: str, name: str, runs: Sequence[ComparedRun], levels: Sequence[float]) -> Group:
-    seen = [run.answers.evaluation for run in runs if run.answers]
+def _group(
+    name: tuple[str, str], runs: tuple[Run, ...], answers: dict[int, EvaluatedRun], levels: Sequence[float]
+) -> Group:
+    seen = [each.evaluation for each in answers.values()]
     accuracy = mean_of([each.accuracy for each in seen]) if seen else None
     if len(seen) == 1:  # over images, where there are no seeds to compare
         accuracy = Estimate(seen[0].accuracy, seen[0].accuracy_interval, Method.WILSON)
     loss = mean_of([each.mean_loss for each in seen]) if seen else None
     by_seed = [{run.config.seed: steps_to_level(run.steps, level) for run in runs} for level in levels]
-    return Group(letter, name, accuracy, loss, tuple(map(StepsToLevel, levels, by_seed)), tuple(runs))
+    return Group(*name, accuracy, loss, tuple(map(StepsToLevel, levels, by_seed)), runs, answers)
 
 
 def _contrast(first: Group, other: Group) -> Contrast:
-    accuracies = first.accuracies(), other.accuracies()
     ratios = []
     for one, two in zip(first.steps, other.steps, strict=True):
         found = speed_ratio(one.by_seed, two.by_seed)
         ratios.append(SpeedRatio(one.loss, *(vars(found).values() if found else (None, None, Method.NONE))))
+    accuracies = first.accuracies(), other.accuracies()
     difference = difference_of(*accuracies) if all(accuracies) else None
     return Contrast((first.letter, other.letter), difference, tuple(ratios))
 
@@ -285,7 +267,7 @@ def _contrast(first: Group, other: Group) -> Contrast:
 def _pair(groups: Sequence[Group]) -> Pair | None:
     """Return two runs image by image, if there are just two, and both have kept weights."""
     runs = [run for group in groups for run in group.runs]
-    answers = [run.answers for run in runs if run.answers]
+    answers = [each for group in groups for each in group.answers.values()]
     if not len(runs) == len(answers) == 2:
         return None
     if len(groups) == 2:

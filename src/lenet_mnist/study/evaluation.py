@@ -1,18 +1,20 @@
-"""One evaluation on disk: from a run directory to figures and tables in it. Only this module loads the test images.
+"""Evaluations on disk, of one run or of several together. Only this module loads the test images.
 
 runs/<id> -> load_test -> evaluate -> numbers and tables in runs/<id>/evaluation/<split>
+several of them -> their mean prediction -> numbers and tables in a directory of the ensemble's own
 """
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from lenet_mnist.analysis.metrics import Evaluation, evaluate
-from lenet_mnist.config import Config, Device, Engine, Split
+from lenet_mnist.analysis.metrics import Evaluation, evaluate, mean_prediction
+from lenet_mnist.config import Device, Engine, Split
 from lenet_mnist.data.batches import EVALUATION_CHUNK
 from lenet_mnist.data.load import is_verified, load_test, load_train_val
 from lenet_mnist.data.mnist import DataAccess
@@ -22,36 +24,27 @@ from lenet_mnist.errors import CheckFailedError, ConfigError, DataError
 from lenet_mnist.files.storage import make_directory, prepare_to_write
 from lenet_mnist.model.engines import resolve_engine
 from lenet_mnist.runs.results import write_examples, write_tables
-from lenet_mnist.runs.run import Run
+from lenet_mnist.runs.run import Run, create_beside_runs
 from lenet_mnist.study.resume import differences_of_files
 from lenet_mnist.training.checkpoint import TrainedNetwork, read_network, weights_digest
 
 _PARTS = {Split.VAL: "validation part", Split.TEST: "test part"}
+_NO_NETWORK = "it has no network to evaluate"
 
 
 @dataclass(frozen=True)
-class Answers:
+class EvaluatedRun:
     """What the kept weights of a run answer to every image of a split.
 
     `num_test_looks` counts the test evaluations of the run, this one included; None for other splits.
     """
 
+    run: Run
+    split: Split
     trained: TrainedNetwork
     images: ImageSet
     evaluation: Evaluation
     num_test_looks: int | None
-
-
-@dataclass(frozen=True)
-class EvaluatedRun:
-    """One evaluation of one split. `metrics` is what metrics.json holds."""
-
-    run: Run
-    config: Config
-    split: Split
-    images: ImageSet
-    evaluation: Evaluation
-    metrics: dict[str, Any]
 
     @property
     def members(self) -> tuple["EvaluatedRun"]:
@@ -61,6 +54,33 @@ class EvaluatedRun:
     @property
     def directory(self) -> Path:
         return self.run.evaluation_path(self.split.value)
+
+    @cached_property
+    def metrics(self) -> dict[str, Any]:
+        """What metrics.json holds."""
+        return {
+            "run": self.run.id,
+            "split": self.split.value,
+            "num_test_looks": self.num_test_looks,
+            "best_epoch": self.trained.epoch,
+            "weights_sha256": weights_digest(self.trained.network.state_dict()),
+            **self.evaluation.metrics(),
+        }
+
+
+@dataclass(frozen=True)
+class EvaluatedEnsemble:
+    """What several runs answer, each and together. `note` says what the user should know of them, if anything."""
+
+    directory: Path
+    members: tuple[EvaluatedRun, ...]
+    evaluation: Evaluation
+    metrics: dict[str, Any]
+    note: str | None
+
+    @property
+    def split(self) -> Split:
+        return self.members[0].split
 
 
 def evaluate_runs(
@@ -72,34 +92,52 @@ def evaluate_runs(
 ) -> tuple[EvaluatedRun, ...]:
     """Evaluate the kept weights of each run on one split, and write the results into the runs.
 
-    The device is that of a run's configuration unless `device` says otherwise.
-
-    Raises: ConfigError for a device that does not exist, or runs that do not answer for the same images; DataError if
-    weights or data are missing or damaged, or the split is not the one of the training: all of that before the first
-    test evaluation is noted. StorageError if a file cannot be written.
+    Raises: as `answers_of`; StorageError if a file cannot be written.
     """
-    read = []
     for run in runs:
         prepare_to_write(run.path)
-        run.require("train", "it has no network to evaluate")
-        read.append((run, run.record.config))
-    all_answers = answers_of(runs, split, access, device, batch_size)
-    seen = []
-    for (run, config), answers in zip(read, all_answers, strict=True):
-        metrics = {
-            "run": run.id,
-            "split": split.value,
-            "num_test_looks": answers.num_test_looks,
-            "best_epoch": answers.trained.epoch,
-            "weights_sha256": weights_digest(answers.trained.network.state_dict()),
-            **answers.evaluation.metrics(),
-        }
-        seen.append(EvaluatedRun(run, config, split, answers.images, answers.evaluation, metrics))
-        directory = seen[-1].directory
-        make_directory(directory)
-        write_tables(directory, answers.evaluation, metrics, answers.images.names)
-        write_examples(directory, answers.evaluation, answers.images.images, metrics["weights_sha256"])
-    return tuple(seen)
+        run.require("train", _NO_NETWORK)
+        _ = run.record  # all that its report shows is read before a test evaluation is noted
+    seen = answers_of(runs, split, access, device, batch_size)
+    for each in seen:
+        make_directory(each.directory)
+        write_tables(each.directory, each.evaluation, each.metrics, each.images.names)
+        write_examples(each.directory, each.evaluation, each.images.images, each.metrics["weights_sha256"])
+    return seen
+
+
+def evaluate_ensemble(
+    runs: Sequence[Run],
+    runs_dir: Path,
+    split: Split,
+    access: DataAccess,
+    device: Device | None = None,
+    batch_size: int = EVALUATION_CHUNK,
+) -> EvaluatedEnsemble:
+    """Evaluate each run, into its own directory, and their mean prediction, into a new one in `runs_dir`.
+
+    On the test set this counts as a test evaluation of each run.
+
+    Raises: ConfigError if a network is listed twice, the runs know other data, or for `val` were not validated on the
+    same images; otherwise as `evaluate_runs`. All of that before the first test evaluation is noted.
+    """
+    note = _require_alike(runs, split)
+    directory = create_beside_runs(runs_dir, "ensemble", datetime.now(UTC))
+    try:
+        members = evaluate_runs(runs, split, access, device, batch_size)
+    except BaseException:
+        directory.rmdir()
+        raise
+    evaluation = mean_prediction([member.evaluation for member in members])
+    kept = ("run", "weights_sha256", "accuracy", "num_test_looks")
+    metrics = {
+        "runs": [{key: member.metrics[key] for key in kept} for member in members],
+        "split": split.value,
+        "note": note,
+        **evaluation.metrics(),
+    }
+    write_tables(directory, evaluation, metrics, members[0].images.names)
+    return EvaluatedEnsemble(directory, members, evaluation, metrics, note)
 
 
 def answers_of(
@@ -108,33 +146,35 @@ def answers_of(
     access: DataAccess,
     device: Device | None = None,
     batch_size: int = EVALUATION_CHUNK,
-) -> list[Answers]:
+) -> tuple[EvaluatedRun, ...]:
     """Let the kept weights of each run answer for a split. Nothing is written but the note of a test evaluation.
 
-    Raises: as `evaluate_runs`, before the first test evaluation is noted.
+    The device is that of a run's configuration unless `device` says otherwise.
+
+    Raises: ConfigError for a device that does not exist, or runs that do not answer for the same images; DataError if
+    weights or data are missing or damaged, or the split is not the one of the training; StorageError: all of that
+    before the first test evaluation is noted.
     """
-    images_by_data: dict[Hashable, ImageSet] = {}
-    ready = []
+    known: dict[Hashable, ImageSet] = {}
+    ready: list[tuple[Run, TrainedNetwork, ImageSet, torch.device]] = []
     for run in runs:
         place = _device_of_evaluation(run, device)
-        trained = _trained_network(run, place)
-        data = (run.config.data, run.manifest.split_sha256)
-        if data not in images_by_data:
-            images_by_data[data] = _images_of_split(run, split, access)
+        trained, data = _trained_network(run, place), (run.config.data, run.manifest.split_sha256)
+        if data not in known:
+            known[data] = _images_of_split(run, split, access)
         if split is Split.TEST:
             prepare_to_write(run.path)
             run.num_test_looks()  # whether another one can be noted
-        ready.append((run, trained, images_by_data[data], place))
-    for run, trained, images, _ in ready[1:]:
-        first, other, others, _ = ready[0]
-        if trained.class_names != other.class_names or not images.is_same_as(others):
-            raise ConfigError(f"{run.path}: does not answer for the same classes and images as {first.path}")
-    answers = []
+        first, others = ready[0][1:3] if ready else (trained, known[data])
+        if trained.class_names != first.class_names or not known[data].is_same_as(others):
+            raise ConfigError(f"{run.path}: does not answer for the same classes and images as {runs[0].path}")
+        ready.append((run, trained, known[data], place))
+    seen = []
     for run, trained, images, place in ready:
         set_threads(run.config.training.threads)
         num_looks = run.add_test_look(datetime.now(UTC)) if split is Split.TEST else None
-        answers.append(Answers(trained, images, evaluate(trained, images, place, batch_size), num_looks))
-    return answers
+        seen.append(EvaluatedRun(run, split, trained, images, evaluate(trained, images, place, batch_size), num_looks))
+    return tuple(seen)
 
 
 def count_again(run: Run, split: Split, access: DataAccess) -> dict[str, Any]:
@@ -206,3 +246,23 @@ def _images_of_split(run: Run, split: Split, access: DataAccess) -> ImageSet:
             f"(SHA-256 {data.fingerprint.split[:12]}... instead of {manifest.split_sha256[:12]}...)"
         )
     return data.val if split is Split.VAL else load_test(config.data, access)
+
+
+def _require_alike(runs: Sequence[Run], split: Split) -> str | None:
+    """Raise ConfigError if the runs cannot answer together; return what is to be said if they can."""
+    manifests = [run.manifest for run in runs]
+    weights = [manifest.weights_sha256 for manifest in manifests]
+    for run, manifest in zip(runs, manifests, strict=True):
+        run.require("train", _NO_NETWORK)
+        if manifest.weights_sha256 is not None and weights.count(manifest.weights_sha256) > 1:
+            raise ConfigError(f"{run.path}: is named twice: an ensemble is of different networks")
+        if manifest.data_files != manifests[0].data_files:
+            raise ConfigError(f"{run.path}: was trained on other data than {runs[0].path}: they cannot answer together")
+    if len({manifest.split_sha256 for manifest in manifests}) == 1 and not any(m.splits_before for m in manifests):
+        return None
+    if split is Split.VAL:
+        raise ConfigError(
+            "the runs were trained on different splits: what validates for one may have trained another. "
+            "Together they can be evaluated on the test set only"
+        )
+    return "the runs were trained on different splits of the data; the test set is the same for all"
