@@ -132,11 +132,6 @@ def test_an_epoch_can_be_entered_in_the_middle(numbered: TrainVal) -> None:
             assert torch.equal(mine.labels, theirs.labels)
 
 
-def test_the_last_smaller_batch_counts() -> None:
-    for num_images, batch_size, expected in ((1, 1, 1), (10, 10, 1), (11, 10, 2), (9, 10, 1), (55_000, 64, 860)):
-        assert num_batches(num_images, batch_size) == expected
-
-
 def test_evaluation_has_every_image_once_in_order(test_set: TestSet) -> None:
     normalization = Normalization(0.13, 0.31)
     images = normalization.apply(test_set.images)

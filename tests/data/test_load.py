@@ -10,11 +10,11 @@ from tests.data.own import chosen, write_idx, write_pictures
 
 from lenet_mnist.config import DataConfig
 from lenet_mnist.data import inspection
-from lenet_mnist.data.load import find_directory, load_test, load_train_val, published_files, survey
+from lenet_mnist.data.load import find_directory, load_test, load_train_val, survey
 from lenet_mnist.data.mnist import DataAccess
 from lenet_mnist.data.sets import TestSet, TrainVal
 from lenet_mnist.data.split import cut_off_test, split_train_val
-from lenet_mnist.errors import ConfigError, DataError
+from lenet_mnist.errors import DataError
 
 Array = np.ndarray
 NAMES = ("nought", "one", "two")
@@ -122,53 +122,7 @@ def test_a_name_wins_over_a_directory_and_a_point_over_the_name(
     assert len(load_train_val(DataConfig(source="./mnist"), mine).train) == 60
 
 
-@pytest.mark.parametrize(
-    ("source", "error", "said"),
-    [
-        ("fashon-mnist", ConfigError, "did you mean fashion-mnist?"),
-        ("MNIST", ConfigError, "did you mean mnist?"),
-        ("shapes", ConfigError, "expected one of mnist, fashion-mnist, kmnist, digits, or a directory"),
-        ("/nowhere/mnist", DataError, "/nowhere/mnist: data.source: no such directory"),
-        ("n" * 300, DataError, "File name too long"),
-        ("file", DataError, "file: data.source: no such directory"),
-        ("~nobody-of-that-name/x", DataError, "~nobody-of-that-name/x: data.source: "),
-        ("nowhere/..", DataError, "nowhere/..: data.source: no such directory"),
-        (".", DataError, "holds neither IDX files"),
-    ],
-)
-def test_what_is_not_there_is_said(
-    tmp_path: Path, mine: DataAccess, monkeypatch: pytest.MonkeyPatch, source: str, error: type[Exception], said: str
-) -> None:
-    (mine.directory / "MNIST").mkdir(parents=True)
-    (tmp_path / "cwd").mkdir()
-    (tmp_path / "cwd" / "file").write_text("no directory")
-    monkeypatch.chdir(tmp_path / "cwd")
-    for load in (load_train_val, load_test, survey):
-        with pytest.raises(error) as caught:
-            load(DataConfig(source=source), mine)
-        assert said in str(caught.value)
-        assert getattr(caught.value, "key", None) == ("data.source" if error is ConfigError else None)
-
-
-def test_only_published_sets_are_downloaded() -> None:
-    for source in ("digits", "./shapes"):
-        with pytest.raises(ConfigError, match=rf"^{source}: only mnist, fashion-mnist, kmnist"):
-            published_files(DataConfig(source=source))
-
-
 # What is unusual is said.
-
-
-def test_images_in_two_parts_are_noticed(digits: tuple[Array, Array], tmp_path: Path, mine: DataAccess) -> None:
-    images, labels = digits[0].copy(), digits[1]
-    images[1:30] = images[0]
-    write_idx(tmp_path, "train", images, labels)
-    config = DataConfig(source=str(tmp_path))
-    data = load_train_val(config, mine)
-    assert any("validation images are in an earlier part too" in note for note in data.notes)
-    seen = survey(config, mine)
-    assert {leak.part for leak in seen.leaks} == {"validation", "test"}
-    assert {leak.earlier_image for leak in seen.leaks} == {str(min(set(range(30)) & set(data.train.indices.tolist())))}
 
 
 def test_the_images_of_published_sets_are_compared_only_on_request(

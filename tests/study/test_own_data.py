@@ -182,13 +182,19 @@ def test_a_sweep_knows_its_data(lenet: Lenet, shapes: Path) -> None:
 
 BAD_INPUT = [
     (("train", "--set", "data.source=fashon-mnist"), 2, "did you mean fashion-mnist?"),
+    (("train", "--set", "data.source=MNIST"), 2, "did you mean mnist?"),
     (("train", "--set", "data.source="), 2, "data.source"),
     (("train", "--set", "data.source='a\\tb'"), 2, "data.source"),
     (("train", "--set", "data.source=./nowhere"), 3, "nowhere: data.source: no such directory"),
+    (("train", "--set", "data.source=nowhere/.."), 3, "nowhere/..: data.source: no such directory"),
+    (("train", "--set", "data.source=~nobody-of-that-name/x"), 3, "~nobody-of-that-name/x: data.source: "),
+    (("train", "--set", f"data.source={'n' * 300}"), 3, "File name too long"),
+    (("train", "--set", "data.source=file"), 3, "file: data.source: no such directory"),
     (("train", "--set", "data.source=."), 3, "holds neither IDX files"),
     (("train", "--set", "data.source=digits", "--set", "data.train_size=5000"), 2, "but the data have 1,438"),
     (("data", "check", "--source", "nowhere"), 2, "expected one of mnist, fashion-mnist, kmnist, digits"),
     (("data", "fetch", "--source", "digits"), 2, "digits: only mnist"),
+    (("data", "fetch", "--source", "./shapes"), 2, "./shapes: only mnist"),
     (("data", "fetch", "--source", "kmnist", "--offline", "--data-dir", "nowhere"), 3, "--offline forbids"),
     (("data", "where", "--source", "fashon"), 2, "did you mean fashion-mnist?"),
     (("describe", "--set", "data.source=digit"), 2, "did you mean digits?"),
@@ -196,6 +202,7 @@ BAD_INPUT = [
 
 
 def test_bad_sources_get_one_line_and_the_right_exit_code(lenet: Lenet, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("no directory")
     for arguments, code, complaint in BAD_INPUT:
         answer = lenet(*arguments)
         assert (answer.code, answer.err.count("\n")) == (code, 1), (arguments, answer)
