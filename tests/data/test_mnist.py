@@ -157,11 +157,6 @@ def test_the_fingerprint_names_the_files_and_the_split(everything: TrainVal, acc
     assert len(splits | {everything.fingerprint.split}) == 4
 
 
-def test_what_is_read_cannot_be_changed(access: DataAccess) -> None:
-    with pytest.raises(ValueError, match="read-only"):
-        read_verified(TEST_LABELS, access.directory)[1][0] = 1
-
-
 # Where the files are.
 
 
@@ -181,12 +176,6 @@ def test_training_does_not_open_the_test_files(place: Place, online: DataAccess,
     for file in MNIST[2:]:
         os.mkfifo(raw_directory(online.directory) / file.name)
     assert torch.equal(load_train_val(DataConfig(), online).train.images, everything.train.images)
-
-
-def test_testing_needs_no_training_files(place: Place, online: DataAccess) -> None:
-    place(TEST_IMAGES, suffix=".gz")
-    place(TEST_LABELS, flat=True)  # layouts may be mixed
-    assert len(load_test(DataConfig(), online)) == 10_000
 
 
 # Damage.

@@ -19,7 +19,6 @@ from lenet_mnist.files.storage import (
     make_directory,
     prepare_to_write,
     read_bounded,
-    storage_errors,
     write_bytes,
     write_text,
 )
@@ -294,11 +293,6 @@ def test_directories_are_made_with_their_parents_or_named(shared_dir: Path) -> N
     shared_dir.chmod(0o555)
     with without_privileges(), pytest.raises(StorageError, match=f"^{shared_dir}/c/d: .*Permission denied"):
         make_directory(shared_dir / "c" / "d")
-
-
-def test_an_error_without_a_number_is_shown_too() -> None:
-    with pytest.raises(StorageError, match=r"^here: cannot do it: odd$"), storage_errors(Path("here"), "do it"):
-        raise OSError("odd")
 
 
 # Reading.

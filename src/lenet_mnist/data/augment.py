@@ -88,17 +88,14 @@ class Augmentation:
         views = self._config.views
         number = epoch if views is None else (epoch - 1) % views + 1
         if self._last is None or self._last.number != number:
-            self._last = View(number, views is not None, len(self._indices), self._draw(number))
+            drawn = draw(self._config, self._images.shape[1], self._seed, number, self._indices)
+            distortions = Distortions(*(values.to(self._images.device) for values in drawn))
+
+            def images_of(chosen: Tensor) -> Tensor:
+                return self._resampling(self._images, chosen.contiguous(), distortions, *self._scale)
+
+            self._last = View(number, views is not None, len(self._indices), images_of)
         return self._last
-
-    def _draw(self, view: int) -> Callable[[Tensor], Tensor]:
-        drawn = draw(self._config, self._images.shape[1], self._seed, view, self._indices)
-        distortions = Distortions(*(values.to(self._images.device) for values in drawn))
-
-        def images_of(chosen: Tensor) -> Tensor:
-            return self._resampling(self._images, chosen.contiguous(), distortions, *self._scale)
-
-        return images_of
 
 
 def draw(config: AugmentationConfig, size: int, seed: int, view: int, indices: npt.NDArray[np.int64]) -> Distortions:

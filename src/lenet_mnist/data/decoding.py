@@ -23,7 +23,6 @@ _FIRST_BYTES = re.compile(rb"\x89PNG\r\n\x1a\n|\xff\xd8\xff|BM.{4}\0\0\0\0", re.
 MAX_PICTURE_BYTES = 64 * 1024 * 1024
 _MAX_SIDE = 20_000
 _MAX_PIXELS = 64_000_000
-_TOO_LARGE = f"is too large: at most {_MAX_SIDE:,} pixels per side and {_MAX_PIXELS:,} in total. Shrink it first"
 _MIN_SIDE = 8
 _WORKING_SIDE = 256  # pixels that the longer side is shrunk to: nine times the network's, or more
 _STRIP_PIXELS = 1 << 19  # converted at a time: a large picture is shrunk strip by strip
@@ -76,8 +75,6 @@ def read_picture(path: Path) -> Picture:
 
 def decode_picture(content: bytes, path: Path) -> Picture:
     """Return the picture in `content`, that of `path`. Raises: DataError as `read_picture`."""
-    if not content:
-        raise DataError(f"{path}: is empty")
     try:
         # A decoder's warnings do not help a user.
         with warnings.catch_warnings(action="ignore"), Image.open(io.BytesIO(content), formats=_FORMATS) as image:
@@ -93,10 +90,8 @@ def decode_picture(content: bytes, path: Path) -> Picture:
         raise
     except UnidentifiedImageError:
         raise DataError(f"{path}: is not a picture that lenet reads: PNG, JPEG or BMP") from None
-    except Image.DecompressionBombError:
-        raise DataError(f"{path}: {_TOO_LARGE}") from None
     except Exception as error:  # decoders of untrusted bytes: struct.error, SyntaxError, EOFError, ValueError, ...
-        raise DataError(f"{path}: is damaged: {error}") from None
+        raise DataError(f"{path}: cannot be decoded: {error}") from None
 
 
 def pixels_of(picture: Picture, resize: bool) -> Pixels | None:
@@ -140,7 +135,8 @@ def _require_bounded(image: Image.Image, path: Path) -> None:
     """Raise DataError if the picture, of which only the header has been read, should not be decoded."""
     width, height = image.size
     if max(width, height) > _MAX_SIDE or width * height > _MAX_PIXELS:
-        raise DataError(f"{path}: {width:,} x {height:,} pixels: {_TOO_LARGE}")
+        limits = f"at most {_MAX_SIDE:,} pixels per side and {_MAX_PIXELS:,} in total"
+        raise DataError(f"{path}: {width:,} x {height:,} pixels: is too large: {limits}. Shrink it first")
     if min(width, height) < max(_MIN_SIDE, max(width, height) * _MIN_SIDE / _WORKING_SIDE):
         raise DataError(f"{path}: {width:,} x {height:,} pixels: too small, or too narrow, to be read")
     # A JPEG with several pictures is not an animation: cameras add previews.

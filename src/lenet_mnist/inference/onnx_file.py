@@ -38,9 +38,6 @@ BATCH_SIZES = (1, 7, 1000)  # one image; with a smaller last batch; many
 TOLERANCE = 1e-4
 _ROUNDING = 2e-6  # of the largest logit; scripts/measure_export.py rounding finds up to 1.1e-6
 _IR_VERSION = 7  # of the same release of ONNX as OPSET
-_INPUT = "images: uint8, N x {size} x {size}, grey, {ground}. Scaling and normalisation are inside."
-_OUTPUT = "logits: float, N x {classes}, one for each of class_names; probabilities: the same after softmax."
-
 _Step = tuple[str, list[str], str, dict[str, Any]]  # operator, inputs, output, attributes
 # Pixels N H W uint8 -> logits and probabilities, N K float32 each
 Runtime = Callable[[Pixels], tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]]
@@ -97,11 +94,12 @@ def onnx_content(trained: TrainedNetwork, is_of_mnist: bool) -> bytes:
         [numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()],
     )
     # Of data other than MNIST nobody knows here which pixels are ink.
-    ground = "white on black: 0 is the ground, 255 the ink, as in MNIST's files"
+    of_mnist, of_others = "white on black: 0 is the ground, 255 the ink, as in MNIST's files", "as in its training"
+    ground = of_mnist if is_of_mnist else of_others
     about = {
         "class_names": json.dumps(trained.class_names),
-        "input": _INPUT.format(size=size, ground=ground if is_of_mnist else "as those that it was trained on"),
-        "output": _OUTPUT.format(classes=num_classes),
+        "input": f"images: uint8, N x {size} x {size}, grey, {ground}. Scaling and normalisation are inside.",
+        "output": f"logits: float, N x {num_classes}, one for each of class_names; probabilities: after softmax.",
         "activation": network.activation.value,
         "mean": repr(normalization.mean),
         "std": repr(normalization.std),
@@ -168,16 +166,15 @@ def compare(trained: TrainedNetwork, runtime: Runtime, images: Pixels) -> Agreem
     if not bool(logits.isfinite().all()):
         raise DataError("the logits are not finite: the weights have overflowed")
     expected = logits.numpy(), logits.softmax(dim=1).numpy()
-    largest = float(logits.abs().max())
-    same, tied = np.ones(len(images), dtype=bool), np.ones(len(images), dtype=bool)
-    differences = np.zeros(2)
+    best, largest = expected[0].argmax(axis=1), float(logits.abs().max())
+    same, tied, differences = np.full(len(images), True), np.full(len(images), True), np.zeros(2)
     for batch_size in BATCH_SIZES:
         parts = [runtime(images[start : start + batch_size]) for start in range(0, len(images), batch_size)]
         found = [np.concatenate(values) for values in zip(*parts, strict=True)]
         if not all(np.isfinite(values).all() for values in found):
             raise CheckFailedError(f"in batches of {batch_size} its answers are not finite")
         answers = found[0].argmax(axis=1)
-        same &= answers == expected[0].argmax(axis=1)
+        same &= answers == best
         tied &= expected[0].max(axis=1) - expected[0][np.arange(len(images)), answers] <= _ROUNDING * largest
         differences = np.maximum(differences, [np.abs(a - b).max() for a, b in zip(found, expected, strict=True)])
     return Agreement(
