@@ -22,11 +22,10 @@ import numpy as np
 import torch
 
 from common import CPU, ROOT, Config, arguments_parser, context_of, results, table, trained
-from lenet_mnist.analysis.folds import Fold, Folds
 from lenet_mnist.analysis.intervals import resampled_interval
 from lenet_mnist.analysis.metrics import evaluate
 from lenet_mnist.data.sets import Normalization, TrainSet, TrainVal, ValSet
-from lenet_mnist.study.cross_validation import fold_of
+from lenet_mnist.study.cross_validation import Fold, Folds, fold_of
 from lenet_mnist.training.checkpoint import TrainedNetwork
 
 SIZES = (200, 500, 1000, 2000, 5000, 10_000)

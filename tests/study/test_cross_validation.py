@@ -15,7 +15,6 @@ from tests.conftest import copy_training_files
 from tests.faults import Counter
 from tests.tables import read_csv
 
-from lenet_mnist.analysis.folds import Fold, Folds
 from lenet_mnist.analysis.metrics import evaluate
 from lenet_mnist.config import Config
 from lenet_mnist.config_file import ResolvedConfig, load_config
@@ -27,7 +26,15 @@ from lenet_mnist.data.split import stratified_folds
 from lenet_mnist.errors import ConfigError, InterruptedBySignal
 from lenet_mnist.runs.listing import list_runs
 from lenet_mnist.runs.run import Run
-from lenet_mnist.study.cross_validation import cross_validate, fold_of, train_fold
+from lenet_mnist.study.cross_validation import (
+    CrossValidation,
+    Fold,
+    FoldResult,
+    Folds,
+    cross_validate,
+    fold_of,
+    train_fold,
+)
 from lenet_mnist.training.checkpoint import TrainedNetwork
 from lenet_mnist.training.context import Context, Session
 from lenet_mnist.training.loop import train
@@ -173,7 +180,7 @@ def test_the_tables_agree_with_each_other_and_an_interrupted_one_comes_to_the_sa
     tmp_path: Path, access: DataAccess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = cross_validate(tmp_path / "whole", OF_CONFIG, 3, 2, Session(access))
-    path, manifest = whole.directory.path, whole.manifest
+    path, manifest = whole.run.path, whole.run.manifest
     answers, folds = read_csv(path / "predictions.csv"), read_csv(path / "folds.csv")
     metrics = json.loads((path / "metrics.json").read_text())
     assert len(answers) == 2 * 200
@@ -197,15 +204,15 @@ def test_the_tables_agree_with_each_other_and_an_interrupted_one_comes_to_the_sa
     resumed = cross_validate(run, load_config(), None, 2, Session(access, counter))
     assert counter.num_done == 4
     assert shared_out == [(6, 6 * 200 * CONFIG.training.max_epochs)]  # as at first: the last bits depend on it
-    assert_same(resumed.directory, whole.directory)
-    assert resumed.manifest.status == "finished"
+    assert_same(resumed.run, whole.run)
+    assert resumed.run.manifest.status == "finished"
 
 
 def test_workers_come_to_the_same(tmp_path: Path, access: DataAccess, monkeypatch: pytest.MonkeyPatch) -> None:
     alone = cross_validate(tmp_path / "alone", OF_CONFIG, 3, 1, Session(access))
     monkeypatch.setattr(PoolSize, "of", lambda *_: PoolSize(2, 1))
     several = cross_validate(tmp_path / "several", OF_CONFIG, 3, 1, Session(access))
-    assert_same(several.directory, alone.directory)
+    assert_same(several.run, alone.run)
 
 
 def test_the_command_never_opens_the_test_files(lenet: Callable[..., Any], mnist_dir: Path, tmp_path: Path) -> None:
@@ -258,3 +265,21 @@ def test_only_the_same_cross_validation_is_resumed(lenet: Callable[..., Any], ru
     (mine.path / "journal.jsonl").write_text('{"folds": 3}\n')
     damaged = lenet("cross-validate", "--resume", mine.path)
     assert (damaged.code, damaged.err.count("\n")) == (3, 1)
+
+
+def result_of(number: int, labels: list[int], predictions: list[int]) -> FoldResult:
+    fold = Fold(Folds(2, 1, None), 1, number)
+    indices = tuple(range(100 * number, 100 * number + len(labels)))
+    return FoldResult(fold, 7, indices, tuple(labels), tuple(predictions), float(number), (), 1.0)
+
+
+def test_what_is_pooled_is_counted_by_hand() -> None:
+    results = [result_of(1, [0, 0, 1, 1, 1], [0, 1, 0, 1, 1]), result_of(2, [0, 1, 1, 0], [1, 1, 1, 0])]
+    pooled = CrossValidation(Run(Path("run")), Folds(2, 1, None), ("a", "b"), tuple(results))
+    assert pooled.num_images == 9
+    assert pooled.accuracies == [3 / 5, 3 / 4]
+    assert pooled.accuracy == 6 / 9
+    assert pooled.mean_loss == 3 / 9
+    assert pooled.confusion_matrix.tolist() == [[2, 2], [1, 4]]  # rows are true
+    assert [(row.name, row.num_images, row.num_correct) for row in pooled.per_class] == [("a", 4, 2), ("b", 5, 4)]
+    assert tuple(pooled.accuracy_interval) == (0.0, 1.0)

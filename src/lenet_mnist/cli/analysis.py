@@ -153,7 +153,7 @@ def cross_validate(
     offline: flags.Offline = False,
     as_json: flags.AsJson = False,
 ) -> None:
-    from lenet_mnist.reporting.evaluation_plots import draw_cross_validated_run
+    from lenet_mnist.reporting.evaluation_plots import draw_cross_validation
     from lenet_mnist.reporting.training_results import cross_validation_result
     from lenet_mnist.study import cross_validation
 
@@ -162,9 +162,9 @@ def cross_validate(
             return
         warn(resolved.notes if resume is None else ())
         place = runs_dir if resume is None else chosen_run(resume, runs_dir, ("cross-validation",))
-        validated = cross_validation.cross_validate(place, resolved, folds, repeats, session)
-    draw_cross_validated_run(validated)
-    say(cross_validation_result(validated), as_json)
+        pooled = cross_validation.cross_validate(place, resolved, folds, repeats, session)
+    draw_cross_validation(pooled)
+    say(cross_validation_result(pooled), as_json)
 
 
 @app.command(help="Write a run's report.html, one page with all results. The run may still be training.")

@@ -10,7 +10,6 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from lenet_mnist.analysis.folds import CrossValidation
 from lenet_mnist.analysis.intervals import wilson_interval
 from lenet_mnist.analysis.metrics import FEW_IMAGES, CalibrationBin, Counts, Evaluation
 from lenet_mnist.config import Split
@@ -18,7 +17,7 @@ from lenet_mnist.files.storage import make_directory
 from lenet_mnist.reporting.gallery import mistake_tile, tiles_figure
 from lenet_mnist.reporting.style import BLUE, GREY, ORANGE, TITLE_POINTS, plain, plain_log_axis, save_figure, tidy
 from lenet_mnist.reporting.text import counted
-from lenet_mnist.study.cross_validation import CrossValidatedRun
+from lenet_mnist.study.cross_validation import CrossValidation
 from lenet_mnist.study.evaluation import EvaluatedEnsemble, EvaluatedRun
 
 SPLITS = {Split.VAL: "validation set", Split.TEST: "test set"}
@@ -42,11 +41,10 @@ def draw_evaluation(seen: EvaluatedRun | EvaluatedEnsemble) -> None:
         save_figure(figure, seen.directory / f"{name}.png")
 
 
-def draw_cross_validated_run(validated: CrossValidatedRun) -> None:
+def draw_cross_validation(pooled: CrossValidation) -> None:
     """Draw plots/cross_validation.png. Raises: StorageError."""
-    make_directory(validated.directory.plots_path)
-    figure = cross_validation_figure(validated.pooled)
-    save_figure(figure, validated.directory.plots_path / "cross_validation.png")
+    make_directory(pooled.run.plots_path)
+    save_figure(cross_validation_figure(pooled), pooled.run.plots_path / "cross_validation.png")
 
 
 def confusion_figure(evaluation: Evaluation, title: str) -> Figure:

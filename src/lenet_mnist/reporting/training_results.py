@@ -13,7 +13,7 @@ from lenet_mnist.model.layer_table import LayerRow
 from lenet_mnist.provenance import typed
 from lenet_mnist.reporting.analysis_results import diagnosis_values, findings_lines
 from lenet_mnist.reporting.text import Result, aligned, counted
-from lenet_mnist.study.cross_validation import CrossValidatedRun
+from lenet_mnist.study.cross_validation import CrossValidation
 from lenet_mnist.study.diagnosis import Diagnosis, diagnose_training
 from lenet_mnist.study.lr_sweep import Answer, SweptRun, best_name
 from lenet_mnist.study.train import TrainedRun
@@ -198,10 +198,9 @@ def _mark(ranking: Ranking, rate: RateSummary) -> str:
     return "not clearly worse" if rate.lr in ranking.equals else ""
 
 
-def cross_validation_result(validated: CrossValidatedRun) -> Result:
+def cross_validation_result(pooled: CrossValidation) -> Result:
     """Return how each fold did, what all folds say together, and what the interval means."""
-    pooled, path = validated.pooled, validated.directory.path
-    num_repeats, results = pooled.folds.num_repeats, pooled.results
+    path, num_repeats, results = pooled.run.path, pooled.folds.num_repeats, pooled.results
     folds = [
         {
             "repeat": result.fold.repeat,
@@ -238,5 +237,5 @@ def cross_validation_result(validated: CrossValidatedRun) -> Result:
         "               (Nadeau and Bengio's: the folds share training images, Student's would be too narrow)",
         f"hardest class  {worst.name}: precision {worst.precision:.2%}, recall {worst.recall:.2%}",
     ]
-    values = {"run": path, "status": validated.manifest.status, **pooled.metrics(), "folds": folds}
+    values = {"run": path, "status": pooled.run.manifest.status, **pooled.metrics(), "folds": folds}
     return Result(values, "\n".join(lines))

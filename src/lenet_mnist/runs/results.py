@@ -142,31 +142,29 @@ def read_evaluation(run: Run, split: str) -> SavedEvaluation:
     )
 
 
-def write_tables(directory: Path, evaluation: Evaluation, metrics: dict[str, Any], image_names: Sequence[str]) -> None:
-    """Write metrics.json, per_class.csv, confusion_matrix.csv and predictions.csv, with the images' files if known."""
-    names = evaluation.class_names
+def write_figures(directory: Path, scored: Scored, metrics: dict[str, Any]) -> None:
+    """Write metrics.json, per_class.csv and confusion_matrix.csv. Raises: StorageError."""
     write_json(directory / "metrics.json", metrics)
-    header = list(metrics["per_class"][0])
-    write_csv(directory / "per_class.csv", header, [list(row.values()) for row in metrics["per_class"]])
-    write_csv(
-        directory / "confusion_matrix.csv",
-        ["true \\ predicted", *names],
-        [[name, *row] for name, row in zip(names, evaluation.confusion_matrix.tolist(), strict=True)],
-    )
-    write_csv(
-        directory / "predictions.csv",
-        ["index", "label", "prediction", "probability", *(["file"] if image_names else [])],
-        list(
-            zip(
-                evaluation.indices.tolist(),
-                [names[label] for label in evaluation.labels],
-                [names[label] for label in evaluation.predictions],
-                evaluation.confidences.tolist(),
-                *([list(map(one_line, image_names))] if image_names else []),
-                strict=True,
-            )
-        ),
-    )
+    per_class = metrics["per_class"]
+    write_csv(directory / "per_class.csv", list(per_class[0]), [list(row.values()) for row in per_class])
+    counts = zip(scored.class_names, scored.confusion_matrix.tolist(), strict=True)
+    header = ["true \\ predicted", *scored.class_names]
+    write_csv(directory / "confusion_matrix.csv", header, [[name, *row] for name, row in counts])
+
+
+def write_tables(directory: Path, evaluation: Evaluation, metrics: dict[str, Any], image_names: Sequence[str]) -> None:
+    """Write the same, and predictions.csv, with the images' files if known. Raises: StorageError."""
+    names = evaluation.class_names
+    write_figures(directory, evaluation, metrics)
+    columns = {
+        "index": evaluation.indices.tolist(),
+        "label": [names[label] for label in evaluation.labels],
+        "prediction": [names[label] for label in evaluation.predictions],
+        "probability": evaluation.confidences.tolist(),
+    }
+    if image_names:
+        columns["file"] = list(map(one_line, image_names))
+    write_csv(directory / "predictions.csv", list(columns), list(zip(*columns.values(), strict=True)))
 
 
 def write_examples(directory: Path, evaluation: Evaluation, images: Tensor, weights_sha256: str) -> None:

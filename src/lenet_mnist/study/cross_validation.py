@@ -1,35 +1,40 @@
-"""One cross-validation on disk: each image is tested once, by a network that has not seen it.
+"""Cross-validation: each image is tested once, by a network that has not seen it.
 
 configuration -> folds, each into journal.jsonl as it ends -> tables and metrics.json in runs/<id>
 
-Nothing is chosen by the fold that is then tested: there is no early stopping. What the manifest says of the split is
-that of the first fold.
+Each fold is trained on by a network for all other folds together: the whole schedule, and the last weights. Nothing is
+chosen by the fold that is then tested, so that its figures are not flattered; there is no early stopping. What the
+manifest says of the split is that of the first fold.
 
 Source: lecture point 11, where the data are too few for a validation part of their own.
 """
 
 import time
 from dataclasses import asdict, astuple, dataclass, replace
+from functools import cached_property
 from pathlib import Path
+from statistics import fmean, stdev
+from typing import Any
 
 import numpy as np
 import torch
 
-from lenet_mnist.analysis.folds import CrossValidation, Fold, FoldResult, Folds, pool
-from lenet_mnist.analysis.metrics import evaluate
+from lenet_mnist.analysis.intervals import Interval, resampled_interval
+from lenet_mnist.analysis.metrics import Counts, Scored, evaluate
 from lenet_mnist.config import AUTO, MAX_SEED, Config, Schedule
 from lenet_mnist.config_file import ResolvedConfig
 from lenet_mnist.data.sets import Normalization, TrainSet, TrainVal, ValSet
 from lenet_mnist.data.split import digest_of_split, limit, stratified_folds
 from lenet_mnist.errors import ConfigError, DivergedError
-from lenet_mnist.files.tables import write_csv, write_json
+from lenet_mnist.files.tables import write_csv
 from lenet_mnist.randomness import Purpose, random_keys
-from lenet_mnist.runs.manifest import Manifest
+from lenet_mnist.runs.results import write_figures
 from lenet_mnist.runs.run import Run
 from lenet_mnist.study.study import StudyKind, study_under_way
 from lenet_mnist.training.checkpoint import TrainedNetwork
 from lenet_mnist.training.context import Context, Session
 from lenet_mnist.training.loop import StopReason, train
+from lenet_mnist.training.rows import EpochRow
 from lenet_mnist.training.state import TrainState
 from lenet_mnist.training.workers import PoolSize
 
@@ -37,24 +42,110 @@ _FOLD_COLUMNS = ("repeat", "fold", "num_train", "num_images", "num_correct", "ac
 
 
 @dataclass(frozen=True)
-class CrossValidatedRun:
-    """A finished cross-validation."""
+class Folds:
+    """The folds of `num_images`, or of all: `num_folds`, divided differently in each of `num_repeats`."""
 
-    directory: Run
-    pooled: CrossValidation
+    num_folds: int
+    num_repeats: int
+    num_images: int | None
+
+
+@dataclass(frozen=True)
+class Fold:
+    """One training: on all but fold `number` of `repeat`. Both are counted from 1."""
+
+    folds: Folds
+    repeat: int
+    number: int
+
+
+@dataclass(frozen=True)
+class FoldResult:
+    """What a network said of the fold that it was not trained on, or nothing if its training diverged.
+
+    `indices`, `labels` and `predictions` hold one number per image; `loss_sum` is in nats.
+    """
+
+    fold: Fold
+    num_train: int
+    indices: tuple[int, ...]
+    labels: tuple[int, ...]
+    predictions: tuple[int, ...]
+    loss_sum: float
+    history: tuple[EpochRow, ...]
+    seconds: float
+    has_diverged: bool = False
 
     @property
-    def manifest(self) -> Manifest:
-        return self.directory.manifest
+    def num_correct(self) -> int:
+        """Images whose prediction is their label."""
+        return sum(one == other for one, other in zip(self.labels, self.predictions, strict=True))
 
     @property
-    def config(self) -> Config:
-        return self.directory.config
+    def accuracy(self) -> float:
+        return self.num_correct / len(self.labels)
+
+    @property
+    def mean_loss(self) -> float:
+        """Mean cross-entropy, in nats per image."""
+        return self.loss_sum / len(self.labels)
+
+
+@dataclass(frozen=True)
+class CrossValidation(Scored):
+    """All folds of a run together, in their order. Its counts are over all repeats."""
+
+    run: Run
+    folds: Folds
+    class_names: tuple[str, ...]
+    results: tuple[FoldResult, ...]
+
+    @property
+    def accuracies(self) -> list[float]:
+        return [result.accuracy for result in self.results]
+
+    @property
+    def mean_loss(self) -> float:
+        """Mean cross-entropy, in nats per image."""
+        return sum(result.loss_sum for result in self.results) / self.num_images
+
+    @property
+    def deviation(self) -> float:
+        """Standard deviation of the folds' accuracies."""
+        return stdev(self.accuracies)
+
+    @property
+    def accuracy_interval(self) -> Interval:
+        """95 % interval of the accuracy on new images, of networks trained on as many images, cut off at 0 and 1."""
+        low, high = resampled_interval(self.accuracies, self.folds.num_folds)
+        return Interval(max(low, 0.0), min(high, 1.0))
+
+    @cached_property
+    def confusion_matrix(self) -> Counts:
+        matrix = np.zeros((len(self.class_names), len(self.class_names)), dtype=np.int64)
+        for result in self.results:
+            np.add.at(matrix, (np.array(result.labels), np.array(result.predictions)), 1)
+        return matrix
+
+    def metrics(self) -> dict[str, Any]:
+        low, high = self.accuracy_interval
+        return {
+            "num_folds": self.folds.num_folds,
+            "num_repeats": self.folds.num_repeats,
+            "num_images": self.num_images // self.folds.num_repeats,
+            "num_train": self.results[0].num_train,
+            "accuracy": self.accuracy,
+            "accuracy_interval_95": {"method": "nadeau-bengio", "low": low, "high": high},
+            "fold_accuracy_mean": fmean(self.accuracies),
+            "fold_accuracy_deviation": self.deviation,
+            "loss": self.mean_loss,
+            "per_class": [row.as_dict() for row in self.per_class],
+        }
 
 
 def cross_validate(
     place: Path | Run, wanted: ResolvedConfig, num_folds: int | None, num_repeats: int | None, session: Session
-) -> CrossValidatedRun:
+) -> CrossValidation:
     """Cross-validate into a new directory in `place`, 5 folds once unless told otherwise, or resume the run `place`.
 
     No test image is opened.
@@ -72,14 +163,14 @@ def cross_validate(
         size = PoolSize.of(study.context, len(trials), len(trials) * num_images * config.training.max_epochs)
         with study.pool(config, size) as workers:
             study.run_trials(workers, train_fold, trials, _fold_line)
-        results = list(study.journal.results.values())
+        results = sorted(study.journal.results.values(), key=lambda result: (result.fold.repeat, result.fold.number))
         if num_diverged := sum(result.has_diverged for result in results):
             lost = f"{num_diverged} of {len(results)} trainings diverged"
             raise DivergedError(f"{study.run.path}: {lost}: lower the rate")
-        pooled = pool(folds, data.class_names, results)
+        pooled = CrossValidation(study.run, folds, data.class_names, tuple(results))
         _write_tables(study.run, pooled)
         study.note(status="finished", message=None, best_val_loss=pooled.mean_loss, best_val_accuracy=pooled.accuracy)
-        return CrossValidatedRun(study.run, pooled)
+        return pooled
 
 
 def _with_all_images(config: Config) -> Config:
@@ -183,8 +274,8 @@ def train_fold(config: Config, context: Context, fold: Fold) -> FoldResult:
 
 def _write_tables(run: Run, pooled: CrossValidation) -> None:
     """Write metrics.json, folds.csv, fold_history.csv, predictions.csv, per_class.csv and confusion_matrix.csv."""
-    names, metrics = pooled.class_names, pooled.metrics()
-    write_json(run.path / "metrics.json", metrics)
+    names = pooled.class_names
+    write_figures(run.path, pooled, pooled.metrics())
     rows = [
         [r.fold.repeat, r.fold.number, r.num_train, len(r.labels), r.num_correct, r.accuracy, r.mean_loss, r.seconds]
         for r in pooled.results
@@ -199,8 +290,3 @@ def _write_tables(run: Run, pooled: CrossValidation) -> None:
         for index, label, prediction in zip(r.indices, r.labels, r.predictions, strict=True)
     ]
     write_csv(run.path / "predictions.csv", ["repeat", "fold", "index", "label", "prediction"], answers)
-    per_class = metrics["per_class"]
-    write_csv(run.path / "per_class.csv", list(per_class[0]), [list(row.values()) for row in per_class])
-    matrix = pooled.confusion_matrix.tolist()
-    counts = [[name, *row] for name, row in zip(names, matrix, strict=True)]
-    write_csv(run.path / "confusion_matrix.csv", ["true \\ predicted", *names], counts)
