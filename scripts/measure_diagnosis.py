@@ -30,7 +30,7 @@ import torch.nn.functional as F
 from pydantic import TypeAdapter
 
 from common import CPU, Config, arguments_parser, context_of, recipe, results
-from lenet_mnist.analysis.diagnosis import diagnose
+from lenet_mnist.analysis.faults import diagnose
 from lenet_mnist.analysis.findings import Cause, Finding, TrainingRecord
 from lenet_mnist.config import Activation, Engine, Optimizer, Schedule
 from lenet_mnist.data.sets import TrainSet, TrainVal, ValSet

@@ -1,5 +1,5 @@
 """A training as its files tell it, and what can be found wrong in it: decay, momentum, labels, over-fitting, a stop by
-chance. A learning rate that is too high, dead units and vanishing gradients: diagnosis.py, which asks for all of these.
+chance. A learning rate that is too high, dead units and vanishing gradients: faults.py, which asks for all of these.
 """
 
 import math
@@ -14,7 +14,7 @@ from lenet_mnist.training.early_stopping import GUESSING
 from lenet_mnist.training.probe import flat_word
 from lenet_mnist.training.rows import EpochRow, Layer, ProbeRow, StepRow
 
-# The thresholds were set and scored with those of diagnosis.py.
+# The thresholds were set and scored with those of faults.py.
 HIDDEN = (Layer.C1, Layer.C3, Layer.C5, Layer.F6)
 _SHRUNK = 0.2  # of their norm at the start: weights that decay has taken away
 _PULL = 0.1  # of the gradient: the pull of a weight decay that does harm

@@ -1,9 +1,12 @@
-"""One run, diagnosed: what went wrong in a training, or what each loss curve of a sweep says."""
+"""One run, diagnosed: what went wrong in a training, or what each loss curve of a sweep says.
+
+What can go wrong, and by what it is found: analysis/faults.py.
+"""
 
 from dataclasses import dataclass
 
 from lenet_mnist.analysis.advice import Advice, advise, advise_trial
-from lenet_mnist.analysis.diagnosis import diagnose
+from lenet_mnist.analysis.faults import diagnose
 from lenet_mnist.analysis.findings import Finding
 from lenet_mnist.config import Activation, Source
 from lenet_mnist.provenance import typed

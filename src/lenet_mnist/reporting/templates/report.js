@@ -5,25 +5,25 @@ const root = document.documentElement;
 const cells = [...document.querySelectorAll(".matrix a")];
 let opened = null;
 
-function close() {
-  if (opened === null) return;
-  opened.setAttribute("aria-expanded", "false");
-  document.getElementById(opened.hash.slice(1)).classList.remove("is-open");
-  opened = null;
+function panelOf(cell) {
+  return document.getElementById(cell.hash.slice(1));
 }
 
-function open(cell) {
-  close();
-  const panel = document.getElementById(cell.hash.slice(1));
-  panel.classList.add("is-open");
-  panel.scrollIntoView({ block: "nearest" });
-  cell.setAttribute("aria-expanded", "true");
-  opened = cell;
+// Opens a cell in place of the one that is open; without a cell, closes that, and goes back to it.
+function show(cell) {
+  const last = opened;
+  opened = cell || null;
+  for (const each of [last, opened]) {
+    each?.setAttribute("aria-expanded", String(each === opened));
+    if (each) panelOf(each).classList.toggle("is-open", each === opened);
+  }
+  if (opened) panelOf(opened).scrollIntoView({ block: "nearest" });
+  else last?.focus();
 }
 
-function openTarget() {
+function showTarget() {
   const cell = cells.find((each) => each.hash === location.hash);
-  if (cell) open(cell);
+  if (cell) show(cell);
 }
 
 // The next cell that opens, in one direction; the row's name is no cell, and an empty one is passed over.
@@ -42,22 +42,17 @@ document.addEventListener("click", (event) => {
   const cell = event.target.closest(".matrix a");
   if (cell) {
     event.preventDefault();
-    if (cell === opened) close();
-    else open(cell);
+    show(cell === opened ? null : cell);
   } else if (event.target.closest(".close")) {
     event.preventDefault();
-    const last = opened;
-    close();
-    if (last) last.focus();
+    show(null);
   }
 });
 document.addEventListener("keydown", (event) => {
   const steps = { ArrowRight: [1, 0], ArrowLeft: [-1, 0], ArrowDown: [0, 1], ArrowUp: [0, -1] };
   const cell = document.activeElement.closest(".matrix a");
   if (event.key === "Escape" && opened) {
-    const last = opened;
-    close();
-    last.focus();
+    show(null);
   } else if (cell && event.key in steps) {
     const next = neighbour(cell.parentElement, ...steps[event.key]);
     if (next) {
@@ -66,5 +61,5 @@ document.addEventListener("keydown", (event) => {
     }
   }
 });
-addEventListener("hashchange", openTarget);
-openTarget();
+addEventListener("hashchange", showTarget);
+showTarget();

@@ -40,14 +40,6 @@ _BACK = 4.0  # times lower: a rate that let the network learn, but broke it in p
 _FAR_BACK = 10.0  # times lower: one at which nothing was learned
 _VANISHED = 50.0  # times: the gradient at the output to that at C1
 _NEGLIGIBLE = 0.01  # of chance level: a validation loss that nothing needs to be done about
-_CURVES = {
-    Verdict.FALLS_SLOWLY: "the loss falls slowly",
-    Verdict.DOES_NOT_FALL: "the loss does not fall",
-    Verdict.OSCILLATES: "the loss oscillates",
-    Verdict.DIVERGED: "the loss diverged",
-    Verdict.CUT_OFF: "the loss does not fall, because no gradient reaches C1",
-    Verdict.RESTS: "the loss rests at chance level",
-}
 
 
 def diagnose(record: TrainingRecord) -> list[Finding]:
@@ -95,7 +87,10 @@ def signs_of_a_high_rate(record: TrainingRecord) -> tuple[str, ...]:
 
 def learning_rate(record: TrainingRecord, advice: Advice, signs: tuple[str, ...]) -> Finding | None:
     """Apply the lecture's rules to the curve (advice.py) and to what the layers show."""
-    lr, curve = record.peak_lr, (_CURVES.get(advice.verdict, ""), *advice.evidence)
+    lr, looks = record.peak_lr, str(advice.verdict)
+    if advice.verdict is Verdict.CUT_OFF:
+        looks = "does not fall, because no gradient reaches C1"
+    curve = (f"the loss {looks}", *advice.evidence)
     if advice.direction is Direction.LOWER or signs:
         cause, headline = Cause.LEARNING_RATE, f"the learning rate {lr:.3g} is too high"
         if advice.verdict is Verdict.DIVERGED:

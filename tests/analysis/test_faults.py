@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from lenet_mnist.analysis.diagnosis import diagnose
+from lenet_mnist.analysis.faults import diagnose
 from lenet_mnist.analysis.findings import Cause, Finding, TrainingRecord
 from lenet_mnist.config import Activation, Config
 from lenet_mnist.training.rows import EpochRow, Layer, ProbeRow, StepRow
