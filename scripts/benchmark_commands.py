@@ -1,33 +1,27 @@
-"""Time whole commands, as a user waits for them: the seconds in README.md.
+"""Time whole commands, as a user waits for them, in turn: README.md, configs/, docs/performance.md, learning-rate.md.
 
-    python scripts/benchmark_commands.py
+python scripts/benchmark_commands.py
 
-Prints the median of several runs of `lenet --help`, of loading and verifying MNIST's four files inside a process, and
-of `lenet train --config configs/relu.yaml` followed by `lenet evaluate latest`, which is `make train`; of
-`lenet lr-sweep`; and of a training of configs/accurate.yaml.
+`make train` is `lenet train --config configs/relu.yaml` followed by `lenet evaluate latest`.
 """
 
-import subprocess
-import sys
 import tempfile
+from functools import partial
 
-from common import ROOT, data_access, spread, timed
+from common import ROOT, SMALL, arguments, compare, data_access, lenet
 from lenet_mnist.config import Source
 from lenet_mnist.data.mnist import FILES, read_verified
 from lenet_mnist.provenance import machine, versions
 
+FEW = ["--limit-train=640", "--set=data.val_size=500"] if SMALL else []
 
-def lenet(*commands: list[str]) -> None:
-    """Run commands of lenet, in runs of their own."""
+
+def run(*commands: list[str]) -> None:
+    """Run commands with a runs directory of their own."""
     with tempfile.TemporaryDirectory() as directory:
-        for command in commands:
-            runs_dir = ["--runs-dir", directory] if command[0] in ("train", "evaluate", "lr-sweep") else []
-            program = [sys.executable, "-m", "lenet_mnist"]
-            subprocess.run([*program, *command, *runs_dir], check=True, capture_output=True)
-
-
-def train(recipe: str, *more: str) -> list[str]:
-    return ["train", "--config", str(ROOT / "configs" / f"{recipe}.yaml"), *more]
+        for name, *words in commands:
+            more = FEW if name in ("train", "lr-sweep") else []
+            lenet(name, *words, *more, *(["--runs-dir", directory] if words and name != "describe" else []))
 
 
 def load() -> None:
@@ -35,15 +29,26 @@ def load() -> None:
         read_verified(file, data_access().directory)
 
 
-print(f"{machine()}; {versions()}")
-for name, action, rounds in (
-    ("lenet --help", lambda: lenet(["--help"]), 11),
-    ("load and verify the four files", load, 11),
-    ("lenet describe (start-up with torch)", lambda: lenet(["describe"]), 5),
-    ("lenet train --config configs/accurate.yaml", lambda: lenet(train("accurate")), 3),
-    ("make train, native engine", lambda: lenet(train("relu", "--engine=native"), ["evaluate", "latest"]), 3),
-    ("lenet lr-sweep, native engine", lambda: lenet(["lr-sweep", "--engine=native"]), 3),
-    ("make train, torch engine", lambda: lenet(train("relu", "--engine=torch"), ["evaluate", "latest"]), 3),
-    ("lenet lr-sweep, torch engine", lambda: lenet(["lr-sweep", "--engine=torch"]), 3),
-):
-    print(f"{name}: {spread(timed({name: action}, rounds)[name])} s, of {rounds}", flush=True)
+def train(name: str, *words: str) -> list[str]:
+    return ["train", "--config", str(ROOT / "configs" / f"{name}.yaml"), *words]
+
+
+def main() -> None:
+    parser = arguments(__doc__)
+    parser.add_argument("--rounds", type=int, default=3)
+    options = parser.parse_args()
+    print(f"{machine()}; {versions()}")
+    start = {"lenet --help": partial(run, ["--help"]), "lenet describe, which loads torch": partial(run, ["describe"])}
+    compare("start-up", start | {"load and verify the four files": load}, 11)
+    engines = ("native", "torch")
+    commands = {
+        f"make train, {e}": partial(run, train("relu", f"--engine={e}"), ["evaluate", "latest"]) for e in engines
+    }
+    commands |= {f"lenet lr-sweep, {e}": partial(run, ["lr-sweep", f"--engine={e}"]) for e in engines}
+    if not SMALL:
+        commands["lenet train --config configs/accurate.yaml"] = partial(run, train("accurate"))
+    compare("whole commands", commands, options.rounds)
+
+
+if __name__ == "__main__":
+    main()

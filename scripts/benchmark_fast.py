@@ -7,27 +7,28 @@
 - command: `lenet train --config configs/fast.yaml` in a fresh process, beside `import torch` in another
 - build: the native engine compiled into an empty cache, and loaded from it by the next process
 
-Medians and ranges. The test files are never opened.
+The test files are never opened.
 """
 
 import json
+import shutil
 import subprocess
 import sys
 import tempfile
 import time
 from functools import partial
 from pathlib import Path
-from statistics import fmean, median
 
+import numpy as np
 import torch
 
-from benchmark_peers import arrays
-from common import ROOT, Config, arguments_parser, context_of, recipe, spread, trained
+from benchmark_peers import save_arrays
+from common import ROOT, SMALL, arguments, compare, lenet, recipe, show_times, trained
 from lenet_mnist.devices import set_threads
 from lenet_mnist.provenance import machine, versions
 from lenet_mnist.training.schedule import rate_factor
-from peers.arm import Setting
-from peers.torch_arms import Plain
+from peers.torch_arms import plain
+from peers.worker import Setting
 
 LOAD = """
 import sys, time, pathlib
@@ -38,94 +39,62 @@ print(time.perf_counter() - started)
 """
 
 
-class PlainRecipe(Plain):
-    """The plain loop, with a recipe of ours instead of SGD at a constant rate."""
-
-    def start_recipe(self, config: Config) -> None:
-        """Begin a training of `config`, which uses Adam."""
-        training, num_images = config.training, len(self.labels)
-        self.start(Setting(training.batch_size, num_images, training.peak_learning_rate, 0, config.seed))
-        self.optimizer = torch.optim.Adam(
-            self.model.parameters(), lr=training.peak_learning_rate, weight_decay=training.weight_decay
-        )
-        num_steps = training.max_epochs * -(-num_images // training.batch_size)
-        self.scheduler = torch.optim.lr_scheduler.LambdaLR(
-            self.optimizer, lambda step: rate_factor(training.schedule, training.warmup, step, num_steps)
-        )
-
-
 def main() -> None:
-    parser = arguments_parser(__doc__)
+    parser = arguments(__doc__)
     parser.add_argument("--rounds", type=int, default=5)
     rounds = parser.parse_args().rounds
     print(f"{machine()}, {set_threads(None)} threads, {versions()}")
-    compare_training(rounds)
-    time_command(rounds)
-    time_build(rounds)
+    with tempfile.TemporaryDirectory() as directory:
+        place = Path(directory)
+        save_arrays(place / "arrays.npz")
+        arms = {"plain": partial(by_plain, dict(np.load(place / "arrays.npz")))}
+        arms |= {engine: partial(trained, recipe("fast", training__engine=engine)) for engine in ("torch", "native")}
+        compare("training of fast.yaml", arms, rounds)
+        time_command(rounds, place)
+        builds = {"built and loaded": partial(load, place, True), "loaded later": partial(load, place, False)}
+        compare("native engine", builds, rounds)
 
 
-def show(title: str, seconds: dict[str, list[float]], reference: str | None = None) -> None:
-    print(f"\n{title}, seconds")
-    for name, times in seconds.items():
-        ratio = f"  {reference} takes x {median(seconds[reference]) / median(times):.2f}" if reference else ""
-        print(f"  {name:16} {spread(times, form='.3f')}{ratio}", flush=True)
+def by_plain(arrays: dict[str, np.ndarray]) -> None:
+    """Train the recipe by the plain loop."""
+    config = recipe("fast").training
+    num_images = recipe("fast").data.limit_train or 55_000
+    setting = Setting(config.batch_size, num_images, config.peak_learning_rate)
+    num_steps = config.max_epochs * -(-num_images // config.batch_size)
+
+    def optimize(model: torch.nn.Module) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
+        adam = torch.optim.Adam(model.parameters(), lr=config.peak_learning_rate, weight_decay=config.weight_decay)
+        factor = partial(rate_factor, config.schedule, config.warmup)
+        return adam, torch.optim.lr_scheduler.LambdaLR(adam, lambda step: factor(step, num_steps))
+
+    epoch = plain(arrays, setting, optimize)
+    for _ in range(config.max_epochs):
+        epoch()
 
 
-def compare_training(rounds: int) -> None:
-    """Train the recipe by each arm in turn."""
-    plain = PlainRecipe(arrays(), torch.get_num_threads())
-
-    def by_plain(seed: int) -> float:
-        config = recipe("fast", seed=seed)
-        plain.start_recipe(config)
-        return [(plain.train_epoch(), plain.accuracy()) for _ in range(config.training.max_epochs)][-1][1]
-
-    def by_lenet(seed: int, engine: str) -> float:
-        config = recipe("fast", seed=seed, training__engine=engine)
-        return trained(config, context_of(config))[0].histories.history[-1].val_accuracy
-
-    arms = {"plain": by_plain, **{engine: partial(by_lenet, engine=engine) for engine in ("torch", "native")}}
-    seconds: dict[str, list[float]] = {name: [] for name in arms}
-    accuracies: dict[str, list[float]] = {name: [] for name in arms}
-    for seed in range(rounds):
-        for name, train in arms.items():
-            started = time.perf_counter()
-            accuracies[name].append(train(seed))
-            seconds[name].append(time.perf_counter() - started)
-    show("training of fast.yaml", seconds, "plain")
-    print(f"  mean validation accuracy: { ({name: f'{fmean(each):.2%}' for name, each in accuracies.items()}) }")
-
-
-def time_command(rounds: int) -> None:
-    """The whole command, what of it is training, and what `import torch` takes alone."""
+def time_command(rounds: int, place: Path) -> None:
+    """Print what the whole command takes, what of it is training, and what `import torch` takes alone."""
     seconds: dict[str, list[float]] = {"all": [], "training": [], "import torch": [], "the rest": []}
-    for _ in range(rounds):
-        with tempfile.TemporaryDirectory() as directory:
-            command = ["-m", "lenet_mnist", "train", "--config", str(ROOT / "configs" / "fast.yaml"), "--json"]
-            whole, answer = time_python(*command, "--runs-dir", directory)
-        training = json.loads(answer)["runs"][0]["seconds"]
-        torch_alone = time_python("-c", "import torch")[0]
-        parts = (whole, training, torch_alone, whole - training - torch_alone)
-        for times, part in zip(seconds.values(), parts, strict=True):
+    for _ in range(1 if SMALL else rounds):
+        started = time.perf_counter()
+        answer = lenet("train", "--config", ROOT / "configs" / "fast.yaml", "--json", "--runs-dir", place)
+        whole, training = time.perf_counter() - started, json.loads(answer)["runs"][0]["seconds"]
+        started = time.perf_counter()
+        subprocess.run([sys.executable, "-c", "import torch"], check=True)
+        torch_alone = time.perf_counter() - started
+        for times, part in zip(
+            seconds.values(), (whole, training, torch_alone, whole - training - torch_alone), strict=True
+        ):
             times.append(part)
-    show("lenet train --config configs/fast.yaml, a whole process", seconds)
+    show_times("lenet train --config configs/fast.yaml, a whole process", seconds)
 
 
-def time_build(rounds: int) -> None:
-    """Each round one build, and one load by a process of its own."""
-    seconds: dict[str, list[float]] = {"built and loaded": [], "loaded later": []}
-    for _ in range(rounds):
-        with tempfile.TemporaryDirectory() as directory:
-            for times in seconds.values():
-                times.append(float(time_python("-c", LOAD, str(Path(directory) / "native"))[1]))
-    show("native engine", seconds)
-
-
-def time_python(*arguments: str) -> tuple[float, str]:
-    """Return the seconds that a fresh Python takes, and what it prints."""
-    started = time.perf_counter()
-    finished = subprocess.run([sys.executable, *arguments], check=True, capture_output=True, text=True)
-    return time.perf_counter() - started, finished.stdout
+def load(place: Path, is_new: bool) -> list[float]:
+    """Return the seconds of a fresh process that loads the native engine, after building it where it is new."""
+    if is_new:
+        shutil.rmtree(place / "native", ignore_errors=True)
+    command = [sys.executable, "-c", LOAD, str(place / "native")]
+    return [float(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)]
 
 
 if __name__ == "__main__":

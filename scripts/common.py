@@ -1,15 +1,21 @@
-"""What the scripts share: measurements kept in a journal, one training, interleaved timings, tables."""
+"""What the scripts share: configurations, trainings, results in a journal, times taken in turn, tables.
+
+Each script takes --small: a few images, epochs, seeds and rounds, and a journal of its own, to see that it runs.
+"""
 
 import argparse
 import json
 import multiprocessing
 import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from statistics import median
+from statistics import fmean, median, stdev
 from typing import Any, TypeVar
 
 import torch
@@ -26,16 +32,34 @@ from lenet_mnist.files.tables import Journal
 from lenet_mnist.model.engines import resolve_engine
 from lenet_mnist.reporting.terminal import FetchProgress, TerminalProgress
 from lenet_mnist.training.context import Context, Session
-from lenet_mnist.training.loop import TrainResult, train
+from lenet_mnist.training.loop import train
+from lenet_mnist.training.rows import StepRow
 from lenet_mnist.training.state import TrainState
 
 ROOT = Path(__file__).parent.parent
 CPU = torch.device("cpu")
+SMALL = "--small" in sys.argv  # in worker processes too: they are given the same words
 Item = TypeVar("Item")
 
 
-def arguments_parser(documentation: str | None) -> argparse.ArgumentParser:
-    return argparse.ArgumentParser(description=documentation, formatter_class=argparse.RawDescriptionHelpFormatter)
+def arguments(documentation: str | None, parts: Iterable[str] = (), journal: str = "") -> argparse.ArgumentParser:
+    """Return a parser of --small, and of what is named: the parts of a script, and where its journal is."""
+    parser = argparse.ArgumentParser(description=documentation, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--small", action="store_true", help="a few images, epochs and seeds, to try the script")
+    if parts := list(parts):
+        parser.add_argument("parts", nargs="+", choices=parts)
+    if journal:
+        path = ROOT / (f"build/small/{Path(journal).name}" if SMALL else journal)
+        parser.add_argument("--journal", type=Path, default=path, help=f"of finished trainings (default: {journal})")
+        if SMALL:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.unlink(missing_ok=True)
+    return parser
+
+
+def few(values: Sequence[Item]) -> Sequence[Item]:
+    """Return all values, or with --small the first two."""
+    return values[:2] if SMALL else values
 
 
 def data_access() -> DataAccess:
@@ -48,10 +72,21 @@ def session() -> Session:
     return Session(data_access(), TerminalProgress(Console(stderr=True)))
 
 
-def recipe(name: str, **changes: Any) -> Config:
-    """Return configs/<name>.yaml with other values, named as in `training__learning_rate`."""
-    config = load_config(ROOT / "configs" / f"{name}.yaml").config
-    return config.replace({key.replace("__", "."): value for key, value in changes.items()})
+def recipe(name: str | None, **changes: Any) -> Config:
+    """Return configs/<name>.yaml, or the defaults, with other values, named as in `training__learning_rate`."""
+    config = Config() if name is None else load_config(ROOT / "configs" / f"{name}.yaml").config
+    config = config.replace({key.replace("__", "."): value for key, value in changes.items()})
+    if SMALL:
+        data, training = config.data, config.training
+        config = config.replace(
+            {
+                "data.limit_train": min(data.limit_train or 640, 640),
+                "data.val_size": min(data.val_size, 500),
+                "training.max_epochs": min(training.max_epochs, 2),
+                "training.teachers": [name for name in training.teachers if name.endswith(("-0", "-1"))],
+            }
+        )
+    return config
 
 
 @lru_cache(maxsize=4)
@@ -66,15 +101,42 @@ def context_of(config: Config) -> Context:
     return Context(data, engine=engine)
 
 
-def trained(config: Config, context: Context | None = None) -> tuple[TrainState, TrainResult]:
-    """Train, and record nothing on disk: the rows are in the state."""
+@dataclass(frozen=True)
+class Trained:
+    """A finished training. `seen` is what was seen before the first update, and after each epoch."""
+
+    state: TrainState
+    stop_reason: str
+    seen: list[Any]
+
+
+def trained(
+    config: Config,
+    context: Context | None = None,
+    watch: Callable[[TrainState], Any] = lambda _: None,
+    on_step: Callable[[TrainState, StepRow], object] = lambda *_: None,
+) -> Trained:
+    """Train, and record nothing on disk. `watch` is called before the first update, and after each epoch."""
     context = context or context_of(config)
     state = TrainState.start(config, context)
-    return state, train(config, context, state)
+    seen = [watch(state)]
+
+    def after_step(row: StepRow) -> bool:
+        on_step(state, row)
+        return False
+
+    result = train(config, context, state, after_step, lambda _: seen.append(watch(state)))
+    return Trained(state, result.stop_reason.value, seen)
+
+
+def lenet(*words: object, directory: Path | None = None) -> str:
+    """Run a command in a process of its own, and return what it prints. Raises: CalledProcessError."""
+    command = [sys.executable, "-m", "lenet_mnist", *map(str, words)]
+    return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, cwd=directory).stdout
 
 
 def key_of(item: Any) -> Any:
-    """Return the key of an item in a journal: its `key`, a whole configuration, or the item itself."""
+    """Return the key of an item in a journal: a whole configuration, its `key`, or the item itself."""
     return item.model_dump(mode="json") if isinstance(item, Config) else getattr(item, "key", item)
 
 
@@ -87,26 +149,22 @@ def comparable(key: Any) -> Any:
 
 
 def results(
-    path: Path | None,
-    items: Iterable[Item],
-    task: Callable[[Item], Any] | None,
-    key: Callable[[Item], Any] = key_of,
-    max_workers: int | None = None,
+    journal_path: Path | None, items: Iterable[Item], task: Callable[[Item], Any] | None, max_workers: int | None = None
 ) -> dict[Item, Any]:
-    """Return, by item, what the journal at `path` holds, after `task`, if there is one, has made what it lacks.
+    """Return, by item, what the journal holds, after `task`, if there is one, has made what it lacks.
 
     Items are run in a process per core, of one thread each, or in `max_workers` that share the threads. Interrupted,
-    start again to resume; without a `path` nothing is kept.
+    start again to resume; without a journal nothing is kept.
     """
 
-    def text_of(item: Item) -> str:
-        return json.dumps(comparable(key(item)), sort_keys=True)
+    def text_of(key: Any) -> str:
+        return json.dumps(comparable(key), sort_keys=True)
 
     items = list(dict.fromkeys(items))
-    journal = Journal(path) if path is not None else None
-    documents = journal.documents() if journal is not None else ()
-    kept = {json.dumps(comparable(entry["key"]), sort_keys=True): entry["value"] for entry in documents}
-    missing = [item for item in items if text_of(item) not in kept] if task is not None else []
+    texts = {item: text_of(key_of(item)) for item in items}
+    journal = Journal(journal_path) if journal_path is not None else None
+    kept = {text_of(entry["key"]): entry["value"] for entry in (journal.documents() if journal else ())}
+    missing = [item for item in items if texts[item] not in kept] if task is not None else []
     if missing:
         threads = set_threads(None)
         workers, spawn = max_workers or threads, multiprocessing.get_context("spawn")
@@ -115,42 +173,46 @@ def results(
             try:
                 for number, future in enumerate(as_completed(begun), start=1):
                     item = begun[future]
-                    kept[text_of(item)] = future.result()
+                    kept[texts[item]] = future.result()
                     if journal is not None:
-                        journal.add({"key": key(item), "value": future.result()})
-                    print(f"{number} of {len(missing)}: {text_of(item)[:150]}", flush=True)
+                        journal.add({"key": key_of(item), "value": future.result()})
+                    print(f"{number} of {len(missing)}: {texts[item][:150]}", file=sys.stderr, flush=True)
             except BaseException:
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
-    return {item: kept[text_of(item)] for item in items if text_of(item) in kept}
+    return {item: kept[text] for item, text in texts.items() if text in kept}
 
 
-def timed(variants: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
-    """Return the seconds of each variant: all in turn, once per round, so that a busy machine disturbs all alike."""
+def compare(
+    title: str, variants: Mapping[str, Callable[[], object]], rounds: int, unit: str = "s"
+) -> dict[str, list[float]]:
+    """Run all variants in turn, once per round, and print the median of each, its range and its ratio to the first.
+
+    In turn, so that a busy machine disturbs all alike. A variant that returns a list of seconds has measured itself.
+    """
     seconds: dict[str, list[float]] = {name: [] for name in variants}
-    for _ in range(rounds):
+    for _ in range(min(rounds, 2) if SMALL else rounds):
         for name, variant in variants.items():
             started = time.perf_counter()
-            variant()
-            seconds[name].append(time.perf_counter() - started)
+            measured = variant()
+            took = time.perf_counter() - started
+            seconds[name] += measured if isinstance(measured, list) and isinstance(measured[0], float) else [took]
+    show_times(title, seconds, unit)
     return seconds
 
 
-def spread(seconds: Sequence[float], unit: float = 1.0, form: str = ".2f") -> str:
-    """Write the median and the range, in units of so many seconds."""
-    return " ".join(
-        (f"{median(seconds) / unit:{form}}", f"({min(seconds) / unit:{form}} to {max(seconds) / unit:{form}})")
-    )
-
-
-def compare(title: str, variants: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
-    """Time the variants in turn, and print each median in ms, its range, and its ratio to the first."""
-    seconds = timed(variants, rounds)
-    first = median(next(iter(seconds.values())))
-    print(f"\n{title}", flush=True)
+def show_times(title: str, seconds: Mapping[str, Sequence[float]], unit: str = "s") -> None:
+    first, factor = median(next(iter(seconds.values()))), {"s": 1, "ms": 1000}[unit]
+    rows = []
     for name, times in seconds.items():
-        print(f"  {name:32} {spread(times, 1e-3, '.3f'):32} ms  x {median(times) / first:.3g}", flush=True)
-    return seconds
+        low, high = (f"{factor * bound(times):.3g}" for bound in (min, max))
+        rows.append((name, f"{factor * median(times):.3g}", f"{low} to {high}", f"{median(times) / first:.3g}"))
+    print(f"\n{title}\n\n{table(('variant', unit, 'range', 'ratio to the first'), rows)}", flush=True)
+
+
+def plus_minus(values: Sequence[float], form: str = ".3%") -> str:
+    """Write the mean and the standard deviation."""
+    return f"{fmean(values):{form}} ± {stdev(values) if len(values) > 1 else 0:{form}}"
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:

@@ -1,8 +1,8 @@
 """Whether `lenet diagnose` names the right cause: docs/diagnosis.md.
 
-    python scripts/measure_diagnosis.py --journal build/diagnosis.jsonl train rates next show
+    python scripts/measure_diagnosis.py train rates next show
 
-- train: nine trainings are broken on purpose, for each activation and six seeds, on 11,000 images; beside them are
+- train: ten trainings are broken on purpose, for each activation and six seeds, on 11,000 images; beside them are
   healthy ones: the shipped recipes, Adam on 11,000 images, and configs/fast.yaml. Thresholds were set on the seeds 0 to
   2, and are scored on 3 to 5.
 - rates: nothing is wrong but the learning rate: 1, 2, 4, 8 and 16 times the best, for each activation, optimizer and
@@ -11,116 +11,93 @@
 - scatter: how much the loss of one validation image changes in an epoch
 - show: what is found in each training, and how often the right cause is among it
 
-Finished trainings are kept in the journal. The test files are never opened.
+The test files are never opened.
 """
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from enum import StrEnum
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import pairwise, product
 from pathlib import Path
 from statistics import mean
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from pydantic import TypeAdapter
 
-from common import CPU, Config, arguments_parser, context_of, recipe, results
+from common import CPU, Config, arguments, context_of, few, recipe, results, table, trained
 from lenet_mnist.analysis.faults import diagnose
 from lenet_mnist.analysis.findings import Cause, Finding, TrainingRecord
 from lenet_mnist.config import Activation, Engine, Optimizer, Schedule
 from lenet_mnist.data.sets import TrainSet, TrainVal, ValSet
-from lenet_mnist.training.loop import train
 from lenet_mnist.training.probe import Probe
-from lenet_mnist.training.rows import EpochRow
 from lenet_mnist.training.state import TrainState
 
-SEEDS = range(6)
+SEEDS = few(range(6))
 RECORD = TypeAdapter(TrainingRecord)
 AS_GOOD = 1.25  # times the final validation loss at the best rate: nothing is wrong with that rate
 
 
-class Fault(StrEnum):
-    """What was done to a training."""
+class Fault(NamedTuple):
+    """What was done to a training, on 11,000 images; the causes that are right, and the remedy if only one is.
 
-    RATE_TOO_HIGH = "learning rate 10"
-    RATE_TOO_LOW = "learning rate 1e-5"
-    PERMUTED_LABELS = "labels permuted"
-    FEW_WRONG_LABELS = "5 % of the labels wrong"
-    MANY_WRONG_LABELS = "30 % of the labels wrong"
-    WRONG_LABELS_AND_RATE = "30 % of the labels wrong, twice the recipe's rate"
-    FEW_IMAGES = "200 training images, 600 epochs"
-    MOMENTUM = "momentum 0.999"
-    WEIGHT_DECAY = "weight decay 1"
-    IMPATIENT = "patience 1, 100 validation images"
-    NONE = "recipe, whole"
-    NONE_ADAM = "Adam, 11,000 images"
-    NONE_FAST = "configs/fast.yaml"
+    `wrong_labels` is a share, or 1 for permuted labels; `times_rate` multiplies the recipe's rate.
+    """
+
+    changes: Mapping[str, Any] = MappingProxyType({})
+    causes: tuple[Cause, ...] = ()
+    remedy: str = ""
+    wrong_labels: float = 0.0
+    times_rate: float = 1.0
 
 
-HEALTHY = (Fault.NONE, Fault.NONE_ADAM, Fault.NONE_FAST)
-CAUSES = {
-    Fault.RATE_TOO_HIGH: {Cause.LEARNING_RATE, Cause.DIVERGED},
-    Fault.RATE_TOO_LOW: {Cause.LEARNING_RATE},
-    Fault.PERMUTED_LABELS: {Cause.LABELS},
-    Fault.FEW_WRONG_LABELS: {Cause.LABELS},
-    Fault.MANY_WRONG_LABELS: {Cause.LABELS},
-    Fault.WRONG_LABELS_AND_RATE: {Cause.LABELS},
-    Fault.FEW_IMAGES: {Cause.OVER_FITTING},
-    Fault.MOMENTUM: {Cause.MOMENTUM},
-    Fault.WEIGHT_DECAY: {Cause.WEIGHT_DECAY},
-    Fault.IMPATIENT: {Cause.STOPPED_TOO_EARLY},
+FEW = {"data__limit_train": 200, "data__val_size": 1000, "training__max_epochs": 600}
+FAULTS = {
+    "learning rate 10": Fault(
+        {"training__learning_rate": 10.0}, (Cause.LEARNING_RATE, Cause.DIVERGED), remedy="lower it"
+    ),
+    "learning rate 1e-5": Fault({"training__learning_rate": 1e-5}, (Cause.LEARNING_RATE,), remedy="raise it"),
+    "labels permuted": Fault(causes=(Cause.LABELS,), wrong_labels=1),
+    "5 % of the labels wrong": Fault(causes=(Cause.LABELS,), wrong_labels=0.05),
+    "30 % of the labels wrong": Fault(causes=(Cause.LABELS,), wrong_labels=0.3),
+    "30 % of the labels wrong, twice the rate": Fault(causes=(Cause.LABELS,), wrong_labels=0.3, times_rate=2),
+    "200 training images, 600 epochs": Fault(FEW, (Cause.OVER_FITTING,)),
+    "momentum 0.999": Fault({"training__momentum": 0.999}, (Cause.MOMENTUM,)),
+    "weight decay 1": Fault({"training__weight_decay": 1.0}, (Cause.WEIGHT_DECAY,)),
+    "patience 1": Fault({"data__val_size": 100, "training__patience": 1}, (Cause.STOPPED_TOO_EARLY,)),
+    "healthy: recipe": Fault({"data__limit_train": None}),
+    "healthy: Adam": Fault({"training__optimizer": "adam", "training__learning_rate": 0.003}),
+    "healthy: fast.yaml": Fault(),
 }
 
 
-CHANGES: dict[Fault, dict[str, Any]] = {
-    Fault.RATE_TOO_HIGH: {"training__learning_rate": 10.0},
-    Fault.RATE_TOO_LOW: {"training__learning_rate": 1e-5},
-    Fault.FEW_IMAGES: {"data__limit_train": 200, "data__val_size": 1000, "training__max_epochs": 600},
-    Fault.MOMENTUM: {"training__momentum": 0.999},
-    Fault.WEIGHT_DECAY: {"training__weight_decay": 1.0},
-    Fault.IMPATIENT: {"data__val_size": 100, "training__patience": 1},
-    Fault.NONE_ADAM: {"training__optimizer": "adam", "training__learning_rate": 0.003},
-}
-WRONG_LABELS = {Fault.FEW_WRONG_LABELS: 0.05, Fault.MANY_WRONG_LABELS: 0.3, Fault.WRONG_LABELS_AND_RATE: 0.3}
-
-
-@dataclass(frozen=True)
-class Case:
+class Case(NamedTuple):
     """One training to be made."""
 
-    fault: Fault
+    fault: str
     activation: Activation
     seed: int
 
     @property
-    def key(self) -> Any:
-        return [self.fault, self.activation, self.seed]
-
-    @property
     def config(self) -> Config:
-        if self.fault in (Fault.NONE, Fault.NONE_FAST):
-            return recipe("fast" if self.fault is Fault.NONE_FAST else self.activation, seed=self.seed)
-        usual = {"seed": self.seed, "data__limit_train": 11_000}
-        config = recipe(self.activation, **usual | CHANGES.get(self.fault, {}))
-        if self.fault is Fault.WRONG_LABELS_AND_RATE:
-            return config.replace({"training.learning_rate": 2 * config.training.peak_learning_rate})
-        return config
+        if self.fault == "healthy: fast.yaml":
+            return recipe("fast", seed=self.seed)
+        fault = FAULTS[self.fault]
+        config = recipe(self.activation, seed=self.seed, **{"data__limit_train": 11_000, **fault.changes})
+        return config.replace({"training.learning_rate": fault.times_rate * config.training.peak_learning_rate})
 
     def damaged(self, data: TrainVal) -> TrainVal:
         """Return the data with the case's fault, if it lies there."""
-        if self.fault is not Fault.PERMUTED_LABELS and self.fault not in WRONG_LABELS:
-            return data
-        generator = np.random.default_rng(self.seed)
+        generator, share = np.random.default_rng(self.seed), FAULTS[self.fault].wrong_labels
 
         def labels_of(part: TrainSet | ValSet) -> torch.Tensor:
-            if self.fault is Fault.PERMUTED_LABELS:
+            if share == 1:
                 return part.labels[torch.from_numpy(generator.permutation(len(part)))]
-            is_wrong = torch.from_numpy(generator.random(len(part)) < WRONG_LABELS[self.fault])
+            is_wrong = torch.from_numpy(generator.random(len(part)) < share)
             others = (part.labels + torch.from_numpy(generator.integers(1, 10, len(part)))) % 10
             return torch.where(is_wrong, others, part.labels)
 
@@ -128,8 +105,7 @@ class Case:
         return replace(data, train=train_set, val=ValSet(data.val.images, labels_of(data.val), data.val.indices))
 
 
-@dataclass(frozen=True)
-class Cell:
+class Cell(NamedTuple):
     """A training but for its rate and seed: each has a best rate of its own."""
 
     activation: Activation
@@ -138,8 +114,7 @@ class Cell:
     schedule: Schedule
 
 
-@dataclass(frozen=True)
-class RateCase:
+class RateCase(NamedTuple):
     """One training in which nothing is wrong but, perhaps, the learning rate."""
 
     cell: Cell
@@ -148,23 +123,11 @@ class RateCase:
     engine: Engine = Engine.NATIVE
 
     @property
-    def key(self) -> Any:
-        cell = self.cell
-        names = [cell.activation, cell.optimizer, cell.epochs, cell.schedule]
-        return ["rate", *names, self.lr, self.seed, self.engine]
-
-    @property
     def config(self) -> Config:
-        return recipe(
-            self.cell.activation,
-            seed=self.seed,
-            data__limit_train=20_000,
-            training__max_epochs=self.cell.epochs,
-            training__optimizer=self.cell.optimizer,
-            training__schedule=self.cell.schedule,
-            training__learning_rate=self.lr,
-            training__engine=self.engine,
-        )
+        training = {"optimizer": self.cell.optimizer, "max_epochs": self.cell.epochs, "schedule": self.cell.schedule}
+        training |= {"learning_rate": self.lr, "engine": self.engine}
+        changes = {f"training__{name}": value for name, value in training.items()}
+        return recipe(self.cell.activation, seed=self.seed, data__limit_train=20_000, **changes)
 
     def damaged(self, data: TrainVal) -> TrainVal:
         return data
@@ -177,13 +140,11 @@ def record_of(case: Case | RateCase) -> Any:
     """Train, and return what a run's files would tell."""
     config, context = case.config, context_of(case.config)
     context = replace(context, data=case.damaged(context.data))
-    state = TrainState.start(config, context)
-    rows, look = state.histories, Probe.of(context.data, config.seed, CPU)
-    rows.probe.extend(look.look(state))
-    result = train(config, context, state, on_epoch=lambda _: rows.probe.extend(look.look(state)))
-    sizes, stop_reason = (len(context.data.train), len(context.data.val)), result.stop_reason.value
+    probe = Probe.of(context.data, config.seed, CPU)
+    training = trained(config, context, lambda state: state.histories.probe.extend(probe.look(state)))
+    sizes, rows = (len(context.data.train), len(context.data.val)), training.state.histories
     histories = (list(rows.history), list(rows.steps), list(rows.probe))
-    record = TrainingRecord(config, *sizes, context.guessing_loss, stop_reason, *histories)
+    record = TrainingRecord(config, *sizes, context.guessing_loss, training.stop_reason, *histories)
     return RECORD.dump_python(record, mode="json")
 
 
@@ -193,89 +154,57 @@ def read(journal: Path, cases: Iterable[Case | RateCase], is_trained: bool = Fal
     return {case: RECORD.validate_python(value) for case, value in found.items()}
 
 
-def all_cases() -> list[Case]:
-    every = [Case(fault, activation, seed) for seed, fault, activation in product(SEEDS, Fault, Activation)]
-    return [case for case in every if case.fault is not Fault.NONE_FAST or case.activation is Activation.RELU]
-
-
-def show_scatter() -> None:
+def scatter() -> None:
     """Print how much the loss of a single validation image changes in an epoch, as a multiple of the mean loss.
 
     By that much, divided by the root of their number, a validation loss rises or falls by chance.
     """
     for activation, seed in product(Activation, SEEDS[:3]):
-        losses = losses_after_epochs(Case(Fault.FEW_WRONG_LABELS, activation, seed).config)
-        scatter = [float((b - a).std() / min(a.mean(), b.mean())) for a, b in pairwise(losses)]
-        print(f"{activation}, seed {seed}: " + " ".join(f"{each:.1f}" for each in scatter), flush=True)
+        config = Case("5 % of the labels wrong", activation, seed).config
+        data = context_of(config).data
+        images, labels = data.normalization.apply(data.val.images), data.val.labels
+
+        def losses_of(state: TrainState, images: torch.Tensor = images, labels: torch.Tensor = labels) -> torch.Tensor:
+            with torch.inference_mode():
+                return F.cross_entropy(state.network(images), labels, reduction="none")
+
+        losses = trained(config, watch=losses_of).seen[1:]
+        changes = [float((b - a).std() / min(a.mean(), b.mean())) for a, b in pairwise(losses)]
+        print(f"{activation}, seed {seed}: " + " ".join(f"{each:.1f}" for each in changes), flush=True)
 
 
-def losses_after_epochs(config: Config) -> list[torch.Tensor]:
-    """Train, and return the loss of each validation image after each epoch."""
-    context = context_of(config)
-    images, labels = context.data.normalization.apply(context.data.val.images), context.data.val.labels
-    state = TrainState.start(config, context)
-    losses: list[torch.Tensor] = []
-
-    def on_epoch(_: EpochRow) -> None:
-        with torch.inference_mode():
-            losses.append(F.cross_entropy(state.network(images), labels, reduction="none"))
-
-    train(config, context, state, on_epoch=on_epoch)
-    return losses
-
-
-def show(records: Records, seeds: Sequence[int]) -> None:
-    """Print what is found in each training, and how often the right cause is among it."""
-    print(f"\nseeds {min(seeds)} to {max(seeds)}")
-    counts: Counter[str] = Counter()
-    for fault in Fault:
-        mine = {case: diagnose(each) for case, each in records.items() if case.fault is fault and case.seed in seeds}
-        wrong = [case for case, findings in mine.items() if not is_right(case, findings)]
-        if fault in HEALTHY:
-            counts.update(alarms=len(wrong), healthy=len(mine))
-            print(f"{fault}: {len(wrong)} of {len(mine)} false alarms")
-        else:
-            counts.update(right=len(mine) - len(wrong), broken=len(mine))
-            print(f"{fault}: {len(mine) - len(wrong)} of {len(mine)}")
-        for case in wrong:
-            print(f"    {case.activation}, seed {case.seed}: {headlines(mine[case])}")
-    print(
-        f"right cause among those named: {counts['right']} of {counts['broken']}; "
-        f"false alarms: {counts['alarms']} of {counts['healthy']}"
-    )
+def show_faults(records: Records) -> None:
+    """Print how often the right cause is among the findings, and all findings where it is not."""
+    right: Counter[tuple[str, bool]] = Counter()
+    number: Counter[tuple[str, bool]] = Counter()
+    for case, record in records.items():
+        findings, fault, is_scored = diagnose(record), FAULTS[case.fault], case.seed > 2
+        named = [each for each in findings if each.cause in fault.causes and fault.remedy in ("", each.remedy)]
+        is_right = bool(named) if fault.causes else not findings
+        number[case.fault, is_scored] += 1
+        right[case.fault, is_scored] += is_right
+        if not is_right:
+            print(f"{case.fault}, {case.activation}, seed {case.seed}: {headlines(findings)}")
+    rows = [(name, *(f"{right[name, k]} of {number[name, k]}" for k in (False, True))) for name in FAULTS]
+    print("\n" + table(("what was done", "right: seeds 0 to 2", "seeds 3 to 5"), rows))
 
 
 def headlines(findings: Sequence[Finding]) -> str:
     return "; ".join(finding.headline for finding in findings) or "nothing"
 
 
-def is_right(case: Case, findings: Sequence[Finding]) -> bool:
-    """Whether the cause is among those named, and a rate is sent the right way; a healthy training has no finding."""
-    if case.fault in HEALTHY:
-        return not findings
-    named = [finding for finding in findings if finding.cause in CAUSES[case.fault]]
-    if case.fault in (Fault.RATE_TOO_HIGH, Fault.RATE_TOO_LOW):
-        named = [f for f in named if f.remedy == ("lower it" if case.fault is Fault.RATE_TOO_HIGH else "raise it")]
-    return bool(named)
-
-
-CELLS = [
-    Cell(activation, optimizer, epochs, schedule)
-    for activation, optimizer in product(Activation, Optimizer)
-    for epochs, schedule in ((1, Schedule.LINEAR), (4, Schedule.LINEAR), (4, Schedule.CONSTANT))
-    # 312 updates at any rate leave this one at chance level
-    if (activation, optimizer, epochs) != (Activation.SIGMOID, Optimizer.SGD, 1)
-]
+CELLS = few(
+    [
+        Cell(activation, optimizer, epochs, schedule)
+        for activation, optimizer in product(Activation, Optimizer)
+        for epochs, schedule in ((1, Schedule.LINEAR), (4, Schedule.LINEAR), (4, Schedule.CONSTANT))
+        # 312 updates at any rate leave this one at chance level
+        if (activation, optimizer, epochs) != (Activation.SIGMOID, Optimizer.SGD, 1)
+    ]
+)
 TIMES = (1, 2, 4, 8, 16)
-# Where the search for the best rate begins; it tries an eighth to 32 times that, by factors of two.
-FIRST_RATES = {
-    (Activation.RELU, Optimizer.SGD): 0.04,
-    (Activation.TANH, Optimizer.SGD): 0.08,
-    (Activation.SIGMOID, Optimizer.SGD): 0.32,
-    (Activation.RELU, Optimizer.ADAM): 0.008,
-    (Activation.TANH, Optimizer.ADAM): 0.006,
-    (Activation.SIGMOID, Optimizer.ADAM): 0.016,
-}
+# Where the search for the best rate begins, with SGD and Adam; it tries an eighth to 32 times that, by factors of two.
+FIRST_RATES = {Activation.RELU: (0.04, 0.008), Activation.TANH: (0.08, 0.006), Activation.SIGMOID: (0.32, 0.016)}
 RATE_CAUSES = {Cause.LEARNING_RATE, Cause.DIVERGED, Cause.DEAD_UNITS}
 SCORED = {  # seeds and engines
     "thresholds, native engine": ((0, 3, 4), Engine.NATIVE),
@@ -288,7 +217,8 @@ def search_cases() -> Iterator[RateCase]:
     """Yield the trainings among which each cell's best rate is found. AdamW takes Adam's."""
     for cell, k in product(CELLS, range(-3, 6)):
         if cell.optimizer is not Optimizer.ADAMW:
-            yield RateCase(cell, rounded(FIRST_RATES[cell.activation, cell.optimizer] * 2.0**k), seed=0)
+            first = FIRST_RATES[cell.activation][cell.optimizer is Optimizer.ADAM]
+            yield RateCase(cell, rounded(first * 2.0**k), seed=0)
 
 
 def rounded(lr: float) -> float:
@@ -302,7 +232,7 @@ def final_loss(record: TrainingRecord) -> float:
 
 def best_rate(searched: Records, cell: Cell) -> float:
     """Return the rate with the lowest final validation loss."""
-    cell = replace(cell, optimizer=Optimizer.ADAM) if cell.optimizer is Optimizer.ADAMW else cell
+    cell = cell._replace(optimizer=Optimizer.ADAM) if cell.optimizer is Optimizer.ADAMW else cell
     losses = {case.lr: final_loss(record) for case, record in searched.items() if case.cell == cell}
     return min(losses, key=losses.__getitem__)
 
@@ -322,11 +252,11 @@ def following(case: RateCase, record: TrainingRecord) -> RateCase | None:
     """Return the training that the first finding's command makes, if it names a rate."""
     findings = diagnose(record)
     words = findings[0].next_command.split() if findings and findings[0].next_command else []
-    return replace(case, lr=float(words[words.index("--lr") + 1])) if "--lr" in words else None
+    return case._replace(lr=float(words[words.index("--lr") + 1])) if "--lr" in words else None
 
 
-def show_rates(journal: Path, searched: Records, scored: str) -> None:
-    """Print how often the first finding is right, how often it is a false cause, and how often its command helps."""
+def row_of(journal: Path, searched: Records, scored: str) -> tuple[str, ...]:
+    """Return how often the first finding is right, how often it is a false cause, and how often its command helps."""
     records = read(journal, rate_cases(searched, scored))
     next_of = {case: after for case, record in records.items() if (after := following(case, record)) is not None}
     followed = read(journal, next_of.values())
@@ -340,37 +270,37 @@ def show_rates(journal: Path, searched: Records, scored: str) -> None:
         is_lowered = bool(findings) and findings[0].cause in RATE_CAUSES and "too low" not in findings[0].headline
         is_right = not findings if ratio <= AS_GOOD else is_lowered
         counts.update(trainings=1, right=is_right, false=bool(findings) and not is_lowered)
-        after = followed.get(next_of.get(case))
-        if after is not None:
+        if (after := followed.get(next_of.get(case))) is not None:
             counts.update(followed=1, better=final_loss(after) < final_loss(record))
         if not is_right:
-            print(f"    {' '.join(map(str, case.key))}: {ratio:.2f} times the best rate's loss: {headlines(findings)}")
-    print(
-        f"rates, {scored}: first finding right {counts['right']} of {counts['trainings']}, false cause first "
-        f"{counts['false']}; the next training better {counts['better']} of {counts['followed']}"
-    )
+            where = " ".join(map(str, (*case.cell, *case[1:])))
+            print(f"{where}: {ratio:.2f} times the best rate's loss: {headlines(findings)}")
+    shares = (f"{counts[a]} of {counts[b]}" for a, b in (("right", "trainings"), ("better", "followed")))
+    return scored, *shares, str(counts["false"])
 
 
 def main() -> None:
-    parser = arguments_parser(__doc__)
-    parser.add_argument("parts", nargs="+", choices=("train", "rates", "next", "show", "scatter"))
-    parser.add_argument("--journal", type=Path, required=True)
-    options = parser.parse_args()
+    parts = ("train", "rates", "next", "show", "scatter")
+    options = arguments(__doc__, parts, "build/diagnosis.jsonl").parse_args()
     parts, journal = options.parts, options.journal
     if "scatter" in parts:
-        show_scatter()
-    records = read(journal, all_cases(), is_trained="train" in parts)
+        scatter()
+    cases = [Case(*each) for each in product(FAULTS, Activation, SEEDS)]
+    records = read(
+        journal,
+        [case for case in cases if case.fault != "healthy: fast.yaml" or case.activation is Activation.RELU],
+        is_trained="train" in parts,
+    )
     searched = read(journal, search_cases(), is_trained="rates" in parts)
-    is_searched = len(searched) == len(set(search_cases()))
-    for scored in SCORED if is_searched else ():
-        of_rates = read(journal, rate_cases(searched, scored), is_trained="rates" in parts)
+    scored = SCORED if len(searched) == len(set(search_cases())) else {}
+    for name in scored:
+        of_rates = read(journal, rate_cases(searched, name), is_trained="rates" in parts)
         if "next" in parts:
             read(journal, filter(None, (following(*each) for each in of_rates.items())), is_trained=True)
     if "show" in parts:
-        for seeds in (SEEDS[:3], SEEDS[3:]):
-            show(records, seeds)
-        for scored in SCORED if is_searched else ():
-            show_rates(journal, searched, scored)
+        show_faults(records)
+        columns = ("rates: seeds, engine", "first finding right", "the next training better", "wrong cause first")
+        print("\n" + table(columns, [row_of(journal, searched, name) for name in scored]))
 
 
 if __name__ == "__main__":

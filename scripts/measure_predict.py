@@ -2,15 +2,15 @@
 
     python scripts/measure_predict.py accuracy --split val     # while preparing pictures was being worked on
     python scripts/measure_predict.py accuracy --split test    # once, at the end
-    python scripts/measure_predict.py scenes                   # light, noise and margins, on validation images
+    python scripts/measure_predict.py scenes --limit 200       # light, noise and margins, on validation images
     python scripts/measure_predict.py likeness                 # the thresholds of `doubts`, and what they catch
 
-Each part trains configs/relu.yaml unless --run names a run. Pictures go through real files, as a user's do.
+Trains configs/relu.yaml unless --run names a run. Pictures go through real files, as a user's do.
 """
 
+import json
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +20,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 from sklearn.datasets import load_digits, load_sample_images
 
-from common import arguments_parser, data_access, data_of, recipe, session
+from common import ROOT, SMALL, arguments, data_access, data_of, lenet, table
 from lenet_mnist.config import DataConfig
 from lenet_mnist.data.decoding import read_picture
 from lenet_mnist.data.load import load_test
@@ -28,43 +28,42 @@ from lenet_mnist.errors import DataError
 from lenet_mnist.inference.export import digit_network
 from lenet_mnist.inference.pictures import Steps, prepare
 from lenet_mnist.inference.predict import Looks, doubts, looks_of
-from lenet_mnist.reporting.text import aligned
 from lenet_mnist.runs.run import Run
-from lenet_mnist.study.train import require_all_finished, train_seeds
 from lenet_mnist.training.checkpoint import TrainedNetwork
 
 Pixels = np.ndarray
+Light = Callable[[Pixels], Pixels]  # of how far a place lies in a direction, 0 .. 1
+LIGHTS: dict[str, Light] = {
+    "even": lambda along: np.ones_like(along),
+    "falls to a half": lambda along: 1 - 0.5 * along,
+    "falls to a quarter": lambda along: 1 - 0.75 * along,
+    "soft shadow of a half": lambda along: 1 - 0.5 / (1 + np.exp(-(along - 0.5) * 15)),
+    "sharp shadow of a half": lambda along: 1 - 0.5 * (along > 0.5),
+}
+QUANTILES = (0, 0.1, 0.5, 1, 50, 99, 99.5, 99.9, 100)
 
 
 def main() -> None:
-    parser = arguments_parser(__doc__)
-    parser.add_argument("part", choices=["accuracy", "scenes", "likeness"])
+    parser = arguments(__doc__, ["accuracy", "scenes", "likeness"])
     parser.add_argument("--split", choices=["val", "test"], default="val")
     parser.add_argument("--run", type=Path)
-    parser.add_argument("--limit", type=int, help="take this many images only")
-    arguments = parser.parse_args()
+    parser.add_argument("--limit", type=int, default=20 if SMALL else None, help="take this many images only")
+    options = parser.parse_args()
     torch.set_num_threads(1)
-    with trained_run(arguments.run) as run:
-        network = digit_network(run)
-        print(f"weights {run.manifest.weights_sha256[:12]}, best epoch {network.epoch}")
-        if arguments.part == "accuracy":
-            accuracy(network, arguments.split, arguments.limit)
-        elif arguments.part == "scenes":
-            scenes(network, arguments.limit or 500)
-        else:
-            likeness(network, arguments.limit)
-
-
-@contextmanager
-def trained_run(path: Path | None) -> Iterator[Run]:
-    """Yield the run at `path`, or one that is trained now by the default recipe."""
-    if path is not None:
-        yield Run(path)
-        return
     with tempfile.TemporaryDirectory() as directory:
-        runs = train_seeds(recipe("relu"), None, session(), Path(directory))
-        require_all_finished(runs)
-        yield runs[0].directory
+        if (path := options.run) is None:
+            small = ["--limit-train=2000", "--epochs=1"] if SMALL else []
+            words = ["--config", ROOT / "configs" / "relu.yaml", *small, "--runs-dir", directory, "--json"]
+            path = json.loads(lenet("train", *words))["runs"][0]["run"]
+        run = Run(Path(path))
+        network = digit_network(run)
+        print(f"weights {run.manifest.weights_sha256[:12]}, best epoch {network.epoch}\n")
+        if "accuracy" in options.parts:
+            show_accuracy(network, options.split, options.limit)
+        if "scenes" in options.parts:
+            show_scenes(network, options.limit or 500)
+        if "likeness" in options.parts:
+            show_likeness(network, options.limit)
 
 
 def probabilities(network: TrainedNetwork, seen: Pixels) -> Pixels:
@@ -75,176 +74,145 @@ def probabilities(network: TrainedNetwork, seen: Pixels) -> Pixels:
 
 
 def images_of(split: str, limit: int | None) -> tuple[Pixels, Pixels]:
-    images = load_test(DataConfig(), data_access()) if split == "test" else data_of(DataConfig()).val
-    return images.images.numpy()[:limit], images.labels.numpy()[:limit]
+    data = load_test(DataConfig(), data_access()) if split == "test" else getattr(data_of(DataConfig()), split)
+    return data.images.numpy()[:limit], data.labels.numpy()[:limit]
 
 
 def through_files(pictures: Iterable[Pixels]) -> list[Steps | None]:
     """Write each picture as PNG, read it as `lenet predict` does; None where it is refused."""
-    results: list[Steps | None] = []
+    found: list[Steps | None] = []
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory) / "picture.png"
         for pixels in pictures:
             Image.fromarray(np.clip(np.rint(pixels), 0, 255).astype(np.uint8)).save(path, compress_level=1)
             try:
-                results.append(prepare(read_picture(path).grey))
+                found.append(prepare(read_picture(path).grey))
             except DataError:
-                results.append(None)
-    return results
+                found.append(None)
+    return found
 
 
-def num_right(network: TrainedNetwork, results: list[Steps | None], labels: Pixels) -> int:
-    """Count the right answers; a refused picture has none."""
-    answered = [(steps.seen, label) for steps, label in zip(results, labels, strict=True) if steps is not None]
+def share_right(network: TrainedNetwork, found: Sequence[Steps | None], labels: Pixels) -> float:
+    """Return the share of right answers; a refused picture has none."""
+    answered = [(steps.seen, label) for steps, label in zip(found, labels, strict=True) if steps is not None]
     answers = probabilities(network, np.stack([seen for seen, _ in answered])).argmax(axis=1)
-    return int((answers == [label for _, label in answered]).sum())
+    return float((answers == [label for _, label in answered]).sum()) / len(found)
 
 
-# Accuracy
+def share_of_wrong_polarity(found: Sequence[Steps | None], is_dark: Sequence[bool]) -> float:
+    pairs = zip(found, is_dark, strict=True)
+    return sum(each is not None and each.is_dark_on_light != dark for each, dark in pairs) / len(found)
 
 
-def accuracy(network: TrainedNetwork, split: str, limit: int | None) -> None:
+def show_accuracy(network: TrainedNetwork, split: str, limit: int | None) -> None:
+    """Print the accuracy on the pixels themselves, and on pictures of them: of MNIST, and of scikit-learn's digits."""
     images, labels = images_of(split, limit)
-    direct = int((probabilities(network, images).argmax(axis=1) == labels).sum())
-    generator = np.random.default_rng(0)
-    results = through_files(off_centre(image, generator) for image in images)
-    right = num_right(network, results, labels)
-    count = len(images)
-    print(f"{split} images: direct {direct / count:.2%}, enlarged, inverted and off-centre {right / count:.2%}")
-    print(f"  lost {100 * (direct - right) / count:.2f} points; refused {sum(each is None for each in results)}")
-    wrong_polarity = sum(each is not None and not each.is_dark_on_light for each in results)
-    print(f"  polarity wrong {wrong_polarity} of {count}")
+    generator, digits = np.random.default_rng(0), load_digits()
+    small = digits.images[:limit]
+    direct = np.stack([np.pad(scaled(np.rint(image * 255 / 16), 20), 4) for image in small])
+    sources = {
+        f"{split} images, enlarged and off-centre": (images, labels, (off_centre(each, generator) for each in images)),
+        "scikit-learn's digits of 8 x 8": (direct, digits.target[:limit], map(sheet_of_8, small)),
+    }
+    rows = []
+    for name, (pixels, answers, pictures) in sources.items():
+        found = through_files(pictures)
+        right = (probabilities(network, pixels).argmax(axis=1) == answers).mean()
+        shares = (right, share_right(network, found, answers), found.count(None) / len(found))
+        rows.append(
+            (name, *(f"{share:.2%}" for share in (*shares, share_of_wrong_polarity(found, [True] * len(found)))))
+        )
+    print(table(("pictures", "directly", "prepared", "refused", "wrong polarity"), rows))
 
-    digits = load_digits()
-    small = np.stack([bilinear_in_28(image) for image in digits.images])
-    direct = int((probabilities(network, small).argmax(axis=1) == digits.target).sum())
-    right = num_right(network, through_files(sheet_of_8(image) for image in digits.images), digits.target)
-    count = len(digits.target)
-    print(f"scikit-learn's {count} digits of 8 x 8: bilinear to 20 x 20, in 28 x 28: {direct / count:.2%}")
-    print(f"  as pictures, through the whole path: {right / count:.2%}")
+
+def scaled(image: Pixels, size: int, how: Image.Resampling = Image.Resampling.BILINEAR) -> Pixels:
+    return np.asarray(Image.fromarray(image.astype(np.uint8)).resize((size, size), how))
 
 
 def off_centre(image: Pixels, generator: np.random.Generator) -> Pixels:
     """Enlarge to 200 x 200, put it somewhere on a larger sheet, dark on light."""
-    large = np.asarray(Image.fromarray(image).resize((200, 200), Image.Resampling.BICUBIC))
     height, width = generator.integers(200, 401, 2)
     top, left = generator.integers(0, height - 199), generator.integers(0, width - 199)
     sheet = np.full((height, width), 255.0)
-    sheet[top : top + 200, left : left + 200] -= large
+    sheet[top : top + 200, left : left + 200] -= scaled(image, 200, Image.Resampling.BICUBIC)
     return sheet
 
 
-def bilinear_in_28(image: Pixels) -> Pixels:
-    """Return an 8 x 8 digit of values 0 .. 16 as the network wants it, without lenet's own preparation."""
-    grey = Image.fromarray(np.rint(image * 255 / 16).astype(np.uint8))
-    return np.pad(np.asarray(grey.resize((20, 20), Image.Resampling.BILINEAR)), 4)
-
-
 def sheet_of_8(image: Pixels) -> Pixels:
-    """Return an 8 x 8 digit as a larger picture with a margin, dark on light."""
-    grey = Image.fromarray(np.pad(np.rint(image * 255 / 16), 2).astype(np.uint8))
-    return 255.0 - np.asarray(grey.resize((120, 120), Image.Resampling.BILINEAR))
+    """Return an 8 x 8 digit of values 0 .. 16 as a larger picture with a margin, dark on light."""
+    return 255.0 - scaled(np.pad(np.rint(image * 255 / 16), 2), 120)
 
 
-# Scenes
-
-
-def scenes(network: TrainedNetwork, limit: int) -> None:
+def show_scenes(network: TrainedNetwork, limit: int) -> None:
     images, labels = images_of("val", limit)
+    dark = [bool(k % 2) for k in range(limit)]
     direct = (probabilities(network, images).argmax(axis=1) == labels).mean()
-    print(f"{limit} validation images, directly: {direct:.1%}; below: right, wrong polarity, refused")
-    lights: dict[str, Callable[[Pixels, Pixels, float], Pixels]] = {
-        "even": lambda y, x, a: 1 - 0 * along(y, x, a),
-        "falls to a half": lambda y, x, a: 1 - 0.5 * along(y, x, a),
-        "falls to a quarter": lambda y, x, a: 1 - 0.75 * along(y, x, a),
-        "soft shadow of a half": lambda y, x, a: 1 - 0.5 / (1 + np.exp(-(along(y, x, a) - 0.5) * 15)),
-        "sharp shadow of a half": lambda y, x, a: 1 - 0.5 * (along(y, x, a) > 0.5),
-    }
     rows = []
     for margin in (0.0, 0.05, 0.2, 1.0):
-        for name, light in lights.items():
+        for name, light in LIGHTS.items():
             generator = np.random.default_rng(0)
-            dark = [bool(k % 2) for k in range(limit)]
-            results = through_files(
-                scene(image, margin, light, is_dark, generator) for image, is_dark in zip(images, dark, strict=True)
-            )
-            wrong = sum(
-                each is not None and each.is_dark_on_light != is_dark
-                for each, is_dark in zip(results, dark, strict=True)
-            )
-            right = num_right(network, results, labels) / limit
-            rows.append(
-                (f"{margin:.0%}", name, f"{right:.1%}", f"{wrong / limit:.1%}", f"{results.count(None) / limit:.1%}")
-            )
-    print(aligned(("margin", "light", "right", "wrong polarity", "refused"), rows, right=(0, 2, 3, 4)))
+            pairs = zip(images, dark, strict=True)
+            found = through_files(scene(image, margin, light, is_dark, generator) for image, is_dark in pairs)
+            shares = (share_right(network, found, labels), share_of_wrong_polarity(found, dark))
+            rows.append((f"{margin:.0%}", name, *(f"{each:.1%}" for each in (*shares, found.count(None) / limit))))
+    print(f"{limit} validation images, directly: {direct:.1%} right\n")
+    print(table(("margin", "light", "right", "wrong polarity", "refused"), rows))
 
 
-def along(y: Pixels, x: Pixels, angle: float) -> Pixels:
-    """Return how far each place lies in a direction, 0 .. 1."""
-    place = y * np.sin(angle) + x * np.cos(angle)
-    return (place - place.min()) / (place.max() - place.min())
-
-
-def scene(
-    image: Pixels,
-    margin: float,
-    light: Callable[[Pixels, Pixels, float], Pixels],
-    is_dark: bool,
-    generator: np.random.Generator,
-) -> Pixels:
+def scene(image: Pixels, margin: float, light: Light, is_dark: bool, generator: np.random.Generator) -> Pixels:
     """Photograph a digit, cut out with a margin (a share of its size), under a light, with noise of 4 grey levels."""
     rows, columns = np.flatnonzero(image.any(axis=1)), np.flatnonzero(image.any(axis=0))
     digit = Image.fromarray(image[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1])
     large = np.asarray(digit.resize((digit.width * 6, digit.height * 6), Image.Resampling.BICUBIC)) / 255
     ink = np.pad(large, round(margin * max(large.shape)))
     y, x = np.mgrid[: ink.shape[0], : ink.shape[1]]
+    angle = generator.uniform(0, 2 * np.pi)
+    place = y * np.sin(angle) + x * np.cos(angle)
     paper, pen = (210, 50) if is_dark else (60, 230)
-    photo = (paper * (1 - ink) + pen * ink) * light(y, x, generator.uniform(0, 2 * np.pi))
+    photo = (paper * (1 - ink) + pen * ink) * light((place - place.min()) / (place.max() - place.min()))
     return photo + generator.normal(0, 4, photo.shape)
 
 
-# Likeness
-
-_QUANTILES = (0, 0.1, 0.5, 1, 50, 99, 99.5, 99.9, 100)
-
-
-def likeness(network: TrainedNetwork, limit: int | None) -> None:
-    train_val = data_of(DataConfig())
-    train = [prepare(image.astype(float)) for image in train_val.train.images.numpy()[:limit]]
+def show_likeness(network: TrainedNetwork, limit: int | None) -> None:
+    """Print the figures of training images, which set the thresholds, and how often other pictures cause a warning."""
+    data = data_of(DataConfig())
+    train, val = (
+        [prepare(image.astype(float)) for image in part.images.numpy()[:limit]] for part in (data.train, data.val)
+    )
     looks = np.array([looks_of(steps) for steps in train])
-    table = [
-        (name, *(f"{value:.3g}" for value in np.percentile(looks[:, k], _QUANTILES)))
-        for k, name in enumerate(Looks._fields)
-    ]
-    val = [prepare(image.astype(float)) for image in train_val.val.images.numpy()[:limit]]
-    sure = probabilities(network, np.stack([steps.seen for steps in val])).max(axis=1)
-    table.append(("confidence (val)", *(f"{value:.3g}" for value in np.percentile(sure, _QUANTILES))))
-    print(f"percentiles over {len(train):,} training images, prepared")
-    print(aligned(("figure", *(f"{q:g} %" for q in _QUANTILES)), table))
+    figures = {name: looks[:, k] for k, name in enumerate(Looks._fields)}
+    figures["confidence (val)"] = confidence(network, val)
+    rows = [(name, *(f"{q:.3g}" for q in np.percentile(each, QUANTILES))) for name, each in figures.items()]
+    print(f"percentiles over {len(train):,} training images, prepared\n")
+    print(table(("figure", *(f"{q:g} %" for q in QUANTILES)), rows), "\n")
 
     generator = np.random.default_rng(0)
-    sources = {
-        "validation images, prepared": val,
-        "the same, enlarged and off-centre": through_files(
-            off_centre(image, generator) for image in train_val.val.images.numpy()[: min(limit or 1000, 1000)]
-        ),
-        "scikit-learn's digits": through_files(sheet_of_8(image) for image in load_digits().images),
-        "digits of the font DejaVu Sans": through_files(glyph(text) for text in "0123456789"),
-        "two digits, 10 to 99": through_files(glyph(str(number)) for number in range(10, 100)),
-        "letters A to Z but I, O, S, Z": through_files(glyph(text) for text in "ABCDEFGHJKLMNPQRTUVWXY"),
-        "200 cuts of scikit-learn's two photos": through_files(cuts_of_photos(200, generator)),
-        "100 pictures of noise": through_files(generator.integers(0, 256, (64, 64)) for _ in range(100)),
+    enlarged = (off_centre(image, generator) for image in data.val.images.numpy()[: min(limit or 1000, 1000)])
+    sources: dict[str, Iterable[Pixels]] = {
+        "the same, enlarged and off-centre": enlarged,
+        "scikit-learn's digits": map(sheet_of_8, load_digits().images),
+        "digits of the font DejaVu Sans": map(glyph, "0123456789"),
+        "two digits, 10 to 99": (glyph(str(number)) for number in range(10, 100)),
+        "letters A to Z but I, O, S, Z": map(glyph, "ABCDEFGHJKLMNPQRTUVWXY"),
+        "200 cuts of scikit-learn's two photos": cuts_of_photos(200, generator),
+        "100 pictures of noise": (generator.integers(0, 256, (64, 64)) for _ in range(100)),
     }
-    rows = []
-    for name, results in sources.items():
-        answered = [steps for steps in results if steps is not None]
-        sure = probabilities(network, np.stack([s.seen for s in answered])).max(axis=1) if answered else np.zeros(0)
-        by_looks = sum(bool(doubts(looks_of(steps), 1.0)) for steps in answered)
-        doubted = sum(bool(doubts(looks_of(steps), p)) for steps, p in zip(answered, sure, strict=True))
-        count = len(results)
-        shares = (1 - len(answered) / count, by_looks / count, doubted / count)
-        rows.append((name, str(count), *(f"{share:.1%}" for share in shares)))
-    print(aligned(("pictures", "number", "refused", "warned by looks", "warned in all"), rows, right=(1, 2, 3, 4)))
+    rows = [row_of_warnings(network, "validation images, prepared", val)]
+    rows += [row_of_warnings(network, name, through_files(pictures)) for name, pictures in sources.items()]
+    print(table(("pictures", "number", "refused", "warned by looks", "warned in all"), rows))
+
+
+def confidence(network: TrainedNetwork, steps: Sequence[Steps]) -> Pixels:
+    return probabilities(network, np.stack([each.seen for each in steps])).max(axis=1) if steps else np.zeros(0)
+
+
+def row_of_warnings(network: TrainedNetwork, name: str, found: Sequence[Steps | None]) -> tuple[str, ...]:
+    answered = [steps for steps in found if steps is not None]
+    pairs = list(zip(answered, confidence(network, answered), strict=True))
+    by_looks = sum(bool(doubts(looks_of(steps), 1.0)) for steps in answered)
+    doubted = sum(bool(doubts(looks_of(steps), sure)) for steps, sure in pairs)
+    numbers = (len(found) - len(answered), by_looks, doubted)
+    return name, str(len(found)), *(f"{number / len(found):.1%}" for number in numbers)
 
 
 def glyph(text: str) -> Pixels:
@@ -260,8 +228,7 @@ def cuts_of_photos(count: int, generator: np.random.Generator) -> Iterator[Pixel
     """Yield square cuts of two photos, of a temple and of a flower."""
     photos = [photo.mean(axis=2) for photo in load_sample_images().images]
     for k in range(count):
-        photo = photos[k % 2]
-        side = int(generator.integers(60, 400))
+        photo, side = photos[k % 2], int(generator.integers(60, 400))
         top, left = (int(generator.integers(0, size - side + 1)) for size in photo.shape)
         yield photo[top : top + side, left : left + side]
 

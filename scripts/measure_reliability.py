@@ -27,12 +27,14 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
+from itertools import product
 from pathlib import Path
-from typing import Any, NamedTuple, NoReturn
+from typing import Any
 
 import hypothesis
 import torch
@@ -41,7 +43,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from safetensors.torch import load, save
 
-from common import ROOT, arguments_parser, data_access, data_of
+from common import ROOT, arguments, data_access, data_of
 from lenet_mnist.cli.app import app
 from lenet_mnist.cli.flags import DEFAULT_DATA_DIR
 from lenet_mnist.cli.main import main as lenet
@@ -55,57 +57,92 @@ from lenet_mnist.runs.recording import list_checkpoints
 from lenet_mnist.runs.run import Run, create_run
 from lenet_mnist.training.checkpoint import read_network
 
-QUICK = [
-    "--limit-train=640",
-    "--batch-size=32",
-    "--epochs=3",
-    "--threads=1",
-    "--set=data.val_size=500",
-    "--set=training.checkpoint_every_steps=3",
-    "--offline",
-]
+FEW = ["--limit-train=640", "--batch-size=32", "--set=data.val_size=500"]
+QUICK = [*FEW, "--epochs=3", "--threads=1", "--set=training.checkpoint_every_steps=3", "--offline"]
+SWEEP = ["lr-sweep", *FEW, "--num=3", "--seeds=0"]
 RESUME = ["--resume", "latest", "--offline"]
 LONGEST_EXIT = 2.0  # seconds
 LAYERS = ("C1", "C3", "C5", "F6", "output")
 MOST_MEMORY, MOST_SECONDS = 1000, 20.0  # MB, of which torch alone takes 300; of one processor
+Results = tuple[Any, ...]
+Found = tuple[bool, str]  # whether what was found is what is promised, and what it is
 
 
-class Found(NamedTuple):
-    """What a part found, and whether it is what is promised."""
+@dataclass(frozen=True)
+class Place:
+    """A directory in which processes type commands. It holds one run."""
 
-    holds: bool
-    text: str
+    path: Path
 
+    def __post_init__(self) -> None:
+        self.path.mkdir(parents=True, exist_ok=True)
 
-# Processes.
-
-
-def begin(directory: Path, *words: str, prepare: Callable[[], None] = lambda: None) -> int:
-    """Start `lenet` with these words in a process of its own, in `directory`, and return its id."""
-    sys.stdout.flush()
-    process = os.fork()
-    if process == 0:
-        become_lenet(directory, words, prepare)
-    return process
-
-
-def become_lenet(directory: Path, words: tuple[str, ...], prepare: Callable[[], None]) -> NoReturn:
-    code = 99
-    try:
-        os.chdir(directory)
-        log = os.open("log.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-        os.dup2(log, 1)
-        os.dup2(log, 2)
-        sys.argv = ["lenet", *words]
-        prepare()
-        lenet()
-        code = 0
-    except SystemExit as end:
-        code = end.code if isinstance(end.code, int) else int(end.code is not None)
-    finally:
+    def begin(self, *words: str, prepare: Callable[[], object] = lambda: None) -> int:
+        """Start `lenet` with these words in a process of its own, and return its id."""
         sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
+        if (process := os.fork()) != 0:
+            return process
+        code = 99
+        try:
+            os.chdir(self.path)
+            log = os.open("log.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+            os.dup2(log, 1)
+            os.dup2(log, 2)
+            sys.argv = ["lenet", *words]
+            prepare()
+            lenet()
+            code = 0
+        except SystemExit as end:
+            code = end.code if isinstance(end.code, int) else int(end.code is not None)
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(code)
+
+    def type(self, *words: str) -> None:
+        assert end_of(self.begin(*words)) == 0, self.log
+
+    @property
+    def log(self) -> str:
+        return (self.path / "log.txt").read_text(errors="replace")
+
+    @property
+    def run(self) -> Run:
+        """The run, read anew."""
+        return Run(next((self.path / "runs").glob("*/manifest.json")).parent)
+
+    @property
+    def has_begun(self) -> bool:
+        return any((self.path / "runs").glob("*/manifest.json"))
+
+    @property
+    def results(self) -> Results:
+        """All of the run that must be the same, times aside."""
+        run, manifest = self.run, self.run.manifest
+        rows = [line.rpartition(",")[0] for line in run.history_path.read_text().splitlines()]
+        return manifest.weights_sha256, manifest.status, rows, run.steps_path.read_text(), run.probe_path.read_text()
+
+    def train(self, words: Sequence[str] = QUICK) -> tuple[Results, float]:
+        """Train once without a disturbance; return its results and its seconds."""
+        started = time.monotonic()
+        self.type("train", *words)
+        return self.results, time.monotonic() - started
+
+    def resumes(self, expected: Results) -> bool:
+        """Whether the run goes on to the expected results."""
+        return end_of(self.begin("train", *RESUME)) == 0 and self.results == expected
+
+    def wait_for_checkpoint(self, process: int, after: int = 0) -> int:
+        """Return the step of a checkpoint that is later than `after`, as soon as there is one, or the process ends."""
+        while os.waitid(os.P_PID, process, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
+            checkpoints = list_checkpoints(self.run.checkpoints_path) if self.has_begun else []
+            if checkpoints and checkpoints[0].step > after:
+                return checkpoints[0].step
+            time.sleep(0.005)
+        return after
+
+    def copy(self, path: Path) -> "Place":
+        return Place(shutil.copytree(self.path, path))
 
 
 def end_of(process: int) -> int:
@@ -113,86 +150,36 @@ def end_of(process: int) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
 
 
-def run_of(directory: Path) -> Run:
-    """Return the one run in `directory`, read anew; one that is not there yet is `directory` itself."""
-    begun = list((directory / "runs").glob("*/manifest.json"))
-    return Run(begun[0].parent if begun else directory)
-
-
-def has_begun(directory: Path) -> bool:
-    return run_of(directory).path != directory
-
-
-def made(directory: Path) -> Path:
-    directory.mkdir(parents=True)
-    return directory
-
-
-def wait_for_checkpoint(directory: Path) -> None:
-    while not list((directory / "runs").glob("*/checkpoints/step-*")):
-        time.sleep(0.005)
-
-
-def results(run: Run) -> tuple[Any, ...]:
-    """Return all of a run that must be the same, times aside."""
-    history = run.history_path.read_text().splitlines()
-    rows = [line.rpartition(",")[0] for line in history]
-    manifest = run.manifest
-    return manifest.weights_sha256, manifest.status, rows, run.steps_path.read_text(), run.probe_path.read_text()
-
-
-def whole_run(directory: Path, words: list[str] = QUICK) -> tuple[tuple[Any, ...], float]:
-    """Train once without a disturbance; return its results and its seconds."""
-    started = time.monotonic()
-    assert end_of(begin(made(directory), "train", *words)) == 0, (directory / "log.txt").read_text()
-    return results(run_of(directory)), time.monotonic() - started
-
-
-def newest_step(directory: Path) -> int:
-    checkpoints = list_checkpoints(run_of(directory).checkpoints_path) if has_begun(directory) else []
-    return max((checkpoint.step for checkpoint in checkpoints), default=0)
-
-
-def resumes(directory: Path, expected: tuple[Any, ...]) -> bool:
-    """Whether the run in `directory` goes on to the expected results."""
-    return end_of(begin(directory, "train", *RESUME)) == 0 and results(run_of(directory)) == expected
-
-
 def kills(count: int, draw: random.Random, directory: Path) -> Found:
     """Kill at a random moment, or at a random file operation; go on; compare."""
-    expected, seconds = whole_run(directory / "whole")
-    num_operations = count_operations(directory / "counted")
+    expected, seconds = Place(directory / "whole").train()
+    num_operations = count_operations(Place(directory / "counted"))
     num_equal = num_begun = num_inside = 0
     for number in range(count):
-        place = made(directory / str(number))
+        place = Place(directory / str(number))
         if number % 2:
-            process = begin(place, "train", *QUICK, prepare=lambda: die_at(draw.randrange(num_operations) + 1))
+            process = place.begin("train", *QUICK, prepare=partial(die_at, draw.randrange(num_operations) + 1))
         else:
-            process = begin(place, "train", *QUICK)
+            process = place.begin("train", *QUICK)
             time.sleep(draw.uniform(0.1, seconds))
             os.kill(process, signal.SIGKILL)
-        draw.random()  # the child has drawn on a copy of its own
         num_inside += end_of(process) == -signal.SIGKILL and number % 2
-        num_begun += has_begun(place)
-        is_equal = not has_begun(place) or resumes(place, expected)  # before there is a run, nothing can be lost
+        num_begun += place.has_begun
+        is_equal = not place.has_begun or place.resumes(expected)  # before there is a run, nothing can be lost
         num_equal += is_equal
         if is_equal:
-            shutil.rmtree(place)
+            shutil.rmtree(place.path)
         else:
-            print(f"kept: {shutil.move(place, tempfile.mkdtemp())}", file=sys.stderr)
-    return Found(
-        num_equal == count,
+            print(f"kept: {shutil.move(place.path, tempfile.mkdtemp())}", file=sys.stderr)
+    return num_equal == count, (
         f"{num_equal} of {count} came to the bit-identical end ({num_inside} killed at one of {num_operations} file "
-        f"operations, the others at a random moment; {num_begun} had begun)",
+        f"operations, the others at a random moment; {num_begun} had begun)"
     )
 
 
-OPERATIONS = ("open", "write", "fsync", "replace", "unlink", "ftruncate", "mkdir")
-
-
-def watch_operations(before: Callable[[], None]) -> None:
+def watch_operations(before: Callable[[], object]) -> None:
     """Call `before` ahead of every operation of this process that changes a file."""
-    for name in OPERATIONS:
+    for name in ("open", "write", "fsync", "replace", "unlink", "ftruncate", "mkdir"):
         operation = getattr(os, name)
 
         def watched(*arguments: Any, _operation: Any = operation, _name: str = name, **options: Any) -> Any:
@@ -205,22 +192,21 @@ def watch_operations(before: Callable[[], None]) -> None:
 
 def die_at(number: int) -> None:
     """Let this process be killed just before its file operation of that number."""
-    seen = [0]
+    left = [number]
 
     def before() -> None:
-        seen[0] += 1
-        if seen[0] == number:
+        left[0] -= 1
+        if left[0] == 0:
             os.kill(os.getpid(), signal.SIGKILL)
 
     watch_operations(before)
 
 
-def count_operations(directory: Path) -> int:
+def count_operations(place: Place) -> int:
     """Return how many file operations a whole training makes."""
     reader, writer = os.pipe()
     write = os.write  # not the watched one
-    prepare = partial(watch_operations, lambda: write(writer, b"."))
-    process = begin(made(directory), "train", *QUICK, prepare=prepare)
+    process = place.begin("train", *QUICK, prepare=partial(watch_operations, lambda: write(writer, b".")))
     os.close(writer)
     number = 0
     while part := os.read(reader, 65536):
@@ -231,76 +217,69 @@ def count_operations(directory: Path) -> int:
 
 def signals(count: int, draw: random.Random, directory: Path) -> Found:
     """Interrupt in turn with both signals after training has begun; time the exit, go on, compare."""
-    expected, seconds = whole_run(directory / "whole")
+    expected, seconds = Place(directory / "whole").train()
     num_right = num_equal = num_interrupted = 0
     longest = 0.0
     for number in range(count):
-        place, which = made(directory / str(number)), (signal.SIGINT, signal.SIGTERM)[number % 2]
-        process = begin(place, "train", *QUICK)
-        wait_for_checkpoint(place)
+        place, which = Place(directory / str(number)), (signal.SIGINT, signal.SIGTERM)[number % 2]
+        process = place.begin("train", *QUICK)
+        place.wait_for_checkpoint(process)
         time.sleep(draw.uniform(0, 0.7 * seconds))
         started = time.monotonic()
         os.kill(process, which)
-        code = end_of(process)
-        took = time.monotonic() - started
-        was_finished = run_of(place).manifest.status == "finished"
+        code, took = end_of(process), time.monotonic() - started
+        was_finished = place.run.manifest.status == "finished"
         num_interrupted += code == 128 + which
         num_right += (code == 128 + which or (code in (0, -which) and was_finished)) and took <= LONGEST_EXIT
         longest = max(longest, took)
-        num_equal += resumes(place, expected)
-    return Found(
-        num_right == num_equal == count,
+        num_equal += place.resumes(expected)
+    return num_right == num_equal == count, (
         f"{num_right} of {count} ended with the right code within {LONGEST_EXIT:g} s (longest {longest:.2f} s; "
-        f"{num_interrupted} were interrupted, the others had finished); {num_equal} went on to the bit-identical end",
+        f"{num_interrupted} were interrupted, the others had finished); {num_equal} went on to the bit-identical end"
     )
 
 
 def one_run(count: int, draw: random.Random, directory: Path) -> Found:
     """Kill one run again and again, then go on from each of its checkpoints."""
     words = [*(word.replace("epochs=3", "epochs=60") for word in QUICK), "--set=training.patience=null"]
-    expected, _ = whole_run(directory / "whole", words)
-    place, num_kills = made(directory / "killed"), 0
+    expected, _ = Place(directory / "whole").train(words)
+    place, num_kills, step = Place(directory / "killed"), 0, 0
     while num_kills < count:
-        seen = newest_step(place)
-        process = begin(place, "train", *(RESUME if num_kills else words))
-        while newest_step(place) == seen and os.waitid(os.P_PID, process, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
-            time.sleep(0.005)
+        process = place.begin("train", *(RESUME if num_kills else words))
+        step = place.wait_for_checkpoint(process, after=step)
         time.sleep(draw.uniform(0, 0.3))
         os.kill(process, signal.SIGKILL)
         if end_of(process) == 0:
             break
         num_kills += 1
-    kept = list_checkpoints(run_of(place).checkpoints_path)
+    kept = list_checkpoints(place.run.checkpoints_path)
     num_equal = 0
     for checkpoint in kept:
-        copy = directory / checkpoint.sha256[:8]
-        shutil.copytree(place, copy)
-        for other in list_checkpoints(run_of(copy).checkpoints_path):
+        copy = place.copy(directory / checkpoint.sha256[:8])
+        for other in list_checkpoints(copy.run.checkpoints_path):
             if other.sha256 != checkpoint.sha256:
                 other.path.unlink()
-        num_equal += resumes(copy, expected)
-    return Found(
-        num_kills == count and num_equal == len(kept) >= 2,
-        f"{num_kills} kills in one run; {num_equal} of {len(kept)} kept checkpoints lead to the one final digest",
+        num_equal += copy.resumes(expected)
+    return num_kills == count and num_equal == len(kept) >= 2, (
+        f"{num_kills} kills in one run; {num_equal} of {len(kept)} kept checkpoints lead to the one final digest"
     )
 
 
 def damage(count: int, draw: random.Random, directory: Path) -> Found:
     """Flip a bit, or cut off the end, of a checkpoint or of the kept weights; a sixth of them are cuts."""
-    expected, _ = whole_run(directory / "whole")
-    run = run_of(directory / "whole")
-    newest, older = list_checkpoints(run.checkpoints_path)[:2]
-    num_noticed = 0
+    place = Place(directory / "whole")
+    expected, _ = place.train()
+    newest, older = list_checkpoints(place.run.checkpoints_path)[:2]
+    num_noticed = num_resumed = 0
     for number in range(count):
-        path = (newest.path, run.model_path)[number % 2]
+        path = (newest.path, place.run.model_path)[number % 2]
         whole = path.read_bytes()
+        end_of_header = 8 + int.from_bytes(whole[:8], "little")
         damaged = bytearray(whole)
         if number // 2 % 6 == 5:  # of both
             del damaged[draw.randrange(len(whole)) :]
-        else:
-            end_of_header = 8 + int.from_bytes(whole[:8], "little")
-            place = draw.randrange(len(whole) if number % 4 < 2 else end_of_header)  # half of them in the header
-            damaged[place] ^= 1 << draw.randrange(8)
+        else:  # half of them in the header
+            damaged[draw.randrange(len(whole) if number % 4 < 2 else end_of_header)] ^= 1 << draw.randrange(8)
         path.write_bytes(damaged)
         if path == newest.path:
             num_noticed += not newest.is_intact and older.is_intact
@@ -310,46 +289,41 @@ def damage(count: int, draw: random.Random, directory: Path) -> Found:
             except LenetError:
                 num_noticed += 1
         path.write_bytes(whole)
-    num_resumed = 0
     for number in range(10):
-        copy = directory / f"copy{number}"
-        shutil.copytree(directory / "whole", copy)
-        first = list_checkpoints(run_of(copy).checkpoints_path)[0].path
+        copy = place.copy(directory / f"copy{number}")
+        first = list_checkpoints(copy.run.checkpoints_path)[0].path
         content = bytearray(first.read_bytes())
         content[draw.randrange(len(content))] ^= 1
         first.write_bytes(content)
-        num_resumed += resumes(copy, expected) and first.exists()
-    return Found(
-        num_noticed == count and num_resumed == 10,
-        f"{num_noticed} of {count} were noticed before use; {num_resumed} of 10 went on from the older checkpoint",
+        num_resumed += copy.resumes(expected) and first.exists()
+    return num_noticed == count and num_resumed == 10, (
+        f"{num_noticed} of {count} were noticed before use; {num_resumed} of 10 went on from the older checkpoint"
     )
 
 
 def starts(count: int, _draw: random.Random, directory: Path) -> Found:
     """Make directories and start trainings at once, and resume one run twice at once."""
+    many, twice = Place(directory / "many"), Place(directory / "twice")
     makers = []
     for _ in range(count):
-        process = os.fork()
-        if process == 0:
-            create_run(directory / "runs", Config(), datetime(2026, 1, 1, tzinfo=UTC))
+        if (process := os.fork()) == 0:
+            create_run(many.path / "runs", Config(), datetime(2026, 1, 1, tzinfo=UTC))
             os._exit(0)
         makers.append(process)
-    trainings = [begin(directory, "train", *QUICK) for _ in range(5)]
+    trainings = [many.begin("train", *QUICK) for _ in range(5)]
     codes = [end_of(process) for process in (*makers, *trainings)]
-    num_directories = len(list((directory / "runs").iterdir()))
+    num_directories = len(list((many.path / "runs").iterdir()))
 
-    place = made(directory / "twice")
-    process = begin(place, "train", *QUICK)
-    wait_for_checkpoint(place)
+    process = twice.begin("train", *QUICK)
+    twice.wait_for_checkpoint(process)
     os.kill(process, signal.SIGKILL)
     end_of(process)
-    both = [begin(place, "train", *RESUME) for _ in range(2)]
+    both = [twice.begin("train", *RESUME) for _ in range(2)]
     ends = sorted(end_of(process) for process in both)
-    names_holder = any(f"process {process} on" in (place / "log.txt").read_text() for process in both)
-    return Found(
-        num_directories == codes.count(0) == count + 5 and ends == [0, 6] and names_holder,
+    names_holder = any(f"process {process} on" in twice.log for process in both)
+    return num_directories == codes.count(0) == count + 5 and ends == [0, 6] and names_holder, (
         f"{num_directories} directories of {count} + 5 ({codes.count(0)} processes ended well); two resumes at once "
-        f"ended with {ends}, {'naming' if names_holder else 'NOT naming'} the holder",
+        f"ended with {ends}, {'naming' if names_holder else 'NOT naming'} the holder"
     )
 
 
@@ -357,24 +331,24 @@ def repeats(count: int, draw: random.Random, directory: Path) -> Found:
     """Train in fresh processes whose surroundings differ."""
     digests = set()
     for number in range(count):
-        place = made(directory / f"{draw.randrange(10**6)}" / "deep")
+        place = Place(directory / f"{draw.randrange(10**6)}" / "deep")
         words = [word for word in QUICK if "checkpoint_every" not in word]
         words.append(f"--set=training.checkpoint_every_steps={(1, 2, 7, 'null')[number % 4]}")
         command = [sys.executable, "-m", "lenet_mnist", "train", *words]
         if number % 2:
             command = ["script", "-qec", " ".join(command), "/dev/null"]  # a terminal: with a progress bar
         environment = os.environ | {"PYTHONHASHSEED": str(draw.randrange(2**32))}
-        subprocess.run(command, cwd=place, env=environment, check=True, capture_output=True)
-        run = run_of(place)
-        digests.add((run.manifest.weights_sha256, run.steps_path.read_text()))
-    return Found(len(digests) == 1, f"{count} fresh processes, {len(digests)} digest")
+        subprocess.run(command, cwd=place.path, env=environment, check=True, capture_output=True)
+        digests.add((place.run.manifest.weights_sha256, place.run.steps_path.read_text()))
+    return len(digests) == 1, f"{count} fresh processes, {len(digests)} digest"
 
 
 def parsers(count: int, _draw: random.Random, directory: Path) -> Found:
     """Give random input to whatever reads a file or a name; only our own errors may come of it."""
     settings = hypothesis.settings(max_examples=count, deadline=None, database=None, derandomize=True)
-    whole_run(directory / "whole")
-    run = run_of(directory / "whole")
+    place = Place(directory / "whole")
+    place.train()
+    run = place.run
     network, manifest, config = (path.read_bytes() for path in (run.model_path, run.manifest_path, run.config_path))
     near_yaml = st.text(alphabet="seed: model\n -[]{}&*!|>'\"#,0123456789.e+tfnu\t", max_size=200)
 
@@ -382,72 +356,47 @@ def parsers(count: int, _draw: random.Random, directory: Path) -> Found:
         spliced = st.tuples(st.integers(0, len(content)), st.integers(0, 40), st.binary(max_size=40))
         return spliced.map(lambda change: content[: change[0]] + change[2] + content[change[0] + change[1] :])
 
+    def written(path: Path, content: bytes) -> Path:
+        path.write_bytes(content)
+        return path
+
+    def only_our_errors(read: Callable[[Any], Any]) -> Callable[[Any], None]:
+        def reading(value: Any) -> None:
+            with suppress(LenetError):
+                read(value)
+
+        return reading
+
+    near_idx = st.binary(max_size=100).map(lambda rest: b"\0\0\x08\x03" + rest)
+    small = st.binary(max_size=300)
     cases: dict[str, tuple[st.SearchStrategy[Any], Callable[[Any], Any]]] = {
         "configurations": (near_yaml | st.text(max_size=200), lambda text: parse_yaml(text, "random")),
-        "configuration files": (
-            changed(config) | st.binary(max_size=200),
-            lambda content: load_config(written(directory / "config.yaml", content)),
-        ),
-        "IDX files": (
-            st.binary(max_size=200) | st.binary(max_size=100).map(lambda rest: b"\0\0\x08\x03" + rest),
-            lambda content: parse_idx(content, 3, Path("random")),
-        ),
-        "networks": (
-            changed(network) | st.binary(max_size=300),
-            lambda content: read_network(written(directory / "model", content)),
-        ),
+        "configuration files": (changed(config) | small, lambda c: load_config(written(directory / "config.yaml", c))),
+        "IDX files": (small | near_idx, lambda content: parse_idx(content, 3, Path("random"))),
+        "networks": (changed(network) | small, lambda content: read_network(written(directory / "model", content))),
         "manifests": (changed(manifest), lambda content: Run(written(run.manifest_path, content).parent).manifest),
-        "run names": (st.text(max_size=300), lambda name: find_run(name, directory / "whole" / "runs")),
+        "run names": (st.text(max_size=300), lambda name: find_run(name, place.path / "runs")),
     }
     for strategy, read in cases.values():
         settings(hypothesis.given(strategy)(only_our_errors(read)))()
-    return Found(True, f"{count:,} examples each of {', '.join(cases)}: no other error than our own")
-
-
-def only_our_errors(read: Callable[[Any], Any]) -> Callable[[Any], None]:
-    def reading(value: Any) -> None:
-        with suppress(LenetError):
-            read(value)
-
-    return reading
-
-
-def written(path: Path, content: bytes) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(content)
-    return path
+    return True, f"{count:,} examples each of {', '.join(cases)}: no other error than our own"
 
 
 def offline(count: int, _draw: random.Random, directory: Path) -> Found:
     """Run every command without a network, the data cached."""
-    quick = QUICK[:-1]  # --offline is what is not said here
+    quick = " ".join(QUICK[:-1])  # --offline is what is not said here
     digit = data_of(DataConfig()).val.images[0].numpy()
     Image.fromarray(255 - digit).resize((140, 140)).save(directory / "digit.png")
     commands = [
-        ["--version"],
-        ["--help"],
-        ["train", *quick, "--name=first"],
-        ["train", *quick, "--lr=auto"],
-        ["train", "--resume=latest"],
-        ["evaluate", "latest"],
-        ["verify", "latest", "--retrain"],
-        ["diagnose", "latest"],
-        ["compare", "first", "latest"],
-        ["predict", "digit.png"],
-        ["report", "latest"],
-        *(["export", "latest", "--format", each] for each in ("html", "onnx", "safetensors")),
-        ["cross-validate", "--limit-train=640", "--folds=2", "--epochs=1", "--batch-size=32"],
-        ["lr-sweep", "--limit-train=640", "--batch-size=32", "--num=3", "--seeds=0", "--set=data.val_size=500"],
-        ["runs", "--test"],
-        ["describe"],
-        ["bench", "--batch-size=64"],
-        ["data", "fetch"],
-        ["data", "check"],
-        ["data", "where"],
-        ["config", "show"],
-        ["config", "check", str(ROOT / "configs" / "relu.yaml")],
+        *("--version", "--help", f"train {quick} --name=first", f"train {quick} --lr=auto", "train --resume=latest"),
+        *("evaluate latest", "verify latest --retrain", "diagnose latest", "compare first latest", "report latest"),
+        *("predict digit.png", *(f"export latest --format {each}" for each in ("html", "onnx", "safetensors"))),
+        "cross-validate --limit-train=640 --folds=2 --epochs=1 --batch-size=32",
+        " ".join(SWEEP),
+        *("runs --test", "describe", "bench --batch-size=64", "data fetch", "data check", "data where"),
+        *("config show", f"config check {ROOT / 'configs' / 'relu.yaml'}"),
     ]
-    named = {command[0] for command in commands}
+    named = {command.split()[0] for command in commands}
     missing = [name for name in typer.main.get_group(app).commands if name not in named]
     assert not missing, f"commands that are not run here: {missing}"
     cut_off = ["unshare", "--map-root-user", "--net", sys.executable]
@@ -455,60 +404,52 @@ def offline(count: int, _draw: random.Random, directory: Path) -> Found:
     assert b"unreachable" in subprocess.run([*cut_off, "-c", connects], capture_output=True, check=False).stderr
     num_passed = 0
     for command in commands * count:
-        ended = subprocess.run(
-            [*cut_off, "-m", "lenet_mnist", *command], cwd=directory, capture_output=True, check=False
-        )
+        words = [*cut_off, "-m", "lenet_mnist", *command.split()]
+        ended = subprocess.run(words, cwd=directory, capture_output=True, check=False)
         num_passed += ended.returncode == 0
         if ended.returncode != 0:
-            print(f"{' '.join(command)}: {ended.stderr.decode()}", file=sys.stderr)
+            print(f"{command}: {ended.stderr.decode()}", file=sys.stderr)
     num_commands = len(commands) * count
-    return Found(num_passed == num_commands, f"{num_passed} of {num_commands} commands passed without a network")
+    return num_passed == num_commands, f"{num_passed} of {num_commands} commands passed without a network"
+
+
+READERS = (
+    *("runs --test", "diagnose relu", "report relu", "evaluate relu --split val --offline", "evaluate relu --offline"),
+    *("compare relu other --split val --offline", "verify relu --offline"),
+    *("export relu --format safetensors --offline", "train --resume relu --offline"),
+)
+READERS_OF_SWEEPS = ("diagnose swept", "lr-sweep --resume swept --offline")
 
 
 def memory(count: int, _draw: random.Random, directory: Path) -> Found:
     """Let every command that reads a run meet files that are far larger than a training makes them."""
-    whole_run(directory / "whole")
-    assert end_of(begin(directory / "whole", "train", *QUICK, "--seed=1", "--name=other")) == 0
-    sweep = ["lr-sweep", "--limit-train=640", "--batch-size=32", "--num=3", "--seeds=0", "--set=data.val_size=500"]
-    fresh = [sys.executable, "-m", "lenet_mnist", *sweep, "--set=name=swept", "--offline"]  # its workers are not forks
-    subprocess.run(fresh, cwd=directory / "whole", check=True, capture_output=True)
-    assert end_of(begin(directory / "whole", "evaluate", "relu", "--split", "val", "--offline")) == 0
-    readers = [
-        ["runs", "--test"],
-        ["diagnose", "relu"],
-        ["report", "relu"],
-        ["evaluate", "relu", "--split", "val", "--offline"],
-        ["evaluate", "relu", "--offline"],
-        ["compare", "relu", "other", "--split", "val", "--offline"],
-        ["verify", "relu", "--offline"],
-        ["export", "relu", "--format", "safetensors", "--offline"],
-        ["train", "--resume", "relu", "--offline"],
-    ]
-    sweepers = [["diagnose", "swept"], ["lr-sweep", "--resume", "swept", "--offline"]]
-    most, longest, num_held, worst = 0, 0.0, 0, ["", ""]
-    tried = [(name, command) for name in BOMBS for command in (sweepers if "journal" in name else readers)] * count
-    for name, command in tried:
-        place = directory / "place"
-        shutil.copytree(directory / "whole", place)
-        (run,) = (place / "runs").glob("*-swept-*" if "journal" in name else "*-relu-*")
-        BOMBS[name](Run(run))
-        _, status, usage = os.wait4(begin(place, *command), 0)
+    whole = Place(directory / "whole")
+    whole.train()
+    whole.type("train", *QUICK, "--seed=1", "--name=other")
+    fresh = [sys.executable, "-m", "lenet_mnist", *SWEEP, "--set=name=swept", "--offline"]  # its workers are not forks
+    subprocess.run(fresh, cwd=whole.path, check=True, capture_output=True)
+    whole.type("evaluate", "relu", "--split", "val", "--offline")
+    tried = [*product(BOMBS, READERS), *product(BOMBS_OF_SWEEPS, READERS_OF_SWEEPS)] * count
+    num_held, used = 0, []  # MB, seconds, and by what
+    for bomb, command in tried:
+        place = whole.copy(directory / "place")
+        is_sweep = bomb in BOMBS_OF_SWEEPS
+        [run] = (place.path / "runs").glob("*-swept-*" if is_sweep else "*-relu-*")
+        (BOMBS_OF_SWEEPS if is_sweep else BOMBS)[bomb](Run(run))
+        _, status, usage = os.wait4(place.begin(*command.split()), 0)
         peak, seconds = usage.ru_maxrss // 1024, usage.ru_utime + usage.ru_stime
-        is_traced = "Traceback" in (place / "log.txt").read_text(errors="replace")
-        holds = peak <= MOST_MEMORY and seconds <= MOST_SECONDS and not is_traced
+        holds = peak <= MOST_MEMORY and seconds <= MOST_SECONDS and "Traceback" not in place.log
         num_held += holds
+        used.append((peak, seconds, f"{bomb}: {command}"))
         if not holds:
             code = os.waitstatus_to_exitcode(status)
-            print(f"{name}: {' '.join(command)}: {peak} MB, {seconds:.1f} s, exit code {code}", file=sys.stderr)
-        if peak > most:
-            most, worst[0] = peak, f"{name}: {command[0]}"
-        if seconds > longest:
-            longest, worst[1] = seconds, f"{name}: {command[0]}"
-        shutil.rmtree(place)
-    return Found(
-        num_held == len(tried),
-        f"{num_held} of {len(tried)} commands on {len(BOMBS)} kinds of files took no more than {MOST_MEMORY} MB and "
-        f"{MOST_SECONDS:g} s; the most {most} MB ({worst[0]}), the longest {longest:.1f} s ({worst[1]})",
+            print(f"{used[-1][2]}: {peak} MB, {seconds:.1f} s, exit code {code}", file=sys.stderr)
+        shutil.rmtree(place.path)
+    most, longest = max(used), max(used, key=lambda each: each[1])
+    num_kinds = len(BOMBS) + len(BOMBS_OF_SWEEPS)
+    return num_held == len(tried), (
+        f"{num_held} of {len(tried)} commands on {num_kinds} kinds of files took no more than {MOST_MEMORY} MB and "
+        f"{MOST_SECONDS:g} s; the most {most[0]} MB ({most[2]}), the longest {longest[1]:.1f} s ({longest[2]})"
     )
 
 
@@ -521,20 +462,26 @@ def rows_of(path: Path, row: Callable[[int], str], num_bytes: int, number: int =
     path.write_text("".join(lines))
 
 
-def long_journal(run: Run, num_bytes: int) -> None:
+def long_journal(run: Run) -> None:
     """Repeat a training of a sweep, each time at another rate."""
     lines = run.journal_path.read_text().splitlines(keepends=True)
     entry = next(json.loads(line) for line in lines if line.startswith('{"trial"'))
     entry["trial"]["steps"] *= 100
     size = 0
     with run.journal_path.open("a") as file:
-        while size < num_bytes:
+        while size < 190_000_000:
             entry["trial"]["trial"]["lr"] *= 1.0001
             size += file.write(json.dumps(entry) + "\n")
 
 
 def signed(run: Run, **changes: Any) -> None:
     run.write_manifest(run.manifest.model_copy(update=changes))
+
+
+def brackets(run: Run) -> None:
+    content = b"a: [" + b"[]," * 21_000 + b"0]\n"
+    run.config_path.write_bytes(content)
+    signed(run, config_sha256=hashlib.sha256(content).hexdigest())
 
 
 def large_checkpoint(run: Run) -> None:
@@ -549,70 +496,64 @@ def large_checkpoint(run: Run) -> None:
     newest.path.with_name(f"step-{newest.step + 1:08d}-{digest}.safetensors").write_bytes(content)
 
 
-BOMBS: dict[str, Callable[[Run], Any]] = {
+def many_tensors(run: Run) -> None:
+    entries = (f'"{k}":{{"dtype":"U8","shape":[0],"data_offsets":[0,0]}}' for k in range(30_000))
+    header = ("{" + ",".join(entries) + "}").encode()
+    run.model_path.write_bytes(len(header).to_bytes(8, "little") + header)
+
+
+def epoch_row(k: int) -> str:
+    return f"{k},{k},.1,2.1,.5,2.1,.5,1.5\n"
+
+
+def step_row(k: int) -> str:
+    return f"{k},1,0.0123456789,2.123456789,1.123456789,0.123456789\n"
+
+
+def probe_row(k: int) -> str:
+    return f"{(k - 1) // 5},{(k - 1) // 5},{LAYERS[(k - 1) % 5]},1.5,1.5,.1,.1,.1,.1,1.5\n"
+
+
+def file_of(name: str, content: bytes, times: int, end: bytes = b"", start: bytes = b"") -> Callable[[Run], None]:
+    def write(run: Run) -> None:
+        (run.path / name).parent.mkdir(parents=True, exist_ok=True)
+        (run.path / name).write_bytes(start + content * times + end)
+
+    return write
+
+
+BOMBS: dict[str, Callable[[Run], None]] = {
     "history.csv, 60 MB of short lines": lambda run: rows_of(run.history_path, lambda _: "1\n" * 60, 60_000_000),
-    "history.csv, 100,000 epochs": lambda run: rows_of(
-        run.history_path, lambda k: f"{k},{k},.1,2.1,.5,2.1,.5,1.5\n", 60_000_000, 100_000
-    ),
-    "steps.csv, a million steps": lambda run: rows_of(
-        run.steps_path, lambda k: f"{k},1,0.0123456789,2.123456789,1.123456789,0.123456789\n", 64_000_000
-    ),
-    "probe.csv, 100,000 looks": lambda run: rows_of(
-        run.probe_path,
-        lambda k: f"{(k - 1) // 5},{(k - 1) // 5},{LAYERS[(k - 1) % 5]},1.5,1.5,.1,.1,.1,.1,1.5\n",
-        60_000_000,
-        500_000,
-    ),
-    "probe.csv, 60 MB of commas": lambda run: run.probe_path.write_text("," * 60_000_000 + "\n"),
-    "manifest.json, 60 MB": lambda run: run.manifest_path.write_text(
-        '{"tuning": {"a": [' + "[]," * 20_000_000 + "0]}}"
-    ),
+    "history.csv, 100,000 epochs": lambda run: rows_of(run.history_path, epoch_row, 60_000_000, 100_000),
+    "steps.csv, a million steps": lambda run: rows_of(run.steps_path, step_row, 64_000_000),
+    "probe.csv, 100,000 looks": lambda run: rows_of(run.probe_path, probe_row, 60_000_000, 500_000),
+    "probe.csv, 60 MB of commas": file_of("probe.csv", b",", 60_000_000, b"\n"),
+    "manifest.json, 60 MB": file_of("manifest.json", b"[],", 20_000_000, b"0]}}", b'{"tuning": {"a": ['),
     "manifest.json, 280,000 values": lambda run: signed(run, tuning={"a": [[]] * 280_000}),
     "manifest.json, a message of 7 MB": lambda run: signed(run, message="\U0001f600" * 1_700_000),
-    "config.yaml, 64 kB of brackets": lambda run: (
-        run.config_path.write_text("a: [" + "[]," * 21_000 + "0]\n"),
-        signed(run, config_sha256=hashlib.sha256(run.config_path.read_bytes()).hexdigest()),
-    ),
-    "metrics.json, 60 MB": lambda run: (run.evaluation_path("val") / "metrics.json").write_text(
-        "[" + "[]," * 20_000_000 + "0]"
-    ),
-    "confusion_matrix.csv, 60 MB": lambda run: (run.evaluation_path("val") / "confusion_matrix.csv").write_text(
-        ("," * 200_000 + "\n") * 300
-    ),
-    "looks.csv, 60 MB": lambda run: written(run.evaluation_path("test") / "looks.csv", b"time\n" * 12_000_000),
-    "examples.safetensors, 60 MB": lambda run: (run.evaluation_path("val") / "examples.safetensors").write_bytes(
-        bytes(60_000_000)
-    ),
-    "model.safetensors, a header of 30,000 tensors": lambda run: run.model_path.write_bytes(many_tensors(30_000)),
+    "config.yaml, 64 kB of brackets": brackets,
+    "metrics.json, 60 MB": file_of("evaluation/val/metrics.json", b"[],", 20_000_000, b"0]", b"["),
+    "confusion_matrix.csv, 60 MB": file_of("evaluation/val/confusion_matrix.csv", b"," * 200_000 + b"\n", 300),
+    "looks.csv, 60 MB": file_of("evaluation/test/looks.csv", b"time\n", 12_000_000),
+    "examples.safetensors, 60 MB": file_of("evaluation/val/examples.safetensors", b"\0", 60_000_000),
+    "model.safetensors, a header of 30,000 tensors": many_tensors,
     "a checkpoint of 14 million updates": large_checkpoint,
-    "journal.jsonl, 190 MB of trainings": lambda run: long_journal(run, 190_000_000),
-    "journal.jsonl, 200 MB of lists": lambda run: run.journal_path.write_text("[" + "[]," * 66_000_000 + "0]\n"),
 }
-
-
-def many_tensors(number: int) -> bytes:
-    entries = (f'"{k}":{{"dtype":"U8","shape":[0],"data_offsets":[0,0]}}' for k in range(number))
-    header = ("{" + ",".join(entries) + "}").encode()
-    return len(header).to_bytes(8, "little") + header
-
-
+BOMBS_OF_SWEEPS: dict[str, Callable[[Run], None]] = {
+    "journal.jsonl, 190 MB of trainings": long_journal,
+    "journal.jsonl, 200 MB of lists": file_of("journal.jsonl", b"[],", 66_000_000, b"0]\n", b"["),
+}
 PARTS: dict[str, tuple[Callable[[int, random.Random, Path], Found], int]] = {
-    "kills": (kills, 500),
-    "signals": (signals, 100),
-    "one-run": (one_run, 25),
-    "damage": (damage, 1200),
-    "starts": (starts, 50),
-    "repeats": (repeats, 20),
-    "parsers": (parsers, 10_000),
-    "offline": (offline, 1),
-    "memory": (memory, 1),
+    **{"kills": (kills, 500), "signals": (signals, 100), "one-run": (one_run, 25), "damage": (damage, 1200)},
+    **{"starts": (starts, 50), "repeats": (repeats, 20), "parsers": (parsers, 10_000)},
+    **{"offline": (offline, 1), "memory": (memory, 1)},
 }
 
 
 def main() -> None:
-    parser = arguments_parser(__doc__)
+    parser = arguments(__doc__)
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)}; all if none is named")
-    parser.add_argument("--count", type=int, help="how often, in each part")
+    parser.add_argument("--count", type=int, help="how often, in each part (with --small: 2)")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     if unknown := set(options.parts) - set(PARTS):
@@ -623,12 +564,12 @@ def main() -> None:
     all_hold = True
     for name in options.parts or PARTS:
         part, usual_count = PARTS[name]
+        count = options.count or (min(usual_count, 2) if options.small else usual_count)
         with tempfile.TemporaryDirectory(prefix="lenet-reliability-") as directory:
             started = time.monotonic()
-            found = part(options.count or usual_count, random.Random(options.seed), Path(directory))
-        all_hold &= found.holds
-        failed = "" if found.holds else "FAILED: "
-        print(f"{name}: {failed}{found.text}; {time.monotonic() - started:.0f} s", flush=True)
+            holds, text = part(count, random.Random(options.seed), Path(directory))
+        all_hold &= holds
+        print(f"{name}: {'' if holds else 'FAILED: '}{text}; {time.monotonic() - started:.0f} s", flush=True)
     sys.exit(not all_hold)
 
 

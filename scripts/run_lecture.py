@@ -21,12 +21,12 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
+from itertools import pairwise, product
 from pathlib import Path
 from statistics import mean, median
 from typing import Any
 
-from common import ROOT, arguments_parser
+from common import ROOT, arguments, table
 from lenet_mnist.config_file import parse_seeds
 from lenet_mnist.errors import LenetError
 from lenet_mnist.files.tables import Journal
@@ -36,13 +36,15 @@ from lenet_mnist.training.rows import EpochRow, ProbeRow
 
 SMALLER = ["--limit-train=1000", "--set=data.val_size=500", "--set=training.batch_size=20"]
 GUESSING = math.log(10)
+VALIDATED = "evaluation/val/metrics.json"
+CURVES = ("plots/loss.png", "plots/layers.png")
 
 
 @dataclass(frozen=True)
 class Seen:
     """What a command left behind in `place`; `causes` are those that `lenet diagnose --json` names."""
 
-    words: Sequence[str]
+    command: str
     place: Path
     code: int
     output: str
@@ -51,7 +53,7 @@ class Seen:
     @property
     def directory(self) -> Path:
         """What the command wrote into, or the run that it read; else `place`."""
-        match self.words[1:]:
+        match shlex.split(self.command)[1:]:
             case ["train", *options]:
                 return find_run(options[options.index("--name") + 1], self.place / "runs").path
             case ["evaluate" | "diagnose" | "report", name, *_]:
@@ -72,6 +74,10 @@ class Seen:
     def json(self, name: str) -> Any:
         return json.loads((self.directory / name).read_text(encoding="utf-8"))
 
+    def csv(self, name: str) -> list[dict[str, str]]:
+        with (self.directory / name).open(encoding="utf-8") as file:
+            return list(csv.DictReader(file))
+
     def losses(self, first: int, last: int) -> list[float]:
         """Return the training loss of the updates that were recorded, from `first` to `last`."""
         return [row.train_loss for row in self.run.steps if first <= row.step <= last]
@@ -79,8 +85,7 @@ class Seen:
     def looks(self) -> list[dict[str, ProbeRow]]:
         """Return what the probe saw of each layer, at epoch 0, 1, and so on."""
         rows = self.run.probe
-        epochs = sorted({row.epoch for row in rows})
-        return [{row.layer.value: row for row in rows if row.epoch == epoch} for epoch in epochs]
+        return [{row.layer.value: row for row in rows if row.epoch == k} for k in range(rows[-1].epoch + 1)]
 
 
 @dataclass(frozen=True)
@@ -89,47 +94,52 @@ class Check:
 
     said: str
     value: Callable[[Seen], float]
-    low: float
+    low: float = 1  # with no upper bound: a count of what is there, and no figure
     high: float = math.inf
-    sizes: tuple[str, ...] = ("small", "full")
+    is_full: bool = False  # takes more than 1,000 images
 
-    @property
-    def is_figure(self) -> bool:
-        """Whether the value is a measurement, and no count of what is there."""
-        return self.low != 1 or self.high != math.inf
+    def of(self, seen: Seen) -> float:
+        """Return the value that was found; nan, which no range holds, where there is none."""
+        try:
+            return float(self.value(seen))
+        except (LenetError, LookupError, OSError, StopIteration, TypeError, ValueError, ZeroDivisionError) as error:
+            print(f"{self.said}: {type(error).__name__}: {error}", file=sys.stderr)
+            return math.nan
 
 
-DONE = Check("the exit code is 0", lambda seen: seen.code == 0, 1)
+DONE = Check("the exit code is 0", lambda seen: seen.code == 0)
 
 
 def printed(said: str) -> Check:
     """Words that the command prints."""
-    return Check(said, lambda seen: seen.output.count(said), 1)
+    return Check(said, lambda seen: seen.output.count(said))
 
 
 def drawn(said: str) -> Check:
     """A picture, or the report."""
-    return Check(said, lambda seen: (seen.directory / said).is_file(), 1)
+    return Check(said, lambda seen: (seen.directory / said).is_file())
 
 
 def found(said: str, *causes: str) -> Check:
     """The first finding of `lenet diagnose`: one of these."""
-    return Check(said, lambda seen: seen.causes[:1] in [[cause] for cause in causes], 1)
-
-
-def reached(said: str, low: float, high: float, name: str = "val") -> Check:
-    """An accuracy in percent: of the kept weights, or of an evaluation."""
-    return full(Check(said, lambda seen: 100 * accuracy(seen, name), low, high))
+    return Check(said, lambda seen: seen.causes[:1] in [[cause] for cause in causes])
 
 
 def full(check: Check) -> Check:
-    """What takes more than 1,000 images."""
-    return replace(check, sizes=("full",))
+    return replace(check, is_full=True)
 
 
-def accuracy(seen: Seen, split: str) -> float:
-    if seen.words[1] == "train":
-        return seen.run.manifest.best_val_accuracy or 0.0
+def reached(said: str, low: float, high: float, split: str = "val") -> Check:
+    """An accuracy in per cent: of the kept weights, or of an evaluation."""
+
+    def accuracy(seen: Seen) -> float:
+        is_training = seen.command.startswith("lenet train")
+        return 100 * (seen.run.manifest.best_val_accuracy if is_training else evaluated(seen, split))
+
+    return full(Check(said, accuracy, low, high))
+
+
+def evaluated(seen: Seen, split: str) -> float:
     return float(seen.json(f"evaluation/{split}/metrics.json")["accuracy"])
 
 
@@ -141,10 +151,6 @@ def times_smaller(look: dict[str, ProbeRow]) -> float:
 def rest(seen: Seen) -> int:
     """Return after how many updates the training loss is below 2 nats."""
     return next(row.step for row in seen.run.steps if row.train_loss < 2)
-
-
-VALIDATED = "evaluation/val/metrics.json"
-CURVES = ("plots/loss.png", "plots/layers.png")
 
 
 def speed_ratio(seen: Seen, loss: float) -> float:
@@ -165,8 +171,7 @@ def jumps(seen: Seen) -> float:
 
 def spread_of_folds(seen: Seen) -> float:
     """Return how many points lie between the most and the least accurate fold."""
-    with (seen.directory / "folds.csv").open(encoding="utf-8") as file:
-        accuracies = [float(row["accuracy"]) for row in csv.DictReader(file)]
+    accuracies = [float(row["accuracy"]) for row in seen.csv("folds.csv")]
     return 100 * (max(accuracies) - min(accuracies))
 
 
@@ -175,9 +180,8 @@ def chosen_rate(seen: Seen, activation: str) -> float:
 
 
 def least_rate(seen: Seen, activation: str) -> float:
-    """Return the smallest rate of a sweep at which a training came below 1 nat."""
-    with (seen.directory / "sweep.csv").open(encoding="utf-8") as file:
-        rows = [row for row in csv.DictReader(file) if row["activation"] == activation and row["val_loss"]]
+    """Return the lowest rate of a sweep at which a training ends below a loss of 1."""
+    rows = [row for row in seen.csv("sweep.csv") if row["activation"] == activation and row["val_loss"]]
     return min(float(row["lr"]) for row in rows if float(row["val_loss"]) < 1)
 
 
@@ -205,7 +209,7 @@ EXPECTED: dict[str, list[Check]] = {
     ],
     "lenet diagnose resting": [
         found("the learning rate is too low", "learning rate"),
-        Check("the gradients vanish", lambda seen: "vanishing gradients" in seen.causes, 1),
+        Check("the gradients vanish", lambda seen: "vanishing gradients" in seen.causes),
     ],
     "lenet train --config configs/tanh.yaml --name tanh": [
         *map(drawn, CURVES),
@@ -238,11 +242,11 @@ EXPECTED: dict[str, list[Check]] = {
         Check("0 to 25 % are dead at epoch 0", lambda seen: 100 * seen.looks()[0]["F6"].dead, 0, 25),
         Check("more than 90 % at epoch 1", lambda seen: 100 * seen.looks()[-1]["F6"].dead, 90),
         Check("the loss comes back to 2.30", lambda seen: abs(seen.history[-1].val_loss - GUESSING), 0, 0.1),
-        Check("9 to 13 %", lambda seen: 100 * accuracy(seen, "val"), 9, 13),
+        Check("9 to 13 %", lambda seen: 100 * (seen.run.manifest.best_val_accuracy or 0), 9, 13),
     ],
     "lenet diagnose dead": [
         found("the learning rate is too high", "learning rate", "dead units"),
-        Check("units have died", lambda seen: "dead units" in seen.causes, 1),
+        Check("units have died", lambda seen: "dead units" in seen.causes),
     ],
     # 7: max pooling
     'python -c "import torch; x = torch.tensor([[12, 20, 30, 0], [8, 12, 2, 0], [34, 70, 37, 4], [112, 100, 25, 12]]); '
@@ -310,24 +314,19 @@ EXPECTED: dict[str, list[Check]] = {
 }
 
 
-def commands_of_the_page() -> list[tuple[str, str]]:
-    """Return the commands in the page's blocks of shell lines, each with the text between its block and the next."""
-    text = (ROOT / "docs" / "lecture.md").read_text(encoding="utf-8")
-    parts = re.findall(r"^```sh\n(.*?)^```\n(.*?)(?=^```sh|\Z)", text, re.DOTALL | re.MULTILINE)
-    return [(command, " ".join(below.split())) for block, below in parts for command in block.splitlines()]
-
-
 def require_the_page() -> list[str]:
     """Return the commands of docs/lecture.md, if EXPECTED has them, and nothing that the page does not say of them."""
-    page = commands_of_the_page()
-    said = {command: " ".join(below for each, below in page if each == command) for command, _ in page}
-    wrong = [f"has no checks: {command}" for command in said if command not in EXPECTED]
-    wrong += [f"is not on the page: {command}" for command in EXPECTED if command not in said]
+    text = (ROOT / "docs" / "lecture.md").read_text(encoding="utf-8")
+    said: dict[str, str] = {}  # by command, all that stands between its blocks and the next
+    for block, below in re.findall(r"^```sh\n(.*?)^```\n(.*?)(?=^```sh|\Z)", text, re.DOTALL | re.MULTILINE):
+        for command in block.splitlines():
+            said[command] = f"{said.get(command, '')} {' '.join(below.split())}"
+    wrong = [f"is on the page, or has checks, but not both: {command}" for command in said.keys() ^ EXPECTED.keys()]
     wrong += [
         f"is not said below {command}: {check.said}"
-        for command in said
-        for check in EXPECTED.get(command, ())
-        if check.said not in said[command]
+        for command, checks in EXPECTED.items()
+        for check in checks
+        if check.said not in said.get(command, "")
     ]
     if wrong:
         sys.exit("\n".join(wrong))
@@ -371,8 +370,8 @@ def run_page(commands: Sequence[str], size: str, engine: str, seed: int, place: 
         print(output, flush=True)
         causes = []
         if words[1] == "diagnose" and code == 0:
-            document = json.loads(type_command([*words, "--json"], place)[1])
-            causes = [finding["cause"] for finding in document["findings"]]
+            findings = json.loads(type_command([*words, "--json"], place)[1])["findings"]
+            causes = [finding["cause"] for finding in findings]
         journal.add({"key": command, "value": {"code": code, "output": output, "causes": causes}})
 
 
@@ -380,70 +379,49 @@ def measured(commands: Sequence[str], size: str, place: Path) -> Iterator[tuple[
     """Yield each command of the page, what is to be seen after it, and the value that was found."""
     ended = ended_in(place)
     for command in (command for command in commands if command in ended):
-        seen = Seen(shlex.split(command), place, **ended[command])
+        seen = Seen(command, place, **ended[command])
         for check in [DONE, *EXPECTED[command]]:
-            if size in check.sizes:
-                yield command, check, value_of(check, seen)
+            if size == "full" or not check.is_full:
+                yield command, check, check.of(seen)
 
 
-def value_of(check: Check, seen: Seen) -> float:
-    """Return the value that was found; nan, which no range holds, where there is none."""
-    try:
-        return float(check.value(seen))
-    except (LenetError, LookupError, OSError, StopIteration, TypeError, ValueError, ZeroDivisionError) as error:
-        print(f"{check.said}: {type(error).__name__}: {error}", file=sys.stderr)
-        return math.nan
-
-
-def table(commands: Sequence[str], size: str, places: Sequence[Path]) -> str:
-    """Return the figures of the page with the lowest and highest that were found; and how much else was seen."""
-    values: dict[tuple[str, Check], list[float]] = {}
-    for place in places:
-        for command, check, value in measured(commands, size, place):
-            values.setdefault((command, check), []).append(value)
-    lines = ["| command | the page says | found | trainings in range |", "| --- | --- | --- | --- |"]
-    rest_right = rest_all = 0
-    for (command, check), found_values in values.items():
-        right = sum(check.low <= value <= check.high for value in found_values)
-        if check.is_figure:
-            between = f"{min(found_values):.4g} to {max(found_values):.4g}"
-            lines.append(f"| `{name_of(command)}` | {check.said} | {between} | {right} of {len(found_values)} |")
-        else:
-            rest_right, rest_all = rest_right + right, rest_all + len(found_values)
-    return "\n".join([*lines, "", f"Else (exit codes, words, findings, pictures): {rest_right} of {rest_all} as said."])
-
-
-def name_of(command: str) -> str:
-    """Return a command's name, with that of its run."""
-    words = shlex.split(command)
-    return " ".join([words[0], words[1], *([words[words.index("--name") + 1]] if "--name" in words else words[2:3])])
+def show(values: dict[tuple[str, Check], list[float]]) -> None:
+    """Print the figures of the page with the lowest and highest that were found; and how much else was seen."""
+    rows, rest_right, rest_all = [], 0, 0
+    for (command, check), each in values.items():
+        right = sum(check.low <= value <= check.high for value in each)
+        if (check.low, check.high) == (1, math.inf):
+            rest_right, rest_all = rest_right + right, rest_all + len(each)
+            continue
+        words = shlex.split(command)
+        name = words[words.index("--name") + 1] if "--name" in words else words[2]
+        between = f"{min(each):.4g} to {max(each):.4g}"
+        rows.append((f"`{words[0]} {words[1]} {name}`", check.said, between, f"{right} of {len(each)}"))
+    print(table(("command", "the page says", "found", "trainings in range"), rows))
+    print(f"\nElse (exit codes, words, findings, pictures): {rest_right} of {rest_all} as said.")
 
 
 def main() -> None:
-    parser = arguments_parser(__doc__)
+    parser = arguments(__doc__)
     parser.add_argument("--size", choices=("small", "full"), default="small")
     parser.add_argument("--engines", default="auto", help="with --size full, as in native,torch")
     parser.add_argument("--seeds", default="0", help="with --size full, as in 0-2")
     parser.add_argument("--directory", type=Path, default=ROOT / "build" / "lecture", help="with --size full")
     parser.add_argument("--show", action="store_true", help="run nothing; print the table of what was found")
     options = parser.parse_args()
-    commands = require_the_page()
+    commands, values, wrong = require_the_page(), {}, []
     with tempfile.TemporaryDirectory(prefix="lenet-lecture-") as passing:
         root = Path(passing) if options.size == "small" else options.directory
-        parts = [
-            (e, seed, root / f"{e}-{seed}") for seed in parse_seeds(options.seeds) for e in options.engines.split(",")
-        ]
-        for engine, seed, place in parts:
+        for seed, engine in product(parse_seeds(options.seeds), options.engines.split(",")):
+            place = root / f"{engine}-{seed}"
             if not options.show:
                 run_page(commands, options.size, engine, seed, place)
-        if options.show:
-            print(table(commands, options.size, [place for _, _, place in parts]))
-        wrong = [
-            f"{engine}, seed {seed}: after `{command}`: {check.said}: found {value:.4g}"
-            for engine, seed, place in parts
-            for command, check, value in measured(commands, options.size, place)
-            if not check.low <= value <= check.high
-        ]
+            for command, check, value in measured(commands, options.size, place):
+                values.setdefault((command, check), []).append(value)
+                if not check.low <= value <= check.high:
+                    wrong.append(f"{engine}, seed {seed}: after `{command}`: {check.said}: found {value:.4g}")
+    if options.show:
+        show(values)
     if wrong:
         sys.exit("\n".join(["not seen as the page says:", *wrong]))
     print(f"all {len(commands)} commands of docs/lecture.md work, and what it says is seen")

@@ -1,175 +1,158 @@
-"""Choose the recipes of configs/ on the validation set: the tables of docs/lab-notes.md. No test image is looked at.
+"""Search for better recipes on the validation set: docs/accuracy.md. No test image is looked at.
 
-    python scripts/search_recipes.py recipes --journal recipes.jsonl         relu.yaml, tanh.yaml, sigmoid.yaml
-    taskset -c 0 python scripts/search_recipes.py fast --journal fast.jsonl         fast.yaml
-    python scripts/search_recipes.py enlargements digits --journal digits.jsonl         digits.yaml
+    python scripts/search_recipes.py show                       the table of docs/accuracy.jsonl
+    python scripts/search_recipes.py record show                with other teachers, for longer, ...
+    taskset -c 0 python scripts/search_recipes.py fast show --seeds 1000-1009 --journal build/fast.jsonl
 
-- recipes: two seeds that no published figure uses; by the lowest validation loss
-- fast: the shortest training that still reaches 99 %: of up to ten seeds the figures of the last epoch. Arms whose
-  first three seeds fall far behind get no more. The fewest seconds with a mean validation accuracy of 99 % win.
-- enlargements, digits: how scikit-learn's digits are enlarged, and their recipe. The validation part has 360 images
-  only: each arm is trained on five splits of what is not the test part, with four seeds each.
+A part is a list of arms: values beside those of the defaults. Each is trained once per seed; 1000, 1001, ... are
+seeds of no published figure. `show` prints all arms of the journal, also those that are in no list any more: the lowest
+validation loss of a training, the accuracy of that epoch, and its means over the seeds. 5,000 images tell little: where
+training images are augmented, the best and the last weights are also measured on eight views of each validation image,
+distorted two fifths as much as in training.
 """
 
-from collections.abc import Callable, Sequence
+import json
+from collections import Counter, defaultdict
+from dataclasses import replace
+from functools import cache, partial
 from itertools import product
 from pathlib import Path
-from statistics import mean, stdev
-from typing import Any, NamedTuple
+from statistics import mean
+from typing import Any
 
-import numpy as np
+import torch
 
-from common import Config, arguments_parser, data_of, results, trained
-from lenet_mnist.data import mnist
-from lenet_mnist.data.decoding import Pixels, resampling, to_pixels
-from lenet_mnist.reporting.text import aligned
+from common import (
+    ROOT,
+    Config,
+    arguments,
+    comparable,
+    context_of,
+    data_of,
+    few,
+    plus_minus,
+    recipe,
+    results,
+    table,
+    trained,
+)
+from lenet_mnist.config import AugmentationConfig, DataConfig
+from lenet_mnist.config_file import parse_seeds
+from lenet_mnist.data.augment import draw, resample
+from lenet_mnist.data.batches import Batch
+from lenet_mnist.files.tables import Journal
+from lenet_mnist.sections import flat_values
+from lenet_mnist.study.teachers import find_teachers, teachers_of
+from lenet_mnist.tally import count
 
-PROMISING = 0.988  # mean validation accuracy of the first three seeds
-
-
-class Arm(NamedTuple):
-    """What is tried: values by dotted key, and how digits are enlarged, if not as the package does it."""
-
-    values: tuple[tuple[str, Any], ...]
-    enlargement: str = ""
-
-    @property
-    def name(self) -> str:
-        words = [f"{key.rpartition('.')[2]} {value}" for key, value in self.values]
-        return ", ".join([*filter(None, [self.enlargement]), *words])
-
-
-class Trial(NamedTuple):
-    arm: Arm
-    seed: int
-    split: int = 0
-
-
-def arm(epochs: int, batch_size: int, rate: float, decay: float, **more: Any) -> Arm:
-    names = ("max_epochs", "batch_size", "learning_rate", "weight_decay")
-    training = dict(zip(names, (epochs, batch_size, rate, decay), strict=True)) | more
-    return Arm(tuple((key if "." in key else f"training.{key}", value) for key, value in training.items()))
+NEAR = AugmentationConfig(rotation=4, scale=0.04, shear=0.04, shift=0.4, elastic=0.34)
+NUM_NEAR_VIEWS = 8
+Arm = dict[str, Any]
 
 
-def common_arm(activation: str, epochs: int, optimizer: str, rate: float, warmup: float = 0.1, decay: float = 0) -> Arm:
-    return arm(epochs, 64, rate, decay, optimizer=optimizer, warmup=warmup, **{"model.activation": activation})
+def arms(base: Arm, **lists: list[Any]) -> list[Arm]:
+    """Return an arm for each combination of values."""
+    return [base | dict(zip(lists, values, strict=True)) for values in product(*lists.values())]
 
 
-def fast(
-    epochs: int, batch: int, rate: float, optimizer: str = "adam", warmup: float = 0.2, decay: float = 1e-3
-) -> Arm:
-    return arm(epochs, batch, rate, decay, optimizer=optimizer, warmup=warmup, patience=None)
-
-
-RECIPES = [
-    *(common_arm("relu", 10, "sgd", rate) for rate in (0.02, 0.04, 0.08)),
-    common_arm("relu", 10, "sgd", 0.04, decay=5e-4),
-    common_arm("relu", 10, "adam", 0.002),
-    common_arm("relu", 10, "adam", 0.004, 0.2),
-    *(common_arm("relu", 8, "sgd", rate, decay=5e-4) for rate in (0.03, 0.04, 0.06)),
-    common_arm("relu", 8, "sgd", 0.04, decay=1e-3),
-    *(common_arm("tanh", 10, "sgd", rate) for rate in (0.02, 0.05)),
-    *(common_arm("tanh", 10, "sgd", rate, decay=5e-4) for rate in (0.05, 0.03)),
-    *(common_arm("sigmoid", 12, "sgd", rate) for rate in (0.2, 0.4)),
-    common_arm("sigmoid", 12, "adam", 0.003),
-]
-FAST = [
-    *(fast(1, batch, rate) for batch, rate in product((32, 64), (2e-3, 4e-3))),
-    *(fast(2, batch, rate) for batch, rate in product((32, 64, 128, 256), (2e-3, 4e-3, 6e-3))),
-    *(fast(2, batch, rate, "sgd") for batch, rate in product((32, 64), (0.02, 0.04, 0.06))),
-    *(fast(3, batch, rate) for batch, rate in product((64, 128, 256), (4e-3, 6e-3, 8e-3))),
-    *(fast(3, batch, rate, "sgd") for batch, rate in product((64, 128), (0.04, 0.06))),
-    # Two epochs got better with every larger rate: further up, with and without weight decay, and with other warm-ups.
-    *(fast(2, batch, rate, decay=0) for batch, rate in product((64, 128, 256), (8e-3, 1e-2, 1.4e-2))),
-    *(fast(2, batch, rate, warmup=w, decay=0) for (batch, rate), w in product(((64, 8e-3), (128, 1e-2)), (0.1, 0.3))),
-    *(fast(3, 256, rate, decay=decay) for decay, rate in product((0, 1e-3), (1e-2, 1.4e-2))),
-    fast(2, 32, 8e-3),
-    *(fast(2, batch, rate) for batch, rate in product((64, 128), (8e-3, 1e-2))),
-    *(fast(2, 64, rate, decay=3e-3) for rate in (6e-3, 8e-3)),
-]
-DIGITS = {"patience": None, "data.source": "digits", "data.train_size": 1078, "data.val_size": 360}
-DIGIT_RECIPES = [
-    arm(epochs, batch, rate, decay, **DIGITS)
-    for epochs, batch, rate, decay in (
-        *((20, 16, 0.02, 1e-3), (20, 16, 0.02, 5e-3), (20, 16, 0.01, 5e-3), (20, 32, 0.02, 5e-3)),
-        *((20, 32, 0.04, 5e-3), (40, 32, 0.02, 5e-3), (40, 32, 0.03, 1e-2)),
-    )
-]
-
-
-def linear(box: int) -> Callable[[Pixels], Pixels]:
-    """Fit into a box of so many pixels, by means that fall off linearly."""
-
-    def enlarge(small: Pixels) -> Pixels:
-        matrix, margin = resampling(8, box), (28 - box) // 2
-        return np.pad(to_pixels(matrix @ (small * (255 / 16)) @ matrix.T), ((0, 0), (margin, margin), (margin, margin)))
-
-    return enlarge
-
-
-def in_squares(small: Pixels) -> Pixels:
-    """Make three pixels of each, side by side and above each other."""
-    large = np.repeat(np.repeat(to_pixels(small * (255 / 16)), 3, axis=1), 3, axis=2)
-    return np.pad(large, ((0, 0), (2, 2), (2, 2)))
-
-
-ENLARGEMENTS = {f"linear, {box} x {box}": linear(box) for box in (16, 20, 24, 28)} | {"squares, 24 x 24": in_squares}
-
-
-def run(trial: Trial) -> dict[str, float]:
-    """Train once. `val_loss` is the lowest, and `val_accuracy` that of the same epoch."""
-    if trial.arm.enlargement:
-        mnist.enlarged = ENLARGEMENTS[trial.arm.enlargement]
-        data_of.cache_clear()
-    config = Config().replace({"seed": trial.seed, "data.split_seed": trial.split, **dict(trial.arm.values)})
-    rows = trained(config)[0].histories.history
-    best, last = min(rows, key=lambda row: row.val_loss), rows[-1]
-    figures = {"val_loss": best.val_loss, "val_accuracy": best.val_accuracy, "first_loss": rows[0].val_loss}
-    return figures | {
-        "last_loss": last.val_loss,
-        "last_accuracy": last.val_accuracy,
-        "seconds": sum(row.seconds for row in rows),
-    }
-
-
-def search(journal: Path, arms: Sequence[Arm], seeds: range, splits: Sequence[int] = (0,)) -> dict[Arm, list[Any]]:
-    trials = [Trial(arm, seed, split) for arm in arms for split in splits for seed in seeds]
-    found = results(journal, trials, run)
-    return {arm: [found[trial] for trial in trials if trial.arm == arm] for arm in arms}
+FAST = {"warmup": 0.2, "weight_decay": 1e-3, "optimizer": "adam", "patience": None}
+RECORD = {
+    **{"rotation": 10.0, "scale": 0.1, "shear": 0.1, "shift": 1.0, "elastic": 0.85, "elastic_sigma": 5.0, "views": 20},
+    **{"batch_size": 128, "learning_rate": 0.04, "patience": None},
+    "teachers": [f"{kind}-{n}" for kind in ("teacher", "sigmoid", "undecayed") for n in range(10)],
+}
+PARTS = {
+    "recipes": [
+        *arms({"max_epochs": 8}, learning_rate=[0.03, 0.04, 0.06], weight_decay=[5e-4, 1e-3]),
+        *arms({"max_epochs": 10, "activation": "tanh"}, learning_rate=[0.03, 0.05], weight_decay=[0.0, 5e-4]),
+        *arms({"max_epochs": 12, "activation": "sigmoid", "weight_decay": 0.0}, learning_rate=[0.2, 0.4]),
+    ],
+    "fast": [
+        *arms(FAST, max_epochs=[1], batch_size=[32, 64], learning_rate=[2e-3, 4e-3]),
+        *arms(FAST, max_epochs=[2], batch_size=[32, 64, 128], learning_rate=[4e-3, 6e-3, 8e-3]),
+        *arms(FAST, max_epochs=[3], batch_size=[64, 128, 256], learning_rate=[6e-3, 8e-3, 1.4e-2]),
+    ],
+    "record": arms(RECORD, max_epochs=[100, 300], weight_decay=[0.0, 2e-4]),
+}
+KEYS = {key.rpartition(".")[2]: key.replace(".", "__") for key in flat_values(Config())}
 
 
 def main() -> None:
-    parser = arguments_parser(__doc__)
-    parser.add_argument("parts", nargs="+", choices=("recipes", "fast", "enlargements", "digits"))
-    parser.add_argument("--journal", type=Path, required=True)
+    parser = arguments(__doc__, [*PARTS, "show"], "docs/accuracy.jsonl")
+    parser.add_argument("--seeds", type=parse_seeds, default=[1000, 1001])
+    parser.add_argument("--runs-dir", type=Path, default=ROOT / "runs", help="where the teachers are")
     options = parser.parse_args()
-    for part in options.parts:
-        loss, accuracy = ("last_loss", "last_accuracy") if part == "fast" else ("val_loss", "val_accuracy")
-        if part == "fast":
-            found = search(options.journal, FAST, range(1000, 1003))
-            promising = [arm for arm, each in found.items() if mean(one[accuracy] for one in each) >= PROMISING]
-            found |= search(options.journal, promising, range(1000, 1010))
-        elif part == "recipes":
-            found = search(options.journal, RECIPES, range(1000, 1002))
-        else:
-            usual = arm(30, 32, 0.03, Config().training.weight_decay, **DIGITS)
-            enlarged = [usual._replace(enlargement=name) for name in ENLARGEMENTS]
-            arms = DIGIT_RECIPES if part == "digits" else enlarged
-            found = search(options.journal, arms, range(1000, 1004), range(5))
-        rows = [
-            (
-                arm.name,
-                f"{mean(each[loss] for each in those):.4f}",
-                f"{mean(each[accuracy] for each in those):.2%}",
-                f"{stdev(each[accuracy] for each in those):.2%}",
-                f"{max(each['first_loss'] for each in those):.3f}",
-                f"{mean(each['seconds'] for each in those):.1f}",
-                str(len(those)),
-            )
-            for arm, those in found.items()
-        ]
-        columns = ("arm", "validation loss", "accuracy", "sd", "highest loss after epoch 1", "seconds", "trainings")
-        print(aligned(columns, sorted(rows, key=lambda row: row[1]), right=range(1, 7)))
+    configs = [
+        recipe(None, seed=seed, **{KEYS[name]: value for name, value in arm.items()})
+        for part in PARTS.keys() & set(options.parts)
+        for arm, seed in product(few(PARTS[part]), few(options.seeds))
+    ]
+    results(options.journal, configs, partial(measure, runs_dir=options.runs_dir))
+    if "show" in options.parts:
+        show(options.journal)
+
+
+def measure(config: Config, runs_dir: Path) -> dict[str, Any]:
+    """Train one network; its lowest validation loss counts, as in `lenet train`."""
+    context = context_of(config)
+    networks = find_teachers(config, runs_dir, context.data).networks
+    training = trained(config, replace(context, teachers=teachers_of(networks, config, context)))
+    state, rows, best_network = training.state, training.state.histories.history, training.state.kept_network()
+    if best_network is None:
+        return {"stop_reason": training.stop_reason, "val_loss": None}
+    best, last = min(rows, key=lambda row: row.val_loss), rows[-1]
+    figures: dict[str, Any] = {"stop_reason": training.stop_reason, "seconds": sum(row.seconds for row in rows)}
+    figures |= {"val_loss": best.val_loss, "val_accuracy": best.val_accuracy, "epoch": best.epoch}
+    figures |= {"last_loss": last.val_loss, "last_accuracy": last.val_accuracy, "train_loss": last.train_loss}
+    if config.augmentation.is_on:
+        near = near_validation_images(config.data)
+        figures["near_accuracy"] = count(best_network, near).accuracy
+        figures["last_near_accuracy"] = count(state.network, near).accuracy
+    return figures
+
+
+@cache
+def near_validation_images(config: DataConfig) -> list[Batch]:
+    """Return distorted views of the validation images, the same for all arms."""
+    data = data_of(config)
+    images, indices, size = data.val.images, data.val.indices.numpy(), data.val.image_size
+    black, factor = 255 * data.normalization.mean, 1 / (255 * data.normalization.std)
+    views = [draw(NEAR, size, 1000, view, indices) for view in range(1, NUM_NEAR_VIEWS + 1)]
+    return [Batch(resample(images, torch.arange(len(images)), view, black, factor), data.val.labels) for view in views]
+
+
+def show(journal: Path) -> None:
+    """Print all arms of the journal, the lowest mean loss first; of each, what most others do not have."""
+    found: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for entry in Journal(journal).documents():
+        if "training" in entry["key"]:
+            values = flat_values(Config.model_validate(comparable(entry["key"]) | {"seed": 0}))
+            found[json.dumps({key: words(value) for key, value in values.items()})].append(entry["value"])
+    settings = [json.loads(text) for text in found]
+    usual = {key: Counter(str(each[key]) for each in settings).most_common(1)[0][0] for key in settings[0]}
+    rows = []
+    for each, trainings in zip(settings, found.values(), strict=True):
+        name = ", ".join(f"{k.rpartition('.')[2]} {value}" for k, value in each.items() if str(value) != usual[k])
+        losses = [training["val_loss"] for training in trainings]
+        if None in losses:
+            rows.append(("diverged", name))
+            continue
+        figures = [f"{mean(losses):.4f}", name, ", ".join(f"{loss:.4f}" for loss in losses)]
+        figures.append(plus_minus([training["val_accuracy"] for training in trainings], ".2%"))
+        for key, form in (("near_accuracy", ".3%"), ("last_near_accuracy", ".3%"), ("seconds", ".1f")):
+            known = [training[key] for training in trainings if key in training]
+            figures.append(f"{mean(known):{form}}" if known else "")
+        rows.append(tuple(figures))
+    columns = ("validation loss", "arm", "of each seed", "accuracy", "distorted", "last epoch", "seconds, one thread")
+    print(table(columns, sorted(rows)))
+
+
+def words(value: Any) -> Any:
+    """Write the names of teachers as their kinds and numbers."""
+    if isinstance(value, tuple):
+        kinds = Counter(name.partition("-")[0] for name in value)
+        return " + ".join(f"{number} {kind}" for kind, number in kinds.items())
+    return value
 
 
 if __name__ == "__main__":

@@ -42,8 +42,10 @@ def test_what_a_page_links_to_is_there(path: Path) -> None:
 
 @pytest.mark.parametrize("path", TEXTS, ids=name_of)
 def test_every_file_that_a_text_names_is_there(path: Path) -> None:
-    for name in re.findall(r"(?<![\w/.-])((?:scripts|tests|configs|docs)/[\w./-]+\.\w+)", path.read_text()):
-        assert (ROOT / name).exists(), name
+    text = path.read_text()
+    for name in re.finditer(r"(?<![\w/.-])(?:scripts|tests|configs|docs)/[\w./-]+\.\w+", text):
+        is_of_a_commit = re.match(r"[\w\s`-]* at\s[0-9a-f]{7}\b", text[name.end() :])  # "scripts/x.py at 2a5520b"
+        assert is_of_a_commit or (ROOT / name[0]).exists(), name[0]
 
 
 @pytest.mark.parametrize("path", TEXTS, ids=name_of)

@@ -3,7 +3,7 @@
     falls slowly -> raise it        does not fall -> lower it        oscillates -> lower it
 
 The thresholds were set on trainings with seeds 0 to 2 at 78 rates over six decades and scored on seeds 3 to 5:
-scripts/measure_advice.py, docs/learning-rate.md. Two states look alike and are not: a sigmoid network that stays at
+docs/learning-rate.md. Two states look alike and are not: a sigmoid network that stays at
 chance level, with small but nonzero gradients at C1, needs a higher rate or more time; one whose first layer is cut
 off, because its units are saturated or dead, has had too high a rate.
 

@@ -14,7 +14,7 @@ from lenet_mnist.distributed import SINGLE, Ranks
 from lenet_mnist.randomness import Purpose, random_order
 
 # Evaluation in chunks of this many images: of 50 to 2,500 the fastest or within 5 % of it, with both engines and all
-# activations (scripts/benchmark_choices.py chunks).
+# activations (scripts/benchmark_choices.py at 2a5520b).
 EVALUATION_CHUNK = 1000
 CPU = torch.device("cpu")
 

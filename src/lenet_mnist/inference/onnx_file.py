@@ -36,7 +36,7 @@ OPSET = 13  # of 2020, the first with Softmax along the last axis
 RUNTIME_VERSION = onnxruntime.__version__
 BATCH_SIZES = (1, 7, 1000)  # one image; with a smaller last batch; many
 TOLERANCE = 1e-4
-_ROUNDING = 2e-6  # of the largest logit; scripts/measure_export.py rounding finds up to 1.1e-6
+_ROUNDING = 2e-6  # of the largest logit; random networks differ by up to 1.1e-6: docs/export.md
 _IR_VERSION = 7  # of the same release of ONNX as OPSET
 _Step = tuple[str, list[str], str, dict[str, Any]]  # operator, inputs, output, attributes
 # Pixels N H W uint8 -> logits and probabilities, N K float32 each

@@ -69,7 +69,7 @@ def layer_outputs(
         parameters
     )
     # A single channel has the same memory layout first or last. Called last, torch keeps the maps of all layers pixel
-    # by pixel, which it convolves and pools faster on the CPU (scripts/benchmark_choices.py).
+    # by pixel, which it convolves and pools faster on the CPU (docs/performance.md).
     images = images.squeeze(1).unsqueeze(3).permute(0, 3, 1, 2)
 
     def pooled(maps: Tensor) -> Tensor:

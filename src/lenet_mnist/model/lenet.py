@@ -117,7 +117,7 @@ def initialise(network: LeNet, generator: torch.Generator) -> LeNet:
 
     `in` and `out` count the connections of a unit: for a convolution, channels x 5 x 5. Kaiming keeps the scale of the
     signal through a ReLU, but max pooling raises it: with an output layer of the usual size the network would start
-    sure of random answers, far above chance level (scripts/measure_initial_loss.py). Zeros there start it at exactly
+    sure of random answers, far above chance level (docs/lab-notes.md). Zeros there start it at exactly
     ln K; their own gradient is not zero, so that the first update sets them going. Sigmoid deliberately gets the plain
     Glorot of the textbooks: an initialisation made for it would hide the lesson about its vanishing gradients (lecture
     point 5).

@@ -1,8 +1,7 @@
 """SGD with momentum, Adam and AdamW on all weights as one contiguous tensor.
 
 The arithmetic is torch's own, in its functional form: the classes of `torch.optim` import torch's compiler when the
-first one is made, and their `step` takes longer. `scripts/benchmark_choices.py optimizers` measures both; the figures
-are in docs/performance.md.
+first one is made, and their `step` takes longer (docs/performance.md).
 """
 
 import torch

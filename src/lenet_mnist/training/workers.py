@@ -1,7 +1,7 @@
 """Trials side by side: in worker processes that share out the threads, or one per rank of torchrun.
 
 Two trainings of one thread each finish before two of two threads one after the other, because much of a step is not
-parallel (scripts/benchmark_choices.py workers). A worker comes to the same weights as a process of its own with as many
+parallel (docs/performance.md). A worker comes to the same weights as a process of its own with as many
 threads, bit for bit.
 """
 

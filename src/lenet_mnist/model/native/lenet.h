@@ -107,7 +107,7 @@ typedef uint8_t unaligned_byte __attribute__((vector_size(LANES), aligned(1), ma
 #endif
 
 /* From here to `restore`, numbers below 1.2e-38 are 0 on this thread. Many processors are far slower with them, and a
- * saturated network's gradients are full of them (scripts/benchmark_choices.py saturation). */
+ * saturated network's gradients are full of them (docs/lab-notes.md). */
 INLINE uint64_t without_subnormals(void) {
     uint64_t before = 0;
 #if defined __x86_64__
