@@ -85,6 +85,14 @@ class Split(StrEnum):
     VAL = "val"
 
 
+class ExportFormat(StrEnum):
+    """What a network can be written as: a page to draw digits on, or the network for other programs."""
+
+    HTML = "html"
+    ONNX = "onnx"
+    SAFETENSORS = "safetensors"
+
+
 def _part_size(value: Any) -> Any:
     is_count = isinstance(value, int) and not isinstance(value, bool) and value >= 1
     if not is_count and not (isinstance(value, float) and 0 < value < 1):

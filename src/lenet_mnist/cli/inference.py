@@ -7,6 +7,7 @@ import typer
 
 from lenet_mnist.cli import flags
 from lenet_mnist.cli.flags import chosen_run, data_access, note, say, warn
+from lenet_mnist.config import ExportFormat
 
 app = typer.Typer()
 
@@ -38,8 +39,8 @@ def predict(
 @app.command(help="Write a run's network in a form that other programs read.")
 def export(
     run: flags.RunName,
-    format_name: Annotated[
-        str,
+    export_format: Annotated[
+        ExportFormat,
         typer.Option("--format", help="html: a page to draw digits on; onnx or safetensors: the network."),
     ],
     compare: Annotated[
@@ -55,5 +56,5 @@ def export(
 
     compared = None if compare is None else chosen_run(compare, runs_dir)
     access = data_access(data_dir, offline)
-    exported = export_run(chosen_run(run, runs_dir), compared, format_name, output, access)
+    exported = export_run(chosen_run(run, runs_dir), compared, export_format, output, access)
     say(exported, as_json)

@@ -11,13 +11,12 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from enum import StrEnum
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from lenet_mnist import provenance
-from lenet_mnist.config import Activation, Source
+from lenet_mnist.config import Activation, ExportFormat, Source
 from lenet_mnist.data.load import load_train_val
 from lenet_mnist.data.mnist import DataAccess
 from lenet_mnist.errors import CheckFailedError, ConfigError, DataError
@@ -30,14 +29,6 @@ from lenet_mnist.training.checkpoint import TrainedNetwork, network_bytes, weigh
 _NUM_CHECKED = 10_000
 _SCRIPTS = ("picture.js", "network.js", "page.js")
 _DRAWN = (Activation.SIGMOID, Activation.TANH, Activation.RELU)  # ACTIVATIONS in network.js, SCALES in page.js
-
-
-class ExportFormat(StrEnum):
-    """What a network can be written as."""
-
-    HTML = "html"
-    ONNX = "onnx"
-    SAFETENSORS = "safetensors"
 
 
 @dataclass(frozen=True)
@@ -54,19 +45,15 @@ class Exported:
         return f"{self.path}\nchecked with ONNX Runtime {self.check['versions']['onnxruntime']}: {_words(self.check)}"
 
 
-def export_run(run: Run, compared: Run | None, format_name: str, output: Path | None, access: DataAccess) -> Exported:
+def export_run(
+    run: Run, compared: Run | None, export_format: ExportFormat, output: Path | None, access: DataAccess
+) -> Exported:
     """Write the network of a run, or a page with that of `compared` beside it, into the run or to `output`.
 
-    Raises: ConfigError for a format that does not exist, an output of a different kind, or a run without a network;
-    InstallationError if the packages of an extra are missing; DataError if a file of the run is damaged, or the images
-    to check a network with are missing; CheckFailedError if another runtime does not compute the same; StorageError.
+    Raises: ConfigError for an output of a different kind, or a run without a network; InstallationError if the packages
+    of an extra are missing; DataError if a file of the run is damaged, or the images to check a network with are
+    missing; CheckFailedError if another runtime does not compute the same; StorageError.
     """
-    if format_name == "tensorboard":
-        raise ConfigError("--format tensorboard: is written while training now: lenet train --log tensorboard")
-    try:
-        export_format = ExportFormat(format_name)
-    except ValueError:
-        raise ConfigError(f"--format {format_name}: expected one of {', '.join(ExportFormat)}") from None
     if compared is not None and export_format is not ExportFormat.HTML:
         raise ConfigError(f"--compare: goes with --format {ExportFormat.HTML} only, which shows two runs in one page")
     if output is not None and output.suffix.lower() != f".{export_format}":  # or it could overwrite any file
