@@ -212,11 +212,6 @@ def test_weight_decay(kept: float, decay: float, is_found: bool) -> None:
     assert (Cause.WEIGHT_DECAY in causes(of)) == is_found
 
 
-def test_a_network_that_overfits_later_on_has_mixed_batches() -> None:
-    of = record(val_accuracy=lambda e: 0.88 - 0.05 * e, val_loss=lambda e: 0.3 + 0.2 * e)
-    assert causes(of) == [Cause.OVER_FITTING]
-
-
 def test_labels_that_have_nothing_to_do_with_the_images() -> None:
     by_heart = guessing(train_loss=lambda e: LN10 - 0.02 * e, val_loss=lambda e: LN10 + 0.01 * e)
     assert causes(by_heart)[0] is Cause.LABELS

@@ -187,14 +187,6 @@ DAMAGES: dict[str, tuple[Damage, str]] = {
     "no weights": (lambda run: run.model_path.unlink(), "model.safetensors: no such file"),
     "weights of another run": (lambda run: signed(run, weights_sha256="0" * 64), "not the weights that manifest.json"),
     "no figures": (lambda run: (run.evaluation_path("test") / "metrics.json").unlink(), "metrics.json: no such file"),
-    "half the figures": (
-        lambda run: (run.evaluation_path("test") / "metrics.json").write_text('{"num'),
-        "metrics.json: ",
-    ),
-    "no matrix": (
-        lambda run: (run.evaluation_path("test") / "confusion_matrix.csv").unlink(),
-        "confusion_matrix.csv: no such file",
-    ),
     "no pictures": (
         lambda run: (run.evaluation_path("test") / "examples.safetensors").unlink(),
         "The images were not kept",

@@ -48,10 +48,11 @@ def require_all_values(run: Run) -> None:
         assert [(event.step, event.value) for event in reader.Scalars(tag)] == values, tag
 
 
-def test_every_value_of_the_csv_files_is_logged(lenet: Lenet) -> None:
-    assert lenet("train", *QUICK, "--epochs", 2).code == 0
-    run = only_run()
+def test_every_value_of_the_csv_files_is_logged_for_each_seed(lenet: Lenet) -> None:
+    assert lenet("train", *QUICK, "--epochs", 2, "--seeds", "0-1").code == 0
+    run, other = (Run(path) for path in Path("runs").iterdir())
     require_all_values(run)
+    require_all_values(other)
     assert {"history/val_loss", "steps/gradient_norm", "probe_dead/F6"} <= set(expected_scalars(run))
     (event,) = read(run).Tensors("custom_scalars__config__")
     layout = layout_pb2.Layout.FromString(event.tensor_proto.string_val[0])
@@ -69,12 +70,6 @@ def test_a_resumed_training_continues_its_log(lenet: Lenet) -> None:
     assert len(list((run.path / "tensorboard").iterdir())) == 2
     assert [row.epoch for row in run.history] == [1, 2, 3]
     require_all_values(run)
-
-
-def test_each_seed_has_its_own_log(lenet: Lenet) -> None:
-    assert lenet("train", *QUICK, "--epochs", 1, "--seeds", "0-1").code == 0
-    for path in Path("runs").iterdir():
-        require_all_values(Run(path))
 
 
 def test_a_log_that_cannot_be_written_stops_no_training(lenet: Lenet, monkeypatch: pytest.MonkeyPatch) -> None:
