@@ -19,7 +19,7 @@ ROOMS = [
 # What opens the test images, and who may name it: `lenet evaluate`, `compare` and `verify`, and `lenet data check`.
 WAYS_TO_THE_TEST_IMAGES = {
     "load_test": {"data/load", "study/evaluation"},
-    "survey": {"data/load", "cli/data", "data/inspection", "reporting/training_results"},
+    "survey": {"data/load", "cli/data", "reporting/training_results"},
     "answers_of": {"study/evaluation", "study/comparison"},
     "evaluate_runs": {"study/evaluation", "cli/analysis"},
     "evaluate_ensemble": {"study/evaluation", "cli/analysis"},

@@ -7,7 +7,6 @@ import re
 import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,6 @@ import onnx
 import pytest
 import torch
 from tests.conftest import copy_training_files
-from tests.files.test_storage import without_privileges
 from tests.inference.networks import network_of
 
 from lenet_mnist.config import Activation
@@ -106,20 +104,6 @@ def test_a_network_that_is_damaged_or_missing_is_refused(lenet: Lenet, run: Run)
         assert said.code == 2
         assert "sweep" in said.err
     assert not run.export_path.exists()
-
-
-def test_a_directory_that_may_not_be_written_is_named(lenet: Lenet, run: Run) -> None:
-    with tempfile.TemporaryDirectory() as directory:  # where others than root may look, too
-        Path(directory).chmod(0o755)
-        copy = Path(shutil.copytree(run.path, Path(directory, run.id)))
-        copy.chmod(0o555)
-        for format_name in ("html", "safetensors"):  # onnx reads data, which may be root's
-            with without_privileges():
-                said = lenet("export", copy, "--format", format_name)
-            assert said.code == 6
-            assert "Permission denied" in said.err
-            assert names_in(copy) == names_in(run.path)
-        copy.chmod(0o755)
 
 
 def test_a_missing_extra_is_named_with_the_command_that_helps(

@@ -1,11 +1,13 @@
-"""Load the data that `data.source` names: a published set, or a directory of your own (docs/data.md).
+"""Load the data that `data.source` names, a published set or a directory of your own, and find what is unusual in them.
 
 `load_train_val` returns what trains and validates, `load_test` the test part: two functions, two types. What trains or
-tunes imports only the first (lecture points 9 and 10).
+tunes imports only the first (lecture points 9 and 10). What may be odd: duplicate images, rare classes (docs/data.md).
 """
 
 import difflib
-from collections.abc import Callable
+import hashlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
@@ -16,13 +18,23 @@ import torch
 from lenet_mnist.config import DataConfig, Source
 from lenet_mnist.data import idx, mnist, picture_folders
 from lenet_mnist.data.fetch import fetch_missing
-from lenet_mnist.data.inspection import Survey, survey_of
 from lenet_mnist.data.mnist import DataAccess
-from lenet_mnist.data.sets import Fingerprint, LoadedPart, Normalization, Part, TestSet, TrainSet, TrainVal, ValSet
+from lenet_mnist.data.sets import (
+    Fingerprint,
+    ImageSet,
+    LoadedPart,
+    Normalization,
+    Part,
+    TestSet,
+    TrainSet,
+    TrainVal,
+    ValSet,
+)
 from lenet_mnist.data.split import Indices, digest_of_split, limit, split_train_val
 from lenet_mnist.errors import ConfigError, DataError
 
 NAMES = tuple(source.value for source in Source)
+_UNEQUAL = 1.5  # times the images of the smallest class
 
 
 class DataSource(NamedTuple):
@@ -43,6 +55,33 @@ class VerifiedFile(NamedTuple):
     path: Path
     shape: tuple[int, ...]
     sha256: str
+
+
+@dataclass(frozen=True)
+class Leak:
+    """An image of one part that equals, pixel by pixel, an image of an earlier part."""
+
+    part: str
+    image: str
+    earlier_part: str
+    earlier_image: str
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What the parts of a source hold.
+
+    `counts` are the images per class, by part; `num_repeated` how many images of a part equal an earlier one of the
+    same part; `num_contradicted` how many have a different label than the first image that equals them; `notes` are
+    sentences about what biases the figures.
+    """
+
+    class_names: tuple[str, ...]
+    counts: dict[str, list[int]]
+    num_repeated: dict[str, int]
+    leaks: tuple[Leak, ...]
+    num_contradicted: int
+    notes: tuple[str, ...] = ()
 
 
 def source_of(config: DataConfig, access: DataAccess) -> DataSource:
@@ -186,3 +225,53 @@ def _chosen(loaded: LoadedPart, positions: Indices) -> tuple[torch.Tensor, torch
         torch.from_numpy(loaded.indices[positions]),
         tuple(loaded.names[k] for k in positions) if loaded.names else (),
     )
+
+
+def survey_of(
+    class_names: tuple[str, ...], parts: Mapping[str, ImageSet], notes: Sequence[str] = (), find_duplicates: bool = True
+) -> Survey:
+    """Count the classes, and find the duplicate images, in the parts of a source, which come in their order of use."""
+    counts = {name: part.labels.bincount(minlength=len(class_names)).tolist() for name, part in parts.items()}
+    num_repeated, leaks, num_contradicted = dict.fromkeys(parts, 0), [], 0
+    for (first, place), *others in equal_images(parts) if find_duplicates else []:
+        seen = {first}
+        for name, k in others:
+            num_repeated[name] += int(name in seen)
+            seen.add(name)
+            if name != first:
+                leaks.append(Leak(name, parts[name].name_of(k), first, parts[first].name_of(place)))
+            num_contradicted += int(parts[name].labels[k] != parts[first].labels[place])
+    survey = Survey(class_names, counts, num_repeated, tuple(leaks), num_contradicted)
+    return replace(survey, notes=tuple(dict.fromkeys([*notes, *_notes(survey)])))
+
+
+def equal_images(parts: Mapping[str, ImageSet]) -> list[list[tuple[str, int]]]:
+    """Return the images that are equal in every pixel, in groups: the part of each, and its position there."""
+    groups: dict[bytes, list[tuple[str, int]]] = {}
+    for name, part in parts.items():
+        for k, image in enumerate(part.images.numpy()):
+            digest = hashlib.blake2b(image.tobytes(), digest_size=16).digest()
+            groups.setdefault(digest, []).append((name, k))
+    return [group for group in groups.values() if len(group) > 1]
+
+
+def _notes(survey: Survey) -> Iterator[str]:
+    """Mention leaks, contradicting labels and rare classes; not duplicates within one part, which do little harm."""
+    names = survey.class_names
+    for part, counts in survey.counts.items():
+        if num_leaks := sum(leak.part == part for leak in survey.leaks):
+            yield (
+                f"{num_leaks:,} of {sum(counts):,} {part} images are in an earlier part too, pixel by pixel: the "
+                f"{part} figures are biased upwards"
+            )
+        if missing := [name for name, count in zip(names, counts, strict=True) if count == 0]:
+            yield f"the {part} part has no image of {len(missing)} of {len(names)} classes, such as {missing[0]}"
+    if survey.num_contradicted:
+        yield f"{survey.num_contradicted:,} images have a different label than an image that equals them pixel by pixel"
+    of_class = np.sum(list(survey.counts.values()), axis=0)
+    largest, smallest = int(of_class.argmax()), int(of_class.argmin())
+    if of_class[largest] > _UNEQUAL * of_class[smallest]:
+        yield (
+            f"the classes are imbalanced: {of_class[largest]:,} images of {names[largest]}, {of_class[smallest]:,} of "
+            f"{names[smallest]}: look at the figures per class"
+        )

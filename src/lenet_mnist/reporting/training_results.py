@@ -6,8 +6,7 @@ from statistics import mean, stdev
 from typing import Any
 
 from lenet_mnist.config import Activation
-from lenet_mnist.data.inspection import Survey
-from lenet_mnist.data.load import VerifiedFile
+from lenet_mnist.data.load import Survey, VerifiedFile
 from lenet_mnist.errors import one_line
 from lenet_mnist.model.layer_table import LayerRow
 from lenet_mnist.provenance import typed
