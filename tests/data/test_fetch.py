@@ -472,7 +472,8 @@ def test_what_a_killed_download_left_is_tidied_up(listener: Listener, tmp_path: 
     directory.mkdir(parents=True)
     script = (
         "import os, pathlib, signal, sys; from lenet_mnist.files.storage import write_bytes\n"
-        "write_bytes(pathlib.Path(sys.argv[1]), b'half', lambda _: os.kill(os.getpid(), signal.SIGKILL))"
+        "os.fsync = lambda _handle: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "write_bytes(pathlib.Path(sys.argv[1]), b'half')"
     )
     subprocess.run([sys.executable, "-c", script, str(directory / MNIST[1].name)], check=False)
     (left,) = directory.iterdir()

@@ -183,20 +183,6 @@ def test_a_file_that_computes_something_else_gets_no_name(
         assert found == {"lenet.onnx": "old", "lenet.onnx.json": "old"}
 
 
-def test_the_file_is_checked_as_it_is_on_the_disk(lenet: Lenet, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    write = os.write
-
-    def flip_a_bit(handle: int, content: memoryview) -> int:
-        damaged = bytearray(content)
-        if len(damaged) > 200_000:
-            damaged[100_000] ^= 64
-        return write(handle, damaged)
-
-    monkeypatch.setattr(os, "write", flip_a_bit)
-    assert lenet("export", "latest", "--format", "onnx").code == 5
-    assert names_in(run.export_path) == []
-
-
 def test_safetensors_is_the_runs_own_file_again(lenet: Lenet, run: Run) -> None:
     said = lenet("export", "latest", "--format", "safetensors")
     path = run.export_path / "lenet.safetensors"

@@ -40,17 +40,14 @@ def trained(small: TrainVal) -> TrainedNetwork:
     return network_of(Activation.TANH, small)
 
 
-def opened(path: Path, trained: TrainedNetwork) -> Runtime:
-    path.write_bytes(onnx_content(trained, is_of_mnist=True))
-    return open_onnx(path)
+def opened(trained: TrainedNetwork) -> Runtime:
+    return open_onnx(onnx_content(trained, is_of_mnist=True))
 
 
 @pytest.mark.parametrize("activation", Activation)
-def test_onnx_runtime_and_the_reference_of_onnx_give_torchs_answers(
-    tmp_path: Path, small: TrainVal, activation: Activation
-) -> None:
+def test_onnx_runtime_and_the_reference_of_onnx_give_torchs_answers(small: TrainVal, activation: Activation) -> None:
     trained, images = network_of(activation, small), small.train.images.numpy()
-    found = compare(trained, opened(tmp_path / "lenet.onnx", trained), images)
+    found = compare(trained, opened(trained), images)
     assert found.holds
     assert found.num_same == found.num_images == 2000
     assert found.largest_logit_difference < 2e-5
@@ -59,14 +56,14 @@ def test_onnx_runtime_and_the_reference_of_onnx_give_torchs_answers(
     assert compare(trained, lambda pixels: tuple(evaluator.run(None, {"images": pixels})), images[:9]).holds
 
 
-def test_different_sizes_and_classes(tmp_path: Path) -> None:
+def test_different_sizes_and_classes() -> None:
     network = LeNet(Activation.RELU, num_classes=3, image_size=17)
     trained = TrainedNetwork(network, Normalization(0.5, 0.3), ("a", "b", 'c"<é'), epoch=1)
     with torch.no_grad():
         for parameter in network.parameters_in_order:
             parameter.normal_(std=0.1, generator=torch.Generator().manual_seed(0))
     images = np.random.default_rng(0).integers(0, 256, (40, 17, 17), dtype=np.uint8)
-    assert compare(trained, opened(tmp_path / "lenet.onnx", trained), images).holds
+    assert compare(trained, opened(trained), images).holds
 
 
 def test_the_same_weights_give_the_same_bytes(small: TrainVal, trained: TrainedNetwork) -> None:

@@ -12,7 +12,7 @@ import socket
 import stat
 import time
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from itertools import takewhile
 from pathlib import Path
@@ -57,10 +57,8 @@ def _advice(error: OSError) -> str:
     return ""
 
 
-def write_bytes(path: Path, content: bytes, check: Callable[[Path], None] = lambda _path: None) -> None:
+def write_bytes(path: Path, content: bytes) -> None:
     """Write `content`, whole or not at all, even after a crash; a link at `path` is replaced, not followed.
-
-    `check` gets the path of the complete new file before it replaces the old one; if it raises, nothing has changed.
 
     Raises: StorageError if the operating system refuses a write, a sync or the renaming. `path` is then unchanged,
     unless only the sync of the directory failed: then it is new and complete, but a crash could undo that.
@@ -74,7 +72,6 @@ def write_bytes(path: Path, content: bytes, check: Callable[[Path], None] = lamb
                 os.fsync(handle)
             finally:
                 os.close(handle)
-            check(temporary)
             temporary.replace(path)
         except BaseException:
             with suppress(OSError):

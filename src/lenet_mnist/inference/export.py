@@ -81,7 +81,7 @@ def _path(run: Run, output: Path | None, name: str) -> Path:
 
 
 def _export_onnx(run: Run, output: Path | None, access: DataAccess) -> Exported:
-    """Write the network as ONNX; the file gets its name only after ONNX Runtime gave torch's answers from it."""
+    """Write the network as ONNX, if ONNX Runtime gives torch's answers from it."""
     from lenet_mnist.inference import onnx_file
 
     trained = kept_network(run)
@@ -91,19 +91,14 @@ def _export_onnx(run: Run, output: Path | None, access: DataAccess) -> Exported:
     except DataError as error:
         raise DataError(f"{error}. Without training images the network is not checked, and so not exported") from None
     path = _path(run, output, "lenet.onnx")
-    found: dict[str, Any] = {}
-
-    def check(file: Path) -> None:
-        try:
-            agreement = onnx_file.compare(trained, onnx_file.open_onnx(file), images[:_NUM_CHECKED].numpy())
-        except (CheckFailedError, DataError) as error:
-            raise type(error)(f"{path}: not written: {error}") from None
-        found.update(asdict(agreement))
-        if not agreement.holds:
-            said = f"ONNX Runtime does not give torch's answers: {_words(found)}"
-            raise CheckFailedError(f"{path}: not written: {said}")
-
-    write_bytes(path, content, check)
+    try:
+        agreement = onnx_file.compare(trained, onnx_file.open_onnx(content), images[:_NUM_CHECKED].numpy())
+    except (CheckFailedError, DataError) as error:
+        raise type(error)(f"{path}: not written: {error}") from None
+    found = asdict(agreement)
+    if not agreement.holds:
+        raise CheckFailedError(f"{path}: not written: ONNX Runtime does not give torch's answers: {_words(found)}")
+    write_bytes(path, content)
     figures = {
         "file": path.name,
         "sha256": hashlib.sha256(content).hexdigest(),

@@ -9,7 +9,6 @@ import json
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -116,13 +115,13 @@ def onnx_content(trained: TrainedNetwork, is_of_mnist: bool) -> bytes:
     return content
 
 
-def open_onnx(path: Path) -> Runtime:
-    """Open an ONNX file in ONNX Runtime, on the CPU. Raises: CheckFailedError if it cannot be opened."""
+def open_onnx(content: bytes) -> Runtime:
+    """Open the content of an ONNX file in ONNX Runtime, on the CPU. Raises: CheckFailedError if it cannot be opened."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     options.log_severity_level = 3  # errors only
     try:
-        session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # its errors have no common base class
         raise CheckFailedError(f"ONNX Runtime {RUNTIME_VERSION} cannot open it: {error}") from None
     return lambda images: tuple(session.run(["logits", "probabilities"], {"images": images}))
