@@ -6,12 +6,13 @@ Source: lecture points 8 (softmax) and 9 (validation and test).
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 import torch.nn.functional as F
+from pydantic import Field
 
 from lenet_mnist.analysis.intervals import Interval, mcnemar_p_value, wilson_interval
 from lenet_mnist.data.batches import EVALUATION_CHUNK, evaluation_batches
@@ -25,6 +26,7 @@ _CALIBRATION_BINS = 15
 
 Counts = npt.NDArray[np.int64]
 Reals = npt.NDArray[np.float64]
+Fraction = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 
 
 @dataclass(frozen=True)
@@ -60,11 +62,11 @@ class ClassScores:
 class CalibrationBin:
     """The images whose largest probability is in (low, high]."""
 
-    low: float
-    high: float
-    num_images: int
-    mean_confidence: float
-    accuracy: float
+    low: Fraction
+    high: Fraction
+    num_images: Annotated[int, Field(ge=1, le=10**9)]
+    mean_confidence: Fraction
+    accuracy: Fraction
 
 
 class Scored:

@@ -23,10 +23,12 @@ COMMANDS: dict[Kind, str] = {
 }  # that make runs of each kind
 
 
-class Resume(BaseModel):
-    """A resume after `step` updates. `differences` are those that the user accepted."""
-
+class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Resume(_Frozen):
+    """A resume after `step` updates. `differences` are those that the user accepted."""
 
     time: str
     step: int
@@ -36,20 +38,16 @@ class Resume(BaseModel):
     machine: str
 
 
-class TeacherRecord(BaseModel):
+class TeacherRecord(_Frozen):
     """A run that this one has learned from; `seconds` is the time of its training."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     run: str
     weights_sha256: str
     seconds: float
 
 
-class Manifest(BaseModel):
+class Manifest(_Frozen):
     """What happened in a run. Fields that are not known yet are null. `sha256` is that of all the rest."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     schema_version: Literal[1] = 1
     kind: Kind = "train"

@@ -50,18 +50,6 @@ class _ClassRow(BaseModel):
     name: str = Field(alias="class")
 
 
-class _BinRow(BaseModel):
-    """A CalibrationBin."""
-
-    model_config = ConfigDict(allow_inf_nan=False)
-
-    low: float = Field(ge=0, le=1)
-    high: float = Field(ge=0, le=1)
-    num_images: int = Field(ge=1, le=_MAX_COUNT)
-    mean_confidence: float = Field(ge=0, le=1)
-    accuracy: float = Field(ge=0, le=1)
-
-
 class _Metrics(BaseModel):
     """What is read of metrics.json. What can be counted again is counted from the confusion matrix."""
 
@@ -75,7 +63,7 @@ class _Metrics(BaseModel):
     loss: float = Field(ge=0)
     expected_calibration_error: float = Field(ge=0, le=1)
     per_class: list[_ClassRow] = Field(min_length=2, max_length=10_000)
-    calibration: list[_BinRow] = Field(max_length=1000)
+    calibration: tuple[CalibrationBin, ...] = Field(max_length=1000)
 
 
 @dataclass(frozen=True, eq=False)
@@ -135,7 +123,7 @@ def read_evaluation(run: Run, split: str) -> SavedEvaluation:
         confusion_matrix=matrix,
         mean_loss=metrics.loss,
         expected_calibration_error=metrics.expected_calibration_error,
-        calibration=tuple(CalibrationBin(**dict(row)) for row in metrics.calibration),
+        calibration=metrics.calibration,
         best_epoch=metrics.best_epoch,
         weights_sha256=metrics.weights_sha256,
         num_test_looks=metrics.num_test_looks,

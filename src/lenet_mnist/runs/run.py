@@ -13,6 +13,8 @@ import hashlib
 import os
 import re
 import secrets
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
@@ -48,6 +50,16 @@ _LOOKS_HEADER = b"time\n"  # two evaluations at once may each write it, and each
 RUN_ID = re.compile(r"\d{8}-\d{6}-([A-Za-z0-9_-]{1,40})-[0-9a-f]{4}")
 
 
+class _Place:
+    """Where something lies in a run."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __get__(self, run: "Run", _kind: type["Run"]) -> Path:
+        return run.path / self._name
+
+
 @dataclass(frozen=True)
 class Run:
     """A run on disk, opened once: each of its files is read when it is first asked for, and remembered.
@@ -67,53 +79,19 @@ class Run:
         match = RUN_ID.fullmatch(self.id)
         return match[1] if match else ""
 
-    @property
-    def config_path(self) -> Path:
-        return self.path / "config.yaml"
-
-    @property
-    def manifest_path(self) -> Path:
-        return self.path / "manifest.json"
-
-    @property
-    def history_path(self) -> Path:
-        return self.path / "history.csv"
-
-    @property
-    def steps_path(self) -> Path:
-        return self.path / "steps.csv"
-
-    @property
-    def probe_path(self) -> Path:
-        return self.path / "probe.csv"
-
-    @property
-    def checkpoints_path(self) -> Path:
-        return self.path / "checkpoints"
-
-    @property
-    def model_path(self) -> Path:
-        return self.path / "checkpoints/model.safetensors"
-
-    @property
-    def journal_path(self) -> Path:
-        return self.path / "journal.jsonl"
-
-    @property
-    def plots_path(self) -> Path:
-        return self.path / "plots"
-
-    @property
-    def report_path(self) -> Path:
-        return self.path / "report.html"
-
-    @property
-    def predictions_path(self) -> Path:
-        return self.path / "predictions"
-
-    @property
-    def export_path(self) -> Path:
-        return self.path / "export"
+    config_path = _Place("config.yaml")
+    manifest_path = _Place("manifest.json")
+    history_path = _Place("history.csv")
+    steps_path = _Place("steps.csv")
+    probe_path = _Place("probe.csv")
+    checkpoints_path = _Place("checkpoints")
+    model_path = _Place("checkpoints/model.safetensors")
+    journal_path = _Place("journal.jsonl")
+    plots_path = _Place("plots")
+    report_path = _Place("report.html")
+    predictions_path = _Place("predictions")
+    export_path = _Place("export")
+    _looks_path = _Place("evaluation/test/looks.csv")
 
     def evaluation_path(self, split: str) -> Path:
         return self.path / "evaluation" / split
@@ -148,13 +126,14 @@ class Run:
     def history(self) -> list[EpochRow]:
         """One row per epoch; none is missing."""
         rows = read_rows(self.history_path, EpochRow, _MAX_EPOCHS)
-        _require(all(row.epoch == place for place, row in enumerate(rows, start=1)), self.history_path, "an epoch")
+        are_whole = all(row.epoch == place for place, row in enumerate(rows, start=1))
+        _require(are_whole and _are_rising(rows), self.history_path, "an epoch")
         return rows
 
     @cached_property
     def steps(self) -> list[StepRow]:
         rows = read_rows(self.steps_path, StepRow)
-        _require(all(one.step < other.step for one, other in pairwise(rows)), self.steps_path, "a step")
+        _require(_are_rising(rows), self.steps_path, "a step")
         return rows
 
     @cached_property
@@ -197,10 +176,6 @@ class Run:
         write_text(self.manifest_path, signed.model_dump_json(indent=2) + "\n")
         self.__dict__["manifest"] = signed
 
-    @property
-    def _looks_path(self) -> Path:
-        return self.evaluation_path("test") / "looks.csv"
-
     def num_test_looks(self) -> int:
         """Return the number of test evaluations of this run.
 
@@ -237,11 +212,8 @@ def create_run(runs_dir: Path, config: Config, now: datetime, kind: Kind = "trai
     label = config.label if kind == "train" else config.name or COMMANDS[kind]
     while True:
         run = Run(runs_dir / f"{now:%Y%m%d-%H%M%S}-{label}-{secrets.token_hex(2)}")
-        with storage_errors(run.path, "make this directory"), synced_entries(runs_dir):
-            try:
-                run.path.mkdir()
-            except FileExistsError:
-                continue
+        with storage_errors(run.path, "make this directory"), synced_entries(runs_dir), suppress(FileExistsError):
+            run.path.mkdir()
             break
     make_directory(run.checkpoints_path)
     write_text(run.config_path, to_yaml(config))
@@ -272,6 +244,10 @@ def begin_run(runs_dir: Path, config: Config, context: Context, kind: Kind = "tr
         )
     )
     return run
+
+
+def _are_rising(rows: Sequence[EpochRow] | Sequence[StepRow]) -> bool:
+    return all(before < after for before, after in pairwise([0, *(row.step for row in rows)]))
 
 
 def _require(is_so: bool, path: Path, what: str) -> None:

@@ -11,7 +11,6 @@ Everything else is a difference: another configuration, other data, another torc
 
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -33,37 +32,29 @@ _MOMENTUM = "training.momentum"
 _FIXED = ("model.activation", "training.optimizer", "training.batch_size", "training.keep")
 
 
-@dataclass(frozen=True)
-class Resumption:
-    """How a training is resumed: its configuration, what that leaves open as it was decided, and the differences."""
+def changes_of(run: Run, wanted: ResolvedConfig) -> tuple[dict[str, Any], list[str]]:
+    """Return which values a resume changes, by key, and which of these change the result, one line each.
 
-    config: Config
-    decided: dict[str, Any]
-    differences: tuple[str, ...]
-
-
-def resumption(config: Config, manifest: Manifest, wanted: ResolvedConfig) -> Resumption:
-    """Return how the run of `config` and `manifest` is resumed. What `wanted` does not name stays as it was.
+    What `wanted` does not name stays as it was.
 
     Raises: ConfigError for what cannot be changed at all.
     """
-    decided = manifest.decided
-    there = flat_values(config) | decided
-    asked = {key: value for key, value in flat_values(wanted.config).items() if key in wanted.origins}
+    decided, now = run.manifest.decided, flat_values(wanted.config)
+    there = flat_values(run.config) | decided
     changed = {
-        key: value
-        for key, value in asked.items()
-        if value != there[key] and not (value == AUTO or (key in decided and value is None))
+        key: now[key]
+        for key in wanted.origins
+        if now[key] != there[key] and not (now[key] == AUTO or (key in decided and now[key] is None))
     }
     for key in changed:
         if key in _FIXED or (key == _MOMENTUM and 0 in (there[key], changed[key])):
             raise ConfigError(f"{key} cannot change on resume (it was {there[key]}); start a new run", key=key)
-    differences = [
-        f"{key} was {_shown(there[key])}, and is now {_shown(value)}{objection}"
-        for key, value in changed.items()
-        if (objection := _objection(config, key, value)) is not None
+    objections = {key: _objection(run.config, key, value) for key, value in changed.items()}
+    return changed, [
+        f"{key} was {_shown(there[key])}, and is now {_shown(changed[key])}{objection}"
+        for key, objection in objections.items()
+        if objection is not None
     ]
-    return Resumption(config.replace(changed), decided | changed, tuple(differences))
 
 
 def differences_of_data(manifest: Manifest, now: Fingerprint) -> list[str]:
@@ -79,16 +70,14 @@ def differences_of_files(manifest: Manifest, now: Fingerprint) -> str:
     return ", ".join(sorted(name for name in names if now.files.get(name) != manifest.data_files.get(name)))
 
 
-def differences_of_ranks(manifest: Manifest, ranks: Ranks) -> list[str]:
-    """Return whether the number of processes differs, and with it the last bits of their sums."""
-    was, now = manifest.num_ranks, ranks.num_ranks
-    return [] if was == now else [f"{was} {'process' if was == 1 else 'processes'} trained it, and now {now}"]
-
-
-def differences_of_versions(manifest: Manifest) -> list[str]:
-    """Return whether this is another torch, whose last bits may be others."""
-    was, now = manifest.versions.get("torch"), provenance.versions()["torch"]
-    return [] if was == now else [f"torch was {was}, and is now {now}"]
+def differences_of_machine(manifest: Manifest, ranks: Ranks) -> list[str]:
+    """Return what else may give other last bits: another number of processes, or another torch."""
+    found, torch_now, was = [], provenance.versions()["torch"], manifest.num_ranks
+    if was != ranks.num_ranks:
+        found.append(f"{was} {'process' if was == 1 else 'processes'} trained it, and now {ranks.num_ranks}")
+    if (torch_was := manifest.versions.get("torch")) != torch_now:
+        found.append(f"torch was {torch_was}, and is now {torch_now}")
+    return found
 
 
 def require_same(run: Run, there: Mapping[str, Any], now: Mapping[str, Any]) -> None:

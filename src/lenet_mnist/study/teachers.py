@@ -81,17 +81,14 @@ def teachers_of(networks: Sequence[TrainedNetwork], config: Config, context: Con
 
 
 def _read_teacher(run: Run, data: TrainVal) -> tuple[TrainedNetwork, TeacherRecord]:
-    manifest = run.manifest
-    if manifest.kind != "train":
-        raise ConfigError(f"{run.path}: is a {manifest.kind} run: only trainings can teach", key=_KEY)
-    if manifest.status != "finished":
-        raise ConfigError(f"{run.path}: is {manifest.status}: only finished trainings can teach", key=_KEY)
-    if manifest.data_files != data.fingerprint.files:
-        raise ConfigError(f"{run.path}: was trained on other data", key=_KEY)
-    if manifest.split_sha256 != data.fingerprint.split or manifest.splits_before:
+    manifest, seen = run.manifest, data.fingerprint
+    if (manifest.kind, manifest.status) != ("train", "finished"):
+        what = f"is a {manifest.kind} run that is {manifest.status}"
+        raise ConfigError(f"{run.path}: {what}: only finished trainings can teach", key=_KEY)
+    if (manifest.data_files, manifest.split_sha256) != (seen.files, seen.split) or manifest.splits_before:
         raise ConfigError(
-            f"{run.path}: was trained on another split, and may have seen images that validate here: teachers need "
-            "the same data.train_size, data.val_size, data.split_seed and data.limit_train",
+            f"{run.path}: was trained on other data, or another split of them, and may have seen images that validate "
+            "here: teachers need the same data.train_size, data.val_size, data.split_seed and data.limit_train",
             key=_KEY,
         )
     trained = read_kept_network(run)

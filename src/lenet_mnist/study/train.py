@@ -8,10 +8,9 @@ Under torchrun rank 0 runs this; the other ranks share its trainings and touch n
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from lenet_mnist import provenance
-from lenet_mnist.config import AUTO, Config, Device, Engine
+from lenet_mnist.config import AUTO, Config, Engine
 from lenet_mnist.config_file import ResolvedConfig, parse_seeds
 from lenet_mnist.data.batches import num_batches
 from lenet_mnist.devices import Crowding
@@ -22,13 +21,7 @@ from lenet_mnist.runs.manifest import COMMANDS, Manifest, environment
 from lenet_mnist.runs.recording import Recorder, restore_newest
 from lenet_mnist.runs.run import Run, begin_run
 from lenet_mnist.signals import PendingSignal, deferred_signals
-from lenet_mnist.study.resume import (
-    differences_of_data,
-    differences_of_ranks,
-    differences_of_versions,
-    resumption,
-    runs_of_job,
-)
+from lenet_mnist.study.resume import changes_of, differences_of_data, differences_of_machine, runs_of_job
 from lenet_mnist.study.teachers import NO_TEACHERS, TeacherRuns, find_teachers, find_teachers_again, teachers_of
 from lenet_mnist.training.checkpoint import network_bytes, parse_network, parse_state, state_bytes, weights_digest
 from lenet_mnist.training.context import Context, Log, Session
@@ -81,7 +74,7 @@ def train_seeds(config: Config, seeds: str | None, session: Session, runs_dir: P
         note(f"training with the torch engine, the slower one: {context.engine.reason}")
     before = runs_of_job(config, session.ranks, runs_dir)
     if before:  # whatever was left open has been decided then
-        config = config.model_copy(update={"training": next(iter(before.values())).config.training})
+        config = config.replace({"training": next(iter(before.values())).config.training})
     teachers = find_teachers(config, runs_dir, context.data)
     if teachers.networks:
         if config.training.learning_rate == AUTO:
@@ -138,23 +131,20 @@ def resume_run(run: Run, wanted: ResolvedConfig, accept_differences: bool, sessi
         exclusive_lock(run.path, session.progress.note) as require_lock,
     ):
         run = Run(run.path)  # read again: nobody else writes from here on
-        run.require("train", f"`lenet {COMMANDS[run.manifest.kind]} --resume` resumes it")
-        how = resumption(run.config, run.manifest, wanted)
-        context = session.context(how.config.replace(how.decided))
-        data = context.data
-        differences = (
-            *how.differences,
-            *differences_of_data(run.manifest, data.fingerprint),
-            *differences_of_ranks(run.manifest, session.ranks),
-            *differences_of_versions(run.manifest),
-        )
+        manifest = run.manifest
+        run.require("train", f"`lenet {COMMANDS[manifest.kind]} --resume` resumes it")
+        changed, differences = changes_of(run, wanted)
+        context = session.context(run.config.replace(manifest.decided | changed))
+        of_data = differences_of_data(manifest, context.data.fingerprint)
+        differences += of_data + differences_of_machine(manifest, session.ranks)
         if differences and not accept_differences:
             raise ConfigError(
                 f"{run.path}: cannot resume reproducibly: {'; '.join(differences)}. "
                 "With --accept-differences it resumes all the same, and notes them"
             )
-        teachers = find_teachers_again(how.config, run, data)
-        config = how.config.replace({"training.teachers": teachers.names})
+        config = run.config.replace(changed)
+        teachers = find_teachers_again(config, run, context.data)
+        config = config.replace({"training.teachers": teachers.names})
         state = TrainState.start(config, context)
         for line in restore_newest(run.checkpoints_path, state):
             session.progress.note(f"skipped: {line}")
@@ -163,10 +153,10 @@ def resume_run(run: Run, wanted: ResolvedConfig, accept_differences: bool, sessi
         else:
             session.progress.note(f"resuming {run.path} after step {state.step}, in epoch {state.epoch}")
         now = environment(context) if differences else {}
-        if differences_of_data(run.manifest, data.fingerprint):
-            now["splits_before"] = (*run.manifest.splits_before, run.manifest.split_sha256)
+        if of_data:
+            now["splits_before"] = (*manifest.splits_before, manifest.split_sha256)
         recorder = Recorder(run, state, context, require_lock)
-        recorder.resume(config, differences, now)
+        recorder.resume(config, tuple(differences), now)
         return _train_and_record(config, context, recorder, pending, teachers)
 
 
@@ -235,22 +225,18 @@ def _begin_on_all_ranks(config: Config, context: Context, state: TrainState, tau
     Raises: ConfigError, on every rank, if they do not see the same data, or do not have the same torch.
     """
     if not context.ranks.is_single:
-        decided = {
-            "training.device": Device(context.device.type),
-            "training.engine": context.engine.name,
-            "training.threads": context.threads,
-        }
         networks = tuple(map(network_bytes, taught_by.networks))
+        decided = config.replace(context.decided)
         context.ranks.call(_share_training, config, decided, state_bytes(state), networks)
         _require_same_surroundings(context)
 
 
 def _share_training(
-    config: Config, decided: dict[str, Any], state_content: bytes, networks: tuple[bytes, ...], session: Session
+    config: Config, decided: Config, state_content: bytes, networks: tuple[bytes, ...], session: Session
 ) -> None:
     """Take this rank's share of a training that rank 0 began."""
     with deferred_signals(is_second_ignored=True) as pending:
-        context = session.context(config.replace(decided))
+        context = session.context(decided)
         _require_same_surroundings(context)
         state = TrainState.start(config, context)
         saved = parse_state(state_content, Path("the state of rank 0"), state)

@@ -1,18 +1,19 @@
 """Is a run still what it says it is? Recomputes digests and metrics, and if asked to, the whole training.
 
-Nothing is written. Recounting an evaluation that was made is not a new test evaluation.
+Nothing is written into it. Recounting an evaluation that was made is not a new test evaluation.
 """
 
 import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from lenet_mnist.config import Engine, Split
 from lenet_mnist.data.batches import evaluation_batches
 from lenet_mnist.data.mnist import DataAccess
-from lenet_mnist.errors import CheckFailedError, ConfigError, DataError
+from lenet_mnist.errors import CheckFailedError, ConfigError, DataError, InterruptedBySignal
 from lenet_mnist.files.storage import read_bounded
 from lenet_mnist.files.tables import MAX_TEXT_BYTES, read_json
 from lenet_mnist.provenance import typed
@@ -20,12 +21,11 @@ from lenet_mnist.runs.recording import list_checkpoints
 from lenet_mnist.runs.run import Run
 from lenet_mnist.study.evaluation import count_again
 from lenet_mnist.study.resume import differences_of_data
-from lenet_mnist.study.teachers import find_teachers_again, teachers_of
+from lenet_mnist.study.teachers import find_teachers_again
+from lenet_mnist.study.train import train_run
 from lenet_mnist.tally import count
 from lenet_mnist.training.checkpoint import parse_state, read_network, weights_digest
 from lenet_mnist.training.context import Context, Session
-from lenet_mnist.training.loop import train
-from lenet_mnist.training.probe import Probe
 from lenet_mnist.training.rows import EpochRow
 from lenet_mnist.training.state import TrainState
 
@@ -184,27 +184,27 @@ def _agree(was: Any, now: Any) -> bool:
 
 
 def _retraining_checks(run: Run, context: Context) -> Iterator[Check]:
-    """Train from the start, in memory, and compare every row and the kept weights."""
+    """Train it again, into a directory that is then removed, and compare every row and the kept weights."""
     config, manifest = run.config, run.manifest
     if manifest.status not in ("finished", "diverged"):
         raise ConfigError(f"{run.path}: has not come to its end yet: lenet train --resume {typed(run.path)}")
     if accepted := manifest.accepted_differences:
         raise ConfigError(f"{run.path}: cannot be trained again as it was: on the way {'; '.join(accepted)}")
-    teachers = teachers_of(find_teachers_again(config, run, context.data).networks, config, context)
-    context = replace(context, teachers=teachers)
-    state, probe = TrainState.start(config, context), Probe.of(context.data, config.seed, context.device)
-    histories = state.histories
-    histories.probe.extend(probe.look(state))
-    train(config, context, state, on_epoch=lambda _row: histories.probe.extend(probe.look(state)))
-    for name, was, now in (
-        ("history.csv", _without_times(run.history), _without_times(histories.history)),
-        ("steps.csv", run.steps, list(histories.steps)),
-        ("probe.csv", run.probe, list(histories.probe)),
-    ):
-        first = next((k for k, (a, b) in enumerate(zip(was, now, strict=False), start=1) if a != b), None)
-        seen = _SAME_TO_THE_BIT if was == now else f"row {first or min(len(was), len(now)) + 1} differs"
-        yield Check(f"{name}, trained again", was == now, seen)
-    digest = weights_digest(state.kept_weights) if state.kept_weights else None
+    teachers = find_teachers_again(config, run, context.data)
+    with TemporaryDirectory() as directory:
+        trained = train_run(config, context, Path(directory), teachers)
+        if trained.signal_number is not None:
+            raise InterruptedBySignal("interrupted: nothing is kept", trained.signal_number)
+        again = trained.directory
+        for name, was, now in (
+            ("history.csv", _without_times(run.history), _without_times(again.history)),
+            ("steps.csv", run.steps, again.steps),
+            ("probe.csv", run.probe, again.probe),
+        ):
+            first = next((k for k, (a, b) in enumerate(zip(was, now, strict=False), start=1) if a != b), None)
+            seen = _SAME_TO_THE_BIT if was == now else f"row {first or min(len(was), len(now)) + 1} differs"
+            yield Check(f"{name}, trained again", was == now, seen)
+        digest = again.manifest.weights_sha256
     is_same = digest == manifest.weights_sha256
     yield Check("kept weights, trained again", is_same, _SAME_TO_THE_BIT if is_same else f"SHA-256 {digest}")
 

@@ -3,11 +3,11 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 
-from lenet_mnist.config import Config
+from lenet_mnist.config import Config, Device
 from lenet_mnist.data.batches import CPU
 from lenet_mnist.data.load import load_train_val
 from lenet_mnist.data.mnist import DataAccess
@@ -49,6 +49,15 @@ class Context:
     progress: Progress = SILENT
     ranks: Ranks = SINGLE
     open_log: OpenLog | None = None
+
+    @property
+    def decided(self) -> dict[str, Any]:
+        """What a configuration may leave open, by its keys, as it was decided here."""
+        return {
+            "training.device": Device(self.device.type),
+            "training.engine": self.engine.name,
+            "training.threads": self.threads,
+        }
 
     @property
     def guessing_loss(self) -> float:

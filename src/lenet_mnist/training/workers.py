@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from lenet_mnist.config import Config, Device
+from lenet_mnist.config import Config
 from lenet_mnist.data.mnist import DataAccess
 from lenet_mnist.devices import set_threads
 from lenet_mnist.distributed import SINGLE
@@ -61,12 +61,7 @@ class TrialPool:
         self._threads_before = context.threads
         self._others = set(multiprocessing.active_children())
         set_threads(size.threads)
-        decided = {
-            "training.device": Device(context.device.type),
-            "training.engine": context.engine.name,
-            "training.threads": size.threads,
-        }
-        setup = config.replace(decided)
+        setup = config.replace(self._context.decided)
         context.ranks.call(_set_up, setup)
         if size.num_workers > 1:
             with no_signals():
