@@ -7,7 +7,6 @@ import errno
 import hashlib
 import json
 import os
-import random
 import shutil
 from collections.abc import Callable
 from contextlib import suppress
@@ -275,7 +274,7 @@ def flip(path: Path, place: int, bit: int = 0) -> None:
 
 
 def test_a_damaged_checkpoint_is_named_skipped_and_kept(train: Train, resume: Train) -> None:
-    for damage in ("flipped", "truncated", "empty", "removed", "a directory", "renamed"):
+    for damage in ("flipped", "truncated", "empty", "removed", "both removed", "a directory", "renamed"):
         run = train(13)
         newest, older = list_checkpoints(run.checkpoints_path)
         assert (newest.step, older.step) == (12, 10)
@@ -288,6 +287,9 @@ def test_a_damaged_checkpoint_is_named_skipped_and_kept(train: Train, resume: Tr
                 newest.path.write_bytes(b"")
             case "removed" | "a directory":
                 newest.path.unlink()
+            case "both removed":
+                newest.path.unlink()
+                older.path.unlink()
             case "renamed":  # its step is not in its digest: it is what it says inside
                 newest.path.rename(newest.path.with_name(newest.path.name.replace("00000012", "00000099")))
         if damage == "a directory":
@@ -297,17 +299,9 @@ def test_a_damaged_checkpoint_is_named_skipped_and_kept(train: Train, resume: Tr
         resume(run, watcher)
         assert result_of(run) == result_of(train()), damage
         skipped = [line for line in watcher.lines if line.startswith("skipped")]
-        assert len(skipped) == (damage not in ("removed", "renamed"))
+        assert len(skipped) == (damage not in ("removed", "both removed", "renamed"))
         assert all(newest.path.name in line for line in skipped)
         assert damage == "renamed" or there <= {path.name for path in run.checkpoints_path.iterdir()}
-
-
-def test_from_the_older_checkpoint_or_without_any_the_result_is_the_same(train: Train, resume: Train) -> None:
-    for num_left in (1, 0):
-        run = train(13)
-        for checkpoint in list_checkpoints(run.checkpoints_path)[: 2 - num_left]:
-            checkpoint.path.unlink()
-        assert result_of(resume(run)) == result_of(train())
 
 
 def test_the_newest_is_that_of_the_highest_step_whatever_the_files_times(train: Train, resume: Train) -> None:
@@ -315,20 +309,6 @@ def test_the_newest_is_that_of_the_highest_step_whatever_the_files_times(train: 
     os.utime(list_checkpoints(run.checkpoints_path)[0].path, (0, 0))
     resume(run, watcher)
     assert any("after step 12" in line for line in watcher.lines)
-
-
-def test_flips_and_truncations_of_checkpoints_are_all_noticed(train: Train) -> None:
-    (newest, _), draw = list_checkpoints(train(13).checkpoints_path), random.Random(0)
-    whole = newest.path.read_bytes()
-    for _ in range(200):
-        flip(newest.path, draw.randrange(len(whole)), draw.randrange(8))
-        assert not newest.is_intact
-        newest.path.write_bytes(whole)
-    for _ in range(50):
-        newest.path.write_bytes(whole[: draw.randrange(len(whole))])
-        assert not newest.is_intact
-    newest.path.write_bytes(whole)
-    assert newest.is_intact
 
 
 @pytest.mark.parametrize("name", ["history.csv", "steps.csv", "probe.csv"])
