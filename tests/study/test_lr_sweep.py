@@ -105,7 +105,7 @@ def assert_same(one: SweptRun, other: SweptRun) -> None:
     answers = [swept.answers[Activation.RELU] for swept in (one, other)]
     assert answers[0].ranking == answers[1].ranking
     assert answers[0].choice == answers[1].choice
-    assert one.manifest.status == "finished"
+    assert one.directory.manifest.status == "finished"
 
 
 def test_an_interrupted_sweep_resumes_to_the_same_answer(swept: SweptRun, tmp_path: Path, access: DataAccess) -> None:
@@ -144,7 +144,7 @@ def test_a_resumed_sweep_reckons_with_what_its_trainings_took(tmp_path: Path, ac
     run, counter = interrupted(request, access, tmp_path, after=2), Counter()
     run.journal_path.write_text(re.sub(r'"seconds": [0-9.e-]+', '"seconds": 1e6', run.journal_path.read_text()))
     swept = sweep(run, resolve([]), NOTHING, Session(access, counter))
-    assert (counter.num_done, swept.manifest.status) == (0, "finished")
+    assert (counter.num_done, swept.directory.manifest.status) == (0, "finished")
 
 
 def test_what_is_no_sweep_like_that_is_not_resumed(swept: SweptRun, run: Run, session: Session) -> None:

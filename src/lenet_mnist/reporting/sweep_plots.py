@@ -31,7 +31,8 @@ _LOST: dict[str, Any] = {"marker": "x", "color": ORANGE, "markersize": 9, "marke
 def draw_swept_run(swept: SweptRun) -> None:
     """Draw plots/sweep.png. Raises: StorageError."""
     make_directory(swept.directory.plots_path)
-    figure = sweep_figure(swept.answers, swept.config.training.max_epochs, swept.manifest.guessing_loss)
+    run = swept.directory
+    figure = sweep_figure(swept.answers, run.config.training.max_epochs, run.manifest.guessing_loss)
     save_figure(figure, swept.directory.plots_path / "sweep.png")
 
 

@@ -146,12 +146,12 @@ def sweep_result(swept: SweptRun) -> Result:
         }
         lines = _sweep_lines(swept, activation, answer) + [f"next    {next_command}"] * bool(answer.choice)
         blocks += [_rates_table(answer.ranking), "\n".join(lines)]
-    values = {"run": swept.directory.path, "status": swept.manifest.status, "activations": answers}
+    values = {"run": swept.directory.path, "status": swept.directory.manifest.status, "activations": answers}
     return Result(values, "\n\n".join(blocks))
 
 
 def _sweep_lines(swept: SweptRun, activation: Activation, answer: Answer) -> list[str]:
-    ranking, choice, max_epochs = answer.ranking, answer.choice, swept.config.training.max_epochs
+    ranking, choice, max_epochs = answer.ranking, answer.choice, swept.directory.config.training.max_epochs
     epochs, best = epochs_text(ranking.epochs), ranking.best
     if best is None:
         return ["training diverged at every learning rate: try smaller ones, with --max-lr"]
@@ -169,7 +169,7 @@ def _sweep_lines(swept: SweptRun, activation: Activation, answer: Answer) -> lis
     interval = f"about 95 % sure: {choice.low:.2g} to {choice.high:.2g}"
     sure = interval if choice.is_fitted else "by the lowest loss alone"
     lines.append(f"chosen  {choice.lr:.3g} for the {epochs_text(max_epochs)} of a whole training ({sure})")
-    shift = rate_for(1.0, ranking.epochs, max_epochs, exponent_of(swept.config, activation))
+    shift = rate_for(1.0, ranking.epochs, max_epochs, exponent_of(swept.directory.config, activation))
     if not 0.8 < shift < 1.25:
         higher = "higher" if shift > 1 else "lower"
         lines.append(f"        {shift:.2g} times the best of short schedules: longer ones need {higher} rates here")

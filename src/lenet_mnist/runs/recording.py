@@ -196,4 +196,4 @@ class Recorder:
 
     def _update(self, **changes: Any) -> None:
         self._require_lock()
-        self.run.write_manifest(self.run.manifest.model_copy(update=changes))
+        self.run.note(**changes)

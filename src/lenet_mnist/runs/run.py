@@ -20,6 +20,7 @@ from datetime import UTC, datetime
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -175,6 +176,10 @@ class Run:
         signed = manifest.model_copy(update={"sha256": manifest.digest()})
         write_text(self.manifest_path, signed.model_dump_json(indent=2) + "\n")
         self.__dict__["manifest"] = signed
+
+    def note(self, **changes: Any) -> None:
+        """Change values of the manifest. Raises: StorageError."""
+        self.write_manifest(self.manifest.model_copy(update=changes))
 
     def num_test_looks(self) -> int:
         """Return the number of test evaluations of this run.

@@ -169,7 +169,8 @@ def cross_validate(
             raise DivergedError(f"{study.run.path}: {lost}: lower the rate")
         pooled = CrossValidation(study.run, folds, data.class_names, tuple(results))
         _write_tables(study.run, pooled)
-        study.note(status="finished", message=None, best_val_loss=pooled.mean_loss, best_val_accuracy=pooled.accuracy)
+        best = {"best_val_loss": pooled.mean_loss, "best_val_accuracy": pooled.accuracy}
+        study.run.note(status="finished", message=None, **best)
         return pooled
 
 
@@ -253,23 +254,15 @@ def train_fold(config: Config, context: Context, fold: Fold) -> FoldResult:
     data = fold_of(context.data, fold, config.data.split_seed)
     context = replace(context, data=data)
     state = TrainState.start(config, context)
-    ended = train(config, context, state)
-    history = tuple(state.histories.history)
-    if ended.stop_reason is not StopReason.MAX_EPOCHS:
-        seconds = time.perf_counter() - started
-        return FoldResult(fold, len(data.train), (), (), (), 0.0, history, seconds, has_diverged=True)
-    trained = TrainedNetwork(state.network, data.normalization, data.class_names, config.training.max_epochs)
-    seen = evaluate(trained, data.val, context.device)
-    return FoldResult(
-        fold=fold,
-        num_train=len(data.train),
-        indices=tuple(seen.indices.tolist()),
-        labels=tuple(seen.labels.tolist()),
-        predictions=tuple(seen.predictions.tolist()),
-        loss_sum=seen.loss_sum,
-        history=history,
-        seconds=time.perf_counter() - started,
-    )
+    has_diverged = train(config, context, state).stop_reason is not StopReason.MAX_EPOCHS
+    answers: tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...], float] = ((), (), (), 0.0)
+    if not has_diverged:
+        trained = TrainedNetwork(state.network, data.normalization, data.class_names, config.training.max_epochs)
+        seen = evaluate(trained, data.val, context.device)
+        indices, labels, predictions = (tuple(c.tolist()) for c in (seen.indices, seen.labels, seen.predictions))
+        answers = indices, labels, predictions, seen.loss_sum
+    history, seconds = tuple(state.histories.history), time.perf_counter() - started
+    return FoldResult(fold, len(data.train), *answers, history, seconds, has_diverged)
 
 
 def _write_tables(run: Run, pooled: CrossValidation) -> None:

@@ -16,7 +16,6 @@ from lenet_mnist.config_file import ResolvedConfig, to_yaml
 from lenet_mnist.errors import ConfigError, DivergedError
 from lenet_mnist.files.storage import write_text
 from lenet_mnist.files.tables import write_csv
-from lenet_mnist.runs.manifest import Manifest
 from lenet_mnist.runs.run import Run
 from lenet_mnist.study.study import Study, StudyKind, study_under_way
 from lenet_mnist.training.context import Context, Session
@@ -56,14 +55,6 @@ class SweptRun:
 
     directory: Run
     answers: dict[Activation, Answer]
-
-    @property
-    def manifest(self) -> Manifest:
-        return self.directory.manifest
-
-    @property
-    def config(self) -> Config:
-        return self.directory.config
 
 
 def sweep(place: Path | Run, wanted: ResolvedConfig, request: SweepRequest, session: Session) -> SweptRun:
@@ -222,7 +213,7 @@ def _finish(study: Study) -> SweptRun:
         best = with_rate(study.config, activation, float(f"{choice.lr:.3g}"))
         write_text(path / best_name(activation, len(answers)), to_yaml(best))
     tuning = {activation.value: asdict(choice) for activation, choice in chosen.items()}
-    study.note(status="finished", message=None, tuning=tuning)
+    study.run.note(status="finished", message=None, tuning=tuning)
     return SweptRun(study.run, answers)
 
 

@@ -57,7 +57,6 @@ class StudyJournal:
         self._trial = kind.trial
         self._names = {entry: name for name, entry in kind.entries.items()}
         self._adapters = {name: TypeAdapter(entry) for name, entry in kind.entries.items()}
-        self.require_lock = require_lock
         self.results: dict[Any, Any] = {}  # by trial
         self.entries: list[Any] = []
         for number, document in enumerate(self._journal.documents(), start=1):
@@ -115,15 +114,6 @@ class Study:
         finally:
             progress.end()
 
-    def note(self, **changes: Any) -> None:
-        self.run.write_manifest(self.run.manifest.model_copy(update=changes))
-
-    def note_end(self, status: str, message: str) -> None:
-        """Note it where the disk still allows it: the first error is the one to report."""
-        with suppress(LenetError):
-            self.journal.require_lock()
-            self.note(status=status, message=message)
-
 
 @contextmanager
 def study_under_way(
@@ -163,16 +153,16 @@ def study_under_way(
             journal.add(request)
         study = Study(run, run.config, context, journal, session)
         try:
-            study.note(status="running", message=None)
+            run.note(status="running", message=None)
             yield study
-        except InterruptedBySignal as signal:
-            study.note_end("interrupted", "interrupted")
-            raise InterruptedBySignal(
-                f"interrupted; {len(journal.results)} trainings are kept. To resume: "
-                f"lenet {COMMANDS[kind.kind]} --resume {typed(run.path)}",
-                signal.exit_code - 128,
-            ) from None
         except BaseException as error:
-            status = "diverged" if isinstance(error, DivergedError) else "failed"
-            study.note_end(status, (str(error) or type(error).__name__).replace(str(run.path), run.id))
+            ends = {InterruptedBySignal: "interrupted", DivergedError: "diverged"}
+            message = str(error) or type(error).__name__
+            with suppress(LenetError):  # the disk may refuse this too; the first error is the one to report
+                require_lock()
+                run.note(status=ends.get(type(error), "failed"), message=message.replace(str(run.path), run.id))
+            if isinstance(error, InterruptedBySignal):
+                kept = f"interrupted; {len(journal.results)} trainings are kept"
+                again = f"lenet {COMMANDS[kind.kind]} --resume {typed(run.path)}"
+                raise InterruptedBySignal(f"{kept}. To resume: {again}", error.exit_code - 128) from None
             raise

@@ -26,10 +26,6 @@ class TeacherRuns:
     names: tuple[str, ...]
     records: tuple[TeacherRecord, ...]
 
-    @property
-    def seconds(self) -> float:
-        return sum(record.seconds for record in self.records)
-
 
 NO_TEACHERS = TeacherRuns((), (), ())
 
@@ -48,7 +44,9 @@ def find_teachers(config: Config, runs_dir: Path, data: TrainVal) -> TeacherRuns
     for run, digest in zip(runs, digests, strict=True):
         if digests.count(digest) > 1:
             raise ConfigError(f"{run.path}: is listed twice as a teacher", key=_KEY)
-    names = tuple(_found_again_by(run.path.resolve(), runs_dir.resolve()) for run in runs)
+    # A run in the same directory is found again by its id, so that both can be moved together; others by their path.
+    paths = [run.path.resolve() for run in runs]
+    names = tuple(path.name if path.parent == runs_dir.resolve() else str(path) for path in paths)
     return TeacherRuns(tuple(network for network, _ in read), names, tuple(record for _, record in read))
 
 
@@ -65,11 +63,6 @@ def find_teachers_again(config: Config, run: Run, data: TrainVal) -> TeacherRuns
     if was != now:
         raise ConfigError(f"{run.path}: its teachers are no longer the networks that manifest.json records", key=_KEY)
     return found
-
-
-def _found_again_by(path: Path, runs_dir: Path) -> str:
-    """Return the id of a run in the same directory, so that both can be moved together, else its whole path."""
-    return path.name if path.parent == runs_dir else str(path)
 
 
 def teachers_of(networks: Sequence[TrainedNetwork], config: Config, context: Context) -> Teachers | None:

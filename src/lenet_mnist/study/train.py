@@ -80,7 +80,8 @@ def train_seeds(config: Config, seeds: str | None, session: Session, runs_dir: P
         if config.training.learning_rate == AUTO:
             raise ConfigError("a search trains without teachers: find the rate first", key="training.learning_rate")
         config = config.replace({"training.teachers": teachers.names})
-        note(f"teachers: {len(teachers.networks)}, whose trainings took {teachers.seconds:,.0f} s together")
+        seconds = sum(record.seconds for record in teachers.records)
+        note(f"teachers: {len(teachers.networks)}, whose trainings took {seconds:,.0f} s together")
     decision = None
     if config.training.learning_rate == AUTO:
         decision = search_rate(config.replace({"seed": drawn[0]}), context, session.access.directory)
@@ -112,7 +113,7 @@ def train_run(
         run = begin_run(runs_dir, config, context)
         with exclusive_lock(run.path, context.progress.note) as require_lock:
             tuning = asdict(decision) if decision is not None else None
-            run.write_manifest(run.manifest.model_copy(update={"tuning": tuning, "teachers": teachers.records}))
+            run.note(tuning=tuning, teachers=teachers.records)
             recorder = Recorder(run, state, context, require_lock)
             return _train_and_record(config, context, recorder, pending, teachers)
 

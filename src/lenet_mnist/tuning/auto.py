@@ -46,16 +46,9 @@ class Tried:
 
 
 @dataclass(frozen=True)
-class Decision:
-    """The rate, between `low` and `high` with about 95 % confidence if `is_fitted`, and what was tried.
+class Decision(Choice):
+    """The rate, and what was tried. Costs are in epochs."""
 
-    Costs are in epochs.
-    """
-
-    lr: float
-    low: float
-    high: float
-    is_fitted: bool
     bracket: Bracket
     tried: tuple[Tried, ...]
     cost_epochs: float
@@ -115,7 +108,7 @@ def decide_rate(config: Config, context: Context, run_trials: RunTrials) -> Deci
         )
     results.sort(key=lambda result: (result.trial.epochs, result.trial.lr))
     tried = tuple(Tried(result.trial.lr, result.trial.epochs, result.val_loss) for result in results)
-    return Decision(choice.lr, choice.low, choice.high, choice.is_fitted, bracket, tried, spent, search.budget)
+    return Decision(**vars(choice), bracket=bracket, tried=tried, cost_epochs=spent, budget_epochs=search.budget)
 
 
 def search_rate(config: Config, context: Context, data_dir: Path) -> Decision:
