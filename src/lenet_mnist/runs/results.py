@@ -4,7 +4,7 @@ The pictures are kept so that a report can show them without the data, and witho
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -179,21 +179,23 @@ def read_examples(run: Run, evaluation: SavedEvaluation) -> Examples:
     """Return the images that `evaluation` has kept. Raises: DataError if there are none, or not of this evaluation."""
     path = _examples_path(run.evaluation_path(evaluation.split))
     tensors, text = parse_tensors(read_bounded(path, max_bytes=_MAX_EXAMPLE_BYTES, error=DataError), path)
-    if text != json.dumps({"weights_sha256": evaluation.weights_sha256}):
-        raise DataError(f"{path}: does not belong to the evaluation in this directory: evaluate again")
+    is_of_it = text == json.dumps({"weights_sha256": evaluation.weights_sha256})
+    if not is_of_it or not _are_examples(tensors, len(evaluation.class_names)):
+        raise DataError(f"{path}: damaged, or not of the evaluation in this directory: evaluate again")
+    return Examples(**{field: tensors[field].numpy() for field in Examples.__dataclass_fields__})
+
+
+def _are_examples(tensors: Mapping[str, Tensor], num_classes: int) -> bool:
+    """Whether these are square grey pictures, with an index, two classes and a probability for each."""
     images = tensors.get("images")
     if images is None or images.dtype != torch.uint8 or images.dim() != 3 or images.shape[1] != images.shape[2]:
-        raise DataError(f"{path}: holds no square grey pictures")
+        return False
     for name, dtype in _BESIDE_IMAGES.items():
-        found = tensors.get(name)
-        if found is None or found.dtype != dtype or found.shape != images.shape[:1]:
-            raise DataError(f"{path}: {name} is not {len(images)} values of {dtype}")
+        if name not in tensors or tensors[name].dtype != dtype or tensors[name].shape != images.shape[:1]:
+            return False
     classes, confidences = torch.stack([tensors["labels"], tensors["predictions"]]), tensors["confidences"]
-    if not bool(((classes >= 0) & (classes < len(evaluation.class_names))).all()):
-        raise DataError(f"{path}: names a class that there is not")
-    if not bool(((confidences >= 0) & (confidences <= 1)).all()):
-        raise DataError(f"{path}: holds a confidence that is not a probability")
-    return Examples(**{field: tensors[field].numpy() for field in Examples.__dataclass_fields__})
+    are_classes = (classes >= 0) & (classes < num_classes)
+    return bool(are_classes.all()) and bool(((confidences >= 0) & (confidences <= 1)).all())
 
 
 def _examples_path(directory: Path) -> Path:
@@ -202,18 +204,11 @@ def _examples_path(directory: Path) -> Path:
 
 def _read_matrix(path: Path, num_classes: int) -> Counts:
     """Return the counts of confusion_matrix.csv. Raises: DataError if it is not K rows of K counts."""
-    rows: list[Counts] = []
+    rows = islice(read_records(path), 1, num_classes + 2)  # one more than there should be
     try:
-        for _, *cells in islice(read_records(path), 1, None):
-            if len(cells) != num_classes or len(rows) == num_classes:
-                rows.clear()
-                break
-            rows.append(np.array([int(cell) for cell in cells], dtype=np.int64))
+        matrix = np.array([np.array([int(cell) for cell in cells], dtype=np.int64) for _, *cells in rows])
     except (ValueError, OverflowError):
-        raise DataError(f"{path}: holds something that is not a count") from None
-    if len(rows) != num_classes:
+        matrix = np.empty(0)
+    if matrix.shape != (num_classes, num_classes) or matrix.min() < 0 or matrix.max() > _MAX_COUNT:
         raise DataError(f"{path}: expected {num_classes} rows of {num_classes} counts, one for each class")
-    matrix = np.array(rows)
-    if matrix.min() < 0 or matrix.max() > _MAX_COUNT:
-        raise DataError(f"{path}: holds something that is not a count")
     return matrix

@@ -142,10 +142,10 @@ def study_under_way(
         run.require(kind.kind, f"lenet {COMMANDS[kind.kind]} cannot resume it")
         journal = StudyJournal(kind, run.journal_path, require_lock)
         if isinstance(place, Run):
-            require_same(run, flat_values(run.config), {key: flat_values(wanted.config)[key] for key in wanted.origins})
             if not journal.entries:
                 raise DataError(f"{run.journal_path}: does not say what was requested")
-            require_same(run, asdict(journal.request), asked)
+            named = {key: value for key, value in flat_values(wanted.config).items() if key in wanted.origins}
+            require_same(run, flat_values(run.config) | asdict(journal.request), named | asked)
             context, first = kind.contexts(run.config.replace(run.manifest.decided), journal.request, session)
             if differences := differences_of_data(run.manifest, first.data.fingerprint):
                 raise DataError(f"{run.path}: was begun on other data: {'; '.join(differences)}")

@@ -12,6 +12,7 @@ Source: lecture points 12 and 13; Karnin, Koren and Somekh, "Almost optimal expl
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from lenet_mnist.config import Config, TrainingConfig
@@ -79,14 +80,23 @@ class Search:
         return cls(budget, steps, steps * update, shortest)
 
 
+def search_rate(config: Config, context: Context, data_dir: Path) -> Decision:
+    """Search with as many worker processes as are worth it. Raises: as `decide_rate`."""
+    num_images = len(context.data.train)
+    size = PoolSize.of(context, num_items=3, num_images=Search.of(config.training, num_images).budget * num_images)
+    with TrialPool(config, context, data_dir, size) as pool:
+        return decide_rate(config, context, partial(pool.run, train_trial))
+
+
 def decide_rate(config: Config, context: Context, run_trials: RunTrials) -> Decision:
-    """Return the rate for the training that `config` describes, for not more than its budget.
+    """Return the rate for the training that `config` describes, for not more than its budget; tell what is found.
 
     Raises: ConfigError if the budget is too small, or no rate has learned anything within it.
     """
-    training, activation = config.training, config.model.activation
+    training, activation, note = config.training, config.model.activation, context.progress.note
     exponent, guessing_loss = exponent_of(config, activation), context.guessing_loss
     search = Search.of(training, len(context.data.train))
+    note(f"learning_rate auto: a search of at most {epochs_text(search.budget)}, by the validation loss")
     test = run_range_test(config, context, activation, config.seed, search.range_steps)
     bracket = find_bracket([test], guessing_loss)
     spent, shortest = search.range_cost, search.shortest
@@ -97,7 +107,10 @@ def decide_rate(config: Config, context: Context, run_trials: RunTrials) -> Deci
     for num_rates, epochs in rounds_of(search.budget - spent, training.max_epochs, shortest):
         guess = choose(results, epochs, exponent, guessing_loss)
         lrs = rates_of_round(bracket, results, guess, num_rates, epochs)
-        results += run_trials([Trial(activation, lr, config.seed, epochs) for lr in lrs])
+        for result in run_trials([Trial(activation, lr, config.seed, epochs) for lr in lrs]):
+            results.append(result)
+            ended = "diverged" if result.val_loss is None else f"val loss {result.val_loss:.4f}"
+            note(f"  lr {result.trial.lr:<8.3g}  {epochs_text(epochs)}  {ended}")
         spent += num_rates * epochs
     choice = choose(results, training.max_epochs, exponent, guessing_loss)
     if choice is None:
@@ -106,34 +119,14 @@ def decide_rate(config: Config, context: Context, run_trials: RunTrials) -> Deci
             "of them the loss fell below chance level: give it more epochs, or a rate with --lr",
             key=_KEY,
         )
+    sure = f"about 95 % sure: {choice.low:.2g} to {choice.high:.2g}" if choice.is_fitted else "not sure"
+    if compared_schedule(config) is not training.schedule:
+        sure = f"not sure: searched with schedule {compared_schedule(config)}, not {training.schedule}"
+    found = f"{choice.lr:.3g} for {epochs_text(training.max_epochs)} ({sure}), found in {spent:.1f}"
+    note(f"learning_rate auto: {found}, and scaled to that length (docs/learning-rate.md)")
     results.sort(key=lambda result: (result.trial.epochs, result.trial.lr))
     tried = tuple(Tried(result.trial.lr, result.trial.epochs, result.val_loss) for result in results)
     return Decision(**vars(choice), bracket=bracket, tried=tried, cost_epochs=spent, budget_epochs=search.budget)
-
-
-def search_rate(config: Config, context: Context, data_dir: Path) -> Decision:
-    """Search for the learning rate of a configuration that leaves it open, and report what is found on the way."""
-    training, num_images, note = config.training, len(context.data.train), context.progress.note
-    budget = Search.of(training, num_images).budget
-    note(f"learning_rate auto: a search of at most {epochs_text(budget)}, by the validation loss")
-    size = PoolSize.of(context, num_items=3, num_images=budget * num_images)
-    with TrialPool(config, context, data_dir, size) as pool:
-
-        def run_trials(trials: Sequence[Trial]) -> Iterator[TrialResult]:
-            for result in pool.run(train_trial, trials):
-                ended = "diverged" if result.val_loss is None else f"val loss {result.val_loss:.4f}"
-                note(f"  lr {result.trial.lr:<8.3g}  {epochs_text(result.trial.epochs)}  {ended}")
-                yield result
-
-        decision = decide_rate(config, context, run_trials)
-    sure = f"about 95 % sure: {decision.low:.2g} to {decision.high:.2g}" if decision.is_fitted else "not sure"
-    if compared_schedule(config) is not training.schedule:
-        sure = f"not sure: searched with schedule {compared_schedule(config)}, not {training.schedule}"
-    note(
-        f"learning_rate auto: {decision.lr:.3g} for {epochs_text(training.max_epochs)} ({sure}), found in "
-        f"{decision.cost_epochs:.1f}, and scaled to that length (docs/learning-rate.md)"
-    )
-    return decision
 
 
 def rounds_of(budget: float, max_epochs: int, shortest: float) -> Iterator[tuple[int, float]]:
