@@ -206,10 +206,10 @@ def test_a_schedule_that_does_not_fall_is_said_to_be_compared_as_another(lenet: 
 def test_what_cannot_be_is_refused_in_one_line(lenet: Callable[..., Any]) -> None:
     for options, complaint in (
         (("--min-lr", "1", "--max-lr", "0.1"), "must be below"),
-        ((*OPTIONS, "--budget", "0.001s"), "would do"),
         (("--resume", "nowhere"), "no such run"),
         (("--resume", "latest"), "lenet lr-sweep"),
         (("--optimizer", "sdg"), "--optimizer"),
+        ((*OPTIONS, "--budget", "0.001s"), "would do"),
     ):
         answer = lenet("lr-sweep", *options)
         assert (answer.code, complaint in answer.err, answer.out) == (2, True, "")
