@@ -1,5 +1,7 @@
-"""A training as its files tell it, and what can be found wrong in it: decay, momentum, labels, over-fitting, a stop by
-chance. A learning rate that is too high, dead units and vanishing gradients: faults.py, which asks for all of these.
+"""A training as its files tell it, and most of what can be found wrong in it.
+
+Weight decay, momentum, labels, over-fitting, a stop by chance. The learning rate, dead units and vanishing gradients
+are in faults.py, which asks for all of these.
 """
 
 import math
