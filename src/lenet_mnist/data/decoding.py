@@ -36,7 +36,6 @@ Pixels = npt.NDArray[np.uint8]
 class Picture:
     """A decoded picture. Shapes: grey H W, 0 .. 255, the longer side at most 256; width and height are the file's."""
 
-    path: Path
     width: int
     height: int
     grey: Grey
@@ -85,7 +84,7 @@ def decode_picture(content: bytes, path: Path) -> Picture:
             orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
             if orientation in (5, 6, 7, 8):  # transposed
                 width, height = height, width
-            return Picture(path, width, height, _upright(_grey(image), orientation))
+            return Picture(width, height, _upright(_grey(image), orientation))
     except DataError:
         raise
     except UnidentifiedImageError:

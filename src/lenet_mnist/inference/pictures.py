@@ -52,8 +52,8 @@ class Component(NamedTuple):
 class Steps:
     """A picture on its way to the network.
 
-    Shapes: grey, contrast, ink H W; digit the rows and columns of `box`; fitted at most 20 20; seen 28 28 uint8.
-    Units: grey and contrast 0 .. 255; ink, digit and fitted 0 (paper) .. 1; seen 0 (paper) .. 255, as MNIST's pixels.
+    Shapes: grey, contrast, ink H W; fitted at most 20 20; seen 28 28 uint8.
+    Units: grey and contrast 0 .. 255; ink and fitted 0 (paper) .. 1; seen 0 (paper) .. 255, as MNIST's pixels.
     """
 
     grey: Grey
@@ -62,7 +62,6 @@ class Steps:
     ink: Grey
     components: tuple[Component, ...]
     box: Box
-    digit: Grey
     fitted: Grey
     seen: npt.NDArray[np.uint8]
 
@@ -81,7 +80,7 @@ def prepare(grey: Grey) -> Steps:
     is_other = ~np.isin(labels, [0, *(component.label for component in kept)])
     digit = np.where(is_other, 0, ink)[box.top : box.bottom, box.left : box.right]
     fitted = fit(digit)
-    return Steps(grey, is_dark_on_light, contrast, ink, tuple(kept), box, digit, fitted, centre(fitted))
+    return Steps(grey, is_dark_on_light, contrast, ink, tuple(kept), box, fitted, centre(fitted))
 
 
 def estimate_polarity(grey: Grey) -> tuple[bool, Grey]:

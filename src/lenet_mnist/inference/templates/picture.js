@@ -29,7 +29,7 @@ function prepare(grey) {
     return isKept.has(labels[place]) ? ink.values[place] : 0;
   });
   const fitted = fit(digit);
-  return { grey, isDarkOnLight, contrast, ink, components: kept, box, digit, fitted, seen: centre(fitted) };
+  return { isDarkOnLight, contrast, ink, components: kept, box, fitted, seen: centre(fitted) };
 }
 
 function picture(height, width, valueAt) {
