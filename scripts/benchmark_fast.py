@@ -19,17 +19,15 @@ import time
 from functools import partial
 from pathlib import Path
 
-import numpy as np
 import torch
 
-from benchmark_peers import save_arrays
+from benchmark_peers import Optimizing, Setting, plain
 from common import ROOT, SMALL, arguments, compare, lenet, recipe, show_times, trained
 from lenet_mnist.devices import set_threads
 from lenet_mnist.provenance import machine, versions
 from lenet_mnist.training.schedule import rate_factor
-from peers.torch_arms import plain
-from peers.worker import Setting
 
+BUILT = "built and loaded"
 LOAD = """
 import sys, time, pathlib
 from lenet_mnist.model.native.binding import NativeNetwork
@@ -44,32 +42,28 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     rounds = parser.parse_args().rounds
     print(f"{machine()}, {set_threads(None)} threads, {versions()}")
+    arms = {"plain": by_plain}
+    arms |= {engine: partial(trained, recipe("fast", training__engine=engine)) for engine in ("torch", "native")}
+    compare("training of fast.yaml", arms, rounds)
     with tempfile.TemporaryDirectory() as directory:
-        place = Path(directory)
-        save_arrays(place / "arrays.npz")
-        arms = {"plain": partial(by_plain, dict(np.load(place / "arrays.npz")))}
-        arms |= {engine: partial(trained, recipe("fast", training__engine=engine)) for engine in ("torch", "native")}
-        compare("training of fast.yaml", arms, rounds)
-        time_command(rounds, place)
-        builds = {"built and loaded": partial(load, place, True), "loaded later": partial(load, place, False)}
+        time_command(rounds, Path(directory))
+        builds = {name: partial(load, Path(directory), name == BUILT) for name in (BUILT, "loaded later")}
         compare("native engine", builds, rounds)
 
 
-def by_plain(arrays: dict[str, np.ndarray]) -> None:
+def by_plain() -> None:
     """Train the recipe by the plain loop."""
-    config = recipe("fast").training
-    num_images = recipe("fast").data.limit_train or 55_000
-    setting = Setting(config.batch_size, num_images, config.peak_learning_rate)
-    num_steps = config.max_epochs * -(-num_images // config.batch_size)
+    config = recipe("fast")
+    training, num_images = config.training, config.data.limit_train or config.data.train_size
+    num_steps = training.max_epochs * -(-num_images // training.batch_size)
 
-    def optimize(model: torch.nn.Module) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
-        adam = torch.optim.Adam(model.parameters(), lr=config.peak_learning_rate, weight_decay=config.weight_decay)
-        factor = partial(rate_factor, config.schedule, config.warmup)
+    def optimize(model: torch.nn.Module) -> Optimizing:
+        adam = torch.optim.Adam(model.parameters(), training.peak_learning_rate, weight_decay=training.weight_decay)
+        factor = partial(rate_factor, training.schedule, training.warmup)
         return adam, torch.optim.lr_scheduler.LambdaLR(adam, lambda step: factor(step, num_steps))
 
-    epoch = plain(arrays, setting, optimize)
-    for _ in range(config.max_epochs):
-        epoch()
+    for _ in plain(Setting(training.batch_size, num_images, training.max_epochs), optimize):
+        pass
 
 
 def time_command(rounds: int, place: Path) -> None:

@@ -6,8 +6,8 @@
   healthy ones: the shipped recipes, Adam on 11,000 images, and configs/fast.yaml. Thresholds were set on the seeds 0 to
   2, and are scored on 3 to 5.
 - rates: nothing is wrong but the learning rate: 1, 2, 4, 8 and 16 times the best, for each activation, optimizer and
-  schedule, on 20,000 images. Thresholds were set on seeds 0, 3 and 4, and are scored on 11 with the native engine;
-  12, and 13 with torch's, are still to be trained. `next` follows the command that is printed, once.
+  schedule, on 20,000 images. Thresholds were set on seeds 0, 3 and 4, and are scored on 11; 12 is still to be trained.
+  `next` follows the command that is printed, once.
 - scatter: how much the loss of one validation image changes in an epoch
 - show: what is found in each training, and how often the right cause is among it
 
@@ -16,7 +16,7 @@ The test files are never opened.
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise, product
 from pathlib import Path
@@ -32,7 +32,7 @@ from pydantic import TypeAdapter
 from common import CPU, Config, arguments, context_of, few, recipe, results, table, trained
 from lenet_mnist.analysis.faults import diagnose
 from lenet_mnist.analysis.findings import Cause, Finding, TrainingRecord
-from lenet_mnist.config import Activation, Engine, Optimizer, Schedule
+from lenet_mnist.config import Activation, Optimizer, Schedule
 from lenet_mnist.data.sets import TrainSet, TrainVal, ValSet
 from lenet_mnist.training.probe import Probe
 from lenet_mnist.training.state import TrainState
@@ -120,17 +120,13 @@ class RateCase(NamedTuple):
     cell: Cell
     lr: float
     seed: int
-    engine: Engine = Engine.NATIVE
 
     @property
     def config(self) -> Config:
         training = {"optimizer": self.cell.optimizer, "max_epochs": self.cell.epochs, "schedule": self.cell.schedule}
-        training |= {"learning_rate": self.lr, "engine": self.engine}
+        training |= {"learning_rate": self.lr, "engine": "native"}
         changes = {f"training__{name}": value for name, value in training.items()}
         return recipe(self.cell.activation, seed=self.seed, data__limit_train=20_000, **changes)
-
-    def damaged(self, data: TrainVal) -> TrainVal:
-        return data
 
 
 Records = dict[Any, TrainingRecord]
@@ -139,7 +135,8 @@ Records = dict[Any, TrainingRecord]
 def record_of(case: Case | RateCase) -> Any:
     """Train, and return what a run's files would tell."""
     config, context = case.config, context_of(case.config)
-    context = replace(context, data=case.damaged(context.data))
+    if isinstance(case, Case):
+        context = replace(context, data=case.damaged(context.data))
     probe = Probe.of(context.data, config.seed, CPU)
     training = trained(config, context, lambda state: state.histories.probe.extend(probe.look(state)))
     sizes, rows = (len(context.data.train), len(context.data.val)), training.state.histories
@@ -193,32 +190,24 @@ def headlines(findings: Sequence[Finding]) -> str:
     return "; ".join(finding.headline for finding in findings) or "nothing"
 
 
-CELLS = few(
-    [
-        Cell(activation, optimizer, epochs, schedule)
-        for activation, optimizer in product(Activation, Optimizer)
-        for epochs, schedule in ((1, Schedule.LINEAR), (4, Schedule.LINEAR), (4, Schedule.CONSTANT))
-        # 312 updates at any rate leave this one at chance level
-        if (activation, optimizer, epochs) != (Activation.SIGMOID, Optimizer.SGD, 1)
-    ]
-)
+CELLS = [
+    Cell(activation, optimizer, epochs, schedule)
+    for activation, optimizer in product(Activation, Optimizer)
+    for epochs, schedule in ((1, Schedule.LINEAR), (4, Schedule.LINEAR), (4, Schedule.CONSTANT))
+    # 312 updates at any rate leave this one at chance level
+    if (activation, optimizer, epochs) != (Activation.SIGMOID, Optimizer.SGD, 1)
+]
 TIMES = (1, 2, 4, 8, 16)
 # Where the search for the best rate begins, with SGD and Adam; it tries an eighth to 32 times that, by factors of two.
 FIRST_RATES = {Activation.RELU: (0.04, 0.008), Activation.TANH: (0.08, 0.006), Activation.SIGMOID: (0.32, 0.016)}
 RATE_CAUSES = {Cause.LEARNING_RATE, Cause.DIVERGED, Cause.DEAD_UNITS}
-SCORED = {  # seeds and engines
-    "thresholds, native engine": ((0, 3, 4), Engine.NATIVE),
-    "other seeds, native engine": ((11, 12), Engine.NATIVE),
-    "another seed, torch engine": ((13,), Engine.TORCH),
-}
 
 
-def search_cases() -> Iterator[RateCase]:
-    """Yield the trainings among which each cell's best rate is found. AdamW takes Adam's."""
-    for cell, k in product(CELLS, range(-3, 6)):
-        if cell.optimizer is not Optimizer.ADAMW:
-            first = FIRST_RATES[cell.activation][cell.optimizer is Optimizer.ADAM]
-            yield RateCase(cell, rounded(first * 2.0**k), seed=0)
+def searched_rates(cell: Cell) -> list[RateCase]:
+    """Return the trainings among which a cell's best rate is found. AdamW takes Adam's."""
+    cell = cell._replace(optimizer=Optimizer.ADAM) if cell.optimizer is Optimizer.ADAMW else cell
+    first = FIRST_RATES[cell.activation][cell.optimizer is Optimizer.ADAM]
+    return [RateCase(cell, rounded(first * 2.0**k), seed=0) for k in range(-3, 6)]
 
 
 def rounded(lr: float) -> float:
@@ -232,19 +221,13 @@ def final_loss(record: TrainingRecord) -> float:
 
 def best_rate(searched: Records, cell: Cell) -> float:
     """Return the rate with the lowest final validation loss."""
-    cell = cell._replace(optimizer=Optimizer.ADAM) if cell.optimizer is Optimizer.ADAMW else cell
-    losses = {case.lr: final_loss(record) for case, record in searched.items() if case.cell == cell}
-    return min(losses, key=losses.__getitem__)
+    return min(searched_rates(cell), key=lambda case: final_loss(searched[case])).lr
 
 
-def rate_cases(searched: Records, scored: str) -> list[RateCase]:
-    seeds, engine = SCORED[scored]
+def rate_cases(searched: Records, seeds: Sequence[int]) -> list[RateCase]:
     return [
-        RateCase(cell, rounded(best_rate(searched, cell) * times), seed, engine)
-        for cell in CELLS
-        # a linear schedule of four epochs takes the torch engine four times as long
-        if engine is not Engine.TORCH or (cell.epochs, cell.schedule) != (4, Schedule.LINEAR)
-        for seed, times in product(seeds, TIMES)
+        RateCase(cell, rounded(best_rate(searched, cell) * times), seed)
+        for cell, seed, times in product(few(CELLS), seeds, TIMES)
     ]
 
 
@@ -255,9 +238,9 @@ def following(case: RateCase, record: TrainingRecord) -> RateCase | None:
     return case._replace(lr=float(words[words.index("--lr") + 1])) if "--lr" in words else None
 
 
-def row_of(journal: Path, searched: Records, scored: str) -> tuple[str, ...]:
+def row_of(journal: Path, searched: Records, seeds: Sequence[int]) -> tuple[str, ...]:
     """Return how often the first finding is right, how often it is a false cause, and how often its command helps."""
-    records = read(journal, rate_cases(searched, scored))
+    records = read(journal, rate_cases(searched, seeds))
     next_of = {case: after for case, record in records.items() if (after := following(case, record)) is not None}
     followed = read(journal, next_of.values())
     counts: Counter[str] = Counter()
@@ -276,7 +259,7 @@ def row_of(journal: Path, searched: Records, scored: str) -> tuple[str, ...]:
             where = " ".join(map(str, (*case.cell, *case[1:])))
             print(f"{where}: {ratio:.2f} times the best rate's loss: {headlines(findings)}")
     shares = (f"{counts[a]} of {counts[b]}" for a, b in (("right", "trainings"), ("better", "followed")))
-    return scored, *shares, str(counts["false"])
+    return ", ".join(map(str, seeds)), *shares, str(counts["false"])
 
 
 def main() -> None:
@@ -291,16 +274,17 @@ def main() -> None:
         [case for case in cases if case.fault != "healthy: fast.yaml" or case.activation is Activation.RELU],
         is_trained="train" in parts,
     )
-    searched = read(journal, search_cases(), is_trained="rates" in parts)
-    scored = SCORED if len(searched) == len(set(search_cases())) else {}
-    for name in scored:
-        of_rates = read(journal, rate_cases(searched, name), is_trained="rates" in parts)
+    every_rate = [case for cell in few(CELLS) for case in searched_rates(cell)]
+    searched = read(journal, every_rate, is_trained="rates" in parts)
+    all_seeds = ((0, 3, 4), (11, 12)) if len(searched) == len(set(every_rate)) else ()
+    for seeds in all_seeds:
+        of_rates = read(journal, rate_cases(searched, seeds), is_trained="rates" in parts)
         if "next" in parts:
             read(journal, filter(None, (following(*each) for each in of_rates.items())), is_trained=True)
     if "show" in parts:
         show_faults(records)
-        columns = ("rates: seeds, engine", "first finding right", "the next training better", "wrong cause first")
-        print("\n" + table(columns, [row_of(journal, searched, name) for name in scored]))
+        columns = ("rates: seeds", "first finding right", "the next training better", "wrong cause first")
+        print("\n" + table(columns, [row_of(journal, searched, seeds) for seeds in all_seeds]))
 
 
 if __name__ == "__main__":

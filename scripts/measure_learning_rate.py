@@ -207,7 +207,8 @@ def show_regret(journal: Path, cells: Sequence[Cell]) -> None:
                     cost = updates * cell.batch_size / cell.config.data.train_size
                     methods.setdefault(name, []).append((cell, truth.regret(lr), cost))
                 continue
-            regret, cost = math.inf if value["lr"] is None else truth.regret(value["lr"]), value.get("cost_epochs", 0)
+            regret = math.inf if value["lr"] is None else truth.regret(value["lr"])
+            cost = value.get("cost_epochs", wanted.budget)
             methods.setdefault(f"auto, {wanted.budget} epochs", []).append((cell, regret, cost))
             if value.get("is_fitted"):
                 is_held = math.log(value["low"]) <= truth.best[0] <= math.log(value["high"])

@@ -27,14 +27,15 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import hypothesis
 import torch
@@ -65,7 +66,15 @@ LONGEST_EXIT = 2.0  # seconds
 LAYERS = ("C1", "C3", "C5", "F6", "output")
 MOST_MEMORY, MOST_SECONDS = 1000, 20.0  # MB, of which torch alone takes 300; of one processor
 Results = tuple[Any, ...]
-Found = tuple[bool, str]  # whether what was found is what is promised, and what it is
+
+
+class Try(NamedTuple):
+    """One disturbance: whether what came of it is what is promised, and what it was or took."""
+
+    holds: bool
+    what: str
+    seconds: float = 0.0
+    megabytes: int = 0
 
 
 @dataclass(frozen=True)
@@ -150,11 +159,10 @@ def end_of(process: int) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
 
 
-def kills(count: int, draw: random.Random, directory: Path) -> Found:
+def kills(count: int, draw: random.Random, directory: Path) -> Iterator[Try]:
     """Kill at a random moment, or at a random file operation; go on; compare."""
     expected, seconds = Place(directory / "whole").train()
     num_operations = count_operations(Place(directory / "counted"))
-    num_equal = num_begun = num_inside = 0
     for number in range(count):
         place = Place(directory / str(number))
         if number % 2:
@@ -163,18 +171,14 @@ def kills(count: int, draw: random.Random, directory: Path) -> Found:
             process = place.begin("train", *QUICK)
             time.sleep(draw.uniform(0.1, seconds))
             os.kill(process, signal.SIGKILL)
-        num_inside += end_of(process) == -signal.SIGKILL and number % 2
-        num_begun += place.has_begun
+        end_of(process)
         is_equal = not place.has_begun or place.resumes(expected)  # before there is a run, nothing can be lost
-        num_equal += is_equal
+        what = f"at a {('random moment', f'file operation of {num_operations}')[number % 2]}"
+        yield Try(is_equal, f"{what}, {'begun' if place.has_begun else 'not begun yet'}")
         if is_equal:
             shutil.rmtree(place.path)
         else:
             print(f"kept: {shutil.move(place.path, tempfile.mkdtemp())}", file=sys.stderr)
-    return num_equal == count, (
-        f"{num_equal} of {count} came to the bit-identical end ({num_inside} killed at one of {num_operations} file "
-        f"operations, the others at a random moment; {num_begun} had begun)"
-    )
 
 
 def watch_operations(before: Callable[[], object]) -> None:
@@ -215,11 +219,9 @@ def count_operations(place: Place) -> int:
     return number
 
 
-def signals(count: int, draw: random.Random, directory: Path) -> Found:
+def signals(count: int, draw: random.Random, directory: Path) -> Iterator[Try]:
     """Interrupt in turn with both signals after training has begun; time the exit, go on, compare."""
     expected, seconds = Place(directory / "whole").train()
-    num_right = num_equal = num_interrupted = 0
-    longest = 0.0
     for number in range(count):
         place, which = Place(directory / str(number)), (signal.SIGINT, signal.SIGTERM)[number % 2]
         process = place.begin("train", *QUICK)
@@ -228,49 +230,38 @@ def signals(count: int, draw: random.Random, directory: Path) -> Found:
         started = time.monotonic()
         os.kill(process, which)
         code, took = end_of(process), time.monotonic() - started
-        was_finished = place.run.manifest.status == "finished"
-        num_interrupted += code == 128 + which
-        num_right += (code == 128 + which or (code in (0, -which) and was_finished)) and took <= LONGEST_EXIT
-        longest = max(longest, took)
-        num_equal += place.resumes(expected)
-    return num_right == num_equal == count, (
-        f"{num_right} of {count} ended with the right code within {LONGEST_EXIT:g} s (longest {longest:.2f} s; "
-        f"{num_interrupted} were interrupted, the others had finished); {num_equal} went on to the bit-identical end"
-    )
+        was_finished = code in (0, -which) and place.run.manifest.status == "finished"
+        is_right = (code == 128 + which or was_finished) and took <= LONGEST_EXIT
+        what = f"{which.name}, {'had finished' if was_finished else f'exit code {code}'}"
+        yield Try(place.resumes(expected) and is_right, what, took)
 
 
-def one_run(count: int, draw: random.Random, directory: Path) -> Found:
+def one_run(count: int, draw: random.Random, directory: Path) -> Iterator[Try]:
     """Kill one run again and again, then go on from each of its checkpoints."""
     words = [*(word.replace("epochs=3", "epochs=60") for word in QUICK), "--set=training.patience=null"]
     expected, _ = Place(directory / "whole").train(words)
-    place, num_kills, step = Place(directory / "killed"), 0, 0
-    while num_kills < count:
-        process = place.begin("train", *(RESUME if num_kills else words))
+    place, step = Place(directory / "killed"), 0
+    for number in range(count):
+        process = place.begin("train", *(RESUME if number else words))
         step = place.wait_for_checkpoint(process, after=step)
         time.sleep(draw.uniform(0, 0.3))
         os.kill(process, signal.SIGKILL)
-        if end_of(process) == 0:
-            break
-        num_kills += 1
+        yield Try(end_of(process) == -signal.SIGKILL, "killed before its end")
     kept = list_checkpoints(place.run.checkpoints_path)
-    num_equal = 0
+    yield Try(len(kept) >= 2, "two checkpoints are kept")
     for checkpoint in kept:
         copy = place.copy(directory / checkpoint.sha256[:8])
         for other in list_checkpoints(copy.run.checkpoints_path):
             if other.sha256 != checkpoint.sha256:
                 other.path.unlink()
-        num_equal += copy.resumes(expected)
-    return num_kills == count and num_equal == len(kept) >= 2, (
-        f"{num_kills} kills in one run; {num_equal} of {len(kept)} kept checkpoints lead to the one final digest"
-    )
+        yield Try(copy.resumes(expected), "from a kept checkpoint to the one final digest")
 
 
-def damage(count: int, draw: random.Random, directory: Path) -> Found:
+def damage(count: int, draw: random.Random, directory: Path) -> Iterator[Try]:
     """Flip a bit, or cut off the end, of a checkpoint or of the kept weights; a sixth of them are cuts."""
     place = Place(directory / "whole")
     expected, _ = place.train()
     newest, older = list_checkpoints(place.run.checkpoints_path)[:2]
-    num_noticed = num_resumed = 0
     for number in range(count):
         path = (newest.path, place.run.model_path)[number % 2]
         whole = path.read_bytes()
@@ -281,27 +272,24 @@ def damage(count: int, draw: random.Random, directory: Path) -> Found:
         else:  # half of them in the header
             damaged[draw.randrange(len(whole) if number % 4 < 2 else end_of_header)] ^= 1 << draw.randrange(8)
         path.write_bytes(damaged)
-        if path == newest.path:
-            num_noticed += not newest.is_intact and older.is_intact
-        else:
+        is_noticed = not newest.is_intact and older.is_intact
+        if path != newest.path:
             try:
                 read_network(path)
             except LenetError:
-                num_noticed += 1
+                is_noticed = True
+        yield Try(is_noticed, "noticed before use")
         path.write_bytes(whole)
-    for number in range(10):
+    for number in range(min(count, 10)):
         copy = place.copy(directory / f"copy{number}")
         first = list_checkpoints(copy.run.checkpoints_path)[0].path
         content = bytearray(first.read_bytes())
         content[draw.randrange(len(content))] ^= 1
         first.write_bytes(content)
-        num_resumed += copy.resumes(expected) and first.exists()
-    return num_noticed == count and num_resumed == 10, (
-        f"{num_noticed} of {count} were noticed before use; {num_resumed} of 10 went on from the older checkpoint"
-    )
+        yield Try(copy.resumes(expected) and first.exists(), "gone on from the older checkpoint")
 
 
-def starts(count: int, _draw: random.Random, directory: Path) -> Found:
+def starts(count: int, _draw: random.Random, directory: Path) -> Iterator[Try]:
     """Make directories and start trainings at once, and resume one run twice at once."""
     many, twice = Place(directory / "many"), Place(directory / "twice")
     makers = []
@@ -313,6 +301,7 @@ def starts(count: int, _draw: random.Random, directory: Path) -> Found:
     trainings = [many.begin("train", *QUICK) for _ in range(5)]
     codes = [end_of(process) for process in (*makers, *trainings)]
     num_directories = len(list((many.path / "runs").iterdir()))
+    yield Try(num_directories == codes.count(0) == count + 5, f"{num_directories} directories of {count} + 5 at once")
 
     process = twice.begin("train", *QUICK)
     twice.wait_for_checkpoint(process)
@@ -321,13 +310,10 @@ def starts(count: int, _draw: random.Random, directory: Path) -> Found:
     both = [twice.begin("train", *RESUME) for _ in range(2)]
     ends = sorted(end_of(process) for process in both)
     names_holder = any(f"process {process} on" in twice.log for process in both)
-    return num_directories == codes.count(0) == count + 5 and ends == [0, 6] and names_holder, (
-        f"{num_directories} directories of {count} + 5 ({codes.count(0)} processes ended well); two resumes at once "
-        f"ended with {ends}, {'naming' if names_holder else 'NOT naming'} the holder"
-    )
+    yield Try(ends == [0, 6] and names_holder, f"two resumes at once end with {ends}, naming the holder")
 
 
-def repeats(count: int, draw: random.Random, directory: Path) -> Found:
+def repeats(count: int, draw: random.Random, directory: Path) -> Iterator[Try]:
     """Train in fresh processes whose surroundings differ."""
     digests = set()
     for number in range(count):
@@ -340,10 +326,10 @@ def repeats(count: int, draw: random.Random, directory: Path) -> Found:
         environment = os.environ | {"PYTHONHASHSEED": str(draw.randrange(2**32))}
         subprocess.run(command, cwd=place.path, env=environment, check=True, capture_output=True)
         digests.add((place.run.manifest.weights_sha256, place.run.steps_path.read_text()))
-    return len(digests) == 1, f"{count} fresh processes, {len(digests)} digest"
+        yield Try(len(digests) == 1, "one digest")
 
 
-def parsers(count: int, _draw: random.Random, directory: Path) -> Found:
+def parsers(count: int, _draw: random.Random, directory: Path) -> Iterator[Try]:
     """Give random input to whatever reads a file or a name; only our own errors may come of it."""
     settings = hypothesis.settings(max_examples=count, deadline=None, database=None, derandomize=True)
     place = Place(directory / "whole")
@@ -377,12 +363,12 @@ def parsers(count: int, _draw: random.Random, directory: Path) -> Found:
         "manifests": (changed(manifest), lambda content: Run(written(run.manifest_path, content).parent).manifest),
         "run names": (st.text(max_size=300), lambda name: find_run(name, place.path / "runs")),
     }
-    for strategy, read in cases.values():
+    for name, (strategy, read) in cases.items():
         settings(hypothesis.given(strategy)(only_our_errors(read)))()
-    return True, f"{count:,} examples each of {', '.join(cases)}: no other error than our own"
+        yield Try(True, f"{count:,} {name}, no other error than our own")
 
 
-def offline(count: int, _draw: random.Random, directory: Path) -> Found:
+def offline(count: int, _draw: random.Random, directory: Path) -> Iterator[Try]:
     """Run every command without a network, the data cached."""
     quick = " ".join(QUICK[:-1])  # --offline is what is not said here
     digit = data_of(DataConfig()).val.images[0].numpy()
@@ -402,15 +388,10 @@ def offline(count: int, _draw: random.Random, directory: Path) -> Found:
     cut_off = ["unshare", "--map-root-user", "--net", sys.executable]
     connects = "import socket; socket.create_connection(('192.0.2.1', 80), timeout=5)"
     assert b"unreachable" in subprocess.run([*cut_off, "-c", connects], capture_output=True, check=False).stderr
-    num_passed = 0
     for command in commands * count:
         words = [*cut_off, "-m", "lenet_mnist", *command.split()]
         ended = subprocess.run(words, cwd=directory, capture_output=True, check=False)
-        num_passed += ended.returncode == 0
-        if ended.returncode != 0:
-            print(f"{command}: {ended.stderr.decode()}", file=sys.stderr)
-    num_commands = len(commands) * count
-    return num_passed == num_commands, f"{num_passed} of {num_commands} commands passed without a network"
+        yield Try(ended.returncode == 0, command if ended.returncode == 0 else f"{command}: {ended.stderr.decode()}")
 
 
 READERS = (
@@ -421,7 +402,7 @@ READERS = (
 READERS_OF_SWEEPS = ("diagnose swept", "lr-sweep --resume swept --offline")
 
 
-def memory(count: int, _draw: random.Random, directory: Path) -> Found:
+def memory(count: int, _draw: random.Random, directory: Path) -> Iterator[Try]:
     """Let every command that reads a run meet files that are far larger than a training makes them."""
     whole = Place(directory / "whole")
     whole.train()
@@ -429,28 +410,15 @@ def memory(count: int, _draw: random.Random, directory: Path) -> Found:
     fresh = [sys.executable, "-m", "lenet_mnist", *SWEEP, "--set=name=swept", "--offline"]  # its workers are not forks
     subprocess.run(fresh, cwd=whole.path, check=True, capture_output=True)
     whole.type("evaluate", "relu", "--split", "val", "--offline")
-    tried = [*product(BOMBS, READERS), *product(BOMBS_OF_SWEEPS, READERS_OF_SWEEPS)] * count
-    num_held, used = 0, []  # MB, seconds, and by what
-    for bomb, command in tried:
-        place = whole.copy(directory / "place")
-        is_sweep = bomb in BOMBS_OF_SWEEPS
+    for bomb, command in [*product(BOMBS, READERS), *product(BOMBS_OF_SWEEPS, READERS_OF_SWEEPS)] * count:
+        place, is_sweep = whole.copy(directory / "place"), bomb in BOMBS_OF_SWEEPS
         [run] = (place.path / "runs").glob("*-swept-*" if is_sweep else "*-relu-*")
-        (BOMBS_OF_SWEEPS if is_sweep else BOMBS)[bomb](Run(run))
+        (BOMBS | BOMBS_OF_SWEEPS)[bomb](Run(run))
         _, status, usage = os.wait4(place.begin(*command.split()), 0)
         peak, seconds = usage.ru_maxrss // 1024, usage.ru_utime + usage.ru_stime
         holds = peak <= MOST_MEMORY and seconds <= MOST_SECONDS and "Traceback" not in place.log
-        num_held += holds
-        used.append((peak, seconds, f"{bomb}: {command}"))
-        if not holds:
-            code = os.waitstatus_to_exitcode(status)
-            print(f"{used[-1][2]}: {peak} MB, {seconds:.1f} s, exit code {code}", file=sys.stderr)
+        yield Try(holds, f"{bomb}: {command}: exit code {os.waitstatus_to_exitcode(status)}", seconds, peak)
         shutil.rmtree(place.path)
-    most, longest = max(used), max(used, key=lambda each: each[1])
-    num_kinds = len(BOMBS) + len(BOMBS_OF_SWEEPS)
-    return num_held == len(tried), (
-        f"{num_held} of {len(tried)} commands on {num_kinds} kinds of files took no more than {MOST_MEMORY} MB and "
-        f"{MOST_SECONDS:g} s; the most {most[0]} MB ({most[2]}), the longest {longest[1]:.1f} s ({longest[2]})"
-    )
 
 
 def rows_of(path: Path, row: Callable[[int], str], num_bytes: int, number: int = 999_999) -> None:
@@ -543,11 +511,22 @@ BOMBS_OF_SWEEPS: dict[str, Callable[[Run], None]] = {
     "journal.jsonl, 190 MB of trainings": long_journal,
     "journal.jsonl, 200 MB of lists": file_of("journal.jsonl", b"[],", 66_000_000, b"0]\n", b"["),
 }
-PARTS: dict[str, tuple[Callable[[int, random.Random, Path], Found], int]] = {
+PARTS: dict[str, tuple[Callable[[int, random.Random, Path], Iterator[Try]], int]] = {
     **{"kills": (kills, 500), "signals": (signals, 100), "one-run": (one_run, 25), "damage": (damage, 1200)},
     **{"starts": (starts, 50), "repeats": (repeats, 20), "parsers": (parsers, 10_000)},
     **{"offline": (offline, 1), "memory": (memory, 1)},
 }
+
+
+def summary(tries: Sequence[Try]) -> str:
+    """Count the tries that hold, and what they were, if they are of few kinds; name what took longest, and most."""
+    text = f"{sum(each.holds for each in tries)} of {len(tries)} as promised"
+    kinds = Counter(each.what for each in tries if each.holds)
+    if len(kinds) < 8:
+        text += "".join(f"; {number} {what}" for what, number in kinds.items())
+    longest, largest = max(tries, key=lambda each: each.seconds), max(tries, key=lambda each: each.megabytes)
+    text += f"; the longest {longest.seconds:.2f} s ({longest.what})" if longest.seconds else ""
+    return text + (f"; the most {largest.megabytes} MB ({largest.what})" if largest.megabytes else "")
 
 
 def main() -> None:
@@ -566,10 +545,13 @@ def main() -> None:
         part, usual_count = PARTS[name]
         count = options.count or (min(usual_count, 2) if options.small else usual_count)
         with tempfile.TemporaryDirectory(prefix="lenet-reliability-") as directory:
-            started = time.monotonic()
-            holds, text = part(count, random.Random(options.seed), Path(directory))
-        all_hold &= holds
-        print(f"{name}: {'' if holds else 'FAILED: '}{text}; {time.monotonic() - started:.0f} s", flush=True)
+            started, tries = time.monotonic(), []
+            for each in part(count, random.Random(options.seed), Path(directory)):
+                tries.append(each)
+                if not each.holds:
+                    print(f"{name}: FAILED: {each.what}", flush=True)
+        all_hold &= all(each.holds for each in tries)
+        print(f"{name}: {summary(tries)}; {time.monotonic() - started:.0f} s", flush=True)
     sys.exit(not all_hold)
 
 

@@ -19,7 +19,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise, product
 from pathlib import Path
@@ -134,7 +134,7 @@ def reached(said: str, low: float, high: float, split: str = "val") -> Check:
 
     def accuracy(seen: Seen) -> float:
         is_training = seen.command.startswith("lenet train")
-        return 100 * (seen.run.manifest.best_val_accuracy if is_training else evaluated(seen, split))
+        return 100 * ((seen.run.manifest.best_val_accuracy or 0) if is_training else evaluated(seen, split))
 
     return full(Check(said, accuracy, low, high))
 
@@ -353,16 +353,12 @@ def type_command(words: Sequence[str], place: Path) -> tuple[int, str]:
     return ended.returncode, ended.stdout
 
 
-def ended_in(place: Path) -> dict[str, Any]:
-    """Return, by command, how it ended in `place`, and what it printed."""
-    return {entry["key"]: entry["value"] for entry in Journal(place / "journal.jsonl").documents()}
-
-
 def run_page(commands: Sequence[str], size: str, engine: str, seed: int, place: Path) -> None:
-    """Type the commands in `place`, each once, and keep how they ended in a journal there."""
+    """Type the commands in `place` that its journal lacks; it keeps how they ended, and what they printed."""
     if not place.is_dir():
         shutil.copytree(ROOT / "configs", place / "configs")
-    journal, ended = Journal(place / "journal.jsonl"), ended_in(place)
+    journal = Journal(place / "journal.jsonl")
+    ended = {entry["key"] for entry in journal.documents()}
     for command in (command for command in commands if command not in ended):
         print(f"$ {command}", flush=True)
         words = typed(command, size, engine, seed)
@@ -373,16 +369,6 @@ def run_page(commands: Sequence[str], size: str, engine: str, seed: int, place: 
             findings = json.loads(type_command([*words, "--json"], place)[1])["findings"]
             causes = [finding["cause"] for finding in findings]
         journal.add({"key": command, "value": {"code": code, "output": output, "causes": causes}})
-
-
-def measured(commands: Sequence[str], size: str, place: Path) -> Iterator[tuple[str, Check, float]]:
-    """Yield each command of the page, what is to be seen after it, and the value that was found."""
-    ended = ended_in(place)
-    for command in (command for command in commands if command in ended):
-        seen = Seen(command, place, **ended[command])
-        for check in [DONE, *EXPECTED[command]]:
-            if size == "full" or not check.is_full:
-                yield command, check, check.of(seen)
 
 
 def show(values: dict[tuple[str, Check], list[float]]) -> None:
@@ -409,17 +395,23 @@ def main() -> None:
     parser.add_argument("--directory", type=Path, default=ROOT / "build" / "lecture", help="with --size full")
     parser.add_argument("--show", action="store_true", help="run nothing; print the table of what was found")
     options = parser.parse_args()
-    commands, values, wrong = require_the_page(), {}, []
+    commands, wrong = require_the_page(), []
+    values: dict[tuple[str, Check], list[float]] = {}
     with tempfile.TemporaryDirectory(prefix="lenet-lecture-") as passing:
         root = Path(passing) if options.size == "small" else options.directory
         for seed, engine in product(parse_seeds(options.seeds), options.engines.split(",")):
             place = root / f"{engine}-{seed}"
             if not options.show:
                 run_page(commands, options.size, engine, seed, place)
-            for command, check, value in measured(commands, options.size, place):
-                values.setdefault((command, check), []).append(value)
-                if not check.low <= value <= check.high:
-                    wrong.append(f"{engine}, seed {seed}: after `{command}`: {check.said}: found {value:.4g}")
+            for entry in Journal(place / "journal.jsonl").documents():
+                command = entry["key"]
+                for check in [DONE, *EXPECTED.get(command, ())]:
+                    if check.is_full and options.size == "small":
+                        continue
+                    value = check.of(Seen(command, place, **entry["value"]))
+                    values.setdefault((command, check), []).append(value)
+                    if not check.low <= value <= check.high:
+                        wrong.append(f"{engine}, seed {seed}: after `{command}`: {check.said}: found {value:.4g}")
     if options.show:
         show(values)
     if wrong:

@@ -149,10 +149,10 @@ def show(journal: Path) -> None:
 
 def words(value: Any) -> Any:
     """Write the names of teachers as their kinds and numbers."""
-    if isinstance(value, tuple):
-        kinds = Counter(name.partition("-")[0] for name in value)
-        return " + ".join(f"{number} {kind}" for kind, number in kinds.items())
-    return value
+    if not isinstance(value, tuple):
+        return value
+    kinds = Counter(name.partition("-")[0] for name in value)
+    return " + ".join(f"{number} {kind}" for kind, number in kinds.items()) or "none"
 
 
 if __name__ == "__main__":
