@@ -22,7 +22,7 @@ from lenet_mnist.config import Split
 from lenet_mnist.config_file import ResolvedConfig
 from lenet_mnist.devices import set_threads
 from lenet_mnist.runs.listing import find_run, list_runs
-from lenet_mnist.study.evaluation import EvaluatedEnsemble, EvaluatedRun, evaluate_ensemble
+from lenet_mnist.study.evaluation import EvaluatedEnsemble, EvaluatedRun, Evaluator, evaluate_ensemble
 from lenet_mnist.study.train import require_all_finished, resume_run, train_seeds
 
 JOURNAL = "docs/record.jsonl"
@@ -104,7 +104,7 @@ def train_named(config: Config, runs_dir: Path) -> str:
 
 def together(names: list[str], runs_dir: Path) -> EvaluatedEnsemble:
     runs = [find_run(name, runs_dir) for name in names]
-    return evaluate_ensemble(runs, runs_dir, Split.TEST, session().access)
+    return evaluate_ensemble(runs, runs_dir, Split.TEST, Evaluator(session().access))
 
 
 def look_at_test(kind: Kind, runs_dir: Path) -> dict[str, Any]:

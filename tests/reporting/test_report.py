@@ -32,7 +32,7 @@ Lenet = Callable[..., Any]
 def evaluated_template(template_run: Path, tmp_path_factory: pytest.TempPathFactory, access: DataAccess) -> Path:
     """A finished run, evaluated once on the test set."""
     run = Path(shutil.copytree(template_run, tmp_path_factory.mktemp("evaluated") / template_run.name))
-    evaluation.evaluate_runs([Run(run)], Split.TEST, access)
+    evaluation.evaluate_runs([Run(run)], Split.TEST, evaluation.Evaluator(access))
     return run
 
 
@@ -230,7 +230,7 @@ def test_a_network_that_gets_nine_of_ten_wrong_fits_into_three_megabytes(
         return Evaluation(names, images.indices.numpy(), labels, answers, probabilities, 2.3 * len(images))
 
     monkeypatch.setattr(evaluation, "evaluate", guess)
-    evaluation.evaluate_runs([run], Split.TEST, access)
+    evaluation.evaluate_runs([run], Split.TEST, evaluation.Evaluator(access))
     page = page_of(run)
     assert len([link for link in page.links if link.startswith("#cell")]) == 100
     assert len(page.sources) == 100 * 12 + 6 * 6 + 6 + 1 + 6 + 16

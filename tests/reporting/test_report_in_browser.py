@@ -14,7 +14,7 @@ from lenet_mnist.config import Split
 from lenet_mnist.data.mnist import DataAccess
 from lenet_mnist.reporting.report import write_report
 from lenet_mnist.runs.run import Run
-from lenet_mnist.study.evaluation import evaluate_runs
+from lenet_mnist.study.evaluation import Evaluator, evaluate_runs
 
 pytestmark = [pytest.mark.browser, pytest.mark.usefixtures("drawn_roughly")]
 
@@ -34,7 +34,7 @@ MADE_OF = f"""() => ({{
 def evaluated_template(template_run: Path, tmp_path_factory: pytest.TempPathFactory, access: DataAccess) -> Path:
     """A finished run, evaluated on the validation set and reported once."""
     run = Run(Path(shutil.copytree(template_run, tmp_path_factory.mktemp("evaluated") / template_run.name)))
-    evaluate_runs([run], Split.VAL, access)
+    evaluate_runs([run], Split.VAL, Evaluator(access))
     write_report(run)
     return run.path
 
@@ -180,7 +180,7 @@ def terse_template(template_run: Path, tmp_path_factory: pytest.TempPathFactory,
     path = Path(shutil.copytree(template_run, tmp_path_factory.mktemp("terse") / template_run.name))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(metrics, "PER_CELL", 2)
-        evaluate_runs([Run(path)], Split.VAL, access)
+        evaluate_runs([Run(path)], Split.VAL, Evaluator(access))
     return path
 
 

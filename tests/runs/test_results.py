@@ -13,14 +13,14 @@ from lenet_mnist.data.mnist import DataAccess
 from lenet_mnist.errors import DataError
 from lenet_mnist.runs.results import read_evaluation, read_examples
 from lenet_mnist.runs.run import Run
-from lenet_mnist.study.evaluation import EvaluatedRun, evaluate_runs
+from lenet_mnist.study.evaluation import EvaluatedRun, Evaluator, evaluate_runs
 
 Damage = Callable[[Run], object]
 
 
 @pytest.fixture
 def seen(run: Run, access: DataAccess) -> EvaluatedRun:
-    return evaluate_runs([run], Split.VAL, access)[0]
+    return evaluate_runs([run], Split.VAL, Evaluator(access))[0]
 
 
 def test_an_evaluation_comes_back_as_it_was(seen: EvaluatedRun) -> None:

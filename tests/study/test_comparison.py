@@ -16,6 +16,7 @@ from lenet_mnist.files.tables import header_line
 from lenet_mnist.runs.manifest import Resume
 from lenet_mnist.runs.run import Run, sha256_of
 from lenet_mnist.study.comparison import Comparison, compare_runs
+from lenet_mnist.study.evaluation import Evaluator
 from lenet_mnist.study.train import train_seeds
 from lenet_mnist.training.context import Session
 from lenet_mnist.training.rows import EpochRow, StepRow
@@ -67,7 +68,7 @@ def changed(run: Run, old: str, new: str, **manifest: Any) -> None:
 
 
 def compared(runs: list[Run], access: DataAccess, *levels: float) -> Comparison:
-    return compare_runs(runs, Split.VAL, levels, access)
+    return compare_runs(runs, Split.VAL, levels, Evaluator(access))
 
 
 def test_seeds_are_grouped_and_groups_named_by_what_differs(runs: dict[str, Run], access: DataAccess) -> None:

@@ -41,18 +41,19 @@ def evaluate(
     from lenet_mnist.study.evaluation import (
         EvaluatedEnsemble,
         EvaluatedRun,
+        Evaluator,
         evaluate_ensemble,
         evaluate_runs,
         require_accuracy,
     )
 
     directories = [chosen_run(run, runs_dir) for run in runs]
-    common = (split, data_access(data_dir, offline), device, batch_size or EVALUATION_CHUNK)
+    evaluator = Evaluator(data_access(data_dir, offline), device, batch_size or EVALUATION_CHUNK)
     seen: EvaluatedRun | EvaluatedEnsemble
     if len(directories) == 1:
-        (seen,) = evaluate_runs(directories, *common)
+        (seen,) = evaluate_runs(directories, split, evaluator)
     else:
-        seen = evaluate_ensemble(directories, runs_dir, *common)
+        seen = evaluate_ensemble(directories, runs_dir, split, evaluator)
     for member in seen.members:
         draw_evaluation(member)
         draw_training(member.run, flags.progress().note)
@@ -123,11 +124,13 @@ def compare(
     from lenet_mnist.reporting import compare_plots
     from lenet_mnist.reporting.analysis_results import comparison_result
     from lenet_mnist.study import comparison
+    from lenet_mnist.study.evaluation import Evaluator
 
     comparison.require_free(output)
     levels = [comparison.parse_level(text) for text in speed_ratio or ()]
     directories = [chosen_run(run, runs_dir) for run in runs]
-    compared = comparison.compare_runs(directories, split, levels, data_access(data_dir, offline), device)
+    evaluator = Evaluator(data_access(data_dir, offline), device)
+    compared = comparison.compare_runs(directories, split, levels, evaluator)
     directory = comparison.write_comparison(compared, runs_dir, output, datetime.now(UTC))
     compare_plots.draw_comparison(compared, directory)
     say(comparison_result(compared, directory), as_json)

@@ -42,6 +42,8 @@ def read_rows(path: Path, kind: type[_Row], max_rows: int = _MAX_ROWS) -> list[_
     """Return the rows of a CSV file as dataclasses of `kind`. Raises: DataError."""
     records = read_records(path, max_rows)
     header = next(records, [])
+    if header and not {field.name for field in dataclasses.fields(kind)} <= set(header):  # type: ignore[arg-type]
+        raise DataError(f"{path}: not the rows of {kind.__name__}")  # also where there is no row to show it
     parse = TypeAdapter(kind).validate_python
     rows = []
     for record in records:

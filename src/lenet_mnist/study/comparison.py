@@ -13,14 +13,13 @@ from typing import Any
 from lenet_mnist.analysis.groups import groups_of, letter_of, names_of, speed_ratio, steps_to_level
 from lenet_mnist.analysis.intervals import Estimate, Interval, Method, difference_of, mean_of
 from lenet_mnist.analysis.metrics import PairedAnswers, pair_answers
-from lenet_mnist.config import Device, Split
-from lenet_mnist.data.mnist import DataAccess
+from lenet_mnist.config import Split
 from lenet_mnist.errors import ConfigError, DataError
 from lenet_mnist.files.storage import storage_errors
 from lenet_mnist.files.tables import plain, write_csv, write_json
 from lenet_mnist.runs.run import Run, create_beside_runs
 from lenet_mnist.sections import flat_values
-from lenet_mnist.study.evaluation import EvaluatedRun, answers_of
+from lenet_mnist.study.evaluation import EvaluatedRun, Evaluator
 
 _NOT_OF_THE_RESULT = ("name", "seed", "training.learning_rate_budget", "training.checkpoint_every_steps")
 _BEYOND_FLOAT32 = 1e39
@@ -105,13 +104,7 @@ class Comparison:
         return [run for group in self.groups for run in group.runs]
 
 
-def compare_runs(
-    runs: Sequence[Run],
-    split: Split,
-    levels: Sequence[float],
-    access: DataAccess,
-    device: Device | None = None,
-) -> Comparison:
+def compare_runs(runs: Sequence[Run], split: Split, levels: Sequence[float], evaluator: Evaluator) -> Comparison:
     """Compare trainings by their histories and by what their kept weights answer for a split.
 
     Nothing is written, but a test evaluation is recorded in each run.
@@ -128,7 +121,7 @@ def compare_runs(
     for part in parts:
         _require_different_seeds([runs[k] for k in part])
     able = [run for run in runs if run.manifest.best_epoch is not None]
-    seen = {each.run.path: each for each in answers_of(able, split, access, device)}
+    seen = {each.run.path: each for each in evaluator.answers_of(able, split)}
     names = names_of([settings[part[0]] for part in parts])
     groups = []
     for number, (name, part) in enumerate(zip(names, parts, strict=True)):

@@ -83,22 +83,78 @@ class EvaluatedEnsemble:
         return self.members[0].split
 
 
-def evaluate_runs(
-    runs: Sequence[Run],
-    split: Split,
-    access: DataAccess,
-    device: Device | None = None,
-    batch_size: int = EVALUATION_CHUNK,
-) -> tuple[EvaluatedRun, ...]:
+@dataclass(frozen=True)
+class Evaluator:
+    """Lets the kept weights of runs answer: to which data, on which device, how many images at a time.
+
+    The device is that of a run's configuration unless `device` says otherwise.
+    """
+
+    access: DataAccess
+    device: Device | None = None
+    batch_size: int = EVALUATION_CHUNK
+
+    def answers_of(self, runs: Sequence[Run], split: Split) -> tuple[EvaluatedRun, ...]:
+        """Let each run answer for a split. Nothing is written but the note of a test evaluation.
+
+        Raises: ConfigError for a device that does not exist, or runs that do not answer for the same images; DataError
+        if weights or data are missing or damaged, or the split is not the one of the training; StorageError: all of
+        that before the first test evaluation is noted.
+        """
+        known: dict[Hashable, ImageSet] = {}
+        ready: list[tuple[Run, TrainedNetwork, torch.device, ImageSet]] = []
+        for run in runs:
+            network, data = self._network_of(run), (run.config.data, run.manifest.split_sha256)
+            if data not in known:
+                known[data] = _images_of_split(run, split, self.access)
+            if split is Split.TEST:
+                prepare_to_write(run.path)
+                run.num_test_looks()  # whether another one can be noted
+            ready.append((run, *network, known[data]))
+        for run, trained, _, images in ready[1:]:
+            first, other, _, others = ready[0]
+            if trained.class_names != other.class_names or not images.is_same_as(others):
+                raise ConfigError(f"{run.path}: does not answer for the same classes and images as {first.path}")
+        seen = []
+        for run, trained, place, images in ready:
+            set_threads(run.config.training.threads)
+            num_looks = run.add_test_look(datetime.now(UTC)) if split is Split.TEST else None
+            answers = evaluate(trained, images, place, self.batch_size)
+            seen.append(EvaluatedRun(run, split, trained, images, answers, num_looks))
+        return tuple(seen)
+
+    def count_again(self, run: Run, split: Split) -> dict[str, Any]:
+        """Return the metrics of an evaluation that was made before, and write nothing. Raises: DataError."""
+        trained, place = self._network_of(run)
+        return evaluate(trained, _images_of_split(run, split, self.access), place, self.batch_size).metrics()
+
+    def _network_of(self, run: Run) -> tuple[TrainedNetwork, torch.device]:
+        """Return the kept weights of a run, and where they are. Raises: ConfigError, DataError.
+
+        Torch can evaluate what native trained: a run may have been moved to a machine without a compiler.
+        """
+        training = run.config.training
+        try:
+            place = choose_device(self.device or training.device)
+        except ConfigError as error:
+            if self.device is not None:
+                raise
+            raise ConfigError(f"{run.config_path}: training.device: {error}; --device cpu evaluates it here") from None
+        trained = read_kept_network(run)
+        engine = Engine.TORCH if training.engine is Engine.TORCH else Engine.AUTO
+        return trained.on(place, resolve_engine(engine, place, trained.network.image_size)), place
+
+
+def evaluate_runs(runs: Sequence[Run], split: Split, evaluator: Evaluator) -> tuple[EvaluatedRun, ...]:
     """Evaluate the kept weights of each run on one split, and write the results into the runs.
 
-    Raises: as `answers_of`; StorageError if a file cannot be written.
+    Raises: as `Evaluator.answers_of`; StorageError if a file cannot be written.
     """
     for run in runs:
         prepare_to_write(run.path)
         run.require("train", _NO_NETWORK)
         _ = run.record  # all that its report shows is read before a test evaluation is noted
-    seen = answers_of(runs, split, access, device, batch_size)
+    seen = evaluator.answers_of(runs, split)
     for each in seen:
         make_directory(each.directory)
         write_tables(each.directory, each.evaluation, each.metrics, each.images.names)
@@ -106,14 +162,7 @@ def evaluate_runs(
     return seen
 
 
-def evaluate_ensemble(
-    runs: Sequence[Run],
-    runs_dir: Path,
-    split: Split,
-    access: DataAccess,
-    device: Device | None = None,
-    batch_size: int = EVALUATION_CHUNK,
-) -> EvaluatedEnsemble:
+def evaluate_ensemble(runs: Sequence[Run], runs_dir: Path, split: Split, evaluator: Evaluator) -> EvaluatedEnsemble:
     """Evaluate each run, into its own directory, and their mean prediction, into a new one in `runs_dir`.
 
     On the test set this counts as a test evaluation of each run.
@@ -124,7 +173,7 @@ def evaluate_ensemble(
     note = _require_alike(runs, split)
     directory = create_beside_runs(runs_dir, "ensemble", datetime.now(UTC))
     try:
-        members = evaluate_runs(runs, split, access, device, batch_size)
+        members = evaluate_runs(runs, split, evaluator)
     except BaseException:
         directory.rmdir()
         raise
@@ -138,60 +187,6 @@ def evaluate_ensemble(
     }
     write_tables(directory, evaluation, metrics, members[0].images.names)
     return EvaluatedEnsemble(directory, members, evaluation, metrics, note)
-
-
-def answers_of(
-    runs: Sequence[Run],
-    split: Split,
-    access: DataAccess,
-    device: Device | None = None,
-    batch_size: int = EVALUATION_CHUNK,
-) -> tuple[EvaluatedRun, ...]:
-    """Let the kept weights of each run answer for a split. Nothing is written but the note of a test evaluation.
-
-    The device is that of a run's configuration unless `device` says otherwise.
-
-    Raises: ConfigError for a device that does not exist, or runs that do not answer for the same images; DataError if
-    weights or data are missing or damaged, or the split is not the one of the training; StorageError: all of that
-    before the first test evaluation is noted.
-    """
-    known: dict[Hashable, ImageSet] = {}
-    ready: list[tuple[Run, TrainedNetwork, ImageSet, torch.device]] = []
-    for run in runs:
-        place = _device_of_evaluation(run, device)
-        trained, data = _trained_network(run, place), (run.config.data, run.manifest.split_sha256)
-        if data not in known:
-            known[data] = _images_of_split(run, split, access)
-        if split is Split.TEST:
-            prepare_to_write(run.path)
-            run.num_test_looks()  # whether another one can be noted
-        first, others = ready[0][1:3] if ready else (trained, known[data])
-        if trained.class_names != first.class_names or not known[data].is_same_as(others):
-            raise ConfigError(f"{run.path}: does not answer for the same classes and images as {runs[0].path}")
-        ready.append((run, trained, known[data], place))
-    seen = []
-    for run, trained, images, place in ready:
-        set_threads(run.config.training.threads)
-        num_looks = run.add_test_look(datetime.now(UTC)) if split is Split.TEST else None
-        seen.append(EvaluatedRun(run, split, trained, images, evaluate(trained, images, place, batch_size), num_looks))
-    return tuple(seen)
-
-
-def count_again(run: Run, split: Split, access: DataAccess) -> dict[str, Any]:
-    """Return the metrics of an evaluation that was made before, computed again; write nothing. Raises: DataError."""
-    device = _device_of_evaluation(run, None)
-    trained, images = _trained_network(run, device), _images_of_split(run, split, access)
-    return evaluate(trained, images, device, EVALUATION_CHUNK).metrics()
-
-
-def _trained_network(run: Run, device: torch.device) -> TrainedNetwork:
-    """Return the kept weights of a run on `device`. Raises: DataError.
-
-    Torch can evaluate what native trained: a run may have been moved to a machine without a compiler.
-    """
-    trained = read_kept_network(run)
-    engine = Engine.TORCH if run.config.training.engine is Engine.TORCH else Engine.AUTO
-    return trained.on(device, resolve_engine(engine, device, trained.network.image_size))
 
 
 def read_kept_network(run: Run) -> TrainedNetwork:
@@ -210,15 +205,6 @@ def require_accuracy(evaluation: Evaluation, min_accuracy: float | None) -> None
     """Raise CheckFailedError if the accuracy is below `min_accuracy`, a fraction."""
     if min_accuracy is not None and evaluation.accuracy < min_accuracy:
         raise CheckFailedError(f"accuracy {evaluation.accuracy:.4f} is below the {min_accuracy:.4f} asked for")
-
-
-def _device_of_evaluation(run: Run, device: Device | None) -> torch.device:
-    if device is not None:
-        return choose_device(device)
-    try:
-        return choose_device(run.config.training.device)
-    except ConfigError as error:
-        raise ConfigError(f"{run.config_path}: training.device: {error}; --device cpu evaluates it here") from None
 
 
 def _images_of_split(run: Run, split: Split, access: DataAccess) -> ImageSet:

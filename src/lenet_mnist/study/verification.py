@@ -4,22 +4,23 @@ Nothing is written into it. Recounting an evaluation that was made is not a new 
 """
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 from lenet_mnist.config import Engine, Split
 from lenet_mnist.data.batches import evaluation_batches
-from lenet_mnist.data.mnist import DataAccess
 from lenet_mnist.errors import CheckFailedError, ConfigError, DataError, InterruptedBySignal
 from lenet_mnist.files.storage import read_bounded
 from lenet_mnist.files.tables import MAX_TEXT_BYTES, read_json
 from lenet_mnist.provenance import typed
-from lenet_mnist.runs.recording import list_checkpoints
+from lenet_mnist.runs.recording import Checkpoint, list_checkpoints
 from lenet_mnist.runs.run import Run
-from lenet_mnist.study.evaluation import count_again
+from lenet_mnist.study.evaluation import Evaluator
 from lenet_mnist.study.resume import differences_of_data
 from lenet_mnist.study.teachers import find_teachers_again
 from lenet_mnist.study.train import train_run
@@ -72,13 +73,20 @@ def verify_run(run: Run, retrain: bool, session: Session) -> Verified:
     if not retrain and manifest.engine == "native":
         decided["training.engine"] = Engine.AUTO  # only the same engine trains to the same bits; to count, any will do
     context = session.context(config.replace(decided))
+    state, checkpoints = TrainState.start(config, context), list_checkpoints(run.checkpoints_path)
     checks = [Check("manifest.json", True, "its SHA-256"), Check("config.yaml", True, "its SHA-256")]
     differences = differences_of_data(manifest, context.data.fingerprint)
     checks.append(Check("data and split", not differences, "; ".join(differences) or "the SHA-256 of each"))
-    checks += _checkpoint_checks(run, TrainState.start(config, context))
+    if not checkpoints and manifest.epochs > 0:
+        checks.append(Check("checkpoints", False, "there is none"))
+    for checkpoint in checkpoints:
+        checks.append(_checked(f"checkpoint of step {checkpoint.step}", partial(_checkpoint, run, checkpoint, state)))
     if manifest.best_epoch is not None:  # else it has kept no weights yet: it ended within its first epoch
-        checks += _weights_checks(run, context)
-    checks += _evaluation_checks(run, session.access)
+        checks.append(_checked(run.model_path.name, partial(_weights, run)))
+        checks.append(_checked("validation loss and accuracy", partial(_validation, run, context)))
+    for split in Split:
+        if (run.evaluation_path(split.value) / "metrics.json").exists():
+            checks.append(_checked(f"evaluation/{split}", partial(_evaluation, run, split, Evaluator(session.access))))
     if retrain:
         session.progress.note(f"training again: {config.training.max_epochs} epochs at most")
         checks += _retraining_checks(run, context)
@@ -92,81 +100,63 @@ def require_all_hold(verified: Verified) -> None:
         raise CheckFailedError(f"{verified.run.path}: does not hold: {', '.join(failed)}")
 
 
-def _checkpoint_checks(run: Run, state: TrainState) -> Iterator[Check]:
-    """Check every checkpoint, and the rows of the histories that belong to it."""
-    checkpoints = list_checkpoints(run.checkpoints_path)
-    if not checkpoints and run.manifest.epochs > 0:
-        yield Check("checkpoints", False, "there is none")
-    for checkpoint in checkpoints:
-        what = f"checkpoint of step {checkpoint.step}"
-        try:
-            histories = parse_state(checkpoint.read(), checkpoint.path, state).histories.by_name()
-        except DataError as error:
-            yield Check(what, False, str(error))
-            continue
-        lost = [
-            f"{name}.csv"
-            for name, rows in histories.items()
-            if not _begins_with(run.path / f"{name}.csv", rows.header + rows.lines)
-        ]
-        seen = f"{' and '.join(lost)} no longer hold the rows that belong to it"
-        yield Check(what, not lost, seen if lost else "its SHA-256; every row of the histories up to it")
-
-
-def _begins_with(path: Path, rows: bytes) -> bool:
+def _checked(what: str, look: Callable[[], tuple[bool, str]]) -> Check:
+    """Look, and take what is damaged, or not as lenet writes it, for a check that does not hold."""
     try:
-        return read_bounded(path, max_bytes=MAX_TEXT_BYTES, error=DataError).startswith(rows)
-    except DataError:
-        return False
+        return Check(what, *look())
+    except (DataError, KeyError, TypeError) as error:
+        return Check(what, False, str(error))
 
 
-def _weights_checks(run: Run, context: Context) -> Iterator[Check]:
-    name = run.model_path.name
-    try:
-        trained, history = read_network(run.model_path), run.history
-    except DataError as error:
-        yield Check(name, False, str(error))
-        return
-    digest = weights_digest(trained.network.state_dict())
-    yield Check(name, digest == run.manifest.weights_sha256, f"SHA-256 {digest[:12]}...")
-    row = next((row for row in history if row.epoch == trained.epoch), None)
-    if row is None:
-        yield Check("history.csv", False, f"has no epoch {trained.epoch}, of which {name} is")
-        return
+def _checkpoint(run: Run, checkpoint: Checkpoint, state: TrainState) -> tuple[bool, str]:
+    """Compare its digest, and the rows of the histories that belong to it."""
+    histories = parse_state(checkpoint.read(), checkpoint.path, state).histories.by_name()
+    lost = []
+    for name, rows in histories.items():
+        content = b""
+        with suppress(DataError):
+            content = read_bounded(run.path / f"{name}.csv", max_bytes=MAX_TEXT_BYTES, error=DataError)
+        if not content.startswith(rows.header + rows.lines):
+            lost.append(f"{name}.csv")
+    if lost:
+        return False, f"{' and '.join(lost)} no longer hold the rows that belong to it"
+    return True, "its SHA-256; every row of the histories up to it"
+
+
+def _weights(run: Run) -> tuple[bool, str]:
+    digest = weights_digest(read_network(run.model_path).network.state_dict())
+    return digest == run.manifest.weights_sha256, f"SHA-256 {digest[:12]}..."
+
+
+def _validation(run: Run, context: Context) -> tuple[bool, str]:
+    """Validate the kept weights again."""
+    trained = read_network(run.model_path)
+    if trained.epoch > len(run.history):
+        raise DataError(f"{run.history_path}: has no epoch {trained.epoch}, of which {run.model_path.name} is")
+    row = run.history[trained.epoch - 1]
     batches = evaluation_batches(context.data.val, trained.normalization, context.device)
     val = count(trained.on(context.device, context.engine).network, batches)
-    yield _same_figures(
-        "validation loss and accuracy",
-        {"val_loss": row.val_loss, "val_accuracy": row.val_accuracy},
-        {"val_loss": val.mean_loss, "val_accuracy": val.accuracy},
-    )
+    was = {"val_loss": row.val_loss, "val_accuracy": row.val_accuracy}
+    return _same_figures(was, {"val_loss": val.mean_loss, "val_accuracy": val.accuracy})
 
 
-def _evaluation_checks(run: Run, access: DataAccess) -> Iterator[Check]:
-    """Count every evaluation again that was made of the weights that are kept now."""
-    for split in Split:
-        path = run.evaluation_path(split.value) / "metrics.json"
-        if path.exists():
-            try:
-                was = read_json(path)
-                if was["weights_sha256"] != run.manifest.weights_sha256:
-                    seen = f"of the weights of epoch {was['best_epoch']}, which are no longer kept: not counted again"
-                    yield Check(f"evaluation/{split}", True, seen)
-                    continue
-                now = count_again(run, split, access)
-                yield _same_figures(f"evaluation/{split}", {key: was[key] for key in now}, now)
-            except (DataError, KeyError, TypeError) as error:
-                yield Check(f"evaluation/{split}", False, str(error))
+def _evaluation(run: Run, split: Split, evaluator: Evaluator) -> tuple[bool, str]:
+    """Count an evaluation again, if it was made of the weights that are kept now."""
+    was = read_json(run.evaluation_path(split.value) / "metrics.json")
+    if was["weights_sha256"] != run.manifest.weights_sha256:
+        return True, f"of the weights of epoch {was['best_epoch']}, which are no longer kept: not counted again"
+    now = evaluator.count_again(run, split)
+    return _same_figures({key: was[key] for key in now}, now)
 
 
-def _same_figures(what: str, was: dict[str, Any], now: dict[str, Any]) -> Check:
+def _same_figures(was: dict[str, Any], now: dict[str, Any]) -> tuple[bool, str]:
     """Compare figures: counts exactly, all others up to rounding."""
     if was == now:
-        return Check(what, True, _SAME_TO_THE_BIT)
+        return True, _SAME_TO_THE_BIT
     for key, value in now.items():
         if not _agree(was[key], value):
-            return Check(what, False, f"{key} was {was[key]}, and is {value}")
-    return Check(what, True, "the same up to rounding")
+            return False, f"{key} was {was[key]}, and is {value}"
+    return True, "the same up to rounding"
 
 
 def _agree(was: Any, now: Any) -> bool:
