@@ -19,7 +19,7 @@ from lenet_mnist.analysis.findings import TrainingRecord
 from lenet_mnist.config import Config, Schedule
 from lenet_mnist.errors import DataError
 from lenet_mnist.reporting import plots
-from lenet_mnist.reporting.report_pictures import curves_of, layer_charts, rate_chart
+from lenet_mnist.reporting.report_pictures import curves_of, svg_chart
 from lenet_mnist.reporting.style import chart, description_of, inline_svg, save_figure
 from lenet_mnist.runs.run import Run
 from lenet_mnist.training.rows import EpochRow, Layer, ProbeRow, StepRow
@@ -153,9 +153,11 @@ def test_whatever_a_damaged_file_holds_is_drawn_or_refused(values: list[float], 
     probe = [ProbeRow(0, 0, layer, *[value] * 7) for layer, value in zip(Layer, values, strict=False)]
     whole = replace(record(0, values, probe=probe if len(probe) == len(Layer) else ()), history=rows)
     seen = replace(whole, steps=[replace(row, step=step) for row in whole.steps])
-    for draw in (lambda: curves_of(seen, 1), lambda: rate_chart(seen), lambda: layer_charts(seen)):
+    for title, draw in {"Rate": lambda axes: plots.draw_rate(axes, seen), **plots.layer_panels(seen)}.items():
         with suppress(DataError):  # of which the report says that it cannot be drawn
-            draw()
+            svg_chart(title, draw)
+    with suppress(DataError):
+        curves_of(seen, 1)
 
 
 def test_an_svg_is_the_same_every_time_and_has_neither_styles_nor_ids_of_others() -> None:

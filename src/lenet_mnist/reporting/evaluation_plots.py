@@ -13,7 +13,6 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 from lenet_mnist.analysis.intervals import wilson_interval
 from lenet_mnist.analysis.metrics import FEW_IMAGES, CalibrationBin, Counts, Evaluation
 from lenet_mnist.config import Split
-from lenet_mnist.files.storage import make_directory
 from lenet_mnist.reporting.gallery import mistake_tile, tiles_figure
 from lenet_mnist.reporting.style import BLUE, GREY, ORANGE, TITLE_POINTS, plain, plain_log_axis, save_figure, tidy
 from lenet_mnist.reporting.text import counted
@@ -43,7 +42,6 @@ def draw_evaluation(seen: EvaluatedRun | EvaluatedEnsemble) -> None:
 
 def draw_cross_validation(pooled: CrossValidation) -> None:
     """Draw plots/cross_validation.png. Raises: StorageError."""
-    make_directory(pooled.run.plots_path)
     save_figure(cross_validation_figure(pooled), pooled.run.plots_path / "cross_validation.png")
 
 

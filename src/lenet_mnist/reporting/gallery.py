@@ -17,7 +17,7 @@ from lenet_mnist.config import AugmentationConfig
 from lenet_mnist.data.augment import Augmentation
 from lenet_mnist.data.sets import Normalization, TrainSet, TrainVal
 from lenet_mnist.errors import ConfigError, per_cent
-from lenet_mnist.files.storage import make_directory, prepare_to_write
+from lenet_mnist.files.storage import prepare_to_write
 from lenet_mnist.inference.predict import Reading
 from lenet_mnist.randomness import Purpose, random_order
 from lenet_mnist.reporting.style import GREY, ORANGE, TITLE_POINTS, plain, save_figure
@@ -88,7 +88,6 @@ def draw_contact_sheet(tiles: Sequence[Tile], title: str, path: Path) -> None:
     """Draw training images. Raises: ConfigError if `path` does not end in .png; StorageError."""
     if path.suffix.lower() != ".png":
         raise ConfigError(f"--output {path}: expected a name that ends in .png")  # or it could hit any file
-    make_directory(path.parent)
     save_figure(tiles_figure(tiles, title, if_none=""), path)
 
 
@@ -167,6 +166,5 @@ def draw_reading(reading: Reading) -> Path | None:
         all_axes[2].add_patch(found)
     prepare_to_write(reading.run.path)
     path = reading.run.predictions_path / "steps.png"
-    make_directory(path.parent)
     save_figure(figure, path)
     return path

@@ -15,7 +15,6 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 from lenet_mnist.analysis.findings import TrainingRecord
 from lenet_mnist.config import Schedule
 from lenet_mnist.errors import one_line
-from lenet_mnist.files.storage import make_directory
 from lenet_mnist.reporting.style import (
     BLACK,
     BLUE,
@@ -65,7 +64,6 @@ def draw_training(run: Run, note: Callable[[str], None]) -> None:
         if all(path.exists() and path.stat().st_mtime_ns >= recorded for path in pictures):
             return
         record, best_epoch = run.record, run.manifest.best_epoch
-        make_directory(run.plots_path)
         for path, figure in zip(pictures, record_figures(record, best_epoch), strict=True):
             save_figure(figure, path)
     except Exception as error:

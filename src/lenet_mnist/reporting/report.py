@@ -24,14 +24,14 @@ from lenet_mnist.config_file import value_text
 from lenet_mnist.errors import LenetError, one_line
 from lenet_mnist.files.storage import prepare_to_write, write_text
 from lenet_mnist.provenance import typed
+from lenet_mnist.reporting.evaluation_plots import draw_calibration
+from lenet_mnist.reporting.plots import draw_rate, layer_panels
 from lenet_mnist.reporting.report_pictures import (
     activation_name,
-    calibration_chart,
     curves_of,
-    layer_charts,
     network_pictures,
-    rate_chart,
     results_of,
+    svg_chart,
 )
 from lenet_mnist.reporting.text import counted, plain_number
 from lenet_mnist.reporting.training_results import STOP_REASONS
@@ -88,6 +88,11 @@ def report_of(run: Run) -> dict[str, Any]:
         network = part(lambda: read_kept_network(run))
     record = part(lambda rows: _record(manifest, config, (rows, steps, probe)), history)
     has_probe = probe or "Nothing was recorded of what goes on inside."
+    has_steps = steps or "No update has been recorded."
+    layers = part(
+        lambda _config, _probe, of: [svg_chart(*panel) for panel in layer_panels(of).items()], config, has_probe, record
+    )
+    rate = part(lambda _, of: svg_chart("Learning rate", lambda axes: draw_rate(axes, of)), has_steps, record)
     return {
         "run_id": run.id,
         "place": typed(Path(place)),
@@ -97,11 +102,11 @@ def report_of(run: Run) -> dict[str, Any]:
         "is_augmented": not isinstance(config, str) and config.augmentation.is_on,
         "settings": part(_settings, config),
         "results": results,
-        "calibration": part(calibration_chart, evaluation),
+        "calibration": part(lambda of: svg_chart("Calibration", lambda axes: draw_calibration(axes, of)), evaluation),
         "curves": part(lambda known: curves_of(known, manifest.best_epoch), record),
         "diagnosis": part(lambda: replace(diagnose_training(run), run=Run(Path(place)))),
-        "layers": part(lambda _config, _probe, known: layer_charts(known), config, has_probe, record),
-        "rate": part(rate_chart, record),
+        "layers": layers,
+        "rate": rate,
         "rate_facts": part(lambda known: _rate_facts(known, manifest), config),
         "network": part(lambda trained: network_pictures(trained, results, examples), network),
         "environment": _surroundings(manifest),

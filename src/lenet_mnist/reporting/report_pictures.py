@@ -22,9 +22,8 @@ from lenet_mnist.analysis.intervals import wilson_interval
 from lenet_mnist.analysis.metrics import PER_CELL, ClassScores, Counts
 from lenet_mnist.config import Activation
 from lenet_mnist.errors import DataError, per_cent
-from lenet_mnist.reporting.evaluation_plots import draw_calibration
 from lenet_mnist.reporting.gallery import is_on_black
-from lenet_mnist.reporting.plots import draw_accuracy, draw_loss, draw_rate, layer_panels
+from lenet_mnist.reporting.plots import draw_accuracy, draw_loss
 from lenet_mnist.reporting.style import chart, description_of, inline_svg
 from lenet_mnist.reporting.text import counted
 from lenet_mnist.runs.results import Examples, SavedEvaluation
@@ -53,33 +52,19 @@ def curves_of(record: TrainingRecord, best_epoch: int | None) -> Values:
     every = max(1, -(-len(history) // _MOST_EPOCHS))
     return {
         "charts": [
-            _chart("Loss", lambda axes: draw_loss(axes, record, best_epoch)),
-            _chart("Accuracy", lambda axes: draw_accuracy(axes, record, best_epoch)),
+            svg_chart("Loss", lambda axes: draw_loss(axes, record, best_epoch)),
+            svg_chart("Accuracy", lambda axes: draw_accuracy(axes, record, best_epoch)),
         ],
         "rows": [row for k, row in enumerate(history) if k % every == 0 or k == len(history) - 1],
         "num_epochs": len(history),
     }
 
 
-def layer_charts(record: TrainingRecord) -> list[Values]:
-    """Return gradients, updates, saturated and dead units by epoch."""
-    return [_chart(title, draw) for title, draw in layer_panels(record).items()]
+def svg_chart(title: str, draw: Callable[[Axes], None]) -> Values:
+    """Draw one pair of axes; the lines after a title's first are a note.
 
-
-def rate_chart(record: TrainingRecord) -> Values:
-    """Return the learning rate by update. Raises: DataError if no update was recorded."""
-    if not record.steps:
-        raise DataError("No update has been recorded.")
-    return _chart("Learning rate", lambda axes: draw_rate(axes, record))
-
-
-def calibration_chart(evaluation: SavedEvaluation) -> Values:
-    """Return accuracy against confidence."""
-    return _chart("Calibration", lambda axes: draw_calibration(axes, evaluation))
-
-
-def _chart(title: str, draw: Callable[[Axes], None]) -> Values:
-    """Draw one pair of axes. Raises: DataError if damaged figures cannot be drawn: the rest of the report can."""
+    Raises: DataError if damaged figures cannot be drawn: the rest of the report can.
+    """
     name, _, note = title.partition("\n")
     try:
         figure = chart(draw)

@@ -21,7 +21,7 @@ from matplotlib.font_manager import FontProperties, findfont, get_font
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, MultipleLocator, NullFormatter
 
 from lenet_mnist.config import Activation
-from lenet_mnist.files.storage import write_bytes
+from lenet_mnist.files.storage import make_directory, write_bytes
 from lenet_mnist.reporting.text import plain_number
 
 BLUE = "#0072B2"
@@ -51,7 +51,8 @@ def colour_of(activation: Activation) -> str:
 
 
 def save_figure(figure: Figure, path: Path) -> None:
-    """Write `figure` as PNG, whole or not at all. Raises: StorageError."""
+    """Write `figure` as PNG, whole or not at all, into a directory that is made if need be. Raises: StorageError."""
+    make_directory(path.parent)
     picture = io.BytesIO()
     figure.savefig(picture, format="png", dpi=_DOTS_PER_INCH)
     write_bytes(path, picture.getvalue())

@@ -15,7 +15,6 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
 from lenet_mnist.config import Activation
-from lenet_mnist.files.storage import make_directory
 from lenet_mnist.reporting.style import BLACK, GREY, ORANGE, PURPLE, colour_of, plain_log_axis, save_figure, tidy
 from lenet_mnist.study.lr_sweep import Answer, SweptRun
 from lenet_mnist.tuning.plan import epochs_text
@@ -30,7 +29,6 @@ _LOST: dict[str, Any] = {"marker": "x", "color": ORANGE, "markersize": 9, "marke
 
 def draw_swept_run(swept: SweptRun) -> None:
     """Draw plots/sweep.png. Raises: StorageError."""
-    make_directory(swept.directory.plots_path)
     run = swept.directory
     figure = sweep_figure(swept.answers, run.config.training.max_epochs, run.manifest.guessing_loss)
     save_figure(figure, swept.directory.plots_path / "sweep.png")
