@@ -7,7 +7,6 @@ been checked. The newest intact one counts, by its step.
 import hashlib
 import re
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,7 +15,7 @@ from typing import Any
 from lenet_mnist import provenance
 from lenet_mnist.config import Config
 from lenet_mnist.config_file import to_yaml
-from lenet_mnist.errors import DataError, LenetError
+from lenet_mnist.errors import DataError
 from lenet_mnist.files.storage import read_bounded, remove, storage_errors, write_bytes, write_text
 from lenet_mnist.runs.manifest import Resume, machine_of
 from lenet_mnist.runs.run import Run, sha256_of
@@ -95,14 +94,6 @@ def restore_newest(directory: Path, state: TrainState) -> list[str]:
     return passed_over
 
 
-_STATUS = {
-    StopReason.MAX_EPOCHS: "finished",
-    StopReason.NO_IMPROVEMENT: "finished",
-    StopReason.DIVERGED: "diverged",
-    StopReason.INTERRUPTED: "interrupted",
-}
-
-
 class Recorder:
     """Writes a run. Whoever has it holds the run's lock.
 
@@ -117,7 +108,7 @@ class Recorder:
         self.run = run
         self.state = state
         self._data = context.data
-        self._require_lock = require_lock
+        self.require_lock = require_lock
         self._num_written: dict[str, int] = {}
 
     def save(self) -> None:
@@ -163,24 +154,19 @@ class Recorder:
 
     def finish(self, result: TrainResult) -> None:
         """Note how training ended. A diverged state is not saved over the last good one."""
-        if result.stop_reason is StopReason.INTERRUPTED:
+        reason = result.stop_reason
+        if reason is StopReason.INTERRUPTED:
             self.save()
         else:
             self._write_histories()
         self._update(
-            status=_STATUS[result.stop_reason],
-            stop_reason=result.stop_reason.value,
+            status=reason.value if reason in (StopReason.DIVERGED, StopReason.INTERRUPTED) else "finished",
+            stop_reason=reason.value,
             message=str(result.divergence) if result.divergence else None,
         )
 
-    def fail(self, error: BaseException) -> None:
-        """Note, where the disk still allows it, that the run came to no end."""
-        message = str(error) or type(error).__name__
-        with suppress(LenetError):  # the disk may refuse this too; the first error is the one to report
-            self._update(status="failed", message=message.replace(str(self.run.path), self.run.id))
-
     def _write_histories(self) -> None:
-        self._require_lock()
+        self.require_lock()
         for name, rows in self.state.histories.by_name().items():
             if self._num_written.get(name) != len(rows.lines):
                 write_bytes(self.run.path / f"{name}.csv", rows.header + rows.lines)
@@ -195,5 +181,5 @@ class Recorder:
         return {"best_epoch": epoch, "weights_sha256": weights_digest(network.state_dict())}
 
     def _update(self, **changes: Any) -> None:
-        self._require_lock()
+        self.require_lock()
         self.run.note(**changes)

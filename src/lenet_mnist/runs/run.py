@@ -13,7 +13,7 @@ import hashlib
 import os
 import re
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -28,7 +28,7 @@ from lenet_mnist import provenance
 from lenet_mnist.analysis.findings import TrainingRecord
 from lenet_mnist.config import Config
 from lenet_mnist.config_file import load_config, to_yaml
-from lenet_mnist.errors import ConfigError, DataError
+from lenet_mnist.errors import ConfigError, DataError, DivergedError, InterruptedBySignal, LenetError
 from lenet_mnist.files.locks import is_locked
 from lenet_mnist.files.storage import (
     append_line,
@@ -180,6 +180,14 @@ class Run:
     def note(self, **changes: Any) -> None:
         """Change values of the manifest. Raises: StorageError."""
         self.write_manifest(self.manifest.model_copy(update=changes))
+
+    def note_failure(self, error: BaseException, require_lock: Callable[[], None]) -> None:
+        """Note, where the disk still allows it, that `error` ended the command: it is the one to report."""
+        ends = {InterruptedBySignal: "interrupted", DivergedError: "diverged"}
+        message = str(error) or type(error).__name__
+        with suppress(LenetError):
+            require_lock()
+            self.note(status=ends.get(type(error), "failed"), message=message.replace(str(self.path), self.id))
 
     def num_test_looks(self) -> int:
         """Return the number of test evaluations of this run.

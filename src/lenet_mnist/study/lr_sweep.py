@@ -157,7 +157,7 @@ def _make_plan(study: Study, started: float) -> Plan:
         max_epochs=training.max_epochs,
         seconds_per_image=sum(test.seconds for test in tests) / num_images / context.ranks.num_ranks,
     )
-    brackets = {activation: _bracket(study, activation) for activation in request.activations}
+    brackets = {each: find_bracket(_range_tests(study, each), context.guessing_loss) for each in request.activations}
     plan = make_plan(request, brackets, cost, _seconds_left(study, started))
     if _pool_size(study, plan).num_workers == 1:
         return plan
@@ -180,10 +180,6 @@ def _range_tests(study: Study, activation: Activation) -> list[RangeTest]:
     return [test for test in tests if test.activation is activation]
 
 
-def _bracket(study: Study, activation: Activation) -> Bracket:
-    return find_bracket(_range_tests(study, activation), study.context.guessing_loss)
-
-
 def _extensions(study: Study, plan: Plan) -> list[Extension]:
     """Return what the sweep lacks: for each activation at most twice."""
     journal = study.journal
@@ -199,7 +195,7 @@ def _answer(study: Study, activation: Activation) -> Answer:
     guessing_loss = study.context.guessing_loss
     choice = choose(results, study.config.training.max_epochs, exponent_of(study.config, activation), guessing_loss)
     tests = _range_tests(study, activation)
-    return Answer(_bracket(study, activation), tests, results, rank(results, guessing_loss), choice)
+    return Answer(find_bracket(tests, guessing_loss), tests, results, rank(results, guessing_loss), choice)
 
 
 def _finish(study: Study) -> SweptRun:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from lenet_mnist import provenance
-from lenet_mnist.config import AUTO, Config, Schedule
+from lenet_mnist.config import AUTO, Config, Schedule, TrainingConfig
 from lenet_mnist.config_file import ResolvedConfig
 from lenet_mnist.data.sets import Fingerprint
 from lenet_mnist.distributed import Ranks
@@ -25,9 +25,6 @@ from lenet_mnist.runs.manifest import Manifest
 from lenet_mnist.runs.run import Run
 from lenet_mnist.sections import flat_values
 
-_EPOCHS, _PATIENCE, _INTERVAL = "training.max_epochs", "training.patience", "training.checkpoint_every_steps"
-_TEACHERS = "training.teachers"
-_MOMENTUM = "training.momentum"
 # A state fits one value of each only.
 _FIXED = ("model.activation", "training.optimizer", "training.batch_size", "training.keep")
 
@@ -47,9 +44,9 @@ def changes_of(run: Run, wanted: ResolvedConfig) -> tuple[dict[str, Any], list[s
         if now[key] != there[key] and not (now[key] == AUTO or (key in decided and now[key] is None))
     }
     for key in changed:
-        if key in _FIXED or (key == _MOMENTUM and 0 in (there[key], changed[key])):
+        if key in _FIXED or (key == "training.momentum" and 0 in (there[key], changed[key])):
             raise ConfigError(f"{key} cannot change on resume (it was {there[key]}); start a new run", key=key)
-    objections = {key: _objection(run.config, key, value) for key, value in changed.items()}
+    objections = {key: _objection(run.config.training, key, value) for key, value in changed.items()}
     return changed, [
         f"{key} was {_shown(there[key])}, and is now {_shown(changed[key])}{objection}"
         for key, objection in objections.items()
@@ -117,22 +114,22 @@ def _is_of(config: Config, trained: Config) -> bool:
     return trained == config.replace(decided)
 
 
-def _objection(config: Config, key: str, value: Any) -> str | None:
+def _objection(training: TrainingConfig, key: str, value: Any) -> str | None:
     """Return why the result would differ, as the end of a sentence, or None if it would not."""
-    training = config.training
-    if key in (_INTERVAL, _TEACHERS):
-        return None
-    if key == _PATIENCE:
-        was = training.patience
-        return None if was is not None and (value is None or value > was) else " (it may only be raised)"
-    if key == _EPOCHS:
-        if training.schedule not in (Schedule.CONSTANT, Schedule.PLATEAU):
+    match key:
+        case "training.checkpoint_every_steps" | "training.teachers":
+            return None
+        case "training.patience":
+            is_raised = training.patience is not None and (value is None or value > training.patience)
+            return None if is_raised else " (it may only be raised)"
+        case "training.max_epochs" if training.schedule not in (Schedule.CONSTANT, Schedule.PLATEAU):
             return (
                 f" (with schedule {training.schedule}, the learning rates until now have followed from the old number)"
             )
-        if training.warmup > 0:
+        case "training.max_epochs" if training.warmup > 0:
             return " (the warm-up was a share of the old number)"
-        return None if value > training.max_epochs else " (it may only be raised)"
+        case "training.max_epochs":
+            return None if value > training.max_epochs else " (it may only be raised)"
     return ""
 
 

@@ -5,7 +5,7 @@ and reads the results.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -14,7 +14,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from lenet_mnist.config import Config
 from lenet_mnist.config_file import ResolvedConfig
-from lenet_mnist.errors import DataError, DivergedError, InterruptedBySignal, LenetError
+from lenet_mnist.errors import DataError, InterruptedBySignal
 from lenet_mnist.files.locks import exclusive_lock
 from lenet_mnist.files.storage import prepare_to_write
 from lenet_mnist.files.tables import Journal
@@ -156,11 +156,7 @@ def study_under_way(
             run.note(status="running", message=None)
             yield study
         except BaseException as error:
-            ends = {InterruptedBySignal: "interrupted", DivergedError: "diverged"}
-            message = str(error) or type(error).__name__
-            with suppress(LenetError):  # the disk may refuse this too; the first error is the one to report
-                require_lock()
-                run.note(status=ends.get(type(error), "failed"), message=message.replace(str(run.path), run.id))
+            run.note_failure(error, require_lock)
             if isinstance(error, InterruptedBySignal):
                 kept = f"interrupted; {len(journal.results)} trainings are kept"
                 again = f"lenet {COMMANDS[kind.kind]} --resume {typed(run.path)}"

@@ -88,10 +88,12 @@ def train_seeds(config: Config, seeds: str | None, session: Session, runs_dir: P
         config = config.replace({"training.learning_rate": float(f"{decision.lr:.3g}")})
     runs: list[TrainedRun] = []
     for seed in drawn:
-        if seed in before:
-            runs.append(_resume_or_take(before[seed], session))
-        else:
+        if seed not in before:
             runs.append(train_run(config.replace({"seed": seed}), context, runs_dir, teachers, decision))
+        elif before[seed].manifest.status in ("finished", "diverged"):
+            runs.append(TrainedRun(before[seed], None))
+        else:
+            runs.append(resume_run(before[seed], ResolvedConfig(before[seed].config, {}), False, session))
         if runs[-1].signal_number is not None:
             break
     return runs
@@ -207,7 +209,7 @@ def _train_and_record(
                 log.close()
         recorder.finish(result)
     except BaseException as error:
-        recorder.fail(error)
+        recorder.run.note_failure(error, recorder.require_lock)
         raise
     return TrainedRun(recorder.run, pending.number)
 
@@ -258,12 +260,4 @@ def _require_same_surroundings(context: Context) -> None:
 
 
 def _require_same_weights(context: Context, state: TrainState) -> None:
-    if not context.ranks.is_single:
-        context.ranks.require_same({"the SHA-256 of the weights": weights_digest(state.network.state_dict())})
-
-
-def _resume_or_take(run: Run, session: Session) -> TrainedRun:
-    """Resume a run of the same job, or take it as it is if it has come to an end."""
-    if run.manifest.status in ("finished", "diverged"):
-        return TrainedRun(run, None)
-    return resume_run(run, ResolvedConfig(run.config, {}), False, session)
+    context.ranks.require_same({"the SHA-256 of the weights": weights_digest(state.network.state_dict())})
