@@ -2,6 +2,8 @@
 
 import json
 from collections.abc import Callable
+from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -52,87 +54,68 @@ def test_each_kept_image_is_the_one_that_it_says(seen: EvaluatedRun) -> None:
         assert (np.diff(examples.confidences[shown]) <= 0).all()
 
 
-def changed(run: Run, **tensors: torch.Tensor | None) -> None:
+def file_of(run: Run, name: str) -> Path:
+    return run.evaluation_path("val") / name
+
+
+def pictures(run: Run, **tensors: torch.Tensor | None) -> None:
     """Change what examples.safetensors holds, as an attacker can."""
-    path = run.evaluation_path("val") / "examples.safetensors"
-    content = path.read_bytes()
+    content = file_of(run, "examples.safetensors").read_bytes()
     header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])["__metadata__"]
-    mixed = {**load(content), **tensors}
-    path.write_bytes(save({name: value for name, value in mixed.items() if value is not None}, metadata=header))
-
-
-def metrics_with(run: Run, **changes: object) -> None:
-    path = run.evaluation_path("val") / "metrics.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
-
-
-def matrix_with(run: Run, old: str, new: str) -> None:
-    path = run.evaluation_path("val") / "confusion_matrix.csv"
-    text = path.read_text()
-    assert old in text
-    path.write_text(text.replace(old, new))
-
-
-FIGURES: list[tuple[Damage, str]] = [
-    (lambda run: (run.evaluation_path("val") / "metrics.json").unlink(), "metrics.json: no such file"),
-    (lambda run: (run.evaluation_path("val") / "metrics.json").write_text('{"num_im'), "metrics.json"),
-    (lambda run: metrics_with(run, num_correct=-1), "metrics.json: num_correct"),
-    (lambda run: metrics_with(run, loss=float("inf")), "metrics.json: loss"),
-    (lambda run: metrics_with(run, per_class=[]), "metrics.json: per_class"),
-    (lambda run: (run.evaluation_path("val") / "confusion_matrix.csv").unlink(), "matrix.csv: no such file"),
-    (lambda run: metrics_with(run, per_class=[{"class": "a"}, {"class": "b"}]), "expected 2 rows of 2 counts"),
-    (lambda run: matrix_with(run, "\n9,", "\n9,x,"), "10 rows of 10 counts"),
-    (lambda run: metrics_with(run, num_correct=1), "are not of one evaluation"),
-    (lambda run: first_count(run, "-1"), "10 rows of 10 counts"),
-    (lambda run: first_count(run, "1e3"), "10 rows of 10 counts"),
-    (lambda run: first_count(run, "9" * 20), "10 rows of 10 counts"),
-    (lambda run: first_count(run, ""), "10 rows of 10 counts"),
-]
-
-
-def first_count(run: Run, count: str) -> None:
-    path = run.evaluation_path("val") / "confusion_matrix.csv"
-    lines = path.read_text().splitlines()
-    cells = lines[1].split(",")
-    path.write_text("\n".join([lines[0], ",".join([cells[0], count, *cells[2:]]), *lines[2:]]) + "\n")
-
-
-PICTURES: list[tuple[Damage, str]] = [
-    (lambda run: (run.evaluation_path("val") / "examples.safetensors").unlink(), "no such file"),
-    (
-        lambda run: (run.evaluation_path("val") / "examples.safetensors").write_bytes(b"\x80\x04N."),
-        "not a safetensors file",
-    ),
-    (lambda run: changed(run, images=None), "evaluate again"),
-    (lambda run: changed(run, images=torch.tensor(1, dtype=torch.uint8)), "evaluate again"),
-    (lambda run: changed(run, images=torch.zeros(3, 4, 5, dtype=torch.uint8)), "evaluate again"),
-    (lambda run: changed(run, images=torch.zeros(3, 4, 4)), "evaluate again"),
-    (lambda run: changed(run, labels=torch.zeros(1, dtype=torch.int64)), "evaluate again"),
-    (lambda run: changed(run, confidences=None), "evaluate again"),
-    (
-        lambda run: changed(run, images=torch.zeros(1000, 256, 256, dtype=torch.uint8)),
-        "larger than .* 1,500,000 bytes",
-    ),
-    (lambda run: metrics_with(run, weights_sha256="0" * 64), "evaluate again"),
-    (lambda run: first_value(run, "labels", 10), "evaluate again"),
-    (lambda run: first_value(run, "predictions", -1), "evaluate again"),
-    (lambda run: first_value(run, "confidences", -0.1), "evaluate again"),
-    (lambda run: first_value(run, "confidences", 1.1), "evaluate again"),
-    (lambda run: first_value(run, "confidences", float("nan")), "evaluate again"),
-]
+    mixed = {name: value for name, value in {**load(content), **tensors}.items() if value is not None}
+    file_of(run, "examples.safetensors").write_bytes(save(mixed, metadata=header))
 
 
 def first_value(run: Run, name: str, value: float) -> None:
-    values = load((run.evaluation_path("val") / "examples.safetensors").read_bytes())[name]
+    values = load(file_of(run, "examples.safetensors").read_bytes())[name]
     values[0] = value
-    changed(run, **{name: values})
+    pictures(run, **{name: values})
+
+
+def metrics(run: Run, **changes: object) -> None:
+    path = file_of(run, "metrics.json")
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+
+
+def first_count(run: Run, count: str) -> None:
+    path = file_of(run, "confusion_matrix.csv")
+    header, row, *rest = path.read_text().splitlines()
+    name, _, *counts = row.split(",")
+    path.write_text("\n".join([header, ",".join([name, count, *counts]), *rest]) + "\n")
+
+
+DAMAGES: dict[str, list[Damage]] = {
+    "metrics.json: no such file": [lambda run: file_of(run, "metrics.json").unlink()],
+    "metrics.json": [lambda run: file_of(run, "metrics.json").write_text('{"num_im')],
+    "metrics.json: num_correct": [lambda run: metrics(run, num_correct=-1)],
+    "metrics.json: loss": [lambda run: metrics(run, loss=float("inf"))],
+    "metrics.json: per_class": [lambda run: metrics(run, per_class=[])],
+    "matrix.csv: no such file": [lambda run: file_of(run, "confusion_matrix.csv").unlink()],
+    "2 rows of 2 counts": [lambda run: metrics(run, per_class=[{"class": "a"}, {"class": "b"}])],
+    "10 rows of 10 counts": [partial(first_count, count=count) for count in ("-1", "1e3", "9" * 20, "", "1,1")],
+    "are not of one evaluation": [lambda run: metrics(run, num_correct=1)],
+    "examples.safetensors: no such file": [lambda run: file_of(run, "examples.safetensors").unlink()],
+    "not a safetensors file": [lambda run: file_of(run, "examples.safetensors").write_bytes(b"\x80\x04N.")],
+    "larger than .* 1,500,000 bytes": [partial(pictures, images=torch.zeros(1000, 256, 256, dtype=torch.uint8))],
+    "evaluate again": [
+        lambda run: metrics(run, weights_sha256="0" * 64),
+        *(partial(pictures, images=images) for images in (None, torch.tensor(1).byte(), torch.zeros(3, 4, 4))),
+        partial(pictures, images=torch.zeros(3, 4, 5, dtype=torch.uint8)),
+        partial(pictures, labels=torch.zeros(1, dtype=torch.int64)),
+        partial(pictures, confidences=None),
+        partial(first_value, name="labels", value=10),
+        partial(first_value, name="predictions", value=-1),
+        *(partial(first_value, name="confidences", value=value) for value in (-0.1, 1.1, float("nan"))),
+    ],
+}
 
 
 def test_damaged_files_are_named(seen: EvaluatedRun) -> None:
     run, whole = seen.run, {path: path.read_bytes() for path in seen.directory.iterdir()}
-    for damage, complaint in (*FIGURES, *PICTURES):
-        damage(run)
-        with pytest.raises(DataError, match=complaint):
-            read_examples(run, read_evaluation(run, "val"))
-        for path, content in whole.items():
-            path.write_bytes(content)
+    for complaint, damages in DAMAGES.items():
+        for damage in damages:
+            damage(run)
+            with pytest.raises(DataError, match=complaint):
+                read_examples(run, read_evaluation(run, "val"))
+            for path, content in whole.items():
+                path.write_bytes(content)
