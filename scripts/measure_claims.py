@@ -1,22 +1,20 @@
 """What the lecture claims of activations, neurons, stopping and the validation set, measured: docs/claims.md.
 
-    python scripts/measure_claims.py rates train dead heart show
+    python scripts/measure_claims.py        makes what docs/claims.jsonl lacks, and prints the tables
 
 - rates: `lenet lr-sweep` gives each activation its own best learning rate, over the seeds 50 and 51
 - train: each activation at that rate, over the seeds 0 to 9, with every update recorded
 - dead: ReLU at up to ten times its best rate, each unit followed from epoch to epoch
 - heart: 1,000 training images for 100 epochs at a constant rate; the epoch of early stopping is noted, nothing stops
-- show: the tables of docs/claims.md, from these and, for the spread over rates, from docs/learning-rate.jsonl
 
 The recipe is the same but for what is compared: SGD with momentum 0.9, batches of 64, no weight decay, 4 epochs, a
-rate that falls to zero. The test files are never opened: where a choice on the test set is studied, halves of the
-validation set play the two parts.
+rate that falls to zero. The spread over rates is that of docs/learning-rate.jsonl. The test files are never opened:
+where a choice on the test set is studied, halves of the validation set play the two parts.
 """
 
 import base64
 import json
 import math
-import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise, product
@@ -63,19 +61,15 @@ def config_of(activation: Activation, lr: float, seed: int, **changes: Any) -> C
     return recipe("relu", seed=seed, model__activation=activation, training__learning_rate=lr, **usual | changes)
 
 
-def works_of(part: str, rates: dict[str, float]) -> list[Work]:
-    """Return the trainings of a part."""
-    relu = rates["relu"]
-    constant = {"training__schedule": "constant", "training__warmup": 0.0, "training__max_epochs": 100}
-    of_few = constant | {"data__limit_train": 1000}
-    return {
-        "train": [Work(part, a.value, seed, config_of(a, rates[a], seed)) for seed in SEEDS for a in Activation],
-        "dead": [
-            Work(part, times, seed, config_of(Activation.RELU, times * relu, seed))
-            for times, seed in product(DEAD_RATES, SEEDS[:5])
-        ],
-        "heart": [Work(part, None, seed, config_of(Activation.RELU, relu / 4, seed, **of_few)) for seed in SEEDS],
-    }[part]
+def works(rates: dict[str, float]) -> list[Work]:
+    relu, seeds = rates["relu"], SEEDS
+    of_few = {"training__schedule": "constant", "training__warmup": 0.0, "data__limit_train": 1000}
+    of_few["training__max_epochs"] = 100
+    return [
+        *(Work("train", a.value, seed, config_of(a, rates[a], seed)) for seed in seeds for a in Activation),
+        *(Work("dead", k, s, config_of(Activation.RELU, k * relu, s)) for k in DEAD_RATES for s in seeds[:5]),
+        *(Work("heart", None, s, config_of(Activation.RELU, relu / 4, s, **of_few)) for s in seeds),
+    ]
 
 
 def measure_rates(_: Any) -> dict[str, float]:
@@ -270,23 +264,18 @@ def show_choices(runs: dict[str, list[Any]]) -> None:
 
 
 def main() -> None:
-    options = arguments(__doc__, ["rates", "train", "dead", "heart", "show"], "docs/claims.jsonl").parse_args()
-    parts, journal = options.parts, options.journal
-    found = results(journal, [("rates",)], measure_rates if "rates" in parts else None)
-    if not found:
-        sys.exit("python scripts/measure_claims.py rates comes first")
-    rates = {name: float(f"{lr:.3g}") for name, lr in found["rates",].items()}
+    journal = arguments(__doc__, journal="docs/claims.jsonl").parse_args().journal
+    found = results(journal, [("rates",)], measure_rates)["rates",]
+    rates = {name: float(f"{lr:.3g}") for name, lr in found.items()}
     print(f"Learning rates: {', '.join(f'{name} {rates[name]:g}' for name in Activation)}.\n")
-    kept: dict[str, dict[Any, list[Any]]] = {}  # by part, and within it by activation or rate
-    for part in ("train", "dead", "heart"):
-        for work, value in results(journal, works_of(part, rates), measure if part in parts else None).items():
-            kept.setdefault(part, {}).setdefault(work.what, []).append(value)
-    if "show" in parts:
-        show_speed(kept["train"])
-        show_stability()
-        show_dead(kept["dead"])
-        show_heart(kept["heart"][None])
-        show_choices(kept["train"])
+    kept: dict[str, dict[Any, list[Any]]] = {}  # by part, and within it by activation or factor of the rate
+    for work, value in results(journal, works(rates), measure).items():
+        kept.setdefault(work.part, {}).setdefault(work.what, []).append(value)
+    show_speed(kept["train"])
+    show_stability()
+    show_dead(kept["dead"])
+    show_heart(kept["heart"][None])
+    show_choices(kept["train"])
 
 
 if __name__ == "__main__":

@@ -1,17 +1,16 @@
 """Whether `lenet diagnose` names the right cause: docs/diagnosis.md.
 
-    python scripts/measure_diagnosis.py train rates next show
+    python scripts/measure_diagnosis.py faults rates scatter
 
-- train: ten trainings are broken on purpose, for each activation and six seeds, on 11,000 images; beside them are
+- faults: ten trainings are broken on purpose, for each activation and six seeds, on 11,000 images; beside them are
   healthy ones: the shipped recipes, Adam on 11,000 images, and configs/fast.yaml. Thresholds were set on the seeds 0 to
   2, and are scored on 3 to 5.
 - rates: nothing is wrong but the learning rate: 1, 2, 4, 8 and 16 times the best, for each activation, optimizer and
-  schedule, on 20,000 images. Thresholds were set on seeds 0, 3 and 4, and are scored on 11; 12 is still to be trained.
-  `next` follows the command that is printed, once.
+  schedule, on 20,000 images; and the training that the first finding's command makes. Thresholds were set on seeds 0, 3
+  and 4, and are scored on 11 and 12.
 - scatter: how much the loss of one validation image changes in an epoch
-- show: what is found in each training, and how often the right cause is among it
 
-The test files are never opened.
+What the journal lacks is trained, then the table is printed. The test files are never opened.
 """
 
 import math
@@ -145,13 +144,12 @@ def record_of(case: Case | RateCase) -> Any:
     return RECORD.dump_python(record, mode="json")
 
 
-def read(journal: Path, cases: Iterable[Case | RateCase], is_trained: bool = False) -> Records:
-    """Return the trainings that there are, after training those that are missing."""
-    found = results(journal, cases, record_of if is_trained else None)
-    return {case: RECORD.validate_python(value) for case, value in found.items()}
+def records_of(journal: Path, cases: Iterable[Case | RateCase]) -> Records:
+    """Return the trainings of these cases, after making those that the journal lacks."""
+    return {case: RECORD.validate_python(value) for case, value in results(journal, cases, record_of).items()}
 
 
-def scatter() -> None:
+def scatter(_: Path) -> None:
     """Print how much the loss of a single validation image changes in an epoch, as a multiple of the mean loss.
 
     By that much, divided by the root of their number, a validation loss rises or falls by chance.
@@ -170,8 +168,13 @@ def scatter() -> None:
         print(f"{activation}, seed {seed}: " + " ".join(f"{each:.1f}" for each in changes), flush=True)
 
 
-def show_faults(records: Records) -> None:
+def faults(journal: Path) -> None:
     """Print how often the right cause is among the findings, and all findings where it is not."""
+    cases = [Case(*each) for each in product(FAULTS, Activation, SEEDS)]
+    is_once = {"healthy: fast.yaml": Activation.RELU}  # a recipe of one activation
+    records = records_of(
+        journal, [case for case in cases if is_once.get(case.fault, case.activation) == case.activation]
+    )
     right: Counter[tuple[str, bool]] = Counter()
     number: Counter[tuple[str, bool]] = Counter()
     for case, record in records.items():
@@ -219,18 +222,6 @@ def final_loss(record: TrainingRecord) -> float:
     return math.inf if record.stop_reason == "diverged" else record.history[-1].val_loss
 
 
-def best_rate(searched: Records, cell: Cell) -> float:
-    """Return the rate with the lowest final validation loss."""
-    return min(searched_rates(cell), key=lambda case: final_loss(searched[case])).lr
-
-
-def rate_cases(searched: Records, seeds: Sequence[int]) -> list[RateCase]:
-    return [
-        RateCase(cell, rounded(best_rate(searched, cell) * times), seed)
-        for cell, seed, times in product(few(CELLS), seeds, TIMES)
-    ]
-
-
 def following(case: RateCase, record: TrainingRecord) -> RateCase | None:
     """Return the training that the first finding's command makes, if it names a rate."""
     findings = diagnose(record)
@@ -238,53 +229,39 @@ def following(case: RateCase, record: TrainingRecord) -> RateCase | None:
     return case._replace(lr=float(words[words.index("--lr") + 1])) if "--lr" in words else None
 
 
-def row_of(journal: Path, searched: Records, seeds: Sequence[int]) -> tuple[str, ...]:
-    """Return how often the first finding is right, how often it is a false cause, and how often its command helps."""
-    records = read(journal, rate_cases(searched, seeds))
-    next_of = {case: after for case, record in records.items() if (after := following(case, record)) is not None}
-    followed = read(journal, next_of.values())
-    counts: Counter[str] = Counter()
-    for case, record in records.items():
-        best = rounded(best_rate(searched, case.cell))
-        at_best = [final_loss(each) for c, each in records.items() if (c.cell, c.lr) == (case.cell, best)]
-        if not at_best:
-            continue
-        ratio, findings = final_loss(record) / mean(at_best), diagnose(record)
-        is_lowered = bool(findings) and findings[0].cause in RATE_CAUSES and "too low" not in findings[0].headline
-        is_right = not findings if ratio <= AS_GOOD else is_lowered
-        counts.update(trainings=1, right=is_right, false=bool(findings) and not is_lowered)
-        if (after := followed.get(next_of.get(case))) is not None:
-            counts.update(followed=1, better=final_loss(after) < final_loss(record))
-        if not is_right:
-            where = " ".join(map(str, (*case.cell, *case[1:])))
-            print(f"{where}: {ratio:.2f} times the best rate's loss: {headlines(findings)}")
-    shares = (f"{counts[a]} of {counts[b]}" for a, b in (("right", "trainings"), ("better", "followed")))
-    return ", ".join(map(str, seeds)), *shares, str(counts["false"])
+def rates(journal: Path) -> None:
+    """Print how often the first finding is right, how often it is a false cause, and how often its command helps."""
+    searched = records_of(journal, [case for cell in few(CELLS) for case in searched_rates(cell)])
+    best = {cell: min(searched_rates(cell), key=lambda case: final_loss(searched[case])).lr for cell in few(CELLS)}
+    rows = []
+    for seeds in ((0, 3, 4), (11, 12)):
+        cases = [RateCase(cell, rounded(best[cell] * k), seed) for cell, seed, k in product(best, seeds, TIMES)]
+        records = records_of(journal, cases)
+        next_of = {case: after for case, record in records.items() if (after := following(case, record)) is not None}
+        followed = records_of(journal, next_of.values())
+        counts: Counter[str] = Counter()
+        for case, record in records.items():
+            at_best = [final_loss(each) for c, each in records.items() if (c.cell, c.lr) == (case.cell, best[c.cell])]
+            ratio, findings = final_loss(record) / mean(at_best), diagnose(record)
+            is_lowered = bool(findings) and findings[0].cause in RATE_CAUSES and "too low" not in findings[0].headline
+            is_right = not findings if ratio <= AS_GOOD else is_lowered
+            counts.update(trainings=1, right=is_right, false=bool(findings) and not is_lowered)
+            if case in next_of:
+                counts.update(followed=1, better=final_loss(followed[next_of[case]]) < final_loss(record))
+            if not is_right:
+                where = " ".join(map(str, (*case.cell, *case[1:])))
+                print(f"{where}: {ratio:.2f} times the best rate's loss: {headlines(findings)}")
+        shares = (f"{counts[a]} of {counts[b]}" for a, b in (("right", "trainings"), ("better", "followed")))
+        rows.append((", ".join(map(str, seeds)), *shares, counts["false"]))
+    columns = ("rates: seeds", "first finding right", "the next training better", "wrong cause first")
+    print("\n" + table(columns, rows))
 
 
 def main() -> None:
-    parts = ("train", "rates", "next", "show", "scatter")
+    parts = {"faults": faults, "rates": rates, "scatter": scatter}
     options = arguments(__doc__, parts, "build/diagnosis.jsonl").parse_args()
-    parts, journal = options.parts, options.journal
-    if "scatter" in parts:
-        scatter()
-    cases = [Case(*each) for each in product(FAULTS, Activation, SEEDS)]
-    records = read(
-        journal,
-        [case for case in cases if case.fault != "healthy: fast.yaml" or case.activation is Activation.RELU],
-        is_trained="train" in parts,
-    )
-    every_rate = [case for cell in few(CELLS) for case in searched_rates(cell)]
-    searched = read(journal, every_rate, is_trained="rates" in parts)
-    all_seeds = ((0, 3, 4), (11, 12)) if len(searched) == len(set(every_rate)) else ()
-    for seeds in all_seeds:
-        of_rates = read(journal, rate_cases(searched, seeds), is_trained="rates" in parts)
-        if "next" in parts:
-            read(journal, filter(None, (following(*each) for each in of_rates.items())), is_trained=True)
-    if "show" in parts:
-        show_faults(records)
-        columns = ("rates: seeds", "first finding right", "the next training better", "wrong cause first")
-        print("\n" + table(columns, [row_of(journal, searched, seeds) for seeds in all_seeds]))
+    for name in options.parts:
+        parts[name](options.journal)
 
 
 if __name__ == "__main__":
