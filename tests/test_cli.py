@@ -105,14 +105,14 @@ BAD_INPUT = [
     ("data check --data-dir nowhere", 3, "no such file"),
     ("data show --output sheet.jpg", 2, "--output sheet.jpg"),
     ("evaluate a\x1b[2Jb", 2, "a\\x1b[2Jb: no such run"),
-]
-BAD_WORDS = [  # what typer itself refuses, in some lines more
-    ("evaluate latest --split Test", "--split"),
-    ("evaluate latest --device gpu", "--device"),
-    ("data show --num 0", "--num"),
-    ("data show --epoch 0", "--epoch"),
-    ("data where --data-dir=", "--data-dir"),
-    ("frobnicate", "frobnicate"),
+    # what typer itself refuses
+    ("evaluate latest --split Test", 2, "--split"),
+    ("evaluate latest --device gpu", 2, "--device"),
+    ("data show --num 0", 2, "--num"),
+    ("data show --epoch 0", 2, "--epoch"),
+    ("data where --data-dir=", 2, "--data-dir"),
+    ("frobnicate", 2, "frobnicate"),
+    ("train --frobnicate", 2, "lenet train --help"),
 ]
 
 
@@ -122,10 +122,7 @@ def test_bad_input_gets_one_line_and_the_right_exit_code(lenet: Lenet, tmp_path:
         assert (answer.code, answer.out, answer.err.count("\n")) == (code, "", 1), answer
         assert answer.err.startswith("error: ")
         assert problem in answer.err
-    for typed, problem in BAD_WORDS:
-        answer = lenet(*typed.split(" "))
-        assert (answer.code, answer.out) == (2, "")
-        assert problem in answer.err
+    assert "train" in lenet().err  # the help
     assert list(tmp_path.iterdir()) == []
 
 

@@ -15,6 +15,7 @@ from typing import Any, TextIO
 
 from lenet_mnist.cores import torchrun_rank
 from lenet_mnist.errors import (
+    ConfigError,
     InstallationError,
     InterruptedBySignal,
     LenetError,
@@ -39,7 +40,7 @@ def main() -> None:
             os.environ["PYTHONWARNINGS"] = "ignore"
         from lenet_mnist.cli.app import app
 
-        app()
+        sys.exit(app(standalone_mode=False))
     except (LenetError, InterruptedBySignal) as error:
         _print_error(error)
         sys.exit(error.exit_code)
@@ -53,7 +54,9 @@ def main() -> None:
 
 
 def _explained(error: Exception) -> LenetError | None:
-    """Return what the user can do about a failure of the machine, or None."""
+    """Return what the user can do about a command line that cannot be read or a failure of the machine, or None."""
+    if hasattr(error, "format_message"):  # typer's own refusals
+        return _refusal(error.format_message(), getattr(error, "ctx", None))
     if isinstance(error, MemoryError) or _NO_MEMORY.search(str(error)):
         return StorageError("out of memory: close other programs, or raise the limit (ulimit -v) if one is set")
     if isinstance(error, ImportError) and not (error.name or "").startswith("lenet_mnist"):
@@ -62,6 +65,16 @@ def _explained(error: Exception) -> LenetError | None:
         place = "" if error.filename is None else f"{os.fsdecode(error.filename)}: "
         return StorageError(f"{place}{error.strerror or error}")
     return None
+
+
+def _refusal(message: str, context: Any) -> LenetError:
+    """Return a refusal of typer as one line. It is the help of several, if a command of commands is called alone."""
+    if "\n" in message:
+        print(message, file=sys.stderr)
+        sys.exit(2)
+    command = "lenet" if context is None else context.command_path
+    words = message.replace("Value error, ", "")
+    return ConfigError(f"{words}{'' if words.endswith(('.', '?')) else '.'} See {command} --help")
 
 
 def _print_error(error: LenetError | InterruptedBySignal) -> None:
