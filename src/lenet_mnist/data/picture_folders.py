@@ -107,7 +107,9 @@ def _part_of(directory: Path, part: Part) -> tuple[_Listing, Indices, int]:
     with storage_errors(directory, "open"):
         folders = _folders(directory)
         if not folders:
-            raise DataError(f"{directory}: holds neither IDX files (train-images-idx3-ubyte) nor folders of pictures")
+            raise DataError(
+                f"{directory}: holds neither IDX files (train-images-idx3-ubyte) nor folders of pictures, one a class"
+            )
         train, val, test = (
             next((folder for folder in folders if folder.name.lower() in names), None) for names in _PARTS
         )
