@@ -5,7 +5,9 @@ all that it starts; and where OpenMP gives fewer threads than are set, torch's c
 ever. What the user says there of a number counts here; OpenMP hears no more than that number.
 """
 
+import ctypes
 import os
+import sys
 from contextlib import suppress
 from pathlib import Path
 
@@ -19,8 +21,16 @@ _MOST_THREADS = 1024  # as in config.py
 
 def usable_cores(root: Path = Path("/")) -> int:
     """Return the cores that this process may use: fewer than the machine's where it is pinned, or has a quota."""
-    pinned = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None
+    pinned = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else _performance_cores()
     return max(1, min([pinned or os.cpu_count() or 1, *map(int, _quotas(root))]))
+
+
+def _performance_cores() -> int | None:
+    """Return how many fast cores Apple's processor has; None elsewhere. The slow ones would keep them waiting."""
+    number, size = ctypes.c_int(0), ctypes.c_size_t(4)
+    if sys.platform == "darwin":
+        ctypes.CDLL(None).sysctlbyname(b"hw.perflevel0.logicalcpu", ctypes.byref(number), ctypes.byref(size), None, 0)
+    return number.value or None
 
 
 def _quotas(root: Path) -> list[float]:

@@ -82,7 +82,7 @@ def no_signals() -> Iterator[None]:
 
     (A terminal sends its own to all of its processes: that workers end is for their parent to decide.)
     """
-    if not hasattr(signal, "pthread_sigmask"):  # Windows
+    if sys.platform == "win32":
         yield
         return
     before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)

@@ -4,8 +4,11 @@ import errno
 import os
 import shutil
 import stat
+import sys
 import tempfile
+import time
 import tracemalloc
+import types
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,11 +17,13 @@ import pytest
 from tests.faults import full_disk
 
 from lenet_mnist.errors import ConfigError, DataError, StorageError
+from lenet_mnist.files import storage
 from lenet_mnist.files.storage import (
     append_line,
     make_directory,
     prepare_to_write,
     read_bounded,
+    tidy_up,
     write_bytes,
     write_text,
 )
@@ -128,6 +133,56 @@ def test_the_content_is_synced_before_it_gets_its_name_and_the_name_after(
     monkeypatch.setattr(Path, "replace", record_rename)
     write_text(tmp_path / "file", "new")
     assert events == ["content", "name", "directory"]
+
+
+def test_on_windows_a_file_that_another_program_has_open_is_replaced_a_little_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A virus scanner or an editor: opening it again is refused for as long as that takes."""
+    path, replace, seconds = tmp_path / "file", os.replace, []
+    path.write_bytes(b"old")
+
+    def refused(source: Path, target: Path) -> None:
+        if len(seconds) < 3:
+            raise PermissionError(errno.EACCES, "in use")
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", refused)
+    monkeypatch.setattr(sys, "platform", "win32")
+    monkeypatch.setattr(time, "sleep", seconds.append)
+    write_bytes(path, b"new")
+    assert (path.read_bytes(), len(seconds)) == (b"new", 3)
+
+    def always_refused(_source: Path, _target: Path) -> None:
+        raise PermissionError(errno.EACCES, "in use")
+
+    monkeypatch.setattr(os, "replace", always_refused)
+    with pytest.raises(StorageError, match="in use"):
+        write_bytes(path, b"newer")
+    assert path.read_bytes() == b"new"
+    assert [each.name for each in tmp_path.iterdir()] == ["file"]
+
+
+def test_on_windows_no_process_is_asked_whether_it_lives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The question would be a Ctrl-C."""
+    left_over = tmp_path / f".file.{storage._this_machine()}-{os.getpid()}-{'0' * 8}.part"
+    left_over.write_bytes(b"")
+    monkeypatch.setattr(sys, "platform", "win32")
+    monkeypatch.setattr(os, "kill", lambda *_: pytest.fail("interrupted"))
+    tidy_up(tmp_path)
+    assert left_over.exists()
+    os.utime(left_over, (0, 0))
+    tidy_up(tmp_path)
+    assert not left_over.exists()
+
+
+def test_on_macos_the_disk_itself_has_what_was_synced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+    fake = types.SimpleNamespace(F_FULLFSYNC=51, fcntl=lambda _handle, what: asked.append(what))
+    monkeypatch.setattr(sys, "platform", "darwin")
+    monkeypatch.setattr(storage, "fcntl", fake, raising=False)
+    write_bytes(tmp_path / "file", b"new")
+    assert asked == [51]
 
 
 def test_two_writers_of_one_file_do_not_meet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 import errno
 import os
 import socket
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -57,7 +58,7 @@ def is_locked(directory: Path) -> bool:
 
     Needs no permission to write there, unlike filelock.
     """
-    if os.name == "nt":
+    if sys.platform == "win32":
         return True
     import fcntl
 

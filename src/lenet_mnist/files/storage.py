@@ -10,6 +10,7 @@ import re
 import secrets
 import socket
 import stat
+import sys
 import time
 import zlib
 from collections.abc import Iterator
@@ -22,11 +23,15 @@ import platformdirs
 
 from lenet_mnist.errors import LenetError, StorageError
 
+if sys.platform == "darwin":
+    import fcntl
+
 _NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0)  # Windows has neither this flag nor the next
 _NO_WAIT = getattr(os, "O_NONBLOCK", 0)  # for the other end of a pipe
 _BINARY = getattr(os, "O_BINARY", 0)  # only Windows has this one
 _UNFINISHED = re.compile(r"\..*\.([0-9a-f]{8})-(\d{1,9})-[0-9a-f]{8}\.part", re.DOTALL)
 _LONGEST_WRITE_SECONDS = 24 * 3600
+_WAITS = (0.05, 0.1, 0.2, 0.4, 0.8, 1.6)  # seconds between attempts to replace a file that another program has open
 
 
 def user_cache() -> Path:
@@ -35,7 +40,7 @@ def user_cache() -> Path:
         path = platformdirs.user_cache_path("lenet-mnist", appauthor=False)
     except RuntimeError:
         path = Path("~")
-    if path.is_absolute():
+    if path.is_absolute() or sys.platform == "win32":
         return path
     return Path(os.environ.get("TMPDIR") or "/tmp").absolute() / f"lenet-mnist-{os.getuid()}"
 
@@ -69,14 +74,33 @@ def write_bytes(path: Path, content: bytes) -> None:
             handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _BINARY, 0o666)
             try:
                 write_all(handle, content)
-                os.fsync(handle)
+                sync(handle)
             finally:
                 os.close(handle)
-            temporary.replace(path)
+            _replace(temporary, path)
         except BaseException:
             with suppress(OSError):
                 temporary.unlink()
             raise
+
+
+def sync(handle: int) -> None:
+    """Return when what was written to a file is on the disk: macOS's fsync leaves it in the cache of the disk."""
+    if sys.platform == "darwin":
+        with suppress(OSError):  # not every file system has it
+            fcntl.fcntl(handle, fcntl.F_FULLFSYNC)
+            return
+    os.fsync(handle)
+
+
+def _replace(temporary: Path, path: Path) -> None:
+    """Rename a file over another one; on Windows, wait a little for a virus scanner or an editor that has it open."""
+    for seconds in _WAITS if sys.platform == "win32" else ():
+        with suppress(PermissionError):
+            temporary.replace(path)
+            return
+        time.sleep(seconds)
+    temporary.replace(path)
 
 
 def open_in_place(path: Path, flags: int) -> int:
@@ -106,7 +130,7 @@ def append_line(path: Path, line: bytes) -> None:
         handle = open_in_place(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
         try:
             write_all(handle, line)
-            os.fsync(handle)
+            sync(handle)
         finally:
             os.close(handle)
 
@@ -157,7 +181,9 @@ def _remove_if_left_over(entry: os.DirEntry[str]) -> None:
 
 
 def _is_at_work(process: int) -> bool:
-    """Whether a process of this machine, other than this one, is alive."""
+    """Whether a process of this machine, other than this one, is alive. True where nobody knows."""
+    if sys.platform == "win32":  # where this signal would be a Ctrl-C
+        return True
     try:
         os.kill(process, 0)
     except OSError as error:
@@ -234,7 +260,7 @@ def decode_text(content: bytes, path: Path, error: type[LenetError]) -> str:
 @contextmanager
 def synced_entries(directory: Path) -> Iterator[None]:
     """Sync the entries of `directory` after the block; it is opened before, so that a refusal changes nothing."""
-    if os.name == "nt":  # which cannot open directories; its renames are journalled
+    if sys.platform == "win32":  # which cannot open directories; its renames are journalled
         yield
         return
     handle = os.open(directory, os.O_RDONLY)

@@ -72,9 +72,11 @@ class StderrConsole(Console):
 
 def _is_in_front() -> bool:
     """Whether the terminal of stderr, if it is this session's, is ours for the moment."""
+    if sys.platform == "win32":
+        return True
     try:
         return os.tcgetpgrp(sys.stderr.fileno()) == os.getpgrp()
-    except (OSError, ValueError, AttributeError):  # another terminal, a file, Windows
+    except (OSError, ValueError, AttributeError):  # another terminal, a file
         return True
 
 
