@@ -61,9 +61,26 @@ class Answer(NamedTuple):
     err: str
 
 
+# Rooms and files whose tests use nothing that only Unix has.
+PORTABLE = {
+    "analysis",
+    "training",
+    "tuning",
+    "test_lenet",
+    "test_layer_table",
+    "test_split",
+    "test_batches",
+    "test_sets",
+}
+PORTABLE |= {"test_augment", "test_config_file", "test_tally"}
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with what takes longest: at the end it would leave all but one process without work."""
     items.sort(key=lambda item: item.path.name != "test_ranks.py")
+    for item in items:
+        if PORTABLE & {item.path.stem, item.path.parent.name}:
+            item.add_marker("portable")
 
 
 @pytest.fixture(autouse=True)

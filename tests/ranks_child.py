@@ -14,7 +14,6 @@ from lenet_mnist.data.mnist import DataAccess
 from lenet_mnist.data.sets import TrainVal
 from lenet_mnist.distributed import SINGLE, Ranks, joined_ranks
 from lenet_mnist.errors import ConfigError
-from lenet_mnist.model.engines import layer_outputs
 from lenet_mnist.progress import Progress
 from lenet_mnist.tally import count
 from lenet_mnist.training.checkpoint import weights_digest
@@ -38,7 +37,6 @@ def config_of(activation: Activation, **training: object) -> Config:
 def weights_after_20(config: Config, data: TrainVal, ranks: Ranks) -> Tensor:
     """Return all weights, in one row, after 20 updates in float64."""
     state = TrainState.start(config, Context(data))
-    state.network.engine = lambda images, parameters, activation: layer_outputs(images, parameters, activation).logits
     state.network.double()
     state.optimizer = FlatOptimizer(flatten(state.network), config.training)
     batches = TrainBatches(data, config, ranks=ranks)

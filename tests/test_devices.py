@@ -1,5 +1,6 @@
 """Devices: which one `auto` takes. Threads: those of the configuration, and none that a forked process lacks."""
 
+import ctypes
 import math
 import os
 import re
@@ -7,6 +8,7 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -15,10 +17,13 @@ from lenet_mnist import devices
 from lenet_mnist.config import Device
 from lenet_mnist.cores import usable_cores
 from lenet_mnist.devices import Crowding, choose_device, set_threads
-from lenet_mnist.errors import InstallationError
+from lenet_mnist.errors import ConfigError, InstallationError
 from lenet_mnist.model import engines
+from lenet_mnist.model.engines import TORCH
 from lenet_mnist.provenance import machine
 from lenet_mnist.runs.manifest import machine_of
+from lenet_mnist.training import context, optimizer
+from lenet_mnist.training.context import require_right
 
 PROGRAM = """
 import lenet_mnist.cli.app  # as lenet begins
@@ -26,17 +31,17 @@ import os
 import torch
 from lenet_mnist.config import Activation
 from lenet_mnist.devices import set_threads
-from lenet_mnist.model.engines import resolve_engine, torch_network
+from lenet_mnist.model.engines import TORCH, resolve_engine
 from lenet_mnist.config import Engine
 from lenet_mnist.model.native.binding import parameter_shapes
 import hashlib
+engine = resolve_engine(Engine.NATIVE, torch.device("cpu"), 28)
 
 def digest():
     generator = torch.Generator().manual_seed(0)
     images = torch.randn(50, 1, 28, 28, generator=generator)
     parameters = [torch.randn(s, generator=generator).mul_(0.1).requires_grad_() for s in parameter_shapes(10).values()]
-    network = resolve_engine(Engine.NATIVE, torch.device("cpu"), 28).forward
-    gradients = torch.autograd.grad(network(images, parameters, Activation.TANH).square().sum(), parameters)
+    gradients = torch.autograd.grad(engine.forward(images, parameters, Activation.TANH).square().sum(), parameters)
     return hashlib.sha256(b"".join(g.numpy().tobytes() for g in gradients)).hexdigest()
 """
 
@@ -52,7 +57,7 @@ def run(program: str, **environment: str) -> str:
 @pytest.mark.compiler
 def test_the_environment_changes_no_bit() -> None:
     """The number of threads is the configuration's. (With fewer than are set, torch's own convolution would hang.)"""
-    program = "for number in {}: set_threads(number); print(number, torch.get_num_threads(), digest())"
+    program = "for number in {}: set_threads(number, engine); print(number, engine.forward.threads, digest())"
     there = run(program.format("(1, 2, 5)")).splitlines()
     assert [line.split()[:2] for line in there] == [["1", "1"], ["2", "2"], ["5", "5"]]
     assert run(program.format("(5, 2, 1)"), OMP_NUM_THREADS="1").splitlines() == there[::-1]
@@ -84,7 +89,7 @@ def test_where_no_option_says_how_many_threads_the_environment_does() -> None:
         command = [sys.executable, "-c", program]
         said = subprocess.run(command, env=clean | given, capture_output=True, text=True, check=True).stdout
         assert said.split()[0] == str(number), given
-        assert not set(re.findall("[A-Z_]+", said)) - {"OMP_NUM_THREADS", "GOMP_SPINCOUNT"}, given
+        assert not set(re.findall("[A-Z_]+", said)) - {"OMP_NUM_THREADS"}, given
 
 
 QUOTAS: list[tuple[str, dict[str, str], float]] = [
@@ -122,30 +127,31 @@ def test_threads_that_the_system_refuses_are_an_error_of_one_line(monkeypatch: p
         start(thread)
 
     monkeypatch.setattr(threading.Thread, "start", refuse)
-    assert set_threads(2) == 2
+    assert set_threads(2, TORCH) == 2
     with pytest.raises(InstallationError, match="--threads"):
-        set_threads(30)
+        set_threads(30, TORCH)
     assert torch.get_num_threads() == 2
     assert threading.active_count() == before
 
 
 @pytest.mark.compiler
-def test_a_forked_process_goes_on_with_one_thread() -> None:
-    """It would hang for ever with two, as plain torch does."""
+def test_a_forked_process_goes_on_with_the_native_engine_and_with_one_thread_of_torch() -> None:
+    """With two, torch would wait for ever for one that does not exist there."""
     program = """
 import os
 import warnings
-set_threads(1)
-alone = digest()
-set_threads(2)
-digest()
+set_threads(2, engine)
+before = digest()
+set_threads(2, TORCH)
+(torch.ones(300, 300) @ torch.ones(300, 300)).sum()
 warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12 and later, of any fork beside threads
 child = os.fork()
 if child == 0:
     assert torch.get_num_threads() == 1
-    assert digest() == alone
+    set_threads(2, engine)
+    assert digest() == before
     try:
-        set_threads(2)
+        set_threads(2, TORCH)
     except RuntimeError as error:
         assert "spawn" in str(error)
         os._exit(7)
@@ -170,16 +176,6 @@ def test_that_other_programs_want_the_cores_is_said_once(monkeypatch: pytest.Mon
         assert crowding.note() is None
 
 
-def test_threads_do_not_wait_in_a_busy_loop_for_long() -> None:
-    """Where other programs want the cores too, whoever they wait for would not get to run."""
-    environment = {name: value for name, value in os.environ.items() if name != "GOMP_SPINCOUNT"}
-    command = [sys.executable, "-c", "import lenet_mnist.cli.app; import torch"]
-    for users, seen in (({}, "'15000'"), ({"GOMP_SPINCOUNT": "77"}, "'77'")):
-        settings = environment | {"OMP_DISPLAY_ENV": "verbose", **users}
-        done = subprocess.run(command, capture_output=True, text=True, check=True, env=settings)
-        assert [line.partition(" = ")[2] for line in done.stderr.splitlines() if "GOMP_SPINCOUNT" in line] == [seen]
-
-
 @pytest.fixture
 def _gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     """A GPU, as far as torch says; what is set for it is put back afterwards."""
@@ -195,8 +191,24 @@ def test_auto_takes_a_gpu_only_where_the_native_engine_is_lacking(monkeypatch: p
     monkeypatch.setattr(engines, "_native_network", lambda _: "there is no C compiler")
     assert choose_device(Device.AUTO) == torch.device("cuda")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
     assert choose_device(Device.AUTO) == torch.device("cpu")
+    assert choose_device(Device.MPS) == torch.device("mps")
+
+
+def test_apples_gpu_is_used_only_if_it_computes_what_the_cpu_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Here the CPU stands in for it, with the faults that it had."""
+    cpu = torch.device("cpu")
+    require_right(cpu)
+    answers = iter((torch.ones(5), 1.001 * torch.ones(5)))
+    with monkeypatch.context() as patch:
+        patch.setattr(context, "torch_gradient", lambda *_: next(answers))
+        with pytest.raises(ConfigError, match="gradients"):
+            require_right(cpu)
+    right = optimizer.adamw
+    monkeypatch.setattr(optimizer, "adamw", lambda *given, **rest: right(*given, **{**rest, "found_inf": None}))
+    with pytest.raises(ConfigError, match="adamw"):
+        require_right(cpu)
 
 
 @pytest.mark.usefixtures("_gpu")
@@ -211,3 +223,17 @@ def test_a_run_names_the_gpu_that_trained_it(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: f"number {device.index}")
     assert machine_of(torch.device("cuda", 1)) == f"{machine()}, number 1"
     assert machine_of(torch.device("cpu")) == machine()
+
+
+def test_on_apples_processors_the_fast_cores_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    def sysctlbyname(name: bytes, number, _size, _new, _new_size) -> int:
+        assert name == b"hw.perflevel0.logicalcpu"
+        number._obj.value = 1
+        return 0
+
+    monkeypatch.setattr(sys, "platform", "darwin")
+    monkeypatch.delattr(os, "sched_getaffinity")
+    monkeypatch.setattr(ctypes, "CDLL", lambda _: SimpleNamespace(sysctlbyname=sysctlbyname))
+    assert usable_cores(Path("/nowhere")) == 1
+    monkeypatch.setattr(ctypes, "CDLL", lambda _: SimpleNamespace(sysctlbyname=lambda *_: -1))  # an Intel Mac
+    assert usable_cores(Path("/nowhere")) == os.cpu_count()

@@ -33,6 +33,7 @@ from lenet_mnist.model.layer_table import layer_table
 from lenet_mnist.progress import Progress
 from lenet_mnist.reporting.text import Result
 from lenet_mnist.tally import count
+from lenet_mnist.training import updates
 from lenet_mnist.training.context import Context, Session
 from lenet_mnist.training.state import TrainState
 from lenet_mnist.training.updates import train_step
@@ -56,7 +57,7 @@ def run_benchmark(config: Config, batch_sizes: Sequence[int], access: DataAccess
     engines = [TORCH] if resolved.name is Engine.TORCH else [TORCH, resolved]
     names, sizes = ", ".join(engine.name for engine in engines), " and ".join(map(str, batch_sizes))
     note(f"measuring {names}: updates of {sizes} images each, and evaluations")
-    peak = _measure_peak(resolved, rounds)
+    peak = _measure_peak(resolved, context.threads, rounds)
     arms = [
         _Arm(config.replace({"training.batch_size": size}), replace(context, engine=engine))
         for size, engine in itertools.product(batch_sizes, engines)
@@ -135,7 +136,7 @@ def training_operations(config: Config, data: TrainVal) -> int:
     return 2 * (3 * sum(costs) - costs[0])
 
 
-def _measure_peak(engine: ResolvedEngine, rounds: int) -> float | None:
+def _measure_peak(engine: ResolvedEngine, threads: int, rounds: int) -> float | None:
     """Return the most float32 multiply-adds of all threads, in operations per second; None without the native engine.
 
     The highest of several measurements: other work on the machine can only lower it.
@@ -143,10 +144,10 @@ def _measure_peak(engine: ResolvedEngine, rounds: int) -> float | None:
     network: Any = engine.forward
     if engine.name is not Engine.NATIVE:
         return None
-    best = 0.0
+    best, sums = 0.0, torch.empty(threads)
     for _ in range(rounds):
         started = time.perf_counter()
-        operations = abs(network.peak(_PEAK_ROUNDS, torch.get_num_threads()))
+        operations = network.peak(_PEAK_ROUNDS, sums.data_ptr(), len(sums))
         best = max(best, operations / (time.perf_counter() - started))
     return best
 
@@ -166,9 +167,11 @@ class _Arm:
         some = context.data.train.part(slice(_EVALUATED))  # the test set is not needed for that
         self._evaluated = evaluation_batches(some, context.data.normalization, context.device)
         self._device = context.device
+        self._begin = partial(context.engine.set_threads, context.threads)
 
     def measure(self) -> None:
         """Make some steps whole, some part by part, and an evaluation."""
+        self._begin()
         num_steps = max(_IMAGES_PER_ROUND // self.batch_size, 5)
         started = self._now()
         for _ in range(num_steps):
@@ -194,8 +197,10 @@ class _Arm:
             (F, "cross_entropy", "forward", "loss"),
             (torch.autograd, "grad", "loss", "backward"),
             (torch, "cat", "count", "gradient and norms"),
-            (self.state.optimizer, "step", "gradient and norms", "optimizer"),
         )
+        if self.engine == Engine.NATIVE:
+            calls = ((updates, "share_of_gradient", "forward, loss and backward", "forward, loss and backward"),)
+        calls += ((self.state.optimizer, "step", "gradient and norms", "optimizer"),)
         marks = [("", self._now())]
 
         def timed(function: Callable[..., Any], before: str, part: str, *arguments: Any, **options: Any) -> Any:

@@ -53,7 +53,7 @@ class Keep(StrEnum):
 
 
 class Device(StrEnum):
-    """Where to compute. `auto`: the CPU if the native engine is available, else a GPU if there is one."""
+    """Where to compute. `auto`: the CPU if the native engine is available, else an NVIDIA GPU if there is one."""
 
     AUTO = "auto"
     CPU = "cpu"
@@ -246,7 +246,7 @@ class TrainingConfig(Section):
     checkpoint_every_steps: int | None = Field(None, ge=1)
     """Updates between checkpoints, besides the one at the end of each epoch; null saves only that one."""
     device: Device = Field(Device.AUTO, strict=False)
-    """Where to compute; auto takes the CPU if the native engine is available, else a GPU if there is one."""
+    """Where to compute; auto takes the CPU if the native engine is available, else an NVIDIA GPU if there is one."""
     engine: Engine = Field(Engine.AUTO, strict=False)
     """What computes the network: PyTorch (torch) or our own C code (native); auto takes native where it can."""
     threads: int | None = Field(None, ge=1, le=1024)

@@ -12,14 +12,15 @@ from lenet_mnist.config import Device, Engine
 from lenet_mnist.cores import THREADS, usable_cores
 from lenet_mnist.distributed import SINGLE, Ranks
 from lenet_mnist.errors import ConfigError, InstallationError
-from lenet_mnist.model.engines import resolve_engine
+from lenet_mnist.model.engines import ResolvedEngine, resolve_engine
 
 
 def choose_device(device: Device, ranks: Ranks = SINGLE) -> torch.device:
     """Return the torch device for the configured one. Of several GPUs each rank takes its own.
 
-    `auto` takes a GPU only where the native engine is lacking: with it, two cores train LeNet at least as fast in the
-    batches of configs/ (docs/scale.md).
+    `auto` takes an NVIDIA GPU only where the native engine is lacking: with it, two cores train LeNet at least as fast
+    in the batches of configs/ (docs/scale.md). Apple's it never takes: it was wrong more
+    than once (training/context.py).
 
     Raises: ConfigError if this machine does not have it, or has fewer than ranks.
     """
@@ -29,8 +30,7 @@ def choose_device(device: Device, ranks: Ranks = SINGLE) -> torch.device:
         Device.CPU: True,
     }
     if device is Device.AUTO:
-        gpus = [kind for kind in (Device.CUDA, Device.MPS) if available[kind]]
-        device = gpus[0] if gpus and not _has_native_engine() else Device.CPU
+        device = Device.CUDA if available[Device.CUDA] and not _has_native_engine() else Device.CPU
     if not available[device]:
         raise ConfigError(
             f"{device.value} is asked for, but torch finds no such device here; auto takes what there is",
@@ -56,18 +56,19 @@ def _has_native_engine() -> bool:
     return resolve_engine(Engine.AUTO, torch.device("cpu"), image_size).name is Engine.NATIVE
 
 
-def set_threads(threads: int | None, ranks: Ranks = SINGLE) -> int:
-    """Set the number of CPU threads of this process, and return it; if None, its share of those of cores.py.
+def set_threads(threads: int | None, engine: ResolvedEngine, ranks: Ranks = SINGLE) -> int:
+    """Set the number of CPU threads that `engine` has in this process, and return it.
+
+    If None, it is the share of this process in those of cores.py.
 
     Raises: InstallationError if the system does not allow that many; RuntimeError in a process that was forked after
-    this one had threads: they do not exist there, and whoever waits for them (torch as well as the native engine) would
-    wait for ever.
+    this one had threads: torch's do not exist there, and it would wait for them for ever.
     """
     count = threads if threads is not None else max(1, THREADS // ranks.num_local)
-    if _is_forked and count > 1:
+    if _is_forked and count > 1 and engine.name is Engine.TORCH:
         raise RuntimeError(f"{count} threads asked for in a forked process; start workers with multiprocessing's spawn")
     _require_threads(count)
-    torch.set_num_threads(count)
+    engine.set_threads(count)
     return count
 
 

@@ -7,7 +7,9 @@ import os
 import subprocess
 import sys
 import tempfile
+import warnings
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -20,10 +22,17 @@ from lenet_mnist.data.augment import Distortions, draw, resample
 from lenet_mnist.data.sets import TrainVal
 from lenet_mnist.errors import ConfigError, StorageError
 from lenet_mnist.model import engines
-from lenet_mnist.model.engines import TORCH, ResolvedEngine, resolve_engine, torch_network
+from lenet_mnist.model.engines import TORCH, ResolvedEngine, Target, resolve_engine, torch_gradient, torch_network
 from lenet_mnist.model.native import binding, build
 from lenet_mnist.model.native.binding import NativeNetwork, parameter_shapes
-from lenet_mnist.model.native.build import BUILD_LOG, NativeUnavailableError, load_library
+from lenet_mnist.model.native.build import (
+    BUILD_LOG,
+    VARIANTS,
+    NativeUnavailableError,
+    file_name,
+    load_library,
+    source_key,
+)
 from lenet_mnist.training.checkpoint import weights_digest
 from lenet_mnist.training.context import Context
 from lenet_mnist.training.loop import train
@@ -46,7 +55,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def native(cache: Path) -> NativeNetwork:
-    return NativeNetwork(cache)
+    return NativeNetwork(load_library(cache))
 
 
 @pytest.fixture
@@ -95,10 +104,43 @@ def test_logits_and_gradients_are_those_of_float64(native: NativeNetwork) -> Non
     assert all(not gradient.any() for gradient in gradients)
 
 
+def labelled(num_images: int = 5, num_classes: int = 10, smoothing: float = 0.0) -> tuple[Tensor, list[Tensor], Target]:
+    """Return images, parameters and labels, as the share that one of several processes has of a larger batch."""
+    images, parameters, _ = problem(num_images, num_classes)
+    labels = torch.randint(num_classes, (num_images,), generator=torch.Generator().manual_seed(1))
+    return images, [parameter.requires_grad_() for parameter in parameters], Target(labels, smoothing, num_images + 3)
+
+
+def require_gradient(found: Tensor, images: Tensor, parameters: list[Tensor], activation, target: Target) -> None:
+    """The gradient and the loss must be those of float64, and as many images right."""
+    doubles = [parameter.detach().double().requires_grad_() for parameter in parameters]
+    expected = torch_gradient(images.double(), doubles, activation, target)
+    require_close([found[:-2].double(), found[-2:-1].double()], [expected[:-2], expected[-2:-1]])
+    assert found[-1] == expected[-1]
+
+
+def test_the_gradient_of_the_loss_is_that_of_float64(native: NativeNetwork) -> None:
+    for activation, num_images, smoothing in itertools.product(Activation, (1, 5, 71), (0.0, 0.3)):
+        *given, target = labelled(num_images, smoothing=smoothing)
+        require_gradient(native.gradient(*given, activation, target), *given, activation, target)
+    for num_classes in (2, 15, 16, 17, 100):
+        *given, target = labelled(33, num_classes, 0.1)
+        require_gradient(native.gradient(*given, Activation.TANH, target), *given, Activation.TANH, target)
+
+
+def test_a_label_that_does_not_exist_is_refused(native: NativeNetwork) -> None:
+    for label in (-1, 10, 2**40):
+        images, parameters, target = labelled()
+        target.labels[3] = label
+        with pytest.raises(IndexError, match="10 classes"):
+            native.gradient(images, parameters, Activation.RELU, target)
+
+
 def test_older_processors_compute_the_same(cache: Path) -> None:
     for activation, processor in itertools.product(Activation, PROCESSORS[1:]):
-        given = problem(7)
-        require_exact(solve(NativeNetwork(cache, processor), *given, activation), *given, activation)
+        *given, target = labelled(7)
+        found = NativeNetwork(load_library(cache, processor)).gradient(*given, activation, target)
+        require_gradient(found, *given, activation, target)
 
 
 def test_tanh_keeps_its_digits_near_zero(native: NativeNetwork) -> None:
@@ -124,15 +166,20 @@ def test_nothing_is_read_or_written_behind_a_buffer(cache: Path, monkeypatch: py
     """With 3 threads, and so with more threads than images."""
     allocate = binding._bytes
     monkeypatch.setattr(binding, "_bytes", lambda count: before_a_protected_page(allocate(count)))
-    monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
     for processor, (num_images, num_classes) in itertools.product(PROCESSORS, ((1, 2), (9, 17), (33, 10))):
         images, parameters, weights = problem(num_images, num_classes)
         protected = [before_a_protected_page(tensor) for tensor in (images, *parameters, weights)]
         leaves = [parameter.requires_grad_() for parameter in protected[1:-1]]
-        logits = NativeNetwork(cache, processor)(protected[0], leaves, Activation.TANH)
+        network = NativeNetwork(load_library(cache, processor))
+        network.set_threads(3)
+        logits = network(protected[0], leaves, Activation.TANH)
         logits.backward(protected[-1])
         found = [logits.detach().double(), *(leaf.grad.double() for leaf in leaves)]
         require_exact(found, images, parameters, weights, Activation.TANH)
+        images, parameters, target = labelled(num_images, num_classes)
+        target = target._replace(labels=before_a_protected_page(target.labels))
+        gradient = network.gradient(protected[0], leaves, Activation.TANH, target)
+        require_gradient(gradient, images, parameters, Activation.TANH, target)
 
 
 def distortion_problem(config: AugmentationConfig = EXTREME) -> tuple[Tensor, Tensor, Distortions]:
@@ -147,10 +194,10 @@ def test_augmenting_reads_and_writes_nothing_behind_a_buffer_and_gives_torchs_bi
     for processor, config in itertools.product(PROCESSORS, (EXTREME, AugmentationConfig(shift=1))):
         images, chosen, distortions = distortion_problem(config)
         protected = [before_a_protected_page(tensor) if tensor.numel() else tensor for tensor in (images, *distortions)]
-        network, empty = NativeNetwork(cache, processor), torch.empty
+        network, empty = NativeNetwork(load_library(cache, processor)), torch.empty
         with monkeypatch.context() as patch:
             patch.setattr(torch, "empty", lambda *shape, empty=empty: before_a_protected_page(empty(*shape)))
-            patch.setattr(torch, "get_num_threads", lambda: 3)
+            network.set_threads(3)
             found = network.resample(protected[0], before_a_protected_page(chosen), tuple(protected[1:]), 33.3, 0.0123)
         assert torch.equal(found, resample(images, chosen, distortions, 33.3, 0.0123))
 
@@ -194,17 +241,37 @@ def test_of_equal_values_the_first_is_the_argmax_as_in_torch(native: NativeNetwo
 def test_the_same_threads_give_the_same_bits(native: NativeNetwork) -> None:
     given = problem(10)
     for threads in (1, 2, 3):
-        torch.set_num_threads(threads)
+        native.set_threads(threads)
         first, second = (solve(native, *given, Activation.TANH) for _ in range(2))
         assert all(torch.equal(one, other) for one, other in zip(first, second, strict=True))
         require_exact(first, *given, Activation.TANH)
+        assert native.threads == threads
+
+
+def test_calls_at_the_same_time_and_in_a_forked_process_give_the_same_bits(native: NativeNetwork) -> None:
+    *given, target = labelled(71)
+    native.set_threads(3)
+
+    def gradient(_: object = None) -> Tensor:
+        return native.gradient(*given, Activation.RELU, target)
+
+    expected = gradient()
+    with ThreadPoolExecutor(4) as callers:
+        assert all(torch.equal(found, expected) for found in callers.map(gradient, range(200)))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12 and later, of any fork beside threads
+        child = os.fork()
+    if child == 0:
+        os._exit(7 if all(torch.equal(gradient(), expected) for _ in range(20)) else 8)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+    assert torch.equal(gradient(), expected)
 
 
 def test_subnormal_numbers_count_as_zero_inside_and_outside_as_before(native: NativeNetwork) -> None:
     """A saturated network's gradients are full of them, and many processors are far slower with them."""
     images, parameters, weights = problem(num_images=70)
     saturated = [50 * parameter for parameter in parameters]
-    torch.set_num_threads(2)
+    native.set_threads(2)
     _, *gradients = solve(native, images, saturated, 1e-36 * weights, Activation.SIGMOID)
     values = torch.cat([gradient.flatten() for gradient in gradients]).abs()
     assert values.max() > 1e-36
@@ -266,17 +333,19 @@ def test_what_is_not_offered_is_refused(native: NativeNetwork) -> None:
 
 
 def test_training_is_the_same_up_to_rounding_and_repeats_itself(native: NativeNetwork, small: TrainVal) -> None:
-    config = Config.model_validate({"training": {"max_epochs": 1, "batch_size": 50}})
+    smooth = {"activation": Activation.TANH}  # rounding may move a ReLU over its kink, and the training elsewhere
+    config = Config.model_validate({"model": smooth, "training": {"max_epochs": 1, "batch_size": 50}})
 
-    def trained(engine) -> tuple[str, float]:
+    def trained(engine: ResolvedEngine) -> tuple[str, float]:
         rows = []
-        state = TrainState.start(config, Context(small, engine=ResolvedEngine(Engine.AUTO, "", engine)))
+        state = TrainState.start(config, Context(small, engine=engine))
         train(config, Context(small), state, on_epoch=rows.append)
         return weights_digest(state.network.state_dict()), rows[0].val_loss
 
-    (first, loss), (second, _) = trained(native), trained(native)
+    ours = ResolvedEngine(Engine.NATIVE, "", native, native.gradient, native.set_threads)
+    (first, loss), (second, _) = trained(ours), trained(ours)
     assert first == second
-    assert trained(torch_network)[1] == pytest.approx(loss, rel=0.02)
+    assert trained(TORCH)[1] == pytest.approx(loss, rel=0.02)
 
 
 # Choosing the engine.
@@ -306,14 +375,15 @@ def test_auto_takes_native_where_it_can(cache: Path) -> None:
 def test_an_engine_that_computes_something_else_is_not_used(
     native: NativeNetwork, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def wrong(*arguments) -> Tensor:
-        return native(*arguments) * 1.001
-
-    wrong.image_size, wrong.activations = native.image_size, native.activations
-    monkeypatch.setattr(binding, "NativeNetwork", lambda _: wrong)
-    resolved = resolve_engine(Engine.AUTO, CPU, 28, cache)
-    assert resolved.name is Engine.TORCH
-    assert "not agree" in resolved.reason
+    monkeypatch.setattr(binding, "NativeNetwork", lambda _library: native)
+    for way in ("__call__", "gradient"):
+        right = getattr(NativeNetwork, way)
+        with monkeypatch.context() as patch:
+            patch.setattr(NativeNetwork, way, lambda *given, right=right: right(*given) * 1.001)
+            engines._native_network.cache_clear()
+            resolved = resolve_engine(Engine.AUTO, CPU, 28, cache)
+        assert resolved.name is Engine.TORCH
+        assert "not agree" in resolved.reason
 
 
 @pytest.mark.usefixtures("_asked_anew")
@@ -335,6 +405,8 @@ def compilers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Compilers:
 
     def put(**scripts: str) -> Path:
         directory = Path(tempfile.mkdtemp(dir=tmp_path))
+        if scripts:  # in front of those that the system has
+            scripts = dict.fromkeys(("clang", "cc", "gcc"), "exit 1") | scripts
         for name, script in scripts.items():
             (directory / name).write_text(f"#!/bin/sh\n{script}\n")
             (directory / name).chmod(0o755)
@@ -351,13 +423,54 @@ def copying(cache: Path, native: NativeNetwork) -> str:
     return f'{AS_OUTPUT}cp {next(cache.glob("*.so"))} "$2"'
 
 
+@pytest.fixture
+def prebuilt(tmp_path: Path, native: NativeNetwork, cache: Path) -> Path:
+    """A directory of libraries as a wheel brings it, for three kinds of processor: here all are the same."""
+    del native  # it is built
+    directory = tmp_path / "prebuilt"
+    directory.mkdir()
+    content = next(cache.glob("*.so")).read_bytes()
+    for variant in VARIANTS:
+        (directory / file_name(f"{variant}-{source_key()}", content)).write_bytes(content)
+    return directory
+
+
+def test_the_library_that_came_with_the_package_comes_first(empty_cache: Path, compilers: Compilers, prebuilt) -> None:
+    compilers()
+    library = load_library(empty_cache, prebuilt=prebuilt)
+    best = VARIANTS[library.functions.lenet_processor()]
+    assert Path(library.functions._name).parent == prebuilt
+    assert Path(library.functions._name).name.startswith(f"lenet-{best}-")
+    assert best in library.origin
+    assert list(empty_cache.iterdir()) == []
+
+
+def test_a_library_that_is_damaged_or_of_another_version_is_named_and_passed_over(
+    empty_cache: Path, compilers: Compilers, copying: str, prebuilt: Path
+) -> None:
+    compilers(clang=copying)
+    best = VARIANTS[load_library(empty_cache, prebuilt=prebuilt).functions.lenet_processor()]
+    (path,) = prebuilt.glob(f"lenet-{best}-*")
+    path.write_bytes(path.read_bytes()[:-1000])
+    if best != VARIANTS[0]:
+        library = load_library(empty_cache, prebuilt=prebuilt)
+        assert Path(library.functions._name).parent == prebuilt
+        assert f"for {best} is missing or damaged" in library.origin
+    (path,) = prebuilt.glob(f"lenet-{VARIANTS[0]}-*")
+    path.rename(path.with_name(path.name.replace(source_key(), "0" * 12)))
+    library = load_library(empty_cache, prebuilt=prebuilt)
+    assert Path(library.functions._name).parent == empty_cache
+    assert library.origin.startswith("compiled by clang")
+    assert str(prebuilt) in library.origin
+
+
 def test_without_a_compiler_or_if_all_fail_the_reason_is_said(empty_cache: Path, compilers: Compilers) -> None:
     compilers()
     with pytest.raises(NativeUnavailableError, match="no C compiler"):
         load_library(empty_cache)
-    words = {name: f"printf '{name}: unknown processor \\377' >&2; exit 3" for name in ("cc", "gcc", "clang")}
+    words = {name: f"printf '{name}: unknown processor \\377' >&2; exit 3" for name in ("clang", "cc", "gcc")}
     compilers(**words)
-    with pytest.raises(NativeUnavailableError, match=r"cc failed with exit code 3.*gcc failed"):
+    with pytest.raises(NativeUnavailableError, match=r"clang failed with exit code 3.*gcc failed"):
         load_library(empty_cache)
     for name in words:
         assert f"{name}: unknown processor" in (empty_cache / BUILD_LOG.format(name)).read_text()
@@ -369,10 +482,10 @@ def test_where_one_compiler_fails_the_next_is_tried_and_kept(
     for script in FAILURES:
         compilers(cc=script, gcc=copying)
         cache = Path(tempfile.mkdtemp(dir=tmp_path))  # which is private
-        assert load_library(cache).lenet_forward, script
+        assert load_library(cache).functions.lenet_forward, script
         with monkeypatch.context() as patch:
             patch.setattr(build, "_build", lambda *_: pytest.fail("built again"))
-            assert load_library(cache).lenet_forward, script
+            assert load_library(cache).functions.lenet_forward, script
 
 
 def test_a_compiler_that_goes_by_the_name_it_is_called_by(
@@ -380,8 +493,9 @@ def test_a_compiler_that_goes_by_the_name_it_is_called_by(
 ) -> None:
     """Ccache and distcc are called through links that have the compiler's name."""
     directory = compilers(ccache=f'[ "$(basename "$0")" = cc ] || exit 1; {copying}', gcc="exit 1", clang="exit 1")
+    (directory / "cc").unlink()
     (directory / "cc").symlink_to(directory / "ccache")
-    assert load_library(empty_cache).lenet_forward
+    assert load_library(empty_cache).functions.lenet_forward
 
 
 def test_it_is_built_once_and_what_is_not_a_library_is_skipped(
@@ -389,7 +503,7 @@ def test_it_is_built_once_and_what_is_not_a_library_is_skipped(
 ) -> None:
     """A pipe that nobody writes into would be waited for, a device be read for ever."""
     compilers(cc=copying, gcc=copying, clang=copying)
-    path = Path(load_library(empty_cache)._name)
+    path = Path(load_library(empty_cache).functions._name)
     key = path.name.rpartition("-")[0]
     os.mkfifo(empty_cache / f"{key}-0.so")
     (empty_cache / f"{key}-1.so").symlink_to("/dev/zero")
@@ -398,10 +512,10 @@ def test_it_is_built_once_and_what_is_not_a_library_is_skipped(
         file.truncate(1 << 40)
     with monkeypatch.context() as patch:
         patch.setattr(build, "_build", lambda *_: pytest.fail("built again"))
-        assert load_library(empty_cache)._name == str(path)
+        assert load_library(empty_cache).functions._name == str(path)
     truncated = Path(tempfile.mkdtemp(dir=empty_cache), path.name)
     truncated.write_bytes(path.read_bytes()[:-1000])
-    assert Path(load_library(truncated.parent)._name) == truncated  # it was built again
+    assert Path(load_library(truncated.parent).functions._name) == truncated  # it was built again
     assert truncated.read_bytes() == path.read_bytes()
 
 
@@ -432,7 +546,7 @@ def test_a_cache_that_cannot_be_used_is_named(
 def test_processes_that_build_at_once_all_get_it(empty_cache: Path) -> None:
     program = (
         "import sys; from pathlib import Path; from lenet_mnist.model.native.build import load_library; "
-        "load_library(Path(sys.argv[1])).lenet_forward"
+        "load_library(Path(sys.argv[1])).functions.lenet_forward"
     )
     command = [sys.executable, "-c", program, str(empty_cache)]
     processes = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(3)]

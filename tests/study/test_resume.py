@@ -18,19 +18,21 @@ import pytest
 from tests.faults import Disk, Killed, faulty_disk
 from tests.tiny import part_of
 
-from lenet_mnist.config import Config
+from lenet_mnist.config import Config, Engine
 from lenet_mnist.config_file import Layer, resolve
 from lenet_mnist.data.mnist import DataAccess
 from lenet_mnist.data.sets import TrainVal
 from lenet_mnist.distributed import Ranks
 from lenet_mnist.errors import ConfigError, DataError, StorageError
 from lenet_mnist.files.locks import exclusive_lock
+from lenet_mnist.model.engines import TORCH
 from lenet_mnist.progress import Progress
 from lenet_mnist.runs.listing import list_runs
 from lenet_mnist.runs.recording import list_checkpoints
 from lenet_mnist.runs.run import Run
+from lenet_mnist.study.resume import differences_of_machine
 from lenet_mnist.study.train import resume_run, train_seeds
-from lenet_mnist.training.context import Session
+from lenet_mnist.training.context import Context, Session
 from lenet_mnist.training.probe import Probe
 
 SETTINGS: dict[str, Any] = {
@@ -440,6 +442,16 @@ def test_another_torch_other_data_and_another_split_are_differences(
     assert len(manifest.resumes[0].differences) == 3
     assert manifest.split_sha256 == "0" * 64  # what `evaluate` compares with
     resume(run)
+
+
+def test_another_build_of_the_native_engine_is_a_difference(train: Train, tiny: TrainVal) -> None:
+    engine = replace(TORCH, name=Engine.NATIVE, library="a", reason="compiled by clang")
+    native, other = Context(tiny, engine=engine), Context(tiny, engine=replace(engine, library="b"))
+    manifest = train().manifest.model_copy(update={"engine": "native", "engine_library": "a"})
+    assert differences_of_machine(manifest, native) == []
+    (found,) = differences_of_machine(manifest, other)
+    assert "compiled by clang" in found
+    assert differences_of_machine(train().manifest, native) == []  # another engine is another configuration
 
 
 def test_repeating_the_settings_is_no_difference(train: Train, resume: Train) -> None:

@@ -6,8 +6,8 @@ give the same logits and gradients up to float32's rounding, from the same param
 Source: lecture points 3, 4 and 7.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -30,6 +30,18 @@ POOL_SIZE = 2
 
 # (images, parameters in the order of the state dict, activation) -> logits
 NetworkFunction = Callable[[Tensor, Sequence[Tensor], Activation], Tensor]
+
+
+class Target(NamedTuple):
+    """What the logits of a batch are compared with. Shapes: labels N int64. The loss is the mean over `num_images`."""
+
+    labels: Tensor
+    label_smoothing: float
+    num_images: int
+
+
+# (the same, target) -> the gradient of the loss, flat; behind it the loss of the labels, and the number of images right
+GradientFunction = Callable[[Tensor, Sequence[Tensor], Activation, Target], Tensor]
 
 # The native gradients of the check below differ by at most this from torch's, relative to the largest.
 _CHECK_TOLERANCE = 1e-4
@@ -89,17 +101,48 @@ def torch_network(images: Tensor, parameters: Sequence[Tensor], activation: Acti
     return layer_outputs(images, parameters, activation).logits
 
 
+def losses_of(logits: Tensor, target: Target) -> tuple[Tensor, Tensor]:
+    """Return the loss of the labels, and the one to train on: the same, or smoothed. Shapes: logits N K."""
+    total = F.cross_entropy(logits, target.labels, reduction="sum") / target.num_images
+    if target.label_smoothing == 0:
+        return total, total
+    smoothed = F.cross_entropy(logits, target.labels, reduction="sum", label_smoothing=target.label_smoothing)
+    return total, smoothed / target.num_images
+
+
+def gradient_and_figures(
+    loss: Tensor, labels_loss: Tensor, logits: Tensor, labels: Tensor, parameters: Sequence[Tensor]
+) -> Tensor:
+    """Return the gradient of `loss`, flat; behind it, the loss of the labels and the number of images right."""
+    gradients = torch.autograd.grad(loss, parameters)
+    num_correct = (logits.detach().argmax(dim=1) == labels).sum().to(loss.dtype)
+    return torch.cat([*(part.flatten() for part in gradients), torch.stack([labels_loss.detach(), num_correct])])
+
+
+def torch_gradient(images: Tensor, parameters: Sequence[Tensor], activation: Activation, target: Target) -> Tensor:
+    """Return the gradient, flat, and the figures behind it. Shapes: images N 1 H W; result one per weight, and 2."""
+    logits = torch_network(images, parameters, activation)
+    labels_loss, loss = losses_of(logits, target)
+    return gradient_and_figures(loss, labels_loss, logits, target.labels, parameters)
+
+
 @dataclass(frozen=True)
 class ResolvedEngine:
-    """The engine that is used, why, and its form of the network and, if it has one, of data/augment.py's resampling."""
+    """The engine that is used, and why: its forms of the network, of its gradient, and of data/augment.py's resampling.
+
+    `set_threads` says with how many threads it computes.
+    """
 
     name: Engine
     reason: str
     forward: NetworkFunction
+    gradient: GradientFunction
+    set_threads: Callable[[int], None]
     resample: Callable[..., Tensor] | None = None
+    library: str | None = None  # which one it is: another compiler's, or another version's, has other last bits
 
 
-TORCH = ResolvedEngine(Engine.TORCH, "asked for", torch_network)
+TORCH = ResolvedEngine(Engine.TORCH, "asked for", torch_network, torch_gradient, torch.set_num_threads)
 
 
 def resolve_engine(
@@ -124,11 +167,19 @@ def resolve_engine(
     elif activation not in network.activations:
         missing = f"it computes {', '.join(network.activations)}, not {activation}"
     else:
-        return ResolvedEngine(Engine.NATIVE, "built, and its gradients checked", network, network.resample)
+        return ResolvedEngine(
+            Engine.NATIVE,
+            f"{network.origin}, and its gradients checked",
+            network,
+            network.gradient,
+            network.set_threads,
+            network.resample,
+            network.digest,
+        )
     reason = f"native is not available: {missing}"
     if engine is Engine.NATIVE:
         raise ConfigError(reason, key="training.engine")
-    return ResolvedEngine(Engine.TORCH, reason, torch_network)
+    return replace(TORCH, reason=reason)
 
 
 @cache
@@ -138,30 +189,39 @@ def _native_network(cache_dir: Path) -> "NativeNetwork | str":
     Once a process: neither the build nor the check is tried again.
     """
     try:
-        from lenet_mnist.model.native.binding import NativeNetwork, NativeUnavailableError, parameter_shapes
+        from lenet_mnist.model.native.binding import NativeNetwork, parameter_shapes
+        from lenet_mnist.model.native.build import NativeUnavailableError, load_library
     except ImportError:
         return "it is not installed"
     try:
-        network = NativeNetwork(cache_dir)
+        network = NativeNetwork(load_library(cache_dir))
     except NativeUnavailableError as error:
         return str(error)
-    generator = torch_generator(0, Purpose.ENGINE_CHECK)
-    images = torch.randn(_CHECK_IMAGES, 1, network.image_size, network.image_size, generator=generator)
-    shapes = parameter_shapes(_CHECK_CLASSES).values()
-    parameters = [torch.randn(shape, generator=generator).mul_(0.2) for shape in shapes]
-    weights = torch.randn(_CHECK_IMAGES, _CHECK_CLASSES, generator=generator)
     for activation in network.activations:
-        expected = _logits_and_gradients(torch_network, images, parameters, weights, activation)
-        found = _logits_and_gradients(network, images, parameters, weights, activation)
-        for one, other in zip(expected, found, strict=True):
-            if not bool((one - other).abs().max() <= _CHECK_TOLERANCE * one.abs().max()):
-                return f"its {activation.value} network does not agree with torch's on this machine"
+        given = check_problem(activation, network.image_size, parameter_shapes(_CHECK_CLASSES).values())
+        expected, (images, parameters, _, target) = torch_gradient(*given), given
+        logits = network(images, parameters, activation)  # and back through autograd, as with teachers
+        labels_loss, loss = losses_of(logits, target)
+        through_autograd = gradient_and_figures(loss, labels_loss, logits, target.labels, parameters)
+        if not (agree(network.gradient(*given), expected) and agree(through_autograd, expected)):
+            return f"its {activation.value} network does not agree with torch's on this machine"
     return network
 
 
-def _logits_and_gradients(
-    network: NetworkFunction, images: Tensor, parameters: list[Tensor], weights: Tensor, activation: Activation
-) -> list[Tensor]:
-    leaves = [parameter.clone().requires_grad_() for parameter in parameters]
-    logits = network(images, leaves, activation)
-    return [logits.detach(), *torch.autograd.grad((logits * weights).sum(), leaves)]
+def check_problem(
+    activation: Activation, image_size: int, shapes: Iterable[Sequence[int]]
+) -> tuple[Tensor, list[Tensor], Activation, Target]:
+    """Return random images, parameters and labels, on which two ways of computing a gradient must agree.
+
+    `shapes` are those of the parameters, for 10 classes.
+    """
+    generator = torch_generator(0, Purpose.ENGINE_CHECK)
+    images = torch.randn(_CHECK_IMAGES, 1, image_size, image_size, generator=generator)
+    parameters = [torch.randn(tuple(shape), generator=generator).mul_(0.2).requires_grad_() for shape in shapes]
+    labels = torch.randint(_CHECK_CLASSES, (_CHECK_IMAGES,), generator=generator)
+    return images, parameters, activation, Target(labels, label_smoothing=0.1, num_images=_CHECK_IMAGES)
+
+
+def agree(found: Tensor, expected: Tensor) -> bool:
+    """Return whether two gradients are the same up to float32's rounding; NaN agrees with nothing."""
+    return bool((found - expected).abs().max() <= _CHECK_TOLERANCE * expected.abs().max())

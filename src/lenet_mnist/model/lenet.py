@@ -13,14 +13,7 @@ from torch import Tensor, nn
 
 from lenet_mnist.config import Activation
 from lenet_mnist.model.activations import ACTIVATIONS
-from lenet_mnist.model.engines import (
-    C1_PADDING,
-    POOL_SIZE,
-    LayerOutputs,
-    NetworkFunction,
-    layer_outputs,
-    torch_network,
-)
+from lenet_mnist.model.engines import C1_PADDING, POOL_SIZE, TORCH, LayerOutputs, ResolvedEngine, layer_outputs
 
 C1_CHANNELS = 6
 C3_CHANNELS = 16
@@ -69,7 +62,7 @@ class LeNet(nn.Module):
     """
 
     def __init__(
-        self, activation: Activation, num_classes: int, image_size: int, engine: NetworkFunction = torch_network
+        self, activation: Activation, num_classes: int, image_size: int, engine: ResolvedEngine = TORCH
     ) -> None:
         super().__init__()
         *_, s4_size = feature_map_sizes(image_size)
@@ -99,7 +92,7 @@ class LeNet(nn.Module):
         expected = (1, self.image_size, self.image_size)
         if images.dim() != 4 or tuple(images.shape[1:]) != expected:
             raise ValueError(f"images have shape {tuple(images.shape)}, expected (N, {', '.join(map(str, expected))})")
-        return self.engine(images, self.parameters_in_order, self.activation)
+        return self.engine.forward(images, self.parameters_in_order, self.activation)
 
     def layer_outputs(self, images: Tensor) -> LayerOutputs:
         """Return what each layer gives out, by the torch form whatever the engine. Shapes: images N 1 H W."""

@@ -15,7 +15,7 @@ from lenet_mnist.training.early_stopping import GUESSING
 Status = Literal["running", "finished", "interrupted", "diverged", "failed"]
 Kind = Literal["train", "sweep", "cross-validation"]
 # No part of the digest while they say nothing: older runs keep theirs.
-_ADDED_LATER = ("data_notes", "num_ranks", "job", "teachers", "splits_before")
+_ADDED_LATER = ("data_notes", "num_ranks", "job", "teachers", "splits_before", "engine_library")
 COMMANDS: dict[Kind, str] = {
     "train": "train",
     "sweep": "lr-sweep",
@@ -83,6 +83,8 @@ class Manifest(_Frozen):
     """torchrun's name for the job, by which the run is found again after a restart."""
     engine: Literal["torch", "native"]
     engine_reason: str
+    engine_library: str | None = None
+    """The beginning of the SHA-256 of the native engine's library."""
     guessing_loss: float
     """The validation loss at chance level, in nats."""
     teachers: tuple[TeacherRecord, ...] = ()
@@ -143,6 +145,7 @@ def environment(context: Context) -> dict[str, Any]:
         "job": context.ranks.job,
         "engine": context.engine.name.value,
         "engine_reason": provenance.without_home(context.engine.reason),  # nothing of a run names a home
+        "engine_library": context.engine.library,
         "guessing_loss": context.guessing_loss,
     }
 

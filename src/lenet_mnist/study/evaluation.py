@@ -117,7 +117,7 @@ class Evaluator:
                 raise ConfigError(f"{run.path}: does not answer for the same classes and images as {first.path}")
         seen = []
         for run, trained, place, images in ready:
-            set_threads(run.config.training.threads)
+            set_threads(run.config.training.threads, trained.network.engine)
             num_looks = run.add_test_look(datetime.now(UTC)) if split is Split.TEST else None
             answers = evaluate(trained, images, place, self.batch_size)
             seen.append(EvaluatedRun(run, split, trained, images, answers, num_looks))

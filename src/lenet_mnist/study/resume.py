@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from lenet_mnist import provenance
-from lenet_mnist.config import AUTO, Config, Schedule, TrainingConfig
+from lenet_mnist.config import AUTO, Config, Engine, Schedule, TrainingConfig
 from lenet_mnist.config_file import ResolvedConfig
 from lenet_mnist.data.sets import Fingerprint
 from lenet_mnist.distributed import Ranks
@@ -24,6 +24,7 @@ from lenet_mnist.runs.listing import list_runs
 from lenet_mnist.runs.manifest import Manifest
 from lenet_mnist.runs.run import Run
 from lenet_mnist.sections import flat_values
+from lenet_mnist.training.context import Context
 
 # A state fits one value of each only.
 _FIXED = ("model.activation", "training.optimizer", "training.batch_size", "training.keep")
@@ -67,13 +68,16 @@ def differences_of_files(manifest: Manifest, now: Fingerprint) -> str:
     return ", ".join(sorted(name for name in names if now.files.get(name) != manifest.data_files.get(name)))
 
 
-def differences_of_machine(manifest: Manifest, ranks: Ranks) -> list[str]:
-    """Return what else may give other last bits: another number of processes, or another torch."""
+def differences_of_machine(manifest: Manifest, context: Context) -> list[str]:
+    """Return what else may give other last bits: the number of processes, torch, the build of the native engine."""
+    engine, ranks = context.engine, context.ranks
     found, torch_now, was = [], provenance.versions()["torch"], manifest.num_ranks
     if was != ranks.num_ranks:
         found.append(f"{was} {'process' if was == 1 else 'processes'} trained it, and now {ranks.num_ranks}")
     if (torch_was := manifest.versions.get("torch")) != torch_now:
         found.append(f"torch was {torch_was}, and is now {torch_now}")
+    if manifest.engine == engine.name == Engine.NATIVE and manifest.engine_library != engine.library:
+        found.append(f"the native engine was {manifest.engine_reason}, and is now {engine.reason}: another build of it")
     return found
 
 

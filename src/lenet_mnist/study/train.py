@@ -139,7 +139,7 @@ def resume_run(run: Run, wanted: ResolvedConfig, accept_differences: bool, sessi
         changed, differences = changes_of(run, wanted)
         context = session.context(run.config.replace(manifest.decided | changed))
         of_data = differences_of_data(manifest, context.data.fingerprint)
-        differences += of_data + differences_of_machine(manifest, session.ranks)
+        differences += of_data + differences_of_machine(manifest, context)
         if differences and not accept_differences:
             raise ConfigError(
                 f"{run.path}: cannot resume reproducibly: {'; '.join(differences)}. "

@@ -21,7 +21,7 @@ from lenet_mnist.provenance import typed
 from lenet_mnist.runs.recording import Checkpoint, list_checkpoints
 from lenet_mnist.runs.run import Run
 from lenet_mnist.study.evaluation import Evaluator
-from lenet_mnist.study.resume import differences_of_data
+from lenet_mnist.study.resume import differences_of_data, differences_of_machine
 from lenet_mnist.study.teachers import find_teachers_again
 from lenet_mnist.study.train import train_run
 from lenet_mnist.tally import count
@@ -60,11 +60,6 @@ def verify_run(run: Run, retrain: bool, session: Session) -> Verified:
     """
     run.require("train", "only trainings are verified")
     manifest = run.manifest
-    if retrain and manifest.num_ranks > 1:
-        raise ConfigError(
-            f"{run.path}: {manifest.num_ranks} processes trained it together: alone, this one would come to other last "
-            "bits, and --retrain could not tell"
-        )
     try:
         config = run.config
     except DataError as error:
@@ -73,6 +68,8 @@ def verify_run(run: Run, retrain: bool, session: Session) -> Verified:
     if not retrain and manifest.engine == "native":
         decided["training.engine"] = Engine.AUTO  # only the same engine trains to the same bits; to count, any will do
     context = session.context(config.replace(decided))
+    if retrain and (found := differences_of_machine(manifest, context)):
+        raise ConfigError(f"{run.path}: cannot be trained again to the last bit: {'; '.join(found)}")
     state, checkpoints = TrainState.start(config, context), list_checkpoints(run.checkpoints_path)
     checks = [Check("manifest.json", True, "its SHA-256"), Check("config.yaml", True, "its SHA-256")]
     differences = differences_of_data(manifest, context.data.fingerprint)

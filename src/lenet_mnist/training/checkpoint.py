@@ -49,7 +49,7 @@ class TrainedNetwork:
 
     def on(self, device: torch.device, engine: ResolvedEngine) -> "TrainedNetwork":
         """Return it, moved to `device` and computed by `engine`."""
-        self.network.to(device).engine = engine.forward
+        self.network.to(device).engine = engine
         return self
 
 

@@ -49,7 +49,7 @@ class TrainState:
     def start(cls, config: Config, context: Context) -> TrainState:
         """Return the state before the first update; the weights are a pure function of (seed, activation, sizes)."""
         data, training = context.data, config.training
-        network = LeNet(config.model.activation, data.num_classes, data.train.image_size, context.engine.forward)
+        network = LeNet(config.model.activation, data.num_classes, data.train.image_size, context.engine)
         initialise(network, torch_generator(config.seed, Purpose.INITIALISATION))
         network.to(context.device)
         return cls(

@@ -9,12 +9,13 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from lenet_mnist.config import Schedule, TrainingConfig
 from lenet_mnist.data.batches import TrainBatch
 from lenet_mnist.distributed import SINGLE, Ranks
+from lenet_mnist.model.engines import Target, gradient_and_figures, losses_of
+from lenet_mnist.model.lenet import LeNet
 from lenet_mnist.tally import Tally
 from lenet_mnist.training.distillation import distilled_loss
 from lenet_mnist.training.probe import update_ratios
@@ -93,21 +94,7 @@ def make_update(
 
     Shapes: the result, on the device, is [loss, norm of the gradient, norm of C1's, images right].
     """
-    if len(batch.labels) > 0:
-        logits = state.network(batch.images)
-        labels_loss = F.cross_entropy(logits, batch.labels, reduction="sum") / batch.num_images
-        loss = labels_loss
-        if batch.label_smoothing > 0:
-            smoothed = F.cross_entropy(logits, batch.labels, reduction="sum", label_smoothing=batch.label_smoothing)
-            loss = smoothed / batch.num_images
-        if batch.soft_targets is not None:
-            loss = distilled_loss(loss, logits, batch.soft_targets, batch.num_images)
-        gradients = torch.autograd.grad(loss, state.network.parameters_in_order)
-        num_correct = (logits.detach().argmax(dim=1) == batch.labels).sum().to(loss.dtype)
-        sums = torch.cat([*(part.flatten() for part in gradients), torch.stack([labels_loss.detach(), num_correct])])
-    else:  # there are more ranks than images in an epoch's last batch
-        num_parameters = sum(parameter.numel() for parameter in state.network.parameters_in_order)
-        sums = batch.images.new_zeros(num_parameters + 2)
+    sums = share_of_gradient(state.network, batch)
     sums = ranks.all_reduce_sum(sums)
     gradient, loss, num_correct = sums[:-2], sums[-2], sums[-1]
     c1_gradient = gradient[: state.network.c1.weight.numel()]
@@ -118,6 +105,19 @@ def make_update(
     if batch.is_last:
         state.update_ratios = update_ratios(weights_before, state.network.weights_in_order)
     return seen
+
+
+def share_of_gradient(network: LeNet, batch: TrainBatch) -> Tensor:
+    """Return this rank's share of the gradient, flat; behind it, of the loss of the labels and of the images right."""
+    parameters, target = network.parameters_in_order, Target(batch.labels, batch.label_smoothing, batch.num_images)
+    if len(batch.labels) == 0:  # there are more ranks than images in an epoch's last batch
+        return batch.images.new_zeros(sum(parameter.numel() for parameter in parameters) + 2)
+    if batch.soft_targets is None:
+        return network.engine.gradient(batch.images, parameters, network.activation, target)
+    logits = network(batch.images)
+    labels_loss, loss = losses_of(logits, target)
+    loss = distilled_loss(loss, logits, batch.soft_targets, batch.num_images)
+    return gradient_and_figures(loss, labels_loss, logits, batch.labels, parameters)
 
 
 def _read(state: TrainState, unread: list[_Unread]) -> list[StepRow]:

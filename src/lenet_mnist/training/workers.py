@@ -8,6 +8,7 @@ threads, bit for bit.
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor, as_completed
@@ -60,7 +61,7 @@ class TrialPool:
         self._executor: Executor | None = None
         self._threads_before = context.threads
         self._others = set(multiprocessing.active_children())
-        set_threads(size.threads)
+        set_threads(size.threads, context.engine)
         setup = config.replace(self._context.decided)
         context.ranks.call(_set_up, setup)
         if size.num_workers > 1:
@@ -81,7 +82,7 @@ class TrialPool:
                 for process in set(multiprocessing.active_children()) - self._others:
                     process.kill()  # what a worker has not finished is done again on resume
                 self._executor.shutdown(wait=True, cancel_futures=True)  # its own thread joins them: two would race
-        set_threads(self._threads_before)
+        set_threads(self._threads_before, self._context.engine)
 
     def run(self, task: Task[_Item, _Result], items: Sequence[_Item]) -> Iterator[_Result]:
         """Yield task(config, context, item) for each item, as they finish.
@@ -122,7 +123,7 @@ _setup: tuple[Config, Context] | None = None  # of a worker process, or of a ran
 
 def _set_up_worker(config: Config, data_dir: Path) -> None:
     """Prepare a worker process: load what its trials share, and end when the parent does."""
-    if hasattr(signal, "pthread_sigmask"):
+    if sys.platform != "win32":
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
     threading.Thread(target=_end_with_the_parent, daemon=True).start()
     _set_up(config, Session(DataAccess(data_dir, offline=True, progress=SILENT)))

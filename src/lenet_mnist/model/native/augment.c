@@ -4,6 +4,7 @@
  * float32 holds them exactly: neither the order of a sum nor a fused multiply-add can change a bit. */
 
 #include "lenet.h"
+#include "threads.h"
 
 enum {
     PIXELS = SIDE * SIDE,
@@ -56,7 +57,7 @@ static void smooth(const uint8_t *noise, const Common *common, float smoothed[2]
 /* A place in the padded image, counted from its upper left corner. */
 INLINE lanes_word in_padded(lanes place) {
     const float first = -PLACES, last = SIDE * PLACES;
-    place = select(place < first, splat(first), select(place > last, splat(last), place));
+    place = choose(place < first, splat(first), choose(place > last, splat(last), place));
     place += (float)(MARGIN * PLACES); /* positive: what follows rounds down */
     return (lanes_word)__builtin_convertvector(place, lanes_int);
 }
@@ -116,6 +117,26 @@ static void distort(const uint8_t *image, const float *map, const uint8_t *noise
     }
 }
 
+typedef struct {
+    Common common;
+    int n;
+    const int64_t *chosen;
+    const uint8_t *images;
+    const float *maps;
+    const uint8_t *noise;
+    float *out;
+} Batch;
+
+static void distort_some(void *batch, int part, int parts) {
+    Batch *b = batch;
+    int knots = b->common.knots;
+    for (int i = share(b->n, part, parts); i < share(b->n, part + 1, parts); i++) {
+        size_t which = (size_t)b->chosen[i];
+        distort(&b->images[which * PIXELS], &b->maps[which * 6], &b->noise[which * knots * knots], &b->common,
+                &b->out[(size_t)i * PIXELS]);
+    }
+}
+
 /* Distort `n` chosen images of `count`, each by its own map and noise. Returns 0, and does nothing, if one of them does
  * not exist; otherwise 1. */
 int lenet_augment(int n, const int64_t *chosen, int count, const uint8_t *images, const float *maps,
@@ -123,12 +144,7 @@ int lenet_augment(int n, const int64_t *chosen, int count, const uint8_t *images
                   float *out, int threads) {
     for (int i = 0; i < n; i++)
         if (chosen[i] < 0 || chosen[i] >= count) return 0;
-    Common common = {knots, across, down, black, factor};
-#pragma omp parallel for schedule(static) num_threads(threads)
-    for (int i = 0; i < n; i++) {
-        size_t which = (size_t)chosen[i];
-        distort(&images[which * PIXELS], &maps[which * 6], &noise[which * knots * knots], &common,
-                &out[(size_t)i * PIXELS]);
-    }
+    run_parts(threads, distort_some,
+              &(Batch){{knots, across, down, black, factor}, n, chosen, images, maps, noise, out});
     return 1;
 }

@@ -5,8 +5,7 @@ Everything around it (loss, optimizer, weight decay, state dict) is ordinary PyT
 
 import ctypes
 from collections.abc import Sequence
-from functools import cache, partial
-from pathlib import Path
+from functools import cache
 from typing import Any
 
 import torch
@@ -14,10 +13,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from lenet_mnist.config import Activation
-from lenet_mnist.model.engines import torch_network
-from lenet_mnist.model.native.build import NativeUnavailableError, load_library
-
-__all__ = ["NativeNetwork", "NativeUnavailableError", "parameter_shapes"]
+from lenet_mnist.model.engines import Target, torch_network
+from lenet_mnist.model.native.build import Library
 
 _MAX_IMAGES = 1_000_000  # the C code counts in 32 bits
 _MAX_CLASSES = 10_000
@@ -26,19 +23,23 @@ _INT, _POINTER = ctypes.c_int, ctypes.c_void_p
 
 
 class NativeNetwork:
-    """The compiled network, as a function. Raises: NativeUnavailableError if it cannot be built or loaded."""
+    """The compiled network, as a function."""
 
     image_size = 28
     activations = (Activation.SIGMOID, Activation.TANH, Activation.RELU)  # in the order of the enum in lenet.h
 
-    def __init__(self, cache_dir: Path, processor: str = "native") -> None:
-        library = load_library(cache_dir, processor)
-        self.forward = _declare(library.lenet_forward, [_INT] * 3 + [_POINTER] * 5 + [_INT])
-        self.peak = _declare(library.lenet_peak, [ctypes.c_int64, _INT], ctypes.c_double)
-        self.backward = _declare(library.lenet_backward, [_INT] * 3 + [_POINTER] * 7 + [_INT])
-        self.sizes = cache(partial(_sizes, _declare(library.lenet_sizes, [_INT, _POINTER])))
+    def __init__(self, library: Library) -> None:
+        functions, self.origin, self.digest = library
+        self.threads = 1
+        network = [_INT] * 3 + [_POINTER] * 3  # how many images, of how many classes; the activation; where all is
+        self.workspace = _declare(functions.lenet_workspace, [_INT] * 3, ctypes.c_int64)
+        self.forward = _declare(functions.lenet_forward, [*network, _POINTER, _INT])
+        self.backward = _declare(functions.lenet_backward, [*network, *[_POINTER] * 2, _INT])
+        targets = [_POINTER, *[ctypes.c_float] * 2]
+        self._gradient = _declare(functions.lenet_gradient, [*network, *targets, *[_POINTER] * 2, _INT], _INT)
+        self.peak = _declare(functions.lenet_peak, [ctypes.c_int64, _POINTER, _INT], ctypes.c_double)
         numbers = [_INT, _POINTER, _INT, *[_POINTER] * 3, _INT, *[_POINTER] * 2, *[ctypes.c_float] * 2, _POINTER, _INT]
-        self.augment = _declare(library.lenet_augment, numbers, _INT)
+        self.augment = _declare(functions.lenet_augment, numbers, _INT)
 
     def __call__(self, images: Tensor, parameters: Sequence[Tensor], activation: Activation) -> Tensor:
         """Return the logits. Shapes: images N 1 28 28 float32; parameters as in the state dict; result N K.
@@ -49,6 +50,29 @@ class NativeNetwork:
             return torch_network(images, parameters, activation)
         logits: Tensor = _Network.apply(self, activation, images, *parameters)
         return logits
+
+    def set_threads(self, count: int) -> None:
+        """Compute with `count` threads, and let torch have one: while its own wait for work, they keep a core busy."""
+        self.threads = count
+        torch.set_num_threads(1)
+
+    def gradient(self, images: Tensor, parameters: Sequence[Tensor], activation: Activation, target: Target) -> Tensor:
+        """Return the gradient of the loss, and behind it the loss of the labels and the images right.
+
+        Shapes: images N 1 28 28, N at least 1; result one for each weight, in the order of the state dict, and 2.
+        """
+        num_images, num_classes = _require_images(images, self.image_size), _require_parameters(parameters)
+        _require("labels", target.labels, (num_images,), torch.int64)
+        threads, scale = self.threads, 1 / target.num_images
+        workspace = _bytes(self.workspace(num_images, num_classes, threads))
+        sums = torch.empty(sum(parameter.numel() for parameter in parameters) + 2)
+        gradients = torch.split(sums, [*(parameter.numel() for parameter in parameters), 2])
+        numbers = (num_images, num_classes, self.activations.index(activation))
+        given = (images.data_ptr(), _pointers(parameters), workspace.data_ptr(), target.labels.data_ptr())
+        written = (_pointers(gradients), gradients[-1].data_ptr())
+        if not self._gradient(*numbers, *given, target.label_smoothing, scale, *written, threads):
+            raise IndexError(f"one of the labels does not exist: there are {num_classes:,} classes")
+        return sums
 
     def resample(
         self,
@@ -72,7 +96,7 @@ class NativeNetwork:
         out = torch.empty(len(chosen), 1, size, size)
         given = (len(chosen), chosen.data_ptr(), count, images.data_ptr(), maps.data_ptr(), noise.data_ptr())
         weights = (knots, across.data_ptr(), down.data_ptr(), black, factor)
-        if not self.augment(*given, *weights, out.data_ptr(), torch.get_num_threads()):
+        if not self.augment(*given, *weights, out.data_ptr(), self.threads):
             raise IndexError(f"one of the chosen images does not exist: there are {count:,}")
         return out
 
@@ -87,32 +111,28 @@ class _Network(torch.autograd.Function):
         num_images, num_classes = _require_images(images, network.image_size), _require_parameters(parameters)
         if images.requires_grad:
             raise RuntimeError("the native engine has no gradient of the images; use training.engine=torch")
-        image_bytes, _, _, weights_bytes = network.sizes(num_classes)
-        activations, weights = _bytes(num_images * image_bytes), _bytes(weights_bytes)
+        threads = network.threads
+        workspace = _bytes(network.workspace(num_images, num_classes, threads))
         logits = torch.empty(num_images, num_classes)
         numbers = (num_images, num_classes, network.activations.index(activation))
-        given, written = (images.data_ptr(), _pointers(parameters)), (activations, weights, logits)
-        network.forward(*numbers, *given, *(each.data_ptr() for each in written), torch.get_num_threads())
-        ctx.network, ctx.numbers = network, numbers
-        ctx.save_for_backward(images, activations, *parameters)
+        where = (images.data_ptr(), _pointers(parameters), workspace.data_ptr())
+        network.forward(*numbers, *where, logits.data_ptr(), threads)
+        ctx.network, ctx.numbers, ctx.threads = network, numbers, threads
+        ctx.save_for_backward(images, workspace, *parameters)
         return logits
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, g_logits: Tensor) -> tuple[Tensor | None, ...]:
-        images, activations, *parameters = ctx.saved_tensors
+        images, workspace, *parameters = ctx.saved_tensors
         num_images, num_classes, _ = ctx.numbers
         if num_images == 0:
             return None, None, None, *(torch.zeros_like(parameter) for parameter in parameters)
         g_logits = g_logits.contiguous()
         _require("gradient of the logits", g_logits, (num_images, num_classes))
-        threads = torch.get_num_threads()
-        _, deltas_bytes, sums_bytes, _ = ctx.network.sizes(num_classes)
-        deltas, sums = _bytes(num_images * deltas_bytes), _bytes(threads * sums_bytes)
         gradients = [torch.empty_like(parameter) for parameter in parameters]
-        saved = (images.data_ptr(), _pointers(parameters), activations.data_ptr(), g_logits.data_ptr())
-        written = (deltas.data_ptr(), sums.data_ptr(), _pointers(gradients))
-        ctx.network.backward(*ctx.numbers, *saved, *written, threads)
+        where = (images.data_ptr(), _pointers(parameters), workspace.data_ptr())
+        ctx.network.backward(*ctx.numbers, *where, g_logits.data_ptr(), _pointers(gradients), ctx.threads)
         return None, None, None, *gradients
 
 
@@ -137,13 +157,6 @@ def _declare(function: Any, arguments: list[Any], result: Any = None) -> Any:
     function.restype = result
     function.argtypes = arguments
     return function
-
-
-def _sizes(function: Any, num_classes: int) -> list[int]:
-    """Return the bytes that the C code needs: per image forward and backward, per thread, for the weights."""
-    sizes = (ctypes.c_int64 * 4)()
-    function(num_classes, ctypes.addressof(sizes))
-    return list(sizes)
 
 
 def _bytes(count: int) -> Tensor:

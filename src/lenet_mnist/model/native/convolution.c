@@ -20,8 +20,8 @@ enum {
     TILE_WINDOWS = REGISTERS == 32 ? 5 : 1,
     TILE_VECTORS = REGISTERS == 32 ? 1 : 2,
 };
-_Static_assert(MAPS1 % TILE_MAPS == 0 && SIDE3 % TILE_WINDOWS == 0 && MAPS3 % (TILE_VECTORS * LANES) == 0 &&
-               PATCH % (2 * LANES) == 0, "whole tiles");
+_Static_assert(MAPS1 % TILE_MAPS == 0 && SIDE3 % TILE_WINDOWS == 0 && MAPS3 % (TILE_VECTORS * LANES) == 0,
+               "whole tiles");
 
 /* Return the largest of four, and store its number: of equal values the first, of NaN the last. */
 INLINE lanes argmax_of(const lanes four[4], uint8_t *which) {
@@ -29,7 +29,7 @@ INLINE lanes argmax_of(const lanes four[4], uint8_t *which) {
     lanes_int number = {0};
     UNROLL for (int k = 1; k < 4; k++) {
         lanes_int better = (four[k] > best) | (four[k] != four[k]);
-        best = select(better, four[k], best);
+        best = choose(better, four[k], best);
         number = (better & k) | (~better & number);
     }
     *(unaligned_byte *)which = __builtin_convertvector(number, lanes_byte);
@@ -41,7 +41,7 @@ INLINE lanes argmax_of(const lanes four[4], uint8_t *which) {
 /* C1 and S2, before the activation. Lanes are pooled columns. They read every second column of the image, which is
  * therefore first split into its even and its odd columns. Value k of a window is in row k / 2, column k % 2. */
 static void forward_c1(const float *image, const float *w1, const float *b1, float *s2, uint8_t *argmax) {
-    float split[PADDED][2][COLUMNS + 2];
+    _Alignas(LINE) float split[PADDED][2][COLUMNS + 2];
     memset(split, 0, sizeof split);
     for (int y = 0; y < SIDE; y++)
         for (int x = 0; x < SIDE / 2; x++) {
@@ -69,8 +69,7 @@ static void forward_c1(const float *image, const float *w1, const float *b1, flo
                           argmax_of(sum[c], &argmax[((first + c) * SIDE1 + row) * COLUMNS + from]));
             }
         for (int j = 0; j < SIDE1; j++)
-            UNROLL for (int c = 0; c < MAPS1; c++) s2[row * ROW + j * PIXEL + c] = pooled[c][j];
-        memset(&s2[row * ROW + SIDE1 * PIXEL], 0, (ROW - SIDE1 * PIXEL) * sizeof(float));
+            UNROLL for (int c = 0; c < PIXEL; c++) s2[row * ROW + j * PIXEL + c] = c < MAPS1 ? pooled[c][j] : 0;
     }
 }
 
@@ -86,16 +85,17 @@ static void forward_c3(const float *s2, const float *w3, const float *b3, float 
                 UNROLL for (int v = 0; v < TILE_VECTORS; v++)
                     UNROLL for (int k = 0; k < 4; k++) sum[p][v][k] = load(&b3[from + v * LANES]);
             for (int m = 0; m < KERNEL; m++)
-                for (int t = 0; t < KERNEL * PIXEL; t++) { /* pixel n and map k: t = 6 n + k */
-                    lanes weights[TILE_VECTORS];
-                    UNROLL for (int v = 0; v < TILE_VECTORS; v++)
-                        weights[v] = load(&w3[(m * KERNEL * PIXEL + t) * MAPS3 + from + v * LANES]);
-                    const float *upper = &corner[m * ROW + t];
-                    UNROLL for (int p = 0; p < TILE_WINDOWS; p++)
-                        UNROLL for (int k = 0; k < 4; k++)
-                            UNROLL for (int v = 0; v < TILE_VECTORS; v++)
-                                sum[p][v][k] += weights[v] * upper[(k / 2) * ROW + (2 * p + k % 2) * PIXEL];
-                }
+                for (int n = 0; n < KERNEL; n++)
+                    UNROLL for (int k = 0; k < MAPS1; k++) {
+                        lanes weights[TILE_VECTORS];
+                        UNROLL for (int v = 0; v < TILE_VECTORS; v++)
+                            weights[v] = load(&w3[((m * KERNEL + n) * MAPS1 + k) * MAPS3 + from + v * LANES]);
+                        const float *upper = &corner[m * ROW + n * PIXEL + k];
+                        UNROLL for (int p = 0; p < TILE_WINDOWS; p++)
+                            UNROLL for (int w = 0; w < 4; w++)
+                                UNROLL for (int v = 0; v < TILE_VECTORS; v++)
+                                    sum[p][v][w] += weights[v] * upper[(w / 2) * ROW + (2 * p + w % 2) * PIXEL];
+                    }
             UNROLL for (int p = 0; p < TILE_WINDOWS; p++)
                 UNROLL for (int v = 0; v < TILE_VECTORS; v++) {
                     int place = from + v * LANES;
@@ -139,7 +139,7 @@ void convolution_pack_weights(const float *const *parameters, Weights *weights) 
     for (int o = 0; o < MAPS3; o++)
         for (int k = 0; k < MAPS1; k++)
             for (int t = 0; t < KERNEL * KERNEL; t++)
-                weights->w3[(t * PIXEL + k) * MAPS3 + o] = parameters[W3][(o * MAPS1 + k) * KERNEL * KERNEL + t];
+                weights->w3[(t * MAPS1 + k) * MAPS3 + o] = parameters[W3][(o * MAPS1 + k) * KERNEL * KERNEL + t];
 }
 
 /* ----------------------------------------------------------------------------------------------- backward ---- */
@@ -149,8 +149,38 @@ typedef struct {
     float value;
 } NonzeroGrad;
 
-/* C3's weights: for each map, the sum of gradient x patch of S2, over the nonzero gradients. */
-static void backward_w3(const float *s2, const float *g4, const uint8_t *argmax, Sums *sums) {
+/* One pixel of S2, and the 5 pixels of a patch row of the image, of which a vector of 16 would be a waste. */
+enum { HALF = LANES < 8 ? LANES : 8 };
+typedef float half __attribute__((vector_size(4 * HALF)));
+typedef float unaligned_half __attribute__((vector_size(4 * HALF), aligned(4), may_alias));
+INLINE half load_half(const float *p) { return *(const unaligned_half *)p; }
+INLINE void store_half(float *p, half x) { *(unaligned_half *)p = x; }
+
+/* For one map of C3 and one column of pixels of its patches: the gradient of its weights sums gradient x patch of S2, and
+ * the gradient of S2 gets gradient x kernel. */
+INLINE void backward_column(const NonzeroGrad *nonzero, int count, const float *s2, const float *kernel, float *g2,
+                            float *w3) {
+    half sum[KERNEL], weights[KERNEL];
+    UNROLL for (int m = 0; m < KERNEL; m++) {
+        sum[m] = load_half(&w3[m * PATCH]);
+        weights[m] = load_half(&kernel[m * PATCH]);
+    }
+    for (int h = 0; h < count; h++) {
+        const float *pixels = &s2[nonzero[h].offset];
+        float *gradients = &g2[nonzero[h].offset];
+        UNROLL for (int m = 0; m < KERNEL; m++) {
+            sum[m] += load_half(&pixels[m * ROW]) * nonzero[h].value;
+            store_half(&gradients[m * ROW], load_half(&gradients[m * ROW]) + weights[m] * nonzero[h].value);
+        }
+    }
+    UNROLL for (int m = 0; m < KERNEL; m++) store_half(&w3[m * PATCH], sum[m]);
+}
+
+/* From the gradient of S4 to those of C3's weights and of S2, map after map. `kernels` is w3 packed as [o][m][40]: the
+ * rows of a patch. */
+static void backward_c3(const float *s2, const float *g4, const uint8_t *argmax, const Kernels kernels, float *g2,
+                        Sums *sums) {
+    memset(g2, 0, SIDE1 * ROW * sizeof(float));
     for (int o = 0; o < MAPS3; o++) {
         NonzeroGrad nonzero[WINDOWS3];
         int count = 0;
@@ -163,60 +193,11 @@ static void backward_w3(const float *s2, const float *g4, const uint8_t *argmax,
             count += g != 0;
             bias += g;
         }
-        for (int from = 0; from < PATCH; from += 2 * LANES) {
-            lanes sum[KERNEL][2];
-            UNROLL for (int m = 0; m < KERNEL; m++) sum[m][0] = sum[m][1] = splat(0);
-            for (int h = 0; h < count; h++) {
-                const float *patch = &s2[nonzero[h].offset + from];
-                UNROLL for (int m = 0; m < KERNEL; m++)
-                    UNROLL for (int v = 0; v < 2; v++)
-                        sum[m][v] += load(&patch[m * ROW + v * LANES]) * nonzero[h].value;
-            }
-            UNROLL for (int m = 0; m < KERNEL; m++)
-                UNROLL for (int v = 0; v < 2; v++) add(&sums->w3[o][m][from + v * LANES], sum[m][v]);
-        }
         sums->b3[o] += bias;
+        for (int from = 0; from < PATCH; from += HALF)
+            backward_column(nonzero, count, &s2[from], &kernels[o][0][from], &g2[from], &sums->w3[o][0][from]);
     }
 }
-
-/* The gradient of S2: each nonzero gradient adds gradient x kernel to the patch below it. They are first listed by
- * pixel of C3; then the loop goes down each column of pixels, and the five rows of S2 under the current pixel stay in
- * registers. `kernels` is w3 packed as [o][m][32]: the rows of a patch. */
-static void backward_s2(const float *g4, const uint8_t *argmax, const float *kernels, float *g2) {
-    NonzeroGrad nonzero[2 * SIDE3][2 * SIDE3][MAPS3]; /* [column][row] */
-    int count[2 * SIDE3][2 * SIDE3] = {0};
-    for (int o = 0; o < MAPS3; o++)
-        for (int p = 0; p < WINDOWS3; p++) {
-            int which = argmax[o * WINDOWS3 + p];
-            int y = 2 * (p / SIDE3) + which / 2, x = 2 * (p % SIDE3) + which % 2;
-            float g = g4[o * WINDOWS3 + p];
-            nonzero[x][y][count[x][y]] = (NonzeroGrad){o * KERNEL * PATCH, g};
-            count[x][y] += g != 0;
-        }
-    memset(g2, 0, SIDE1 * ROW * sizeof(float));
-    for (int x = 0; x < 2 * SIDE3; x++)
-        for (int from = 0; from < PATCH; from += 2 * LANES) {
-            lanes sum[KERNEL + 1][2]; /* the last stays zero: what moves in from below */
-            UNROLL for (int m = 0; m <= KERNEL; m++) sum[m][0] = sum[m][1] = splat(0);
-            for (int y = 0; y < SIDE1; y++) {
-                for (int h = 0; y < 2 * SIDE3 && h < count[x][y]; h++) {
-                    const float *kernel = &kernels[nonzero[x][y][h].offset + from];
-                    UNROLL for (int m = 0; m < KERNEL; m++)
-                        UNROLL for (int v = 0; v < 2; v++)
-                            sum[m][v] += load(&kernel[m * PATCH + v * LANES]) * nonzero[x][y][h].value;
-                }
-                UNROLL for (int v = 0; v < 2; v++) {
-                    add(&g2[y * ROW + x * PIXEL + from + v * LANES], sum[0][v]);
-                    UNROLL for (int m = 0; m < KERNEL; m++) sum[m][v] = sum[m + 1][v];
-                }
-            }
-        }
-}
-
-/* For the 5 pixels of a patch row of the image, of which a vector of 16 would be a waste. */
-enum { HALF = LANES < 8 ? LANES : 8 };
-typedef float half __attribute__((vector_size(4 * HALF)));
-typedef float unaligned_half __attribute__((vector_size(4 * HALF), aligned(4), may_alias));
 
 /* C1's weights: for each map, the sum over all windows of gradient x patch of the image at the argmax, in two sums that
  * do not wait for each other. */
@@ -233,10 +214,10 @@ static void backward_w1(const float *padded, const float *g2, const uint8_t *arg
                     place[j] = (2 * row + which[j] / 2) * PADDED + 2 * j + which[j] % 2 + from;
                 UNROLL for (int j = 0; j < SIDE1; j++)
                     UNROLL for (int m = 0; m < KERNEL; m++)
-                        sum[j % 2][m] += *(const unaligned_half *)&padded[place[j] + m * PADDED] * g[j * PIXEL];
+                        sum[j % 2][m] += load_half(&padded[place[j] + m * PADDED]) * g[j * PIXEL];
             }
             UNROLL for (int m = 0; m < KERNEL; m++)
-                *(unaligned_half *)&sums->w1[c][m][from] += sum[0][m] + sum[1][m];
+                store_half(&sums->w1[c][m][from], load_half(&sums->w1[c][m][from]) + sum[0][m] + sum[1][m]);
         }
     float bias[ROW] = {0};
     for (int row = 0; row < SIDE1; row++)
@@ -247,17 +228,16 @@ static void backward_w1(const float *padded, const float *g2, const uint8_t *arg
 
 void convolution_backward(const float *image, const Kernels kernels, Activation activation, const Activations *acts,
                           const Deltas *deltas, Sums *sums) {
-    backward_w3(acts->s2, deltas->s4, acts->argmax4, sums);
-    float g2[SIDE1 * ROW];
-    backward_s2(deltas->s4, acts->argmax4, &kernels[0][0][0], g2);
+    _Alignas(LINE) float g2[SIDE1 * ROW];
+    backward_c3(acts->s2, deltas->s4, acts->argmax4, kernels, g2, sums);
     times_slope(g2, acts->s2, SIDE1 * ROW, activation);
-    float padded[PADDED * PADDED + 8];
+    _Alignas(LINE) float padded[PADDED * PADDED + 8];
     memset(padded, 0, sizeof padded);
     for (int y = 0; y < SIDE; y++) memcpy(&padded[(y + 2) * PADDED + 2], &image[y * SIDE], SIDE * sizeof(float));
     backward_w1(padded, g2, acts->argmax2, sums);
 }
 
-/* C3's weights as `backward_s2` reads them: the rows of a patch. */
+/* C3's weights as `backward_c3` reads them: the rows of a patch. */
 void convolution_pack_kernels(const float *w3, Kernels kernels) {
     memset(kernels, 0, sizeof(Kernels));
     for (int o = 0; o < MAPS3; o++)

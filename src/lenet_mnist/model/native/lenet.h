@@ -23,10 +23,11 @@ enum {
 
     /* sizes in memory, padded to whole vectors; the padding is computed like the rest, and means nothing */
     LONGEST = 16,         /* floats of the longest vector */
-    PIXEL = MAPS1,        /* S2 is stored pixel by pixel, its 6 maps side by side */
-    ROW = 88,             /* from one row of S2 to the next: 14 x 6 floats, and 4 more, so that 14 rows fill vectors */
+    LINE = 64,            /* bytes of a line of the cache: a vector that lies across two takes twice as long */
+    PIXEL = 8,            /* S2 is stored pixel by pixel, its 6 maps side by side, and 2 more */
+    ROW = SIDE1 * PIXEL,  /* from one row of S2 to the next */
     COLUMNS = 16,         /* of S2, where it is stored map by map: 14, and 2 more */
-    PATCH = 32,           /* a row of 5 pixels of S2: 30 floats, and 2 more */
+    PATCH = KERNEL * PIXEL, /* a row of 5 pixels of S2 */
     WIDE5 = 128,          /* UNITS5 and 8 more */
     WIDE6 = 96,           /* UNITS6 and 12 more */
 };
@@ -36,7 +37,7 @@ _Static_assert(SIDE1 * ROW % LONGEST == 0 && FEATURES % LONGEST == 0 && WIDE5 % 
 /* What the forward pass stores of an image for the backward pass: the value of each activation, and which of the four
  * values of a 2 x 2 window was the largest: 2 x (its row) + (its column). */
 typedef struct {
-    float s2[SIDE1 * ROW];
+    _Alignas(LINE) float s2[SIDE1 * ROW];
     float s4[FEATURES];
     float c5[WIDE5];
     float f6[WIDE6];
@@ -46,20 +47,20 @@ typedef struct {
 
 /* The gradients of the loss with respect to the input of each activation function. */
 typedef struct {
-    float s4[FEATURES];
+    _Alignas(LINE) float s4[FEATURES];
     float c5[WIDE5];
     float f6[WIDE6];
 } Deltas;
 
 /* The gradients of the convolutions, summed over the images of one thread: a patch row for each row of a kernel. */
 typedef struct {
-    float w3[MAPS3][KERNEL][PATCH]; /* [o][m][6 n + k] */
+    _Alignas(LINE) float w3[MAPS3][KERNEL][PATCH]; /* [o][m][8 n + k] */
     float b3[MAPS3];
     float w1[MAPS1][KERNEL][8]; /* [c][m][n], and 3 more */
     float b1[MAPS1];
 } Sums;
 
-typedef float Kernels[MAPS3][KERNEL][PATCH]; /* C3's weights: [o][m][6 n + k] */
+typedef float Kernels[MAPS3][KERNEL][PATCH]; /* C3's weights: [o][m][8 n + k] */
 
 /* The parameters as the forward pass reads them: lanes run along maps and units. */
 typedef struct {
@@ -137,7 +138,7 @@ INLINE lanes load(const float *p) { return *(const unaligned_lanes *)p; }
 INLINE void store(float *p, lanes x) { *(unaligned_lanes *)p = x; }
 INLINE void add(float *p, lanes x) { store(p, load(p) + x); }
 INLINE lanes splat(float x) { return x - (lanes){0}; } /* minus, not plus: -0 stays -0 */
-INLINE lanes select(lanes_int is_first, lanes first, lanes second) {
+INLINE lanes choose(lanes_int is_first, lanes first, lanes second) {
     return (lanes)((is_first & (lanes_int)first) | (~is_first & (lanes_int)second));
 }
 
@@ -147,7 +148,7 @@ INLINE lanes select(lanes_int is_first, lanes first, lanes second) {
  * first eight terms of the series are enough. */
 INLINE lanes exponential(lanes x) {
     const float shift = 12582912.0f; /* 1.5 x 2^23: a float of this size has no bits for fractions */
-    x = select(x < -87.0f, splat(-87.0f), select(x > 88.0f, splat(88.0f), x)); /* 2^whole is a float; NaN stays NaN */
+    x = choose(x < -87.0f, splat(-87.0f), choose(x > 88.0f, splat(88.0f), x)); /* 2^whole is a float; NaN stays NaN */
     lanes shifted = x * 1.44269504f + shift;                               /* `whole` is in its lowest bits */
     lanes whole = shifted - shift;
     lanes rest = x - whole * 0.693145752f - whole * 1.42860677e-6f; /* ln 2 in two parts: the first product is exact */
@@ -173,27 +174,43 @@ INLINE lanes tanh_near_zero(lanes x) {
 INLINE lanes activate(lanes x, Activation activation) {
     switch (activation) {
     case SIGMOID: return 1.0f / (1.0f + exponential(-x));
-    case TANH:    return select(x * x < 0.4f, tanh_near_zero(x), 1.0f - 2.0f / (1.0f + exponential(2.0f * x)));
-    default:      return select(x <= 0.0f, splat(0.0f), x); /* NaN stays NaN */
+    case TANH:    return choose(x * x < 0.4f, tanh_near_zero(x), 1.0f - 2.0f / (1.0f + exponential(2.0f * x)));
+    default:      return choose(x <= 0.0f, splat(0.0f), x); /* NaN stays NaN */
     }
 }
 
-/* Of `count` values, padded to whole vectors. */
-static inline void activate_all(float *values, int count, Activation activation) {
+/* The same for `count` values, padded to whole vectors. */
+INLINE void activate_each(float *values, int count, Activation activation) {
     for (int v = 0; v < count; v += LANES) store(&values[v], activate(load(&values[v]), activation));
+}
+
+static inline void activate_all(float *values, int count, Activation activation) {
+    switch (activation) { /* here, not in the loop */
+    case SIGMOID: activate_each(values, count, SIGMOID); break;
+    case TANH:    activate_each(values, count, TANH); break;
+    case RELU:    activate_each(values, count, RELU); break;
+    }
 }
 
 INLINE lanes slope(lanes y, Activation activation) {
     switch (activation) {
     case SIGMOID: return y * (1.0f - y);
     case TANH:    return 1.0f - y * y;
-    default:      return select(y > 0.0f, splat(1.0f), splat(0.0f));
+    default:      return choose(y > 0.0f, splat(1.0f), splat(0.0f));
     }
 }
 
-/* Of `count` deltas, padded to whole vectors. */
-static inline void times_slope(float *deltas, const float *values, int count, Activation activation) {
+/* Multiply `count` deltas, padded to whole vectors. */
+INLINE void times_slopes(float *deltas, const float *values, int count, Activation activation) {
     for (int v = 0; v < count; v += LANES) store(&deltas[v], load(&deltas[v]) * slope(load(&values[v]), activation));
+}
+
+static inline void times_slope(float *deltas, const float *values, int count, Activation activation) {
+    switch (activation) {
+    case SIGMOID: times_slopes(deltas, values, count, SIGMOID); break;
+    case TANH:    times_slopes(deltas, values, count, TANH); break;
+    case RELU:    times_slopes(deltas, values, count, RELU); break;
+    }
 }
 
 /* Of `count` things, each part takes those from its own share(...) up to, but not including, the next part's. */
@@ -217,3 +234,7 @@ void classifier_deltas(int n, int classes, Activation activation, const float *c
                        const Activations *acts, const float *g_logits, Deltas *deltas);
 void classifier_gradients(int part, int parts, int n, int classes, const Activations *acts, const float *g_logits,
                           const Deltas *deltas, float *const *gradients);
+
+/* loss.c */
+void cross_entropy(int n, int classes, const float *logits, const int64_t *labels, float smoothing, float scale,
+                   float *losses, int *correct, float *g_logits);
