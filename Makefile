@@ -16,7 +16,7 @@ EMPTY :=
 LACKING := $(strip $(if $(BROWSER),,browser) $(if $(FASHION),,fashion) $(if $(COMPILER),,compiler))
 TESTED := $(if $(LACKING),not ($(subst $(EMPTY) $(EMPTY), or ,$(LACKING))),)
 
-.PHONY: help train test lint smoke kills lecture browser fashion clean
+.PHONY: help train test lint smoke kills lecture wheels cross browser fashion clean
 
 help:
 	@echo "make train   train configs/relu.yaml on MNIST and evaluate it on the test set"
@@ -25,6 +25,8 @@ help:
 	@echo "make smoke   train and evaluate on a subset of MNIST, as CI does"
 	@echo "make kills   kill twenty trainings, and see each go on to the same result"
 	@echo "make lecture type every command of docs/lecture.md, on a subset of MNIST"
+	@echo "make wheels  build the wheels for Linux, macOS and Windows into dist/, all on this machine"
+	@echo "make cross   run what is inside the wheels, under qemu and wine where they are of other systems"
 	@echo "make browser install Debian's Chromium, which tests of pages need, where there is none"
 	@echo "make fashion install Debian's Fashion-MNIST, which a test needs, where it is not there"
 	@echo "make clean   remove the virtual environment and the caches; runs/ stays"
@@ -44,6 +46,9 @@ lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/mypy -p lenet_mnist --platform win32
+	$(BIN)/mypy -p lenet_mnist --platform darwin
+	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/ci.yml
 
 smoke: $(VENV)/.installed
 	rm -rf build/smoke
@@ -55,6 +60,16 @@ kills: $(VENV)/.installed-dev
 
 lecture: $(VENV)/.installed-dev
 	$(BIN)/python scripts/run_lecture.py
+
+$(VENV)/.installed-wheels: $(VENV)/.installed-dev
+	$(BIN)/python -m pip install --editable .[dev,wheels]
+	touch $@
+
+wheels: $(VENV)/.installed-wheels
+	$(BIN)/python scripts/build_wheels.py
+
+cross: wheels
+	$(BIN)/python scripts/check_wheels.py
 
 # As root or through sudo; where the package is there already, neither is needed.
 browser: PACKAGE := chromium

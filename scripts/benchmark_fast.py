@@ -23,16 +23,16 @@ import torch
 
 from benchmark_peers import Optimizing, Setting, plain
 from common import ROOT, SMALL, arguments, compare, lenet, recipe, show_times, trained
-from lenet_mnist.devices import set_threads
+from lenet_mnist.cores import THREADS
 from lenet_mnist.provenance import machine, versions
 from lenet_mnist.training.schedule import rate_factor
 
 BUILT = "built and loaded"
 LOAD = """
 import sys, time, pathlib
-from lenet_mnist.model.native.binding import NativeNetwork
+from lenet_mnist.model.native.build import load_library
 started = time.perf_counter()
-NativeNetwork(pathlib.Path(sys.argv[1]))
+load_library(pathlib.Path(sys.argv[1]))
 print(time.perf_counter() - started)
 """
 
@@ -41,7 +41,7 @@ def main() -> None:
     parser = arguments(__doc__)
     parser.add_argument("--rounds", type=int, default=5)
     rounds = parser.parse_args().rounds
-    print(f"{machine()}, {set_threads(None)} threads, {versions()}")
+    print(f"{machine()}, {THREADS} threads, {versions()}")
     arms = {"plain": by_plain}
     arms |= {engine: partial(trained, recipe("fast", training__engine=engine)) for engine in ("torch", "native")}
     compare("training of fast.yaml", arms, rounds)

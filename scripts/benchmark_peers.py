@@ -26,9 +26,20 @@ from torch.utils.data import DataLoader, Subset
 from torchvision import transforms
 from torchvision.datasets import MNIST
 
-from common import SMALL, arguments, compare, data_access, data_of, few, recipe, table, trained
+from common import (
+    SMALL,
+    arguments,
+    compare,
+    data_access,
+    data_of,
+    few,
+    recipe,
+    table,
+    take_threads,
+    threads_here,
+    trained,
+)
 from lenet_mnist.config import Config
-from lenet_mnist.devices import set_threads
 from lenet_mnist.provenance import machine, versions
 
 NUM_IMAGES = 2_000 if SMALL else 55_000
@@ -73,6 +84,7 @@ def with_sgd(setting: Setting, model: nn.Module) -> Optimizing:
 
 def of_batches(setting: Setting, batches: Batches, val_batches: Batches, optimize: Optimize) -> Iterator[Epoch]:
     """Train torch's own layers in the lecture's order, with torch's initial weights."""
+    torch.set_num_threads(threads_here())  # the native engine leaves torch one
     torch.manual_seed(setting.seed)
     model = nn.Sequential(
         *(nn.Conv2d(1, 6, 5, padding=2), nn.ReLU(), nn.MaxPool2d(2)),
@@ -159,7 +171,7 @@ def train(arm: str, setting: Setting) -> list[Epoch]:
 
 def compare_epochs(arms: Sequence[str], setting: Setting, threads: int, rounds: int) -> None:
     """Print the seconds of a second epoch."""
-    set_threads(threads)
+    take_threads(threads)
     variants = {arm: lambda arm=arm: [epoch.seconds for epoch in train(arm, setting)[1:]] for arm in arms}
     compare(f"batches of {setting.batch_size}, {setting.num_images:,} images, {threads} threads", variants, rounds)
 
@@ -204,7 +216,7 @@ def main() -> None:
     for setting, number in cases:
         compare_epochs(arms, setting, number, options.rounds)
     if "race" in options.parts:
-        set_threads(threads)
+        take_threads(threads)
         rows = [row for size in options.batch_sizes for row in race(arms, size, options.seeds)]
         print("\n" + table(("batch", "arm", *(f"seconds to {goal:.1%} (range; reached)" for goal in GOALS)), rows))
 

@@ -1,10 +1,9 @@
-"""How long a thread that waits for another should look for it before it sleeps: GOMP_SPINCOUNT.
+"""How long an epoch takes where other programs want the cores too: threads that wait for each other must not stall.
 
     python scripts/benchmark_waiting.py
 
-Times epochs of 10,000 images with two threads, of the native engine: on a machine that is idle beside it, and with a
-process beside it on each core. Fresh processes in turn, each with its own GOMP_SPINCOUNT; "default" is what GNU OpenMP
-does by itself: it looks 300,000 times.
+Times epochs of 10,000 images, of both engines and with one and two threads: on a machine that is idle beside them, and
+with a process beside them on each core. Fresh processes in turn.
 """
 
 import os
@@ -15,35 +14,38 @@ from functools import partial
 from common import arguments, compare, few, recipe, trained
 from lenet_mnist.provenance import machine
 
-COUNTS = few(("default", "100", "1000", "3000", "10000", "15000", "30000", "100000"))
+ARMS = few([(engine, threads) for engine in ("native", "torch") for threads in (1, 2)])
 CHILD = "--print-seconds"
 
 
-def train() -> None:
+def train(engine: str, threads: str) -> None:
     """Print the seconds of three epochs, after one that does not count."""
     changes = {"model__activation": "sigmoid", "data__limit_train": 10_000, "training__max_epochs": 4}
-    state = trained(recipe("relu", training__engine="native", **changes)).state
+    state = trained(recipe("relu", training__engine=engine, training__threads=int(threads), **changes)).state
     print(*(row.seconds for row in state.histories.history[1:]))
 
 
-def epochs(count: str) -> list[float]:
-    environment = os.environ | {"GOMP_SPINCOUNT": "300000" if count == "default" else count}
-    command = [sys.executable, *sys.argv, CHILD]
-    ended = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=environment)
+def epochs(engine: str, threads: int) -> list[float]:
+    command = [sys.executable, *sys.argv, CHILD, engine, str(threads)]
+    ended = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
     return list(map(float, ended.stdout.split()))
 
 
 def main() -> None:
     if CHILD in sys.argv:
-        train()
+        train(*sys.argv[-2:])
         return
     arguments(__doc__).parse_args()
     cores = len(os.sched_getaffinity(0))
-    print(f"{machine()}, {cores} threads")
+    print(f"{machine()}, {cores} cores")
     for title, number in {"alone": 0, "with a process beside it on each core": cores}.items():
         beside = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(number)]
         try:
-            compare(f"seconds per epoch, {title}", {count: partial(epochs, count) for count in COUNTS}, 3)
+            compare(
+                f"seconds per epoch, {title}",
+                {f"{engine}, {threads}": partial(epochs, engine, threads) for engine, threads in ARMS},
+                3,
+            )
         finally:
             for process in beside:
                 process.kill()

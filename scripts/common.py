@@ -24,6 +24,7 @@ from rich.console import Console
 from lenet_mnist.cli.flags import DEFAULT_DATA_DIR
 from lenet_mnist.config import Config, DataConfig
 from lenet_mnist.config_file import load_config
+from lenet_mnist.cores import THREADS
 from lenet_mnist.data.load import load_train_val
 from lenet_mnist.data.mnist import DataAccess
 from lenet_mnist.data.sets import TrainVal
@@ -94,11 +95,26 @@ def data_of(config: DataConfig) -> TrainVal:
     return load_train_val(config, data_access())
 
 
+def take_threads(number: int) -> None:
+    """Let trainings of this process have so many threads, where their configuration does not say how many."""
+    global _threads
+    _threads = number
+    torch.set_num_threads(number)
+
+
+_threads = THREADS
+
+
+def threads_here() -> int:
+    """Return how many threads trainings of this process have."""
+    return _threads
+
+
 def context_of(config: Config) -> Context:
-    """Return what a training of `config` on the CPU is given; the threads stay as they are."""
+    """Return what a training of `config` on the CPU is given, and set the threads."""
     data = data_of(config.data)
     engine = resolve_engine(config.training.engine, CPU, data.train.image_size, activation=config.model.activation)
-    return Context(data, engine=engine)
+    return Context(data, engine=engine, threads=set_threads(config.training.threads or _threads, engine))
 
 
 @dataclass(frozen=True)
@@ -166,9 +182,8 @@ def results(
     kept = {text_of(entry["key"]): entry["value"] for entry in (journal.documents() if journal else ())}
     missing = [item for item in items if texts[item] not in kept] if task is not None else []
     if missing:
-        threads = set_threads(None)
-        workers, spawn = max_workers or threads, multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(workers, spawn, set_threads, (threads // workers,)) as pool:
+        workers, spawn = max_workers or THREADS, multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(workers, spawn, take_threads, (max(1, THREADS // workers),)) as pool:
             begun = {pool.submit(task, item): item for item in missing}
             try:
                 for number, future in enumerate(as_completed(begun), start=1):

@@ -20,7 +20,7 @@ from lenet_mnist import provenance
 from lenet_mnist.analysis.intervals import mean_interval
 from lenet_mnist.config import Split
 from lenet_mnist.config_file import ResolvedConfig
-from lenet_mnist.devices import set_threads
+from lenet_mnist.cores import THREADS
 from lenet_mnist.runs.listing import find_run, list_runs
 from lenet_mnist.study.evaluation import EvaluatedEnsemble, EvaluatedRun, Evaluator, evaluate_ensemble
 from lenet_mnist.study.train import require_all_finished, resume_run, train_seeds
@@ -71,10 +71,10 @@ def main() -> None:
     parser.add_argument("--runs-dir", type=Path, default=ROOT / "runs")
     parser.add_argument("--workers", type=int, help="trainings beside each other, which share the threads")
     options = parser.parse_args()
-    journal, workers = options.journal, options.workers or set_threads(None)
+    journal, workers = options.journal, options.workers or THREADS
     for kind in [kind for name, kind in KINDS.items() if name in options.parts]:
         if not results(journal, [kind], None):
-            threads = {"training.threads": set_threads(None) // workers}
+            threads = {"training.threads": THREADS // workers}
             seeds = few(kind.seeds)
             configs = [kind.config.replace(threads | {"seed": n, "name": f"{kind.name}-{n}"}) for n in seeds]
             results(None, configs, partial(train_named, runs_dir=options.runs_dir), workers)
