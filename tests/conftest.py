@@ -187,7 +187,7 @@ def lenet(
     mnist_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Callable[..., Answer]:
     """Run the command line in this process, in an empty directory, and return what it left behind."""
-    draw_roughly(monkeypatch)
+    draw_roughly(monkeypatch, dots=0)
     read_once(monkeypatch)
     monkeypatch.setenv("LENET_DATA_DIR", str(mnist_dir))
     monkeypatch.delenv("LENET_RUNS_DIR", raising=False)

@@ -189,7 +189,7 @@ def test_a_termination_is_heard_by_all_and_the_run_goes_on_with_as_many(
     assert lenet("verify", run.path).code == 0
     retrained = lenet("verify", run.path, "--retrain")
     assert (retrained.code, retrained.err.count("\n")) == (2, 1)
-    assert "2 processes trained it together" in retrained.err
+    assert "2 processes trained it" in retrained.err
 
 
 def test_a_sweep_and_a_cross_validation_say_what_one_process_says(
