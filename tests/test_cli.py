@@ -16,6 +16,7 @@ import torch
 import typer
 from tests.conftest import copy_training_files
 from tests.faults import full_disk
+from tests.once import draw_roughly
 from tests.tables import read_csv
 
 from lenet_mnist.cli.app import app
@@ -329,6 +330,7 @@ def test_describe_and_data_commands(lenet: Lenet, tmp_path: Path, mnist_dir: Pat
 def test_data_show_draws_training_images_and_opens_no_others(
     lenet: Lenet, tmp_path: Path, mnist_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    draw_roughly(monkeypatch)
     copy_training_files(mnist_dir, tmp_path)
     monkeypatch.setenv("LENET_DATA_DIR", str(tmp_path))
     (tmp_path / "my.yaml").write_text("augmentation:\n  rotation: 30\n  elastic: 1\n")

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from tests.once import draw_roughly
 
 from lenet_mnist.data.sets import TrainVal
 from lenet_mnist.inference.pictures import prepare
@@ -107,7 +108,10 @@ def test_no_name_is_too_strange(lenet: Lenet, folder: Path, tmp_path: Path) -> N
     assert lenet("predict", "missing.png", "--run", "nothing").code == 2
 
 
-def test_the_steps_are_drawn_into_the_run(lenet: Lenet, run: Run, folder: Path) -> None:
+def test_the_steps_are_drawn_into_the_run(
+    lenet: Lenet, run: Run, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    draw_roughly(monkeypatch)
     (folder / "0.png").rename(folder / "0 $x^2$ \u4e09\x07.png")
     said = lenet("predict", folder, "--show")
     assert said.code == 0
