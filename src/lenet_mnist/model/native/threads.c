@@ -1,5 +1,5 @@
-/* A pool of threads. The caller is worker 0 of W and takes parts 0, W, 2 W .. of a task; worker w takes w, w + W ..
- * What a part computes does not depend on who does it.
+/* A pool of threads. The caller and its workers take the parts of a task one after the other: where other programs keep
+ * the workers from running, the caller does more of them. What a part computes does not depend on who does it.
  *
  * Workers are made when they are first needed. After a task each looks out for the next one for some microseconds,
  * because the tasks of a training follow each other closely; then it sleeps, and leaves its core to other programs. If
@@ -57,11 +57,17 @@ static struct {
     atomic_int is_busy; /* with a task */
     int num_workers;    /* that exist; 0 before the first task of this process */
     Lock lock;          /* of all conditions */
-    Event begun[MOST_WORKERS], finished;
-    Task *task;
-    void *argument;
-    int parts, workers; /* of the task */
+    Event begun[MOST_WORKERS]; /* a task, for each worker */
+    Event finished;            /* a part */
+    atomic_ullong ticket;      /* the number of the task, how many parts it has, and the next one to take */
+    _Atomic(Task *) task;
+    _Atomic(void *) argument;
 } pool;
+
+/* 32, 16 and 16 bits. */
+static unsigned long long first_ticket(unsigned number, int parts) {
+    return (unsigned long long)number << 32 | (unsigned long long)parts << 16;
+}
 
 static void init_event(Event *event) {
     atomic_store(&event->count, 0);
@@ -100,8 +106,20 @@ static void happens(Event *event) {
     }
 }
 
-static void work(int worker) {
-    for (int part = worker; part < pool.parts; part += pool.workers) pool.task(pool.argument, part, pool.parts);
+/* Take parts of the task as long as there are any. A ticket that is still the same when it is changed is that of a part
+ * which nobody has taken: until that is finished, task and argument stay as they are. */
+static void work(void) {
+    for (;;) {
+        unsigned long long ticket = atomic_load(&pool.ticket);
+        int parts = ticket >> 16 & 0xffff, part = ticket & 0xffff;
+        if (part >= parts) return;
+        Task *task = atomic_load(&pool.task);
+        void *argument = atomic_load(&pool.argument);
+        if (atomic_compare_exchange_strong(&pool.ticket, &ticket, ticket + 1)) {
+            task(argument, part, parts);
+            happens(&pool.finished);
+        }
+    }
 }
 
 #ifdef _WIN32
@@ -112,8 +130,7 @@ static void *live(void *number) {
     int worker = (int)(intptr_t)number;
     for (unsigned seen = 0;; seen++) {
         wait_for(&pool.begun[worker], seen);
-        work(worker);
-        happens(&pool.finished);
+        work();
     }
     return 0;
 }
@@ -169,13 +186,12 @@ void run_parts(int parts, Task *task, void *argument) {
     }
     if (pool.num_workers == 0) begin();
     while (pool.num_workers < parts && pool.num_workers < MOST_WORKERS && make_worker()) continue;
-    pool.task = task;
-    pool.argument = argument;
-    pool.parts = parts;
-    pool.workers = parts < pool.num_workers ? parts : pool.num_workers;
-    unsigned finished = atomic_load(&pool.finished.count), all = finished + (unsigned)pool.workers - 1;
-    for (int worker = 1; worker < pool.workers; worker++) happens(&pool.begun[worker]);
-    work(0);
+    unsigned finished = atomic_load(&pool.finished.count), all = finished + (unsigned)parts;
+    atomic_store(&pool.task, task);
+    atomic_store(&pool.argument, argument);
+    atomic_store(&pool.ticket, first_ticket((unsigned)(atomic_load(&pool.ticket) >> 32) + 1, parts));
+    for (int worker = 1; worker < parts && worker < pool.num_workers; worker++) happens(&pool.begun[worker]);
+    work();
     while ((finished = atomic_load(&pool.finished.count)) != all) wait_for(&pool.finished, finished);
     atomic_store(&pool.is_busy, 0);
 }
