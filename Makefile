@@ -9,7 +9,7 @@ BROWSER := $(firstword $(foreach name,chromium chromium-browser google-chrome go
 
 # Debian's package with the four files of Fashion-MNIST, which a test reads if it is there.
 FASHION := $(wildcard /usr/share/datasets/fashion-mnist)
-# The native engine is built with it; without one, torch computes everything (model/native/build.py looks for the same).
+# In a checkout, the native engine is built with it; without one, torch computes everything (model/native/build.py).
 COMPILER := $(firstword $(foreach name,cc gcc clang,$(shell command -v $(name))))
 
 EMPTY :=

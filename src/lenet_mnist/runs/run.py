@@ -52,7 +52,7 @@ RUN_ID = re.compile(r"\d{8}-\d{6}-([A-Za-z0-9_-]{1,40})-[0-9a-f]{4}")
 
 
 class _Place:
-    """Where something lies in a run."""
+    """The path of a file or directory inside a run."""
 
     def __init__(self, name: str) -> None:
         self._name = name

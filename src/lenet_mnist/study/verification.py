@@ -69,7 +69,7 @@ def verify_run(run: Run, retrain: bool, session: Session) -> Verified:
         decided["training.engine"] = Engine.AUTO  # only the same engine trains to the same bits; to count, any will do
     context = session.context(config.replace(decided))
     if retrain and (found := differences_of_machine(manifest, context)):
-        raise ConfigError(f"{run.path}: cannot be trained again to the last bit: {'; '.join(found)}")
+        raise ConfigError(f"{run.path}: cannot be reproduced exactly here: {'; '.join(found)}")
     state, checkpoints = TrainState.start(config, context), list_checkpoints(run.checkpoints_path)
     checks = [Check("manifest.json", True, "its SHA-256"), Check("config.yaml", True, "its SHA-256")]
     differences = differences_of_data(manifest, context.data.fingerprint)

@@ -91,7 +91,7 @@ def file_name(key: str, content: bytes, suffix: str = SUFFIX) -> str:
 
 
 def _prebuilt(directory: Path, reasons: list[str]) -> Library:
-    """Return the fastest library of a directory that this processor can run; add to `reasons` what is passed over."""
+    """Return the fastest library of a directory that this processor can run; add to `reasons` what is skipped."""
     version = source_key()
     found = {variant: _find(directory, f"{variant}-{version}") for variant in VARIANTS}
     if found["baseline"] is None:

@@ -23,7 +23,7 @@ enum {
 
     /* sizes in memory, padded to whole vectors; the padding is computed like the rest, and means nothing */
     LONGEST = 16,         /* floats of the longest vector */
-    LINE = 64,            /* bytes of a line of the cache: a vector that lies across two takes twice as long */
+    LINE = 64,            /* bytes of a line of the cache: a vector that lies across two takes longer */
     PIXEL = 8,            /* S2 is stored pixel by pixel, its 6 maps side by side, and 2 more */
     ROW = SIDE1 * PIXEL,  /* from one row of S2 to the next */
     COLUMNS = 16,         /* of S2, where it is stored map by map: 14, and 2 more */

@@ -15,7 +15,6 @@
 
 #include <stdatomic.h>
 #include <stdint.h>
-#include <string.h>
 
 #ifdef _WIN32
 #include <windows.h>
@@ -42,14 +41,14 @@ static void init_condition(Condition *condition) { pthread_cond_init(condition, 
 
 enum {
     MOST_WORKERS = 1024,
-    LOOKS = 4000, /* before a thread sleeps; each takes some 10 nanoseconds */
+    LOOKS = 4000, /* for what a thread waits for, before it sleeps */
     STACK_BYTES = 1 << 19,
 };
 
 /* Something that happens again and again, and that one thread waits for. */
 typedef struct {
     _Alignas(64) atomic_uint count; /* how often it has happened */
-    atomic_int is_asleep;           /* who waits for it */
+    atomic_int is_asleep;           /* whether the thread that waits for it sleeps */
     Condition condition;
 } Event;
 
