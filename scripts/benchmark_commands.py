@@ -2,7 +2,7 @@
 
 python scripts/benchmark_commands.py
 
-`make train` is `lenet train --config configs/relu.yaml` followed by `lenet evaluate latest`.
+`make train` is `lenet train --config relu` followed by `lenet evaluate latest`.
 """
 
 import tempfile
@@ -46,7 +46,7 @@ def main() -> None:
     }
     commands |= {f"lenet lr-sweep, {e}": partial(run, ["lr-sweep", f"--engine={e}"]) for e in engines}
     if not SMALL:
-        commands["lenet train --config configs/accurate.yaml"] = partial(run, train("accurate"))
+        commands["lenet train --config accurate"] = partial(run, train("accurate"))
     compare("whole commands", commands, options.rounds)
 
 

@@ -4,7 +4,7 @@
 
 - training: the same recipe (network, batches of 256, Adam, schedule, an evaluation of the validation set after each
   epoch) by a plain loop over tensors in memory, by the torch engine and by the native one, in turn
-- command: `lenet train --config configs/fast.yaml` in a fresh process, beside `import torch` in another
+- command: `lenet train --config fast` in a fresh process, beside `import torch` in another
 - build: the native engine compiled into an empty cache, and loaded from it by the next process
 
 The test files are never opened.
@@ -80,7 +80,7 @@ def time_command(rounds: int, place: Path) -> None:
             seconds.values(), (whole, training, torch_alone, whole - training - torch_alone), strict=True
         ):
             times.append(part)
-    show_times("lenet train --config configs/fast.yaml, a whole process", seconds)
+    show_times("lenet train --config fast, a whole process", seconds)
 
 
 def load(place: Path, is_new: bool) -> list[float]:

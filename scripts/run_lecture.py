@@ -193,7 +193,7 @@ EXPECTED: dict[str, list[Check]] = {
     "lenet describe": [printed(word) for word in ("6x28x28", "16x5x5", "48,120", "117,600", "240,000")],
     "lenet describe --json": [printed('"num_parameters": 156'), printed('"num_parameters": 61706')],
     # 5: sigmoid
-    "lenet train --config configs/sigmoid.yaml --name sigmoid": [
+    "lenet train --config sigmoid --name sigmoid": [
         *map(drawn, CURVES),
         Check("100 to 1,000 times smaller", lambda seen: times_smaller(seen.looks()[0]), 100, 1000),
         full(Check("less than 10 times", lambda seen: times_smaller(seen.looks()[-1]), 0, 10)),
@@ -202,7 +202,7 @@ EXPECTED: dict[str, list[Check]] = {
         reached("98.4 to 99.2 %", 98.4, 99.2),
     ],
     "lenet evaluate sigmoid --split val": [drawn("evaluation/val/confusion_matrix.png")],
-    "lenet train --config configs/sigmoid.yaml --lr 0.002 --epochs 3 --name resting": [
+    "lenet train --config sigmoid --lr 0.002 --epochs 3 --name resting": [
         *map(drawn, CURVES),
         Check("a flat line at 2.30", lambda seen: max(abs(row.val_loss - GUESSING) for row in seen.history), 0, 0.05),
         Check("more than 20 times smaller", lambda seen: min(map(times_smaller, seen.looks())), 20),
@@ -211,7 +211,7 @@ EXPECTED: dict[str, list[Check]] = {
         found("the learning rate is too low", "learning rate"),
         Check("the gradients vanish", lambda seen: "vanishing gradients" in seen.causes),
     ],
-    "lenet train --config configs/tanh.yaml --name tanh": [
+    "lenet train --config tanh --name tanh": [
         *map(drawn, CURVES),
         Check("less than 5 times smaller", lambda seen: times_smaller(seen.looks()[0]), 0, 5),
         full(Check("after 100 updates the loss is below 1", lambda seen: median(seen.losses(101, 120)), 0, 1)),
@@ -219,7 +219,7 @@ EXPECTED: dict[str, list[Check]] = {
     ],
     "lenet evaluate tanh --split val": [],
     # 6: ReLU
-    "lenet train --config configs/relu.yaml --name relu": [
+    "lenet train --config relu --name relu": [
         drawn("plots/layers.png"),
         reached("98.8 to 99.4 %", 98.8, 99.4),
     ],
@@ -237,7 +237,7 @@ EXPECTED: dict[str, list[Check]] = {
     "lenet compare relu tanh --speed-ratio loss=0.1": [
         full(Check("0.4 to 1.5 times as many", lambda seen: speed_ratio(seen, 0.1), 0.4, 1.5)),
     ],
-    "lenet train --config configs/relu.yaml --lr 0.4 --epochs 1 --set training.schedule=constant --name dead": [
+    "lenet train --config relu --lr 0.4 --epochs 1 --set training.schedule=constant --name dead": [
         *map(drawn, CURVES),
         Check("0 to 25 % are dead at epoch 0", lambda seen: 100 * seen.looks()[0]["F6"].dead, 0, 25),
         Check("more than 90 % at epoch 1", lambda seen: 100 * seen.looks()[-1]["F6"].dead, 90),
@@ -271,19 +271,19 @@ EXPECTED: dict[str, list[Check]] = {
     ],
     "lenet runs --test": [printed("test accuracy")],
     # 10 and 11: the sizes of the sets
-    "lenet config show configs/relu.yaml": [printed("train_size: 55000"), printed("val_size: 5000")],
+    "lenet config show relu": [printed("train_size: 55000"), printed("val_size: 5000")],
     "lenet cross-validate --limit-train 1000 --folds 5 --epochs 20 --batch-size 32": [
         drawn("plots/cross_validation.png"),
         Check("93 to 97 %", lambda seen: 100 * seen.json("metrics.json")["accuracy"], 93, 97),
         Check("1 to 10 points", spread_of_folds, 1, 10),
     ],
     # 12: the lecture's rules
-    "lenet train --config configs/relu.yaml --lr 0.0003 --epochs 5 --name slow": [
+    "lenet train --config relu --lr 0.0003 --epochs 5 --name slow": [
         drawn("plots/loss.png"),
         full(Check("0.1 to 0.3", lambda seen: seen.history[-1].val_loss, 0.1, 0.3)),
     ],
     "lenet diagnose slow": [found("the learning rate is too low", "learning rate")],
-    "lenet train --config configs/tanh.yaml --lr 1 --epochs 5 --name wild": [
+    "lenet train --config tanh --lr 1 --epochs 5 --name wild": [
         drawn("plots/loss.png"),
         Check("jumps up and down by whole nats", jumps, 10),
         full(Check("far above 2.30", lambda seen: median(row.train_loss for row in seen.history), 10)),
@@ -302,8 +302,8 @@ EXPECTED: dict[str, list[Check]] = {
     ],
     "lenet evaluate found --split val": [drawn("report.html")],
     # after the lecture
-    "lenet data show --augment --config configs/accurate.yaml": [drawn("runs/training-images.png")],
-    "lenet train --config configs/accurate.yaml --name accurate": [
+    "lenet data show --augment --config accurate": [drawn("runs/training-images.png")],
+    "lenet train --config accurate --name accurate": [
         drawn("plots/loss.png"),
         full(
             Check("above the validation loss", lambda seen: mean(r.train_loss > r.val_loss for r in seen.history), 0.9)

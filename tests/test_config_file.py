@@ -327,7 +327,7 @@ def test_a_rate_that_was_chosen_for_another_network_is_said() -> None:
         assert recipe.notes == ()
         assert recipe.config.training.learning_rate == float(rate)
         (note,) = load_config(flags={"model.activation": name}).notes
-        assert f"configs/{name}.yaml has a recipe (--lr {rate})" in note
+        assert f"--config {name} is a recipe for it (--lr {rate})" in note
         assert load_config(assignments=[f"model.activation={name}", "training.learning_rate=0.04"]).notes == ()
     (note,) = load_config(assignments=["training.optimizer=adam"]).notes
     assert "adam" in note

@@ -17,6 +17,7 @@ import yaml
 from lenet_mnist.config import Activation, Config
 from lenet_mnist.errors import ConfigError, one_line
 from lenet_mnist.files.storage import decode_text, read_bounded
+from lenet_mnist.recipes import find_config
 from lenet_mnist.sections import flags_of, flat_values
 
 MAX_CONFIG_BYTES = 64 * 1024
@@ -53,7 +54,7 @@ class ResolvedConfig:
             return ()
         recipe = ""
         if training.optimizer is usual.training.optimizer and activation in _RECIPE_RATES:
-            recipe = f"; configs/{activation}.yaml has a recipe (--lr {_RECIPE_RATES[activation]:g})"
+            recipe = f"; --config {activation} is a recipe for it (--lr {_RECIPE_RATES[activation]:g})"
         return (
             f"the learning rate {training.learning_rate} was chosen for {usual.model.activation} with "
             f"{usual.training.optimizer}, not for {activation} with {training.optimizer}{recipe}; "
@@ -72,13 +73,15 @@ class ResolvedConfig:
 
 
 def load_config(
-    path: Path | None = None, assignments: Sequence[str] = (), flags: Mapping[str, Any] | None = None
+    path: Path | str | None = None, assignments: Sequence[str] = (), flags: Mapping[str, Any] | None = None
 ) -> ResolvedConfig:
-    """Read `path`, apply `assignments` ("training.max_epochs=3") and then `flags`, which are values by dotted key.
+    """Read a file, apply `assignments` ("training.max_epochs=3") and then `flags`, which are values by dotted key.
+
+    `path` may be the name of a recipe, as in "accurate".
 
     Raises: ConfigError, in one line, for anything that is not a valid configuration.
     """
-    layers = [] if path is None else [Layer(str(path), read_yaml_config(path))]
+    layers = [] if path is None else [Layer(str(path), read_yaml_config(find_config(str(path))))]
     layers += [_assignment(text) for text in assignments]
     layers += [Layer(FLAGS[key], {key: value}) for key, value in (flags or {}).items()]
     return resolve(layers)

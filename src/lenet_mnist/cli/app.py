@@ -74,9 +74,23 @@ app.add_typer(data.app, name="data")
 app.add_typer(config_app, name="config")
 
 
+@app.command(help="List the recipes, and the accuracy to expect of each. `--config NAME` uses one.")
+def recipes(
+    copy: Annotated[
+        str | None, typer.Option("--copy", metavar="NAME", help="Write this recipe into ./NAME.yaml, to edit it.")
+    ] = None,
+    as_json: flags.AsJson = False,
+) -> None:
+    from lenet_mnist.recipes import copy_recipe, list_recipes
+    from lenet_mnist.reporting.text import Result
+
+    copied = copy and copy_recipe(copy)
+    say(Result({"path": copied}, str(copied)) if copied else list_recipes(), as_json)
+
+
 @config_app.command("show", help="Print every value and where it comes from, as YAML for --config.")
 def config_show(
-    config: Annotated[Path | None, typer.Argument(help="YAML configuration file; by default, the ReLU recipe.")] = None,
+    config: Annotated[str | None, typer.Argument(metavar="NAME|FILE", help=flags.CONFIG_HELP)] = None,
     assignments: flags.Assignments = None,
 ) -> None:
     from lenet_mnist.config_file import annotated_yaml, load_config
@@ -86,7 +100,8 @@ def config_show(
 
 @config_app.command("check", help="Check that configuration files are valid.")
 def config_check(
-    configs: Annotated[list[Path], typer.Argument(help="Configuration files.")], assignments: flags.Assignments = None
+    configs: Annotated[list[str], typer.Argument(metavar="NAME|FILE...", help="Recipes, or YAML files.")],
+    assignments: flags.Assignments = None,
 ) -> None:
     from lenet_mnist.config_file import load_config
 

@@ -46,9 +46,8 @@ def parse_path(text: str) -> Path:
         raise typer.BadParameter(f"{text}: no such user, or no home directory is known") from None
 
 
-ConfigPath = Annotated[
-    Path | None, typer.Option("--config", "-c", help="YAML configuration file; by default, the ReLU recipe.")
-]
+CONFIG_HELP = "A recipe (`lenet recipes`), or a YAML file; by default, the recipe relu."
+ConfigName = Annotated[str | None, typer.Option("--config", "-c", metavar="NAME|FILE", help=CONFIG_HELP)]
 Assignments = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Set any value (docs/options.md); repeatable.")
 ]
@@ -89,14 +88,14 @@ def configured(*flags: str) -> Callable[[Callable[..., None]], Callable[..., Non
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
         @functools.wraps(command)
-        def run(config: Path | None, assignments: list[str] | None, **given: Any) -> None:
+        def run(config: str | None, assignments: list[str] | None, **given: Any) -> None:
             from lenet_mnist.config_file import load_config
 
             typed = {flag: given.pop(_parameter_name(flag)) for flag in flags}
             values = {_KEYS[flag]: _value(flag, words) for flag, words in typed.items() if words not in (None, [])}
             command(resolved=load_config(config, assignments or (), values), **given)
 
-        kinds = {"config": ConfigPath, "assignments": Assignments} | {_parameter_name(f): _option(f) for f in flags}
+        kinds = {"config": ConfigName, "assignments": Assignments} | {_parameter_name(f): _option(f) for f in flags}
         offered = [inspect.Parameter(name, _KEYWORD, default=None, annotation=kind) for name, kind in kinds.items()]
         own = [each.replace(kind=_KEYWORD) for each in inspect.signature(command).parameters.values()]
         parameters = offered + [each for each in own if each.name != "resolved"]
