@@ -7,17 +7,20 @@ import sys
 import zlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from pillow_heif import register_heif_opener
 
 from lenet_mnist.data.decoding import is_picture, read_picture, visible
 from lenet_mnist.errors import DataError, LenetError
 
 WIDTH, HEIGHT = 90, 60
+register_heif_opener()  # to write HEIC: the decoder does it by itself (see the last test)
 
 
 def drawing() -> Image.Image:
@@ -37,6 +40,7 @@ def saved(directory: Path, image: Image.Image, name: str, **options: object) -> 
     return path
 
 
+LATER: dict[str, Any] = {"save_all": True, "append_images": [Image.new("L", (WIDTH, HEIGHT))]}  # a frame, or a page
 GOOD: dict[str, Callable[[Path], Path]] = {
     "grey PNG": lambda d: saved(d, drawing(), "a.png"),
     "RGB BMP": lambda d: saved(d, drawing().convert("RGB"), "a.bmp"),
@@ -46,6 +50,17 @@ GOOD: dict[str, Callable[[Path], Path]] = {
     "16 bits": lambda d: saved(d, Image.fromarray(np.asarray(drawing()).astype(np.uint16) * 257), "a.png"),
     "opaque RGBA": lambda d: saved(d, drawing().convert("RGBA"), "a.png"),
     "of another name": lambda d: saved(d, drawing(), "a", format="PNG"),
+    "HEIC": lambda d: saved(d, drawing().convert("RGB"), "a.heic", quality=90),
+    "HEIC of another name": lambda d: saved(d, drawing(), "a.jpg", format="HEIF", quality=90),
+    "WEBP": lambda d: saved(d, drawing().convert("RGB"), "a.webp", quality=95),
+    "animated WEBP": lambda d: saved(d, drawing(), "a.webp", lossless=True, **LATER),
+    "GIF": lambda d: saved(d, drawing(), "a.gif"),
+    "animated GIF": lambda d: saved(d, drawing(), "a.gif", **LATER),
+    "animated PNG": lambda d: saved(d, drawing(), "a.png", **LATER),
+    "TIFF": lambda d: saved(d, drawing().convert("RGB"), "a.tif", compression="tiff_lzw"),
+    "TIFF of two pages": lambda d: saved(d, drawing(), "a.tiff", **LATER),
+    "CMYK TIFF": lambda d: saved(d, drawing().convert("CMYK"), "a.tiff"),
+    "16-bit TIFF": lambda d: saved(d, Image.fromarray(np.asarray(drawing()).astype(np.uint16) * 257), "a.tif"),
 }
 
 
@@ -69,8 +84,9 @@ def test_a_transparent_ground_contrasts_with_the_ink(tmp_path: Path, mode: str, 
     assert grey[50, 80] == ground
 
 
+@pytest.mark.parametrize("kind", ["jpg", "png", "webp", "tif", "heic"])
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_it_is_turned_as_the_camera_was_held(tmp_path: Path, orientation: int) -> None:
+def test_it_is_turned_as_the_camera_was_held(tmp_path: Path, orientation: int, kind: str) -> None:
     """Each of the eight ways to hold a camera: the stored pixels are turned, the tag turns them back."""
     stored = {
         1: drawing(),
@@ -84,7 +100,7 @@ def test_it_is_turned_as_the_camera_was_held(tmp_path: Path, orientation: int) -
     }[orientation]
     exif = Image.Exif()
     exif[0x0112] = orientation
-    picture = read_picture(saved(tmp_path, stored, "a.jpg", exif=exif, quality=95))
+    picture = read_picture(saved(tmp_path, stored.convert("RGB"), f"a.{kind}", exif=exif.tobytes(), quality=95))
     assert (picture.width, picture.height) == (WIDTH, HEIGHT)
     assert np.abs(picture.grey - expected()).mean() < 3
 
@@ -114,25 +130,34 @@ def png(width: int, height: int, *chunks: tuple[bytes, bytes], depth: int = 8, k
     return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
 
 
-def animated() -> bytes:
-    content = io.BytesIO()
-    drawing().save(content, format="PNG", save_all=True, append_images=[drawing().rotate(90)])
-    return content.getvalue()
-
-
 def encoded(image: Image.Image, kind: str) -> bytes:
     content = io.BytesIO()
     image.save(content, format=kind)
     return content.getvalue()
 
 
+GIF_FRAME = b"," + struct.pack("<HHHHB", 0, 0, 9, 9, 0) + b"\x08\x00;"
+
+
+def large_tiff(side: int) -> bytes:
+    """A TIFF file without pixels that announces side x side of them."""
+    tags = [(256, side), (257, side), (258, 8), (259, 1), (262, 1), (273, 8), (277, 1), (278, side), (279, side**2)]
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags)
+    return b"II*\0" + struct.pack("<IH", 8, len(tags)) + entries + bytes(4)
+
+
 BAD: dict[str, tuple[Callable[[], bytes], str]] = {
     "empty": (lambda: b"", "is not a picture that lenet reads"),
     "text": (lambda: b"hello, world", "is not a picture that lenet reads"),
-    "a GIF": (lambda: encoded(drawing(), "GIF"), "is not a picture that lenet reads: PNG, JPEG or BMP"),
-    "a TIFF": (lambda: encoded(drawing(), "TIFF"), "is not a picture that lenet reads"),
+    "a PPM": (lambda: encoded(drawing(), "PPM"), "is not a picture that lenet reads: PNG, JPEG, HEIC"),
+    "a TIFF of numbers": (lambda: encoded(drawing().convert("F"), "TIFF"), "has 32 bits a pixel"),
+    "a cut HEIC": (lambda: encoded(drawing(), "HEIF")[:440], "cannot be decoded"),
+    "a cut WEBP": (lambda: encoded(drawing(), "WEBP")[:60], "cannot be decoded"),
+    "a cut TIFF": (lambda: encoded(drawing(), "TIFF")[:2000], "cannot be decoded"),
+    "a cut GIF": (lambda: encoded(drawing(), "GIF")[:90], "cannot be decoded"),
+    "a large GIF": (lambda: b"GIF89a" + struct.pack("<HHBBB", 9000, 9000, 0, 0, 0) + GIF_FRAME, "is too large"),
+    "a large TIFF": (lambda: large_tiff(12_000), "12,000 x 12,000 pixels: is too large"),
     "a script": (lambda: b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "is not a picture that lenet reads"),
-    "animated": (animated, "is animated"),
     "cut off": (lambda: encoded(drawing(), "JPEG")[:400], "cannot be decoded"),
     "a cut PNG": (lambda: encoded(drawing(), "PNG")[:60], "cannot be decoded"),
     "too wide": (lambda: png(30_000, 100), "30,000 x 100 pixels: is too large"),
@@ -162,8 +187,10 @@ def test_bad_files_get_one_line(tmp_path: Path, kind: str) -> None:
     assert complaint in str(caught.value)
 
 
-@settings(max_examples=150)
-@given(st.sampled_from(["PNG", "JPEG", "BMP"]), st.integers(0, 2**31), st.integers(1, 20))
+@settings(max_examples=200)
+@given(
+    st.sampled_from(["PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF", "HEIF"]), st.integers(0, 2**31), st.integers(1, 20)
+)
 def test_damaged_bytes_raise_nothing_of_their_own(
     tmp_path_factory: pytest.TempPathFactory, kind: str, seed: int, num_bytes: int
 ) -> None:
@@ -185,9 +212,26 @@ def test_pictures_are_known_by_name_or_content_and_folders_without_what_systems_
         (tmp_path / name).touch()
     (tmp_path / "inner").mkdir()
     saved(tmp_path, drawing(), "e", format="PNG")
+    saved(tmp_path, drawing(), "f", format="HEIF")
+    saved(tmp_path, drawing(), "g", format="WEBP")
     names = [path.name for path in visible(tmp_path)]
-    assert names == ["a.jpg", "b.PNG", "c.jpeg", "d.bmp", "e", "inner", "notes.txt"]
-    assert [name for name in names if is_picture(tmp_path / name)] == names[:5]
+    assert names == ["a.jpg", "b.PNG", "c.jpeg", "d.bmp", "e", "f", "g", "inner", "notes.txt"]
+    assert [name for name in names if is_picture(tmp_path / name)] == names[:7]
+
+
+def test_without_its_package_a_heic_picture_gets_the_command_that_installs_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = saved(tmp_path, drawing(), "a.heic")
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    with pytest.raises(DataError, match="pip install pillow-heif"):
+        read_picture(path)
+
+
+def test_the_decoder_of_heic_is_there_when_it_is_needed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = saved(tmp_path, drawing(), "a.heic")
+    monkeypatch.delitem(Image.OPEN, "HEIF")
+    assert read_picture(path).width == WIDTH
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads the most memory that a process had from /proc")

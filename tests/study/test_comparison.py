@@ -170,7 +170,7 @@ def test_runs_that_diverged_or_are_not_finished_are_shown(lenet: Lenet, runs: di
     assert "lr 1000000" in answer.out
     assert f"note: {runs['lost'].id} diverged (the " in answer.out
     assert "1 of 1 of B never reached it" in answer.out
-    assert f"note: {runs['relu1'].id} was killed after 1 epochs: the weights of epoch" in answer.out
+    assert f"note: {runs['relu1'].id} was killed after 1 epoch: the weights of epoch" in answer.out
 
 
 def test_steps_that_do_not_show_the_same_are_noted(lenet: Lenet, runs: dict[str, Run]) -> None:

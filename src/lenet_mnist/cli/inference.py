@@ -15,7 +15,10 @@ app = typer.Typer()
 @app.command(help="Read the digits in your own pictures, one per picture. Exits with 3 if a picture cannot be read.")
 def predict(
     pictures: Annotated[
-        list[Path], typer.Argument(metavar="PICTURE...", help="PNG, JPEG or BMP files, or folders of them.")
+        list[Path],
+        typer.Argument(
+            metavar="PICTURE...", help="Pictures (PNG, JPEG, HEIC, WEBP, TIFF, GIF, BMP), or folders of them."
+        ),
     ],
     run: Annotated[str, typer.Option("--run", metavar="RUN", help="A run's path, id or name, or `latest`.")] = "latest",
     show: Annotated[bool, typer.Option("--show", help="Also draw the steps of the preparation, into the run.")] = False,

@@ -16,10 +16,18 @@ from lenet_mnist.data.sets import IMAGE_SIZE
 from lenet_mnist.errors import DataError
 from lenet_mnist.files.storage import read_bounded, storage_errors
 
-_SUFFIXES = (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".jfi", ".bmp", ".dib")
+KINDS = "PNG, JPEG, HEIC, WEBP, TIFF, GIF or BMP"
+_SUFFIXES = (
+    *(".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".jfi", ".bmp", ".dib"),
+    *(".heic", ".heif", ".webp", ".tif", ".tiff", ".gif"),
+)
 _SYSTEM = {"__macosx", "@eadir", "lost+found", "$recycle.bin", "system volume information", "thumbs.db", "desktop.ini"}
-_FORMATS = ("PNG", "JPEG", "BMP")
-_FIRST_BYTES = re.compile(rb"\x89PNG\r\n\x1a\n|\xff\xd8\xff|BM.{4}\0\0\0\0", re.DOTALL)
+_FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF")
+_HEIC = re.compile(rb".{4}ftyp(hei[cmsx]|hev[cmsx]|mif1|msf1)", re.DOTALL)
+# Not TIFF's, which are those of many cameras' raw files, too.
+_FIRST_BYTES = re.compile(
+    rb"\x89PNG\r\n\x1a\n|\xff\xd8\xff|BM.{4}\0\0\0\0|GIF8[79]a|RIFF.{4}WEBP|" + _HEIC.pattern, re.DOTALL
+)
 MAX_PICTURE_BYTES = 64 * 1024 * 1024
 _MAX_SIDE = 20_000
 _MAX_PIXELS = 64_000_000
@@ -54,7 +62,7 @@ def is_picture(path: Path) -> bool:
         if not path.is_file():
             return False
         with path.open("rb") as file:
-            return _FIRST_BYTES.match(file.read(10)) is not None
+            return _FIRST_BYTES.match(file.read(12)) is not None
 
 
 def visible(directory: Path) -> list[Path]:
@@ -67,7 +75,9 @@ def visible(directory: Path) -> list[Path]:
 def read_picture(path: Path) -> Picture:
     """Return the picture in `path`, upright as its EXIF data say, on a plain background where it is transparent.
 
-    Raises: DataError if it is missing, not a PNG, JPEG or BMP picture, damaged, animated, too large or too small.
+    Of several frames or pages it is the first.
+
+    Raises: DataError if it is missing, of another kind, damaged, too large or too small.
     """
     return decode_picture(read_bounded(path, max_bytes=MAX_PICTURE_BYTES, error=DataError), path)
 
@@ -76,21 +86,36 @@ def decode_picture(content: bytes, path: Path) -> Picture:
     """Return the picture in `content`, that of `path`. Raises: DataError as `read_picture`."""
     try:
         # A decoder's warnings do not help a user.
-        with warnings.catch_warnings(action="ignore"), Image.open(io.BytesIO(content), formats=_FORMATS) as image:
+        formats = ("HEIF",) if _is_heic(content, path) else _FORMATS
+        with warnings.catch_warnings(action="ignore"), Image.open(io.BytesIO(content), formats=formats) as image:
             width, height = image.size
             _require_bounded(image, path)
-            # Only JPEG can be decoded at a fraction of its size.
-            image.draft("L" if image.mode == "RGB" else image.mode, (2 * _WORKING_SIDE, 2 * _WORKING_SIDE))
-            orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+            if formats is _FORMATS:  # JPEG can be decoded at a fraction of its size; HEIC would give its preview
+                image.draft("L" if image.mode == "RGB" else image.mode, (2 * _WORKING_SIDE, 2 * _WORKING_SIDE))
+            image.load()
+            orientation = image.getexif().get(ExifTags.Base.Orientation, 1)  # 1 where Pillow has turned it: TIFF, HEIC
             if orientation in (5, 6, 7, 8):  # transposed
                 width, height = height, width
             return Picture(width, height, _upright(_grey(image), orientation))
     except DataError:
         raise
     except UnidentifiedImageError:
-        raise DataError(f"{path}: is not a picture that lenet reads: PNG, JPEG or BMP") from None
+        what = "is a damaged HEIC picture" if _HEIC.match(content) else f"is not a picture that lenet reads: {KINDS}"
+        raise DataError(f"{path}: {what}") from None
     except Exception as error:  # decoders of untrusted bytes: struct.error, SyntaxError, EOFError, ValueError, ...
-        raise DataError(f"{path}: cannot be decoded: {error}") from None
+        raise DataError(f"{path}: cannot be decoded: {str(error).strip()}") from None
+
+
+def _is_heic(content: bytes, path: Path) -> bool:
+    """Whether the picture is HEIC; Pillow can then open it. Raises: DataError if the package for that is missing."""
+    if not _HEIC.match(content):
+        return False
+    try:
+        from pillow_heif import register_heif_opener
+    except ImportError:
+        raise DataError(f"{path}: is a HEIC picture: to read it, pip install pillow-heif; or save it as JPEG") from None
+    register_heif_opener()
+    return True
 
 
 def pixels_of(picture: Picture, resize: bool) -> Pixels | None:
@@ -138,9 +163,8 @@ def _require_bounded(image: Image.Image, path: Path) -> None:
         raise DataError(f"{path}: {width:,} x {height:,} pixels: is too large: {limits}. Shrink it first")
     if min(width, height) < max(_MIN_SIDE, max(width, height) * _MIN_SIDE / _WORKING_SIDE):
         raise DataError(f"{path}: {width:,} x {height:,} pixels: too small, or too narrow, to be read")
-    # A JPEG with several pictures is not an animation: cameras add previews.
-    if image.format == "PNG" and getattr(image, "is_animated", False):
-        raise DataError(f"{path}: is animated: save the one frame that is meant")
+    if image.mode in ("I", "F") and image.format != "PNG":  # no grey levels with a known white
+        raise DataError(f"{path}: has 32 bits a pixel: save it with 8 or 16")
 
 
 def _grey(image: Image.Image) -> Grey:
@@ -177,7 +201,6 @@ def _shrunk(image: Image.Image, converted: Callable[[Image.Image], Image.Image])
 
     Each pixel is the mean of those it covers. Strip by strip, so that a large picture is never in memory twice.
     """
-    image.load()
     width, height = image.size
     scale = min(1.0, _WORKING_SIDE / max(image.size))
     new_width, new_height = (max(1, round(side * scale)) for side in image.size)

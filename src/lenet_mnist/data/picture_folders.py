@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from lenet_mnist.config import DataConfig
-from lenet_mnist.data.decoding import MAX_PICTURE_BYTES, Pixels, decode_picture, is_picture, pixels_of, visible
+from lenet_mnist.data.decoding import KINDS, MAX_PICTURE_BYTES, Pixels, decode_picture, is_picture, pixels_of, visible
 from lenet_mnist.data.sets import IMAGE_SIZE, LoadedPart, Part, require_class_names
 from lenet_mnist.data.split import Indices, cut_off_test
 from lenet_mnist.errors import DataError
@@ -155,7 +155,7 @@ def _list(directory: Path, class_names: tuple[str, ...] = (), prefix: str = "") 
         files = _files(folders[name])
         pictures = {inside: _no_link(path) for inside, path in files.items() if is_picture(path)}
         if not pictures:
-            raise DataError(f"{folders[name]}: is a class without a PNG, JPEG or BMP picture: add some, or remove it")
+            raise DataError(f"{folders[name]}: is a class without a picture ({KINDS}): add some, or remove it")
         found += [_Picture(path, label, f"{prefix}{name}/", inside) for inside, path in pictures.items()]
         skipped += [f"{name}/{inside}" for inside in files if inside not in pictures]
         if len(found) > _MAX_PICTURES:
@@ -163,7 +163,7 @@ def _list(directory: Path, class_names: tuple[str, ...] = (), prefix: str = "") 
     outside = [path.name for path in visible(directory) if not path.is_dir() and is_picture(path)]
     nested = [f"{each.folder}{each.inside}" for each in found if "/" in each.inside]
     notes = {
-        "skipped files that are not PNG, JPEG or BMP": skipped,
+        f"skipped files that are not {KINDS}": skipped,
         "skipped pictures outside the classes' folders": outside,
         "pictures in subfolders, which belong to the class": nested,
     }

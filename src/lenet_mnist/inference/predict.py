@@ -14,7 +14,7 @@ import numpy.typing as npt
 import torch
 
 from lenet_mnist.config import Source
-from lenet_mnist.data.decoding import is_picture, pixels_of, read_picture, visible
+from lenet_mnist.data.decoding import KINDS, is_picture, pixels_of, read_picture, visible
 from lenet_mnist.data.idx import may_be_transposed
 from lenet_mnist.data.sets import IMAGE_SIZE
 from lenet_mnist.errors import DataError, StorageError, one_line, per_cent
@@ -124,7 +124,7 @@ class Reading:
     @property
     def notes(self) -> list[str]:
         """What the user should know about the answers so far, in one sentence each."""
-        skipped = "skipped, being folders or not PNG, JPEG or BMP"
+        skipped = f"skipped, being folders or not {KINDS}"
         found = [f"{folder}: {skipped}: {number:,}" for folder, number in self.num_others.items() if number]
         manifest = self.run.manifest
         if manifest.only_guesses:
@@ -175,7 +175,7 @@ class Reading:
         Raises: DataError if it cannot be read, has no ink or the wrong size, or the logits are not finite.
         """
         if path in self.num_others:
-            raise DataError(f"{path}: holds no picture: no file in it is a PNG, JPEG or BMP")
+            raise DataError(f"{path}: holds no picture: no file in it is {KINDS}")
         picture, trained = read_picture(path), self.trained
         try:
             steps = prepare(picture.grey) if self.run.manifest.data_source == Source.MNIST else None

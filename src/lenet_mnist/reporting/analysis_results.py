@@ -9,7 +9,7 @@ from lenet_mnist.analysis.advice import Direction
 from lenet_mnist.analysis.intervals import SURE, Estimate, Interval, Method
 from lenet_mnist.errors import one_line
 from lenet_mnist.provenance import typed
-from lenet_mnist.reporting.text import Result, aligned
+from lenet_mnist.reporting.text import Result, aligned, counted
 from lenet_mnist.runs.run import Run
 from lenet_mnist.study.comparison import Comparison, Contrast, Group, Pair, SpeedRatio
 from lenet_mnist.study.diagnosis import Diagnosis, TrialAdvice
@@ -289,4 +289,4 @@ def _state(run: Run) -> str:
     if status == "diverged":
         return f"diverged ({one_line(manifest.message or 'without a message')}): {kept}."
     what = "is still training" if status == "running" else f"was {status}"
-    return f"{what} after {manifest.epochs} epochs: {kept}."
+    return f"{what} after {counted(manifest.epochs, 'epoch')}: {kept}."
