@@ -68,7 +68,7 @@ CURVE = curve(lambda t: 1 - t)
 FINE = (Verdict.FINE, Direction.KEEP)
 OSCILLATES = (Verdict.OSCILLATES, Direction.LOWER)
 CUT_OFF = (Verdict.CUT_OFF, Direction.LOWER)
-RESTS = (Verdict.RESTS, Direction.RAISE)
+STAYS = (Verdict.STAYS, Direction.RAISE)
 SLOW = (Verdict.FALLS_SLOWLY, Direction.RAISE)
 AMBIGUOUS = (Verdict.AMBIGUOUS, Direction.UNKNOWN)
 SIGMOID, TANH, RELU = Activation.SIGMOID, Activation.TANH, Activation.RELU
@@ -91,7 +91,7 @@ CURVES = [
     (curve(lambda t: 30.0 if t < 0.4 else 1.0 - t), OSCILLATES),  # thrown above chance level
     (curve(lambda t: 0.3 * math.exp(-6 * t) + (0.004 if 0.6 < t < 0.8 else 0)), FINE),  # it wavers near zero
     # resting at chance level is told from being cut off
-    (curve(at_chance_level, SIGMOID, 5e-3), RESTS),
+    (curve(at_chance_level, SIGMOID, 5e-3), STAYS),
     (curve(at_chance_level, SIGMOID, 1e-5), CUT_OFF),
     (curve(at_chance_level, TANH, 1e-5), CUT_OFF),
     (curve(at_chance_level, RELU, 0.0), CUT_OFF),

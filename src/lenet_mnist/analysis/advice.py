@@ -47,7 +47,7 @@ class Verdict(StrEnum):
     OSCILLATES = "oscillates"
     DIVERGED = "diverged"
     CUT_OFF = "cut off from learning"
-    RESTS = "rests at chance level"
+    STAYS = "stays at chance level"
     AMBIGUOUS = "ambiguous"
 
 
@@ -119,7 +119,7 @@ def _at_guessing(record: TrainingRecord, losses: Sequence[float], rise: float) -
         return Advice(Verdict.DOES_NOT_FALL, Direction.LOWER, (stands, swung), _FAR)
     if record.activation is Activation.SIGMOID:
         alive = f"{_gradient_words(live)}: small but not zero; more epochs may help as well"
-        return Advice(Verdict.RESTS, Direction.RAISE, (stands, alive), _FAR)
+        return Advice(Verdict.STAYS, Direction.RAISE, (stands, alive), _FAR)
     fell = f"it fell by {losses[0] - losses[-1]:.2g} nats in all"
     return Advice(Verdict.FALLS_SLOWLY, Direction.RAISE, (stands, fell), _FAR)
 

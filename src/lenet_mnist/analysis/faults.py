@@ -131,9 +131,9 @@ def vanishing_gradients(record: TrainingRecord) -> Finding | None:
     """
     if record.is_rectifier:
         return None
-    resting = [row.epoch for row in record.history if row.val_loss > GUESSING * record.guessing_loss]
-    looks = {epoch: look for epoch in resting if (look := record.look(epoch))}
-    if 3 * len(resting) < len(record.history) or not looks:
+    staying = [row.epoch for row in record.history if row.val_loss > GUESSING * record.guessing_loss]
+    looks = {epoch: look for epoch in staying if (look := record.look(epoch))}
+    if 3 * len(staying) < len(record.history) or not looks:
         return None
     worst = max(looks, key=lambda epoch: _times_smaller(looks[epoch]))
     times = _times_smaller(looks[worst])
@@ -142,7 +142,7 @@ def vanishing_gradients(record: TrainingRecord) -> Finding | None:
     evidence = (
         f"after epoch {worst} the gradient at C1 was {times:,.0f} times smaller than at the output (expected: less "
         f"than {_VANISHED:g} times)",
-        f"the loss rested at chance level for {len(resting)} of {len(record.history)} epochs",
+        f"the loss stayed at chance level for {len(staying)} of {len(record.history)} epochs",
     )
     headline = "the gradients vanish on their way to C1"
     remedy = "take an activation whose slope does not vanish, a higher learning rate, or more epochs"
