@@ -163,6 +163,19 @@ def test_on_windows_a_file_that_another_program_has_open_is_replaced_a_little_la
     assert [each.name for each in tmp_path.iterdir()] == ["file"]
 
 
+def test_what_is_written_first_is_no_longer_than_the_name_it_gets(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Windows allows 260 characters for a path: a run takes 174 of them, its checkpoints most."""
+    written: list[str] = []
+    monkeypatch.setattr(Path, "replace", lambda path, _target: written.append(path.name))
+    checkpoint = tmp_path / f"step-000000000001-{'0' * 64}.safetensors"
+
+    write_bytes(checkpoint, b"")
+
+    assert len(written[0]) <= len(checkpoint.name)
+
+
 def test_on_windows_no_process_is_asked_whether_it_lives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The question would be a Ctrl-C."""
     left_over = tmp_path / f".file.{storage._this_machine()}-{os.getpid()}-{'0' * 8}.part"

@@ -68,7 +68,7 @@ def write_bytes(path: Path, content: bytes) -> None:
     Raises: StorageError if the operating system refuses a write, a sync or the renaming. `path` is then unchanged,
     unless only the sync of the directory failed: then it is new and complete, but a crash could undo that.
     """
-    temporary = path.with_name(f".{path.name[:80]}.{_this_machine()}-{os.getpid()}-{secrets.token_hex(4)}.part")
+    temporary = path.with_name(f".{path.name[:40]}.{_this_machine()}-{os.getpid()}-{secrets.token_hex(4)}.part")
     with storage_errors(path, "write"), synced_entries(path.parent):
         try:
             handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _BINARY, 0o666)
