@@ -3,22 +3,28 @@
     python scripts/train_shipped.py
 
 Seed 0 of each recipe, whatever comes of it, and the thirty teachers that two of them learn from. Each is looked at on
-the test set once. Interrupted, start again: finished runs are kept, unfinished ones resumed.
+the test set once; that travels, too. Interrupted, start again: finished runs are kept, unfinished ones resumed. Prints
+the table of docs/networks.md. With --small, the networks are put into build/small.
 """
 
 import shutil
 from functools import partial
 from pathlib import Path
 
-from common import ROOT, arguments, recipe, results, session
+from common import ROOT, SMALL, arguments, recipe, results, session, table
 from lenet_mnist.config import Split
-from lenet_mnist.runs.listing import find_run
+from lenet_mnist.files.tables import read_json
+from lenet_mnist.runs.listing import NETWORKS, find_run
 from lenet_mnist.study.evaluation import Evaluator, evaluate_runs
 from measure_recipes import KINDS, train_named
 
-PLACE = ROOT / "src" / "lenet_mnist" / "networks"
+PLACE = ROOT / "build" / "small" / "networks" if SMALL else NETWORKS
 SHIPPED = ("relu", "sigmoid", "record", "record-sigmoid")
-FILES = ("config.yaml", "manifest.json", "checkpoints/model.safetensors")
+EVALUATION = ("looks.csv", "metrics.json", "per_class.csv", "confusion_matrix.csv", "examples.safetensors")
+FILES = (
+    *("config.yaml", "manifest.json", "history.csv", "steps.csv", "probe.csv", "checkpoints/model.safetensors"),
+    *(f"evaluation/test/{name}" for name in EVALUATION),
+)
 
 
 def main() -> None:
@@ -36,13 +42,18 @@ def main() -> None:
     ]
     results(None, teachers, train, options.workers)
     results(None, [recipe(name).replace(one_thread | {"name": name}) for name in SHIPPED], train, options.workers)
+    shutil.rmtree(PLACE, ignore_errors=True)
+    rows = []
     for name in SHIPPED:
         run = find_run(name, options.runs_dir)
-        looks = run.num_test_looks() or evaluate_runs([run], Split.TEST, Evaluator(session().access))[0].num_test_looks
+        if run.num_test_looks() == 0:
+            evaluate_runs([run], Split.TEST, Evaluator(session().access))
         for file in FILES:
-            (PLACE / name / file).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(run.path / file, PLACE / name / file)
-        print(f"{name}: {run.id}, looked at {looks} time")
+            (PLACE / run.id / file).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(run.path / file, PLACE / run.id / file)
+        accuracy = read_json(run.evaluation_path("test") / "metrics.json")["accuracy"]
+        rows.append((name, run.id, f"`{run.manifest.weights_sha256}`", f"{accuracy:.2%}", run.num_test_looks()))
+    print(table(("network", "run", "SHA-256 of the weights", "test accuracy", "looks at the test set"), rows))
 
 
 if __name__ == "__main__":

@@ -34,6 +34,8 @@ def test_a_recipe_is_meant_by_its_name_and_a_file_by_its_path(lenet: Callable[..
     assert lenet("config", "show", "./sigmoid").code == lenet("config", "show", "sigmoid.yaml").code == 2
     Path("sigmoid").write_text("seed: 7\n")
     assert "seed: 7 " in lenet("config", "show", "sigmoid").out
+    Path("tanh").mkdir()
+    assert lenet("config", "show", "tanh").code == 0
     misspelled = lenet("train", "--config", "acurate")
     assert misspelled.code == 2
     assert "accurate?" in misspelled.err

@@ -47,7 +47,7 @@ def evaluate(
         require_accuracy,
     )
 
-    directories = [chosen_run(run, runs_dir) for run in runs]
+    directories = [chosen_run(run, runs_dir, is_written=True) for run in runs]
     evaluator = Evaluator(data_access(data_dir, offline), device, batch_size or EVALUATION_CHUNK)
     seen: EvaluatedRun | EvaluatedEnsemble
     if len(directories) == 1:
@@ -128,7 +128,7 @@ def compare(
 
     comparison.require_free(output)
     levels = [comparison.parse_level(text) for text in speed_ratio or ()]
-    directories = [chosen_run(run, runs_dir) for run in runs]
+    directories = [chosen_run(run, runs_dir, is_written=split is Split.TEST) for run in runs]
     evaluator = Evaluator(data_access(data_dir, offline), device)
     compared = comparison.compare_runs(directories, split, levels, evaluator)
     directory = comparison.write_comparison(compared, runs_dir, output, datetime.now(UTC))
@@ -175,7 +175,7 @@ def report(run: flags.RunName, runs_dir: flags.RunsDir = flags.DEFAULT_RUNS_DIR,
     from lenet_mnist.reporting.report import write_report
     from lenet_mnist.reporting.text import Result
 
-    path = write_report(chosen_run(run, runs_dir))
+    path = write_report(chosen_run(run, runs_dir, is_written=True))
     say(Result({"run": path.parent, "report": path}, str(path)), as_json)
 
 

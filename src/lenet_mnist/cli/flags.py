@@ -141,12 +141,19 @@ def _words(kind: Any) -> list[str]:
     return list(kind) if issubclass(kind, StrEnum) else [kind.__name__]
 
 
-def chosen_run(argument: str, runs_dir: Path, kinds: "Sequence[Kind]" = ("train",)) -> "Run":
-    """Return the run that is meant (runs/listing.py). Where a name alone is given, `say` says which run it is."""
-    from lenet_mnist.runs.listing import find_run
+def chosen_run(argument: str, runs_dir: Path, kinds: "Sequence[Kind]" = ("train",), is_written: bool = False) -> "Run":
+    """Return the run that is meant (runs/listing.py), which the command may write into only if it says so.
+
+    Where a name alone is given, or the run comes with lenet, `say` says which run it is.
+    """
+    from lenet_mnist.runs.listing import comes_with_lenet, find_run, own_run
 
     run = find_run(argument, runs_dir, kinds)
-    if argument != run.id and Path(argument) != run.path:
+    if is_written:
+        run = own_run(run, runs_dir)
+    if comes_with_lenet(run.id):
+        runs_meant.append(f"{argument}: {run.path if is_written else run.id}, which comes with lenet")
+    elif argument != run.id and Path(argument) != run.path:
         runs_meant.append(f"{argument}: {run.path}")
     return run
 

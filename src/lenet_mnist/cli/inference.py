@@ -10,6 +10,7 @@ from lenet_mnist.cli.flags import chosen_run, data_access, note, say, warn
 from lenet_mnist.config import ExportFormat
 
 app = typer.Typer()
+_BEFORE_ANY_TRAINING = "record"  # the most accurate of the networks that come with lenet
 
 
 @app.command(help="Read the digits in your own pictures, one per picture. Exits with 3 if a picture cannot be read.")
@@ -27,8 +28,11 @@ def predict(
 ) -> None:
     from lenet_mnist.inference.predict import read_pictures
     from lenet_mnist.reporting.gallery import draw_reading
+    from lenet_mnist.runs.listing import LATEST, newest_run
 
-    reading = read_pictures(chosen_run(run, runs_dir), pictures)
+    if run == LATEST and newest_run(runs_dir) is None:
+        run = _BEFORE_ANY_TRAINING
+    reading = read_pictures(chosen_run(run, runs_dir, is_written=show), pictures)
     for part in reading.json_parts() if as_json else reading.texts():
         say(part)
     warn(reading.notes)
@@ -59,5 +63,6 @@ def export(
 
     compared = None if compare is None else chosen_run(compare, runs_dir)
     access = data_access(data_dir, offline)
-    exported = export_run(chosen_run(run, runs_dir), compared, export_format, output, access)
+    chosen = chosen_run(run, runs_dir, is_written=output is None)
+    exported = export_run(chosen, compared, export_format, output, access)
     say(exported, as_json)

@@ -7,7 +7,7 @@ from pathlib import Path
 from lenet_mnist.config import Config
 from lenet_mnist.data.sets import TrainVal
 from lenet_mnist.errors import ConfigError, DataError
-from lenet_mnist.runs.listing import find_run
+from lenet_mnist.runs.listing import comes_with_lenet, find_run
 from lenet_mnist.runs.manifest import TeacherRecord
 from lenet_mnist.runs.run import Run
 from lenet_mnist.study.evaluation import read_kept_network
@@ -44,9 +44,13 @@ def find_teachers(config: Config, runs_dir: Path, data: TrainVal) -> TeacherRuns
     for run, digest in zip(runs, digests, strict=True):
         if digests.count(digest) > 1:
             raise ConfigError(f"{run.path}: is listed twice as a teacher", key=_KEY)
-    # A run in the same directory is found again by its id, so that both can be moved together; others by their path.
-    paths = [run.path.resolve() for run in runs]
-    names = tuple(path.name if path.parent == runs_dir.resolve() else str(path) for path in paths)
+    # A run in the same directory is found again by its id, so that both can be moved together, and so is one that comes
+    # with lenet; others by their path.
+    here = runs_dir.resolve()
+    names = tuple(
+        run.id if run.path.resolve().parent == here or comes_with_lenet(run.id) else str(run.path.resolve())
+        for run in runs
+    )
     return TeacherRuns(tuple(network for network, _ in read), names, tuple(record for _, record in read))
 
 

@@ -17,6 +17,7 @@ from lenet_mnist.devices import Crowding
 from lenet_mnist.errors import ConfigError, DivergedError, InterruptedBySignal
 from lenet_mnist.files.locks import exclusive_lock
 from lenet_mnist.files.storage import prepare_to_write
+from lenet_mnist.runs.listing import comes_with_lenet
 from lenet_mnist.runs.manifest import COMMANDS, Manifest, environment
 from lenet_mnist.runs.recording import Recorder, restore_newest
 from lenet_mnist.runs.run import Run, begin_run
@@ -82,6 +83,9 @@ def train_seeds(config: Config, seeds: str | None, session: Session, runs_dir: P
         config = config.replace({"training.teachers": teachers.names})
         seconds = sum(record.seconds for record in teachers.records)
         note(f"teachers: {len(teachers.networks)}, whose trainings took {seconds:,.0f} s together")
+        for record in teachers.records:
+            if comes_with_lenet(record.run):
+                note(f"teacher {record.run} comes with lenet")
     decision = None
     if config.training.learning_rate == AUTO:
         decision = search_rate(config.replace({"seed": drawn[0]}), context, session.access.directory)
@@ -128,6 +132,8 @@ def resume_run(run: Run, wanted: ResolvedConfig, accept_differences: bool, sessi
     Raises: ConfigError if it does not, or `run` is not a training; DataError if the run is damaged; StorageError if
     another process has its lock.
     """
+    if comes_with_lenet(run.id):
+        raise ConfigError(f"{run.id}: comes with lenet, without the checkpoints that a resume needs")
     prepare_to_write(run.path)
     with (
         deferred_signals(is_second_ignored=not session.ranks.is_single) as pending,

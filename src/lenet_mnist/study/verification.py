@@ -18,6 +18,7 @@ from lenet_mnist.errors import CheckFailedError, ConfigError, DataError, Interru
 from lenet_mnist.files.storage import read_bounded
 from lenet_mnist.files.tables import MAX_TEXT_BYTES, read_json
 from lenet_mnist.provenance import typed
+from lenet_mnist.runs.listing import comes_with_lenet
 from lenet_mnist.runs.recording import Checkpoint, list_checkpoints
 from lenet_mnist.runs.run import Run
 from lenet_mnist.study.evaluation import Evaluator
@@ -74,7 +75,7 @@ def verify_run(run: Run, retrain: bool, session: Session) -> Verified:
     checks = [Check("manifest.json", True, "its SHA-256"), Check("config.yaml", True, "its SHA-256")]
     differences = differences_of_data(manifest, context.data.fingerprint)
     checks.append(Check("data and split", not differences, "; ".join(differences) or "the SHA-256 of each"))
-    if not checkpoints and manifest.epochs > 0:
+    if not checkpoints and manifest.epochs > 0 and not comes_with_lenet(run.id):
         checks.append(Check("checkpoints", False, "there is none"))
     for checkpoint in checkpoints:
         checks.append(_checked(f"checkpoint of step {checkpoint.step}", partial(_checkpoint, run, checkpoint, state)))
