@@ -54,23 +54,61 @@ def commands(command: Any, name: str) -> list[tuple[str, Any]]:
     return [(name, command)]
 
 
+ALL_COMMANDS = commands(typer.main.get_command(app), "lenet")
+
+
 def test_the_options_are_those_of_the_snapshot() -> None:
     """A changed option is a change for users: it shows in the diff of tests/cli_options.txt."""
     lines = [
-        f"{name}: {' '.join(parameter.opts[0] for parameter in command.params)}\n"
-        for name, command in commands(typer.main.get_command(app), "lenet")
+        f"{name}: {' '.join(parameter.opts[0] for parameter in command.params)}\n" for name, command in ALL_COMMANDS
     ]
     assert "".join(lines) == SNAPSHOT.read_text()
 
 
 def test_every_help_is_complete_within_80_columns(lenet: Lenet, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "80")
-    all_commands = commands(typer.main.get_command(app), "lenet")
-    assert all(parameter.help for _, command in all_commands for parameter in command.params)
-    for name in ["lenet", "lenet data", "lenet config", *(name for name, _ in all_commands)]:
+    assert all(parameter.help for _, command in ALL_COMMANDS for parameter in command.params)
+    for name in ["lenet", "lenet data", "lenet config", *(name for name, _ in ALL_COMMANDS)]:
         shown = lenet(*name.split()[1:], "--help")
         assert shown.code == 0
         assert all(len(line) <= 80 and not line.endswith("...") for line in shown.out.splitlines()[1:]), name
+
+
+def test_help_stands_under_the_lecture_s_steps_and_its_examples_are_commands(lenet: Lenet) -> None:
+    headings = re.findall(r"^(\S.*):$", lenet("--help").out, re.MULTILINE)
+    assert [heading[:2] for heading in headings if heading[0].isdigit()] == ["1.", "2.", "3.", "4."]
+    known = {name: {o for each in command.params for o in each.opts} for name, command in ALL_COMMANDS}
+    examples = [line for _, command in ALL_COMMANDS for line in (command.epilog or "").splitlines()[2:]]
+    assert len(examples) > 15
+    for words in (line.partition("#")[0].split() for line in examples):
+        assert known[" ".join(words[:2])] >= {word for word in words if word.startswith("--")}, words
+
+
+def test_a_shell_completes_commands_words_recipes_and_runs(
+    lenet: Lenet, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def completed(words: str) -> list[str]:
+        monkeypatch.setenv("COMP_WORDS", words)
+        monkeypatch.setenv("COMP_CWORD", str(len(words.split(" ")) - 1))
+        monkeypatch.setenv("_LENET_COMPLETE", "complete_bash")
+        return lenet().out.split()
+
+    assert completed("lenet tr") == ["train"]
+    assert completed("lenet train --activation ") == ["sigmoid", "tanh", "relu"]
+    assert completed("lenet evaluate latest --split ") == ["test", "val"]
+    assert {"fast", "relu"} <= {*completed("lenet train --config ")}
+    assert {"latest", "relu", run.id} <= {*completed("lenet evaluate ")}
+    assert completed("lenet train --resume la") == ["latest"]
+    assert run.id not in completed("lenet evaluate --runs-dir nowhere ")
+
+
+def test_quiet_and_verbose(lenet: Lenet, run: Run) -> None:
+    usual, quiet, verbose = (lenet("evaluate", "latest", "--split", "val", *flag) for flag in ((), ("-q",), ("-v",)))
+    assert (quiet.out, quiet.err) == (usual.out, "")
+    assert usual.err != ""
+    assert all(said in verbose.err for said in ("threads: 1", f"reads runs/{run.id}/config.yaml"))
+    assert lenet("evaluate", "nope", "-q").err.startswith("error: ")
+    assert lenet("runs", "-q", "-v").code == 2
 
 
 def test_config_show_check_and_schema(lenet: Lenet, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Where the arithmetic happens: the choice of a device and of a number of threads."""
 
+import logging
 import os
 import threading
 import time
@@ -69,6 +70,7 @@ def set_threads(threads: int | None, engine: ResolvedEngine, ranks: Ranks = SING
         raise RuntimeError(f"{count} threads asked for in a forked process; start workers with multiprocessing's spawn")
     _require_threads(count)
     engine.set_threads(count)
+    logging.getLogger(__name__).info("computes with the engine %s (%s), threads: %d", engine.name, engine.reason, count)
     return count
 
 

@@ -7,18 +7,24 @@ from typing import Annotated
 import typer
 
 from lenet_mnist.cli import flags
+from lenet_mnist.cli.commands import Commands
 from lenet_mnist.cli.flags import EXPERIMENT, MACHINE, chosen_run, configured, data_access, say, session_of, warn
 from lenet_mnist.config import Split
 
-app = typer.Typer()
+app = Commands("4. Performance analysis")
 
 
 @app.command(
     help="Evaluate runs on the test or the validation set. Writes metrics, tables and figures; several runs are also "
-    "evaluated as an ensemble."
+    "evaluated as an ensemble.",
+    examples=(
+        "lenet evaluate latest --split val",
+        "lenet evaluate relu --min-accuracy 0.99      # the newest run of this name",
+        "lenet evaluate runs/*-relu-*                 # and all of them together",
+    ),
 )
 def evaluate(
-    runs: Annotated[list[str], typer.Argument(metavar="RUN...", help="Paths, ids or names of runs, or `latest`.")],
+    runs: Annotated[list[str], typer.Argument(**flags.RUNS, help="Paths, ids or names of runs, or `latest`.")],
     split: Annotated[Split, typer.Option("--split", help="The part of the data to evaluate on.")] = Split.TEST,
     batch_size: Annotated[
         int | None,
@@ -65,7 +71,8 @@ def evaluate(
 
 
 @app.command(
-    help="Check that a run is what it says it is. Recomputes digests and metrics; exits with 5 if one differs."
+    help="Check that a run is what it says it is. Recomputes digests and metrics; exits with 5 if one differs.",
+    examples=("lenet verify latest", "lenet verify latest --retrain"),
 )
 def verify(
     run: flags.RunName,
@@ -86,7 +93,8 @@ def verify(
 
 
 @app.command(
-    help="Say what went wrong in a training, and what to do. Names the evidence; of a sweep, reads each loss curve."
+    help="Say what went wrong in a training, and what to do. Names the evidence; of a sweep, reads each loss curve.",
+    examples=("lenet diagnose latest", "lenet diagnose lr-sweep                      # the newest sweep"),
 )
 def diagnose(
     run: flags.RunName, runs_dir: flags.RunsDir = flags.DEFAULT_RUNS_DIR, as_json: flags.AsJson = False
@@ -103,10 +111,11 @@ def diagnose(
 
 @app.command(
     help="Compare runs: curves, accuracies and their intervals. Runs that differ only in their seed form a group; of "
-    "two runs, shows the images that only one of them gets right."
+    "two runs, shows the images that only one of them gets right.",
+    examples=("lenet compare relu sigmoid", "lenet compare runs/*-relu-* runs/*-tanh-* --speed-ratio loss=0.1"),
 )
 def compare(
-    runs: Annotated[list[str], typer.Argument(metavar="RUN...", help="Paths, ids or names of two or more runs.")],
+    runs: Annotated[list[str], typer.Argument(**flags.RUNS, help="Paths, ids or names of two or more runs.")],
     split: Annotated[
         Split, typer.Option("--split", help="Data to compare on; test counts as a test evaluation of each run.")
     ] = Split.VAL,
@@ -139,6 +148,10 @@ def compare(
 @app.command(
     "cross-validate",
     help="Train on all folds but one, test on that one, in turn. For small data; the test set is not opened.",
+    examples=(
+        "lenet cross-validate --limit-train 1000",
+        "lenet cross-validate --config digits --folds 10 --repeats 3",
+    ),
 )
 @configured("--lr", *EXPERIMENT, *MACHINE)
 def cross_validate(

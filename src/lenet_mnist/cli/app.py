@@ -10,21 +10,23 @@ import typer
 
 from lenet_mnist import __version__
 from lenet_mnist.cli import analysis, data, flags, inference, training
+from lenet_mnist.cli.commands import Commands
 from lenet_mnist.cli.flags import configured, say
 from lenet_mnist.cores import torchrun_rank
 from lenet_mnist.errors import ConfigError, StorageError
 
 _IN_SEVERAL_PROCESSES = ("train", "lr-sweep", "cross-validate")
 
-app = typer.Typer(
+_SETTINGS = "Configuration and this machine"
+
+app = Commands(
+    "1. Architecture",
     name="lenet",
-    no_args_is_help=True,
-    add_completion=False,
-    rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-config_app = typer.Typer(help="Show and check configurations.", no_args_is_help=True)
+config_app = Commands(help="Show and check configurations.")
+settings_app = Commands(_SETTINGS)
 
 
 def _print_version(is_wanted: bool) -> None:
@@ -68,16 +70,16 @@ def describe(
     say(layers_result(rows), as_json)
 
 
-for room in (training, analysis, inference):
-    app.add_typer(room.app)
-app.add_typer(data.app, name="data")
-app.add_typer(config_app, name="config")
-
-
-@app.command(help="List the recipes, and the accuracy to expect of each. `--config NAME` uses one.")
+@settings_app.command(help="List the recipes, and the accuracy to expect of each. `--config NAME` uses one.")
 def recipes(
     copy: Annotated[
-        str | None, typer.Option("--copy", metavar="NAME", help="Write this recipe into ./NAME.yaml, to edit it.")
+        str | None,
+        typer.Option(
+            "--copy",
+            metavar="NAME",
+            autocompletion=flags.recipe_names,
+            help="Write this recipe into ./NAME.yaml, to edit it.",
+        ),
     ] = None,
     as_json: flags.AsJson = False,
 ) -> None:
@@ -90,7 +92,7 @@ def recipes(
 
 @config_app.command("show", help="Print every value and where it comes from, as YAML for --config.")
 def config_show(
-    config: Annotated[str | None, typer.Argument(metavar="NAME|FILE", help=flags.CONFIG_HELP)] = None,
+    config: Annotated[str | None, typer.Argument(**flags.RECIPE, help=flags.CONFIG_HELP)] = None,
     assignments: flags.Assignments = None,
 ) -> None:
     from lenet_mnist.config_file import annotated_yaml, load_config
@@ -100,7 +102,10 @@ def config_show(
 
 @config_app.command("check", help="Check that configuration files are valid.")
 def config_check(
-    configs: Annotated[list[str], typer.Argument(metavar="NAME|FILE...", help="Recipes, or YAML files.")],
+    configs: Annotated[
+        list[str],
+        typer.Argument(**flags.RECIPE | {"metavar": "NAME|FILE..."}, help="Recipes, or YAML files."),
+    ],
     assignments: flags.Assignments = None,
 ) -> None:
     from lenet_mnist.config_file import load_config
@@ -117,3 +122,9 @@ def config_schema() -> None:
     from lenet_mnist.config import Config
 
     say(json.dumps({"$schema": "https://json-schema.org/draft/2020-12/schema"} | Config.model_json_schema(), indent=2))
+
+
+for part in (training.app, analysis.app, inference.app, settings_app):
+    app.add_typer(part)
+app.add_typer(data.app, name="data", rich_help_panel="2. Data")
+app.add_typer(config_app, name="config", rich_help_panel=_SETTINGS)

@@ -6,9 +6,10 @@ from typing import Annotated
 import typer
 
 from lenet_mnist.cli import flags
+from lenet_mnist.cli.commands import Commands
 from lenet_mnist.cli.flags import configured, say
 
-app = typer.Typer(help="Download, check, find and show the data.", no_args_is_help=True)
+app = Commands(help="Download, check, find and show the data.")
 
 
 @app.command("fetch", help="Download the missing files of MNIST or its relatives.")

@@ -5,8 +5,9 @@ torch and matplotlib are imported inside the commands that need them, so that `l
 
 import functools
 import inspect
+import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from enum import StrEnum
 from pathlib import Path
 from types import NoneType, UnionType
@@ -16,6 +17,7 @@ import typer
 
 from lenet_mnist.config import Config
 from lenet_mnist.config import Device as DeviceName
+from lenet_mnist.errors import ConfigError
 from lenet_mnist.files.storage import user_cache
 from lenet_mnist.sections import fields_of, flags_of
 
@@ -34,6 +36,7 @@ else:  # imports YAML, which `lenet --help` does without
 DEFAULT_DATA_DIR = user_cache()
 DEFAULT_RUNS_DIR = Path("runs")
 runs_meant: list[str] = []  # by the names that this command was given; shown with its result
+_is_quiet = False
 
 
 def parse_path(text: str) -> Path:
@@ -46,13 +49,37 @@ def parse_path(text: str) -> Path:
         raise typer.BadParameter(f"{text}: no such user, or no home directory is known") from None
 
 
+def recipe_names() -> list[str]:
+    """Return what a shell completes --config to."""
+    from lenet_mnist.recipes import recipe_paths
+
+    return [*recipe_paths()]
+
+
+def run_names(context: typer.Context) -> list[str]:
+    """Return what a shell completes a run to: `latest`, names, and ids, the newest first. No run is opened."""
+    ids = _run_ids(Path(context.params.get("runs_dir") or DEFAULT_RUNS_DIR))
+    shipped = _run_ids(Path(__file__).parents[1] / "networks")
+    return ["latest", *dict.fromkeys("-".join(run.split("-")[2:-1]) for run in ids + shipped), *ids]
+
+
+def _run_ids(directory: Path) -> list[str]:
+    with suppress(OSError):
+        return sorted((path.name for path in directory.iterdir() if (path / "manifest.json").is_file()), reverse=True)
+    return []
+
+
 CONFIG_HELP = "A recipe (`lenet recipes`), or a YAML file; by default, the recipe relu."
-ConfigName = Annotated[str | None, typer.Option("--config", "-c", metavar="NAME|FILE", help=CONFIG_HELP)]
+RECIPE: dict[str, Any] = {"metavar": "NAME|FILE", "autocompletion": recipe_names}
+ConfigName = Annotated[str | None, typer.Option("--config", "-c", **RECIPE, help=CONFIG_HELP)]
 Assignments = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Set any value (docs/options.md); repeatable.")
 ]
-RunName = Annotated[str, typer.Argument(metavar="RUN", help="A run's path, id or name, or `latest`.")]
-Resume = Annotated[str | None, typer.Option("--resume", metavar="RUN", help="Resume an interrupted run.")]
+RUN: dict[str, Any] = {"metavar": "RUN", "autocompletion": run_names}
+RUNS = RUN | {"metavar": "RUN..."}
+RUN_HELP = "A run's path, id or name, or `latest`."
+RunName = Annotated[str, typer.Argument(**RUN, help=RUN_HELP)]
+Resume = Annotated[str | None, typer.Option("--resume", **RUN, help="Resume an interrupted run.")]
 Device = Annotated[DeviceName | None, typer.Option("--device", help="Where to compute; by default, as in training.")]
 DataDir = Annotated[
     Path,
@@ -107,6 +134,7 @@ def configured(*flags: str) -> Callable[[Callable[..., None]], Callable[..., Non
 
 
 _KEYWORD = inspect.Parameter.KEYWORD_ONLY
+_TYPES = ("int", "float", "str", "bool")
 
 
 def _parameter_name(flag: str) -> str:
@@ -118,7 +146,13 @@ def _option(flag: str) -> Any:
     field = fields_of(Config)[_KEYS[flag]]
     is_list = get_origin(field.annotation) is tuple
     about = f"{field.description}{' Repeatable.' * is_list}"
-    option = typer.Option(flag, metavar=f"<{'|'.join(_words(field.annotation))}>", help=about)
+    words = _words(field.annotation)
+    option = typer.Option(
+        flag,
+        metavar=f"<{'|'.join(words)}>",
+        autocompletion=run_names if flag == "--teacher" else lambda: [word for word in words if word not in _TYPES],
+        help=about,
+    )
     return Annotated[(list[str] if is_list else str) | None, option]
 
 
@@ -156,6 +190,24 @@ def chosen_run(argument: str, runs_dir: Path, kinds: "Sequence[Kind]" = ("train"
     elif argument != run.id and Path(argument) != run.path:
         runs_meant.append(f"{argument}: {run.path}")
     return run
+
+
+def set_loudness(quiet: bool, verbose: bool) -> None:
+    """Let standard error show errors only, or also what is decided. Raises: ConfigError for both."""
+    global _is_quiet
+    if quiet and verbose:
+        raise ConfigError("--quiet and --verbose exclude each other")
+    _is_quiet = quiet
+    logger = logging.getLogger("lenet_mnist")
+    logger.setLevel(logging.INFO if verbose else logging.WARNING)
+    logger.handlers = [_Notes()] if verbose else []
+
+
+class _Notes(logging.Handler):
+    """Shows what is decided."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        note(record.getMessage())
 
 
 def warn(sentences: Iterable[str]) -> None:
@@ -208,7 +260,7 @@ def console() -> "Console":
     """Return where progress and notes are shown."""
     from lenet_mnist.reporting.terminal import StderrConsole
 
-    return StderrConsole()
+    return StderrConsole(_is_quiet)
 
 
 def say(result: Any, as_json: bool = False) -> None:

@@ -6,14 +6,18 @@ from typing import Annotated
 import typer
 
 from lenet_mnist.cli import flags
+from lenet_mnist.cli.commands import Commands
 from lenet_mnist.cli.flags import chosen_run, data_access, note, say, warn
 from lenet_mnist.config import ExportFormat
 
-app = typer.Typer()
+app = Commands("A trained network, used")
 _BEFORE_ANY_TRAINING = "record"  # the most accurate of the networks that come with lenet
 
 
-@app.command(help="Read the digits in your own pictures, one per picture. Exits with 3 if a picture cannot be read.")
+@app.command(
+    help="Read the digits in your own pictures, one per picture. Exits with 3 if a picture cannot be read.",
+    examples=("lenet predict photo.jpg", "lenet predict scans/ --run relu --show"),
+)
 def predict(
     pictures: Annotated[
         list[Path],
@@ -21,7 +25,7 @@ def predict(
             metavar="PICTURE...", help="Pictures (PNG, JPEG, HEIC, WEBP, TIFF, GIF, BMP), or folders of them."
         ),
     ],
-    run: Annotated[str, typer.Option("--run", metavar="RUN", help="A run's path, id or name, or `latest`.")] = "latest",
+    run: Annotated[str, typer.Option("--run", **flags.RUN, help=flags.RUN_HELP)] = "latest",
     show: Annotated[bool, typer.Option("--show", help="Also draw the steps of the preparation, into the run.")] = False,
     runs_dir: flags.RunsDir = flags.DEFAULT_RUNS_DIR,
     as_json: flags.AsJson = False,
@@ -43,7 +47,13 @@ def predict(
     reading.require_all_answered()
 
 
-@app.command(help="Write a run's network in a form that other programs read.")
+@app.command(
+    help="Write a run's network in a form that other programs read.",
+    examples=(
+        "lenet export latest --format html            # a page to draw on",
+        "lenet export relu --format onnx --output relu.onnx",
+    ),
+)
 def export(
     run: flags.RunName,
     export_format: Annotated[
@@ -51,7 +61,7 @@ def export(
         typer.Option("--format", help="html: a page to draw digits on; onnx or safetensors: the network."),
     ],
     compare: Annotated[
-        str | None, typer.Option("--compare", metavar="RUN", help="html: show a second run next to the first.")
+        str | None, typer.Option("--compare", **flags.RUN, help="html: show a second run next to the first.")
     ] = None,
     output: Annotated[Path | None, flags.output("File to write; by default in the run.")] = None,
     data_dir: flags.DataDir = flags.DEFAULT_DATA_DIR,

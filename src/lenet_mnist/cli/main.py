@@ -40,7 +40,7 @@ def main() -> None:
             os.environ["PYTHONWARNINGS"] = "ignore"
         from lenet_mnist.cli.app import app
 
-        sys.exit(app(standalone_mode=False))
+        sys.exit(app(prog_name="lenet", standalone_mode=False))
     except (LenetError, InterruptedBySignal) as error:
         _print_error(error)
         sys.exit(error.exit_code)
@@ -64,6 +64,8 @@ def _explained(error: Exception) -> LenetError | None:
     if isinstance(error, OSError):
         place = "" if error.filename is None else f"{os.fsdecode(error.filename)}: "
         return StorageError(f"{place}{error.strerror or error}")
+    if "--install-completion" in sys.argv:  # typer rewrites a file of the shell, in a home that may not be there
+        return StorageError(f"cannot install it: {error}. `lenet --show-completion` prints it")
     return None
 
 

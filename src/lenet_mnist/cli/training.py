@@ -7,11 +7,11 @@ from typing import Annotated
 import typer
 
 from lenet_mnist.cli import flags
+from lenet_mnist.cli.commands import Commands
 from lenet_mnist.cli.flags import EXPERIMENT, MACHINE, chosen_run, configured, data_access, say, session_of, warn
 from lenet_mnist.errors import ConfigError
-from lenet_mnist.provenance import require_packages
 
-app = typer.Typer()
+app = Commands("3. Training")
 
 
 class Log(StrEnum):
@@ -22,7 +22,13 @@ class Log(StrEnum):
 
 @app.command(
     help="Train a network. The validation set decides when to stop, and which weights are kept. Several seeds give "
-    "several runs."
+    "several runs.",
+    examples=(
+        "lenet train                                  # the recipe relu",
+        "lenet train --config fast --seeds 0-4        # another recipe, five runs",
+        "lenet train --activation tanh --lr 0.02 --epochs 5",
+        "lenet train --resume latest                  # after a crash or Ctrl-C",
+    ),
 )
 @configured("--lr", "--lr-budget", *EXPERIMENT, "--teacher", *MACHINE)
 def train(
@@ -53,6 +59,7 @@ def train(
         if session is None:
             return
         if log is Log.TENSORBOARD:
+            from lenet_mnist.provenance import require_packages
             from lenet_mnist.reporting.tensorboard import TensorBoardLog
 
             require_packages("--log tensorboard", "tensorboard", "tensorboard")
@@ -72,6 +79,11 @@ def train(
     "lr-sweep",
     help="Find the learning rate. Trains briefly at several rates, over several seeds, and compares the validation "
     "losses.",
+    examples=(
+        "lenet lr-sweep --activation sigmoid,relu",
+        "lenet lr-sweep --lrs 0.01,0.03,0.1 --seeds 0-4 --epochs 2",
+        "lenet lr-sweep --limit-train 10000 --budget 60s",
+    ),
 )
 @configured("--optimizer", "--batch-size", "--limit-train", *MACHINE, "--name")
 def lr_sweep(

@@ -5,6 +5,7 @@ Every operation is one call of the module `os`, so that a test can refuse, or ki
 
 import codecs
 import errno
+import logging
 import os
 import re
 import secrets
@@ -241,6 +242,7 @@ def open_regular(path: Path, error: type[LenetError]) -> BinaryIO:
         raise error(f"{path}: cannot be read: {getattr(failure, 'strerror', None) or failure}") from failure
     mode = os.fstat(handle).st_mode
     if stat.S_ISREG(mode):
+        logging.getLogger(__name__).info("reads %s", path)
         return os.fdopen(handle, "rb")
     os.close(handle)
     raise error(f"{path}: is {'a directory, not a file' if stat.S_ISDIR(mode) else 'not a regular file'}")

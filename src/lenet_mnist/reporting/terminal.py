@@ -43,10 +43,10 @@ class _Stderr:
 class StderrConsole(Console):
     """Writes to stderr. Bars are drawn only while this is the job in front on its terminal."""
 
-    def __init__(self) -> None:
+    def __init__(self, quiet: bool = False) -> None:
         is_terminal = sys.stderr is not None and sys.stderr.isatty()
         # No bar goes into a file, whatever FORCE_COLOR and the like say.
-        super().__init__(file=cast(IO[str], _Stderr()), force_terminal=None if is_terminal else False)
+        super().__init__(file=cast(IO[str], _Stderr()), force_terminal=None if is_terminal else False, quiet=quiet)
 
     def print(self, *objects: Any, **style: Any) -> None:
         """Print; what moves a cursor is rich's own, never part of a text."""
