@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.faults import Disk, Killed, faulty_disk
+from tests.faults import Disk, Interrupter, Killed, faulty_disk
 from tests.tiny import part_of
 
 from lenet_mnist.config import Config, Engine
@@ -457,6 +457,22 @@ def test_another_build_of_the_native_engine_is_a_difference(train: Train, tiny: 
 def test_repeating_the_settings_is_no_difference(train: Train, resume: Train) -> None:
     same = SETTINGS | {"training.learning_rate": "auto", "training.engine": "auto", "training.threads": None}
     assert result_of(resume(train(10), **same)) == result_of(train())
+
+
+def test_an_interrupted_series_says_which_seeds_are_left(tmp_path: Path, access: DataAccess) -> None:
+    class Watched(Watcher, Interrupter):
+        def __init__(self) -> None:
+            Watcher.__init__(self)
+            Interrupter.__init__(self, at_step=STEPS_PER_EPOCH * 3 + 2)
+
+        def advance(self, amount: int, text: str = "") -> None:
+            Interrupter.advance(self, amount, text)
+
+    watcher = Watched()
+    runs = train_seeds(config_of(), "4-7", Session(access, watcher), tmp_path)
+
+    assert [run.manifest.status for run in runs] == ["finished", "interrupted"]
+    assert any("--seeds 6,7" in line for line in watcher.lines)
 
 
 def test_no_two_checkpoints_are_of_one_step(train_anew: Train) -> None:

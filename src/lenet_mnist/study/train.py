@@ -100,6 +100,8 @@ def train_seeds(config: Config, seeds: str | None, session: Session, runs_dir: P
             runs.append(resume_run(before[seed], ResolvedConfig(before[seed].config, {}), False, session))
         if runs[-1].signal_number is not None:
             break
+    if left := ",".join(map(str, drawn[len(runs) :])):
+        note(f"not begun: seeds {left}. The same command with --seeds {left} trains them")
     return runs
 
 
