@@ -16,7 +16,7 @@ EMPTY :=
 LACKING := $(strip $(if $(BROWSER),,browser) $(if $(FASHION),,fashion) $(if $(COMPILER),,compiler))
 TESTED := $(if $(LACKING),not ($(subst $(EMPTY) $(EMPTY), or ,$(LACKING))),)
 
-.PHONY: help train test lint smoke kills lecture wheels cross browser fashion clean
+.PHONY: help train test lint smoke kills lecture wheels wheel cross browser fashion clean
 
 help:
 	@echo "make train   train configs/relu.yaml on MNIST and evaluate it on the test set"
@@ -25,6 +25,7 @@ help:
 	@echo "make smoke   train and evaluate on a subset of MNIST, as CI does"
 	@echo "make kills   kill twenty trainings, and see each go on to the same result"
 	@echo "make lecture type every command of docs/lecture.md, on a subset of MNIST"
+	@echo "make wheel   build the wheel for this machine, install it into an empty environment, and use it"
 	@echo "make wheels  build the wheels for Linux, macOS and Windows into dist/, all on this machine"
 	@echo "make cross   run what is inside the wheels, under qemu and wine where they are of other systems"
 	@echo "make browser install Debian's Chromium, which tests of pages need, where there is none"
@@ -64,6 +65,10 @@ lecture: $(VENV)/.installed-dev
 $(VENV)/.installed-wheels: $(VENV)/.installed-dev
 	$(BIN)/python -m pip install --editable .[dev,wheels]
 	touch $@
+
+wheel: $(VENV)/.installed-wheels
+	$(BIN)/python scripts/build_wheels.py --native --dist build/wheel
+	$(BIN)/python scripts/try_wheel.py --dist build/wheel
 
 wheels: $(VENV)/.installed-wheels
 	$(BIN)/python scripts/build_wheels.py

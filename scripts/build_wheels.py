@@ -4,7 +4,7 @@
     python scripts/build_wheels.py --native           # only the one for this system
 
 The C files are compiled by the clang in the package ziglang, which brings the headers of every system. Needs the extra
-`wheels`. Prints the size of each wheel.
+`wheels`. Prints the size of each wheel, and checks what a package index would refuse.
 """
 
 import platform
@@ -96,7 +96,7 @@ def main() -> None:
     parser.add_argument("--native", action="store_true", help="only for this system")
     parser.add_argument("--dist", type=Path, default=ROOT / "dist")
     given = parser.parse_args()
-    given.dist.mkdir(exist_ok=True)
+    given.dist.mkdir(parents=True, exist_ok=True)
     for old in given.dist.glob("lenet_mnist-*"):
         old.unlink()
     run("build", "--outdir", given.dist)
@@ -104,6 +104,7 @@ def main() -> None:
     for system in systems_here() if given.native else SYSTEMS:
         path = wheel_for(system, pure, given.dist)
         print(f"{path.name}  {path.stat().st_size / 1e6:.2f} MB", flush=True)
+    run("twine", "check", "--strict", *given.dist.glob("lenet_mnist-*"))
 
 
 if __name__ == "__main__":
