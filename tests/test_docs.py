@@ -9,7 +9,9 @@ from typing import Any
 
 import pytest
 import typer
+import yaml
 
+from lenet_mnist import __version__
 from lenet_mnist.cli.app import app
 
 ROOT = Path(__file__).parent.parent
@@ -64,6 +66,19 @@ def test_a_script_imports_what_is_there(path: Path) -> None:
             for alias in node.names:
                 if not hasattr(module, alias.name):
                     importlib.import_module(f"{node.module}.{alias.name}")
+
+
+def test_the_changelog_and_the_citation_are_of_this_version() -> None:
+    version, date = re.findall(r"^## \[(.+)\] - (\d{4}-\d\d-\d\d)$", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)[
+        0
+    ]
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert (citation["version"], citation["date-released"]) == (version, date) == (__version__, date)
+
+
+def test_nothing_says_that_lenet_is_on_an_index() -> None:
+    for path in [*TEXTS, *sorted((ROOT / "src").rglob("*.py"))]:
+        assert not re.search(r"pip install [^|\n]*\blenet[-_]mnist\b(?!-)", path.read_text()), path
 
 
 def test_the_lecture_has_the_same_commands_in_both_languages() -> None:

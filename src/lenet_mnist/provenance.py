@@ -24,13 +24,16 @@ def versions() -> dict[str, str]:
     }
 
 
-def require_packages(option: str, extra: str, *names: str) -> None:
-    """Raise InstallationError, with the command that installs them, if packages of an extra are missing."""
+def require_packages(option: str, *names: str) -> None:
+    """Raise InstallationError, with the command that installs them, if packages of an extra are missing.
+
+    The command names the packages: lenet is installed from a file, and is on no index.
+    """
     missing = [name for name in names if find_spec(name) is None]
     if missing:
         raise InstallationError(
             f"{option}: needs {' and '.join(missing)}, which lenet installs only if asked to: "
-            f"pip install 'lenet-mnist[{extra}]'"
+            f"pip install {' '.join(missing)}"
         )
 
 

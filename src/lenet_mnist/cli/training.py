@@ -62,7 +62,7 @@ def train(
             from lenet_mnist.provenance import require_packages
             from lenet_mnist.reporting.tensorboard import TensorBoardLog
 
-            require_packages("--log tensorboard", "tensorboard", "tensorboard")
+            require_packages("--log tensorboard", "tensorboard")
             session = replace(session, open_log=TensorBoardLog)
         if resume is None:
             warn(resolved.notes)

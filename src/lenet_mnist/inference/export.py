@@ -59,7 +59,7 @@ def export_run(
     if output is not None and output.suffix.lower() != f".{export_format}":  # or it could overwrite any file
         raise ConfigError(f"--output {output}: expected a name that ends in .{export_format}")
     if export_format is ExportFormat.ONNX:
-        provenance.require_packages("--format onnx", "onnx", "onnx", "onnxruntime")
+        provenance.require_packages("--format onnx", "onnx", "onnxruntime")
         return _export_onnx(run, output, access)
     if export_format is ExportFormat.SAFETENSORS:
         content, name = network_bytes(kept_network(run)), "lenet.safetensors"
