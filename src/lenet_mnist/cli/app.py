@@ -70,6 +70,23 @@ def describe(
     say(layers_result(rows), as_json)
 
 
+@settings_app.command(
+    help="Find out whether a training can run here. Looks at Python, packages, engine, data and disk, and says what to "
+    "do about each.",
+    examples=("lenet doctor", "lenet doctor --runs-dir /scratch/runs"),
+)
+def doctor(
+    data_dir: flags.DataDir = flags.DEFAULT_DATA_DIR,
+    runs_dir: flags.RunsDir = flags.DEFAULT_RUNS_DIR,
+    as_json: flags.AsJson = False,
+) -> None:
+    from lenet_mnist.doctor import examine
+
+    examined = examine(data_dir, runs_dir)
+    say(examined, as_json)
+    raise typer.Exit(examined.exit_code)
+
+
 @settings_app.command(help="List the recipes, and the accuracy to expect of each. `--config NAME` uses one.")
 def recipes(
     copy: Annotated[
