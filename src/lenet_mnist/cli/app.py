@@ -103,8 +103,8 @@ def recipes(
     from lenet_mnist.recipes import copy_recipe, list_recipes
     from lenet_mnist.reporting.text import Result
 
-    copied = copy and copy_recipe(copy)
-    say(Result({"path": copied}, str(copied)) if copied else list_recipes(), as_json)
+    copied = None if copy is None else copy_recipe(copy)
+    say(list_recipes() if copied is None else Result({"path": copied}, str(copied)), as_json)
 
 
 @config_app.command("show", help="Print every value and where it comes from, as YAML for --config.")

@@ -7,13 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from lenet_mnist.errors import ConfigError, DataError, LenetError, StorageError
-from lenet_mnist.files.storage import (
-    make_directory,
-    require_directory,
-    storage_errors,
-    synced_entries,
-    write_bytes,
-)
+from lenet_mnist.files.storage import make_directory, require_directory, storage_errors, synced_entries, write_bytes
 from lenet_mnist.files.tables import read_json
 from lenet_mnist.runs.manifest import COMMANDS, Kind, Manifest
 from lenet_mnist.runs.run import RUN_ID, Run
