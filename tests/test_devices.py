@@ -31,6 +31,7 @@ import os
 import torch
 from lenet_mnist.config import Activation
 from lenet_mnist.devices import set_threads
+from lenet_mnist.errors import InstallationError
 from lenet_mnist.model.engines import TORCH, resolve_engine
 from lenet_mnist.config import Engine
 from lenet_mnist.model.native.binding import parameter_shapes
@@ -152,7 +153,7 @@ if child == 0:
     assert digest() == before
     try:
         set_threads(2, TORCH)
-    except RuntimeError as error:
+    except InstallationError as error:
         assert "spawn" in str(error)
         os._exit(7)
     os._exit(8)

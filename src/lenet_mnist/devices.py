@@ -4,7 +4,8 @@ import logging
 import os
 import threading
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import torch
@@ -62,16 +63,39 @@ def set_threads(threads: int | None, engine: ResolvedEngine, ranks: Ranks = SING
 
     If None, it is the share of this process in those of cores.py.
 
-    Raises: InstallationError if the system does not allow that many; RuntimeError in a process that was forked after
-    this one had threads: torch's do not exist there, and it would wait for them for ever.
+    Raises: InstallationError if the system does not allow that many, or if torch is to have several in a process that
+    was forked after this one had threads: they do not exist there, and it would wait for them for ever.
     """
-    count = threads if threads is not None else max(1, THREADS // ranks.num_local)
-    if _is_forked and count > 1 and engine.name is Engine.TORCH:
-        raise RuntimeError(f"{count} threads asked for in a forked process; start workers with multiprocessing's spawn")
+    has_one = _is_forked and engine.name is Engine.TORCH
+    count = threads if threads is not None else 1 if has_one else max(1, THREADS // ranks.num_local)
+    if has_one and count > 1:
+        raise InstallationError(
+            f"{count} threads are asked for in a forked process, where torch has one: give 1, or start it with "
+            "multiprocessing's spawn"
+        )
     _require_threads(count)
     engine.set_threads(count)
     logging.getLogger(__name__).info("computes with the engine %s (%s), threads: %d", engine.name, engine.reason, count)
     return count
+
+
+@contextmanager
+def settings_kept() -> Iterator[None]:
+    """Put back at the end what choose_device and set_threads set for the whole process.
+
+    One thread at a time is inside: another one's number of threads would change its last bits.
+    """
+    cudnn = torch.backends.cudnn
+    with _one_at_a_time:
+        threads, is_deterministic, is_coarse = torch.get_num_threads(), cudnn.deterministic, cudnn.allow_tf32
+        try:
+            yield
+        finally:
+            torch.set_num_threads(threads)
+            cudnn.deterministic, cudnn.allow_tf32 = is_deterministic, is_coarse
+
+
+_one_at_a_time = threading.RLock()
 
 
 def _require_threads(count: int) -> None:
@@ -130,8 +154,8 @@ _is_forked = False
 
 def _after_fork() -> None:
     """Limit a forked process to the one thread that it has."""
-    global _is_forked
-    _is_forked = True
+    global _is_forked, _one_at_a_time
+    _is_forked, _one_at_a_time = True, threading.RLock()
     torch.set_num_threads(1)
 
 

@@ -7,6 +7,7 @@ was started to ignore (nohup does that, and a script that starts it in the backg
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -74,6 +75,28 @@ def deferred_signals(is_second_ignored: bool = False) -> Iterator[PendingSignal]
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@contextmanager
+def deferred_interrupt(_is_second_ignored: bool = False) -> Iterator[PendingSignal]:
+    """The same in somebody else's program, as in a notebook: of Ctrl-C alone, and a second raises KeyboardInterrupt.
+
+    Off the main thread, where Python allows no handler, and where Ctrl-C is ignored, nothing is remembered.
+    """
+    pending = PendingSignal()
+
+    def remember(number: int, _frame: FrameType | None) -> None:
+        pending.number = number
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    if threading.current_thread() is not threading.main_thread() or _is_ignored(signal.SIGINT):
+        yield pending
+        return
+    before = signal.signal(signal.SIGINT, remember)
+    try:
+        yield pending
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 @contextmanager

@@ -17,7 +17,6 @@ from lenet_mnist.analysis.metrics import (
     PER_CELL,
     Evaluation,
     evaluate,
-    example_positions,
     mean_prediction,
     pair_answers,
 )
@@ -25,6 +24,7 @@ from lenet_mnist.config import Activation, Config, ModelConfig, TrainingConfig
 from lenet_mnist.data.batches import evaluation_batches
 from lenet_mnist.data.sets import Normalization, TestSet, TrainVal
 from lenet_mnist.errors import DataError
+from lenet_mnist.runs.results import example_positions
 from lenet_mnist.tally import count
 from lenet_mnist.training.checkpoint import TrainedNetwork
 from lenet_mnist.training.context import Context

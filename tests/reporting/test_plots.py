@@ -89,8 +89,8 @@ def test_a_reduced_rate_is_marked_with_schedule_plateau_only() -> None:
 def test_however_a_training_ended_it_can_be_drawn(tmp_path: Path) -> None:
     for losses in ([LN10], [LN10, 1e300], [LN10, 50.0, 1e9, 3.0], [0.0, 1e-40], [1e200] * 30, []):
         cut = record(0, losses, "diverged")
-        for figure in plots.record_figures(cut, None):
-            save_figure(figure, tmp_path / "p.png")
+        for name in plots.PICTURES:
+            save_figure(plots.training_figure(cut, None, name), tmp_path / "p.png")
         axes = loss_axes(cut, None)
         assert (axes.get_xlabel(), axes.get_ylim()[1] < 1e3) == ("update", True)  # what explodes is cut off
         assert ("diverged" in [str(line.get_label()) for line in axes.get_lines()]) == bool(losses)

@@ -7,9 +7,12 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
 import pytest
 from tests.conftest import Answer
+from tests.once import draw_roughly
 
+import lenet_mnist
 from lenet_mnist.runs import listing
 from lenet_mnist.runs.listing import find_run, own_run
 from lenet_mnist.runs.run import Run
@@ -52,6 +55,19 @@ def test_before_any_training_a_picture_is_read_by_the_one_called_record(
         assert (seen.code, f"{ID}, which comes with lenet" in seen.err) == (0, True), seen.err
     assert lenet("evaluate", "latest").code == 2  # only `predict`, which writes nothing, does without a run
     assert not (tmp_path / "runs").exists()
+    assert contents(shipped.path) == before
+
+
+def test_python_too_reads_with_it_where_it_is_and_writes_into_a_copy(
+    shipped: Run, mnist_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    draw_roughly(monkeypatch)
+    monkeypatch.chdir(tmp_path)
+    before, run = contents(shipped.path), lenet_mnist.load("record", data_dir=mnist_dir)
+    assert run.predict(np.zeros((28, 28))).labels.shape == (1,)
+    assert not (tmp_path / "runs").exists()
+    assert run.evaluate().values["num_test_looks"] == 2
+    assert run.plot_confusion().axes
     assert contents(shipped.path) == before
 
 

@@ -13,6 +13,7 @@ import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from pydantic import Field
+from torch import Tensor
 
 from lenet_mnist.analysis.intervals import Interval, mcnemar_p_value, wilson_interval
 from lenet_mnist.data.batches import EVALUATION_CHUNK, evaluation_batches
@@ -215,11 +216,19 @@ def evaluate(
     image_set.require_labels_below(len(trained.class_names))
     network = trained.network.to(device)
     batches = evaluation_batches(image_set, trained.normalization, device, batch_size)
-    logits = torch.cat([network(batch.images) for batch in batches]).cpu().double()
+    return evaluation_of(torch.cat([network(batch.images) for batch in batches]), image_set, trained.class_names)
+
+
+def evaluation_of(logits: Tensor, image_set: ImageSet, class_names: tuple[str, ...]) -> Evaluation:
+    """Return what is counted from the logits of all images, in their order. Shapes: logits N K.
+
+    Raises: DataError if a logit is not finite.
+    """
+    logits = logits.detach().cpu().double()
     if not bool(logits.isfinite().all()):
         raise DataError("the logits are not finite: the weights have overflowed")
     return Evaluation(
-        class_names=trained.class_names,
+        class_names=class_names,
         indices=image_set.indices.numpy(),
         labels=image_set.labels.numpy(),
         predictions=logits.argmax(dim=1).numpy(),
@@ -275,22 +284,6 @@ def pair_answers(first: Evaluation, second: Evaluation) -> PairedAnswers:
     a, b = first.predictions == first.labels, second.predictions == second.labels
     fixed, broken = second.most_confident(a & ~b), first.most_confident(b & ~a)
     return PairedAnswers(fixed, broken, int((a & b).sum()), int((~a & ~b).sum()))
-
-
-def example_positions(evaluation: Evaluation, limit: int) -> Counts:
-    """Return the positions of at most `limit` images to keep for the report, up to 12 per cell of the matrix.
-
-    Of mistakes the 12 most confident ones, of correct answers the 6 most and the 6 least confident ones.
-    """
-    labels, predictions = evaluation.labels, evaluation.predictions
-    cells = labels * len(evaluation.class_names) + predictions
-    order = np.lexsort((-evaluation.confidences, cells))  # by cell, the most confident first
-    chosen = []
-    for members in np.split(order, np.flatnonzero(np.diff(cells[order])) + 1):
-        has_both_ends = labels[members[0]] == predictions[members[0]] and len(members) > PER_CELL
-        ends = members[: PER_CELL // 2], members[-(PER_CELL // 2) :]
-        chosen.append(np.concatenate(ends) if has_both_ends else members[:PER_CELL])
-    return np.concatenate(chosen)[:limit]
 
 
 def _require_same_images(first: Evaluation, other: Evaluation) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 from lenet_mnist.analysis.advice import Direction
 from lenet_mnist.analysis.intervals import SURE, Estimate, Interval, Method
+from lenet_mnist.analysis.metrics import Evaluation
 from lenet_mnist.errors import one_line
 from lenet_mnist.provenance import typed
 from lenet_mnist.reporting.text import Result, aligned, counted
@@ -25,14 +26,7 @@ def evaluation_result(seen: EvaluatedRun | EvaluatedEnsemble) -> Result:
     low, high = evaluation.accuracy_interval
     files, notes = sorted(seen.directory.iterdir()), []
     if isinstance(seen, EvaluatedRun):
-        worst = min(evaluation.per_class, key=lambda row: row.f1)
-        lines = [
-            f"{split} accuracy  {evaluation.accuracy:.2%}  ({evaluation.num_correct:,} of {len(evaluation):,}; "
-            f"95 % interval {low:.2%} to {high:.2%})",
-            f"{split} loss      {evaluation.mean_loss:.4f} nats per image",
-            f"calibration    expected calibration error {evaluation.expected_calibration_error:.2%}",
-            f"hardest class  {worst.name}: precision {worst.precision:.2%}, recall {worst.recall:.2%}",
-        ]
+        lines = evaluation_lines(evaluation, split)
         files += [*sorted(seen.run.plots_path.glob("*.png")), seen.run.report_path]
     else:
         found = [*((member.run.id, member.evaluation) for member in seen.members), ("ensemble", evaluation)]
@@ -45,6 +39,18 @@ def evaluation_result(seen: EvaluatedRun | EvaluatedEnsemble) -> Result:
     notes += test_note([member.metrics["num_test_looks"] for member in seen.members])
     text = "\n".join([*lines, *written_to(files), *notes])
     return Result({**seen.metrics, "directory": seen.directory}, text)
+
+
+def evaluation_lines(evaluation: Evaluation, split: str) -> list[str]:
+    """Return the figures of one network on one split."""
+    (low, high), worst = evaluation.accuracy_interval, min(evaluation.per_class, key=lambda row: row.f1)
+    return [
+        f"{split} accuracy  {evaluation.accuracy:.2%}  ({evaluation.num_correct:,} of {len(evaluation):,}; "
+        f"95 % interval {low:.2%} to {high:.2%})",
+        f"{split} loss      {evaluation.mean_loss:.4f} nats per image",
+        f"calibration    expected calibration error {evaluation.expected_calibration_error:.2%}",
+        f"hardest class  {worst.name}: precision {worst.precision:.2%}, recall {worst.recall:.2%}",
+    ]
 
 
 def written_to(files: Sequence[Path]) -> list[str]:

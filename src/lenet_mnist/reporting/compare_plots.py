@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
 from lenet_mnist.analysis.groups import smoothed_loss
+from lenet_mnist.reporting.figure import Figure
 from lenet_mnist.reporting.gallery import mistake_tile, tiles_figure
 from lenet_mnist.reporting.style import BLACK, COLOURS, TITLE_POINTS, plain_log_axis, plain_numbers, save_figure, tidy
 from lenet_mnist.reporting.text import counted
@@ -30,13 +30,14 @@ _MOST_TILES = 40
 _LABEL_LETTERS = 60
 
 
-def draw_comparison(compared: Comparison, directory: Path) -> None:
-    """Draw the curves, and for two runs the images on which they differ, into `directory`. Raises: StorageError."""
+def draw_comparison(compared: Comparison, directory: Path) -> dict[str, Figure]:
+    """Draw the curves, and for two runs where they differ, into `directory`; return all. Raises: StorageError."""
     figures = {"loss": loss_curves_figure(compared), "accuracy": accuracy_curves_figure(compared)}
     if compared.pair is not None:
         figures["fixed"], figures["broken"] = pair_figures(compared.pair, compared.split.value)
     for name, figure in figures.items():
         save_figure(figure, directory / f"{name}.png")
+    return figures
 
 
 def loss_curves_figure(compared: Comparison) -> Figure:

@@ -7,15 +7,17 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
-from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from lenet_mnist.analysis.intervals import wilson_interval
-from lenet_mnist.analysis.metrics import FEW_IMAGES, CalibrationBin, Counts, Evaluation
+from lenet_mnist.analysis.metrics import FEW_IMAGES, CalibrationBin, Counts, Evaluation, Scored
 from lenet_mnist.config import Split
+from lenet_mnist.data.sets import ImageSet
+from lenet_mnist.reporting.figure import Figure
 from lenet_mnist.reporting.gallery import mistake_tile, tiles_figure
 from lenet_mnist.reporting.style import BLUE, GREY, ORANGE, TITLE_POINTS, plain, plain_log_axis, save_figure, tidy
 from lenet_mnist.reporting.text import counted
+from lenet_mnist.runs.results import Examples, SavedEvaluation
 from lenet_mnist.study.cross_validation import CrossValidation
 from lenet_mnist.study.evaluation import EvaluatedEnsemble, EvaluatedRun
 
@@ -24,28 +26,52 @@ SPLITS = {Split.VAL: "validation set", Split.TEST: "test set"}
 _MOST_NUMBERED, _MOST_NAMED = 26, 100
 _INCHES_OF_MANY, _POINTS_OF_MANY = 12.0, 600.0
 _NAME_WIDTH = 20
+_MOST_MISTAKES, _IN_ORDER = 40, ", the most confident first"
 
 
-def draw_evaluation(seen: EvaluatedRun | EvaluatedEnsemble) -> None:
-    """Draw the pictures of an evaluation, of a run or of an ensemble, next to its tables. Raises: StorageError."""
-    evaluation, split = seen.evaluation, SPLITS[seen.split]
+def draw_evaluation(seen: EvaluatedRun | EvaluatedEnsemble) -> dict[str, Figure]:
+    """Draw the pictures of an evaluation next to its tables, and return them by name. Raises: StorageError."""
     ensemble = f"ensemble of {len(seen.members)}, " if len(seen.members) > 1 else ""
-    of_split = f"{ensemble}{split}, {evaluation.accuracy:.2%} of {len(evaluation):,} right"
-    images = seen.members[0].images.images.numpy()
-    for name, figure in {
-        "confusion_matrix": confusion_figure(evaluation, f"Confusion matrix: {of_split}"),
-        "misclassified": mistakes_figure(evaluation, images, split),
-        "calibration": calibration_figure(evaluation, f"Calibration: {of_split}"),
-    }.items():
+    figures = evaluation_figures(seen.evaluation, seen.members[0].images, seen.split, ensemble)
+    for name, figure in figures.items():
         save_figure(figure, seen.directory / f"{name}.png")
+    return figures
 
 
-def draw_cross_validation(pooled: CrossValidation) -> None:
-    """Draw plots/cross_validation.png. Raises: StorageError."""
-    save_figure(cross_validation_figure(pooled), pooled.run.plots_path / "cross_validation.png")
+def evaluation_figures(evaluation: Evaluation, images: ImageSet, split: Split, of: str = "") -> dict[str, Figure]:
+    """Return the pictures of an evaluation, by name; `of` says of whom it is."""
+    of_split = f"{of}{right_of(evaluation, split)}"
+    return {
+        "confusion_matrix": confusion_figure(evaluation, f"Confusion matrix: {of_split}"),
+        "misclassified": mistakes_figure(evaluation, images.images.numpy(), SPLITS[split]),
+        "calibration": calibration_figure(evaluation, f"Calibration: {of_split}"),
+    }
 
 
-def confusion_figure(evaluation: Evaluation, title: str) -> Figure:
+def right_of(scored: Scored, split: Split) -> str:
+    """Say how many images of a split are right."""
+    return f"{SPLITS[split]}, {scored.accuracy:.2%} of {scored.num_images:,} right"
+
+
+def saved_figure(saved: SavedEvaluation, examples: Examples | None) -> Figure:
+    """Return the confusion matrix of a saved evaluation; or, of its examples, the 12 surest mistakes of each cell."""
+    split = Split(saved.split)
+    if examples is None:
+        return confusion_figure(saved, f"Confusion matrix: {right_of(saved, split)}")
+    probabilities = np.zeros((len(examples), len(saved.class_names)))
+    probabilities[np.arange(len(examples)), examples.predictions] = examples.confidences
+    kept = Evaluation(saved.class_names, examples.indices, examples.labels, examples.predictions, probabilities, 0.0)
+    return mistakes_figure(kept, examples.images, SPLITS[split], saved)
+
+
+def draw_cross_validation(pooled: CrossValidation) -> Figure:
+    """Draw plots/cross_validation.png, and return it. Raises: StorageError."""
+    figure = cross_validation_figure(pooled)
+    save_figure(figure, pooled.run.plots_path / "cross_validation.png")
+    return figure
+
+
+def confusion_figure(evaluation: Scored, title: str) -> Figure:
     """Return the confusion matrix alone, as large as its classes need."""
     side = _confusion_inches(evaluation.class_names)
     figure = Figure(figsize=(side, side), layout="constrained")
@@ -53,11 +79,14 @@ def confusion_figure(evaluation: Evaluation, title: str) -> Figure:
     return figure
 
 
-def mistakes_figure(evaluation: Evaluation, images: npt.NDArray[np.uint8], split: str, most: int = 40) -> Figure:
-    """Return the mistakes, the most confident first. Shapes: images N H W, in the order of `evaluation`."""
-    shown, number = evaluation.mistakes[:most], len(evaluation.mistakes)
-    title = f"{split}: {counted(number, 'mistake')} in {len(evaluation):,} images"
-    title += f"; the {most} most confident ones" if number > most else ", the most confident first" * (number > 1)
+def mistakes_figure(
+    evaluation: Evaluation, images: npt.NDArray[np.uint8], split: str, whole: Scored | None = None
+) -> Figure:
+    """Return the mistakes, the most confident first; `evaluation` may be a part of `whole`. Shapes: images N H W."""
+    shown, scored = evaluation.mistakes[:_MOST_MISTAKES], whole or evaluation
+    number = scored.num_images - scored.num_correct
+    title = f"{split}: {counted(number, 'mistake')} in {scored.num_images:,} images"
+    title += f"; the {len(shown)} most confident ones" if number > len(shown) else _IN_ORDER * (number > 1)
     return tiles_figure([mistake_tile(evaluation, images, k) for k in shown], title, "no mistakes")
 
 

@@ -9,12 +9,12 @@ from itertools import pairwise
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from lenet_mnist.analysis.findings import TrainingRecord
 from lenet_mnist.config import Schedule
 from lenet_mnist.errors import one_line
+from lenet_mnist.reporting.figure import Figure
 from lenet_mnist.reporting.style import (
     BLACK,
     BLUE,
@@ -36,6 +36,7 @@ from lenet_mnist.runs.run import Run
 from lenet_mnist.training.probe import flat_word, passed_gradients
 from lenet_mnist.training.rows import EpochRow, Layer, ProbeRow
 
+PICTURES = ("loss", "accuracy", "layers")
 _LOWEST_LOSS, _HIGHEST_LOSS = 1e-6, 100.0  # in nats, and in times that of chance level: the rest is cut off
 _IMAGES_PER_SIDE, _MOST_ROWS_PER_SIDE = 320, 20  # of a running mean
 _MOST_DOTS = 60  # on a line: more would hide it
@@ -56,28 +57,26 @@ def draw_training(run: Run, note: Callable[[str], None]) -> None:
 
     A training is worth more than its pictures: whatever goes wrong is one line of `note`.
     """
-    pictures = [run.plots_path / f"{name}.png" for name in ("loss", "accuracy", "layers")]
+    pictures = [run.plots_path / f"{name}.png" for name in PICTURES]
     try:
         recorded = max(
             path.stat().st_mtime_ns for path in (run.history_path, run.steps_path, run.probe_path, run.manifest_path)
         )
         if all(path.exists() and path.stat().st_mtime_ns >= recorded for path in pictures):
             return
-        record, best_epoch = run.record, run.manifest.best_epoch
-        for path, figure in zip(pictures, record_figures(record, best_epoch), strict=True):
-            save_figure(figure, path)
+        for path in pictures:
+            save_figure(training_figure(run.record, run.manifest.best_epoch, path.stem), path)
     except Exception as error:
         note(f"note: {run.plots_path}: not drawn: {one_line(str(error)) or type(error).__name__}")
 
 
-def record_figures(record: TrainingRecord, best_epoch: int | None) -> list[Figure]:
-    """Return loss, accuracy and layers of a training, whatever state it is in."""
-    label = plain(record.config.label)
-    return [
-        chart(lambda axes: draw_loss(axes, record, best_epoch), f"Loss: {label}"),
-        chart(lambda axes: draw_accuracy(axes, record, best_epoch), f"Accuracy: {label}"),
-        layers_figure(record, f"Layers: {label}"),
-    ]
+def training_figure(record: TrainingRecord, best_epoch: int | None, name: str) -> Figure:
+    """Return "loss", "accuracy" or "layers" of a training, whatever state it is in."""
+    title = f"{name.capitalize()}: {plain(record.config.label)}"
+    if name == "layers":
+        return layers_figure(record, title)
+    draw = {"loss": draw_loss, "accuracy": draw_accuracy}[name]
+    return chart(lambda axes: draw(axes, record, best_epoch), title)
 
 
 def draw_loss(axes: Axes, record: TrainingRecord, best_epoch: int | None) -> None:

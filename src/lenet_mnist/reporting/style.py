@@ -16,12 +16,12 @@ import numpy as np
 from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
-from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties, findfont, get_font
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, MultipleLocator, NullFormatter
 
 from lenet_mnist.config import Activation
 from lenet_mnist.files.storage import make_directory, write_bytes
+from lenet_mnist.reporting.figure import Figure
 from lenet_mnist.reporting.text import plain_number
 
 BLUE = "#0072B2"
@@ -53,9 +53,7 @@ def colour_of(activation: Activation) -> str:
 def save_figure(figure: Figure, path: Path) -> None:
     """Write `figure` as PNG, whole or not at all, into a directory that is made if need be. Raises: StorageError."""
     make_directory(path.parent)
-    picture = io.BytesIO()
-    figure.savefig(picture, format="png", dpi=_DOTS_PER_INCH)
-    write_bytes(path, picture.getvalue())
+    write_bytes(path, figure.png(_DOTS_PER_INCH))
 
 
 def chart(draw: Callable[[Axes], None], title: str = "") -> Figure:

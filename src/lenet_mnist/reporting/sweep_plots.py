@@ -12,9 +12,9 @@ from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import LogNorm
-from matplotlib.figure import Figure
 
 from lenet_mnist.config import Activation
+from lenet_mnist.reporting.figure import Figure
 from lenet_mnist.reporting.style import BLACK, GREY, ORANGE, PURPLE, colour_of, plain_log_axis, save_figure, tidy
 from lenet_mnist.study.lr_sweep import Answer, SweptRun
 from lenet_mnist.tuning.plan import epochs_text
@@ -27,11 +27,12 @@ _COLOURS = colormaps["viridis"]
 _LOST: dict[str, Any] = {"marker": "x", "color": ORANGE, "markersize": 9, "markeredgewidth": 2, "linestyle": ""}
 
 
-def draw_swept_run(swept: SweptRun) -> None:
-    """Draw plots/sweep.png. Raises: StorageError."""
+def draw_swept_run(swept: SweptRun) -> Figure:
+    """Draw plots/sweep.png, and return it. Raises: StorageError."""
     run = swept.directory
     figure = sweep_figure(swept.answers, run.config.training.max_epochs, run.manifest.guessing_loss)
     save_figure(figure, swept.directory.plots_path / "sweep.png")
+    return figure
 
 
 def sweep_figure(answers: dict[Activation, Answer], max_epochs: int, chance: float) -> Figure:

@@ -1,25 +1,42 @@
-"""What a command prints on stdout: one result, as text or as JSON."""
+"""What a command has found: one result, as text, as JSON, or for a notebook."""
 
+import base64
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
+
+from markupsafe import Markup
 
 from lenet_mnist.files.tables import plain
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Result:
-    """What a command has found: `values`, whose names are the keys of its JSON, and the same as text."""
+    """What a command has found: `values`, whose names are the keys of its JSON, the same as text, and its pictures.
+
+    `figures` are Matplotlib's, by name; only what Python called has them.
+    """
 
     values: dict[str, Any]
     text: str
+    figures: Mapping[str, Any] = field(default_factory=dict)
 
     def plain(self) -> Any:
         return plain(self.values)
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         return self.text
+
+    def _repr_html_(self) -> str:
+        return html_of(self.text, self.figures.values())
+
+
+def html_of(text: str, figures: Iterable[Any] = ()) -> str:
+    """Return a text and pictures for a notebook. Every letter of the text is text."""
+    pngs = [base64.b64encode(figure._repr_png_()).decode() for figure in figures]
+    images = [Markup('<img src="data:image/png;base64,{}">').format(png) for png in pngs]
+    return Markup("<pre>{}</pre>").format(text) + Markup("").join(images)
 
 
 def render(result: Any, as_json: bool) -> str:

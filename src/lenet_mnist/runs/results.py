@@ -18,12 +18,12 @@ from safetensors.torch import save
 from torch import Tensor
 
 from lenet_mnist.analysis.metrics import (
+    PER_CELL,
     CalibrationBin,
     Counts,
     Evaluation,
     Reals,
     Scored,
-    example_positions,
 )
 from lenet_mnist.errors import DataError, one_line
 from lenet_mnist.files.storage import read_bounded, write_bytes
@@ -173,6 +173,22 @@ def write_examples(directory: Path, evaluation: Evaluation, images: Tensor, weig
     }
     header = json.dumps({"weights_sha256": weights_sha256})
     write_bytes(_examples_path(directory), save(tensors, metadata={HEADER_KEY: header}))
+
+
+def example_positions(evaluation: Evaluation, limit: int) -> Counts:
+    """Return the positions of at most `limit` images to keep for the report, up to 12 per cell of the matrix.
+
+    Of mistakes the 12 most confident ones, of correct answers the 6 most and the 6 least confident ones.
+    """
+    labels, predictions = evaluation.labels, evaluation.predictions
+    cells = labels * len(evaluation.class_names) + predictions
+    order = np.lexsort((-evaluation.confidences, cells))  # by cell, the most confident first
+    chosen = []
+    for members in np.split(order, np.flatnonzero(np.diff(cells[order])) + 1):
+        has_both_ends = labels[members[0]] == predictions[members[0]] and len(members) > PER_CELL
+        ends = members[: PER_CELL // 2], members[-(PER_CELL // 2) :]
+        chosen.append(np.concatenate(ends) if has_both_ends else members[:PER_CELL])
+    return np.concatenate(chosen)[:limit]
 
 
 def read_examples(run: Run, evaluation: SavedEvaluation) -> Examples:

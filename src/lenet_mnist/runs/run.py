@@ -24,7 +24,6 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from lenet_mnist import provenance
 from lenet_mnist.analysis.findings import TrainingRecord
 from lenet_mnist.config import Config
 from lenet_mnist.config_file import load_config, to_yaml
@@ -183,7 +182,7 @@ class Run:
 
     def note_failure(self, error: BaseException, require_lock: Callable[[], None]) -> None:
         """Note, where the disk still allows it, that `error` ended the command: it is the one to report."""
-        ends = {InterruptedBySignal: "interrupted", DivergedError: "diverged"}
+        ends = {InterruptedBySignal: "interrupted", KeyboardInterrupt: "interrupted", DivergedError: "diverged"}
         message = str(error) or type(error).__name__
         with suppress(LenetError):
             require_lock()
@@ -250,7 +249,7 @@ def begin_run(runs_dir: Path, config: Config, context: Context, kind: Kind = "tr
     run.write_manifest(
         Manifest(
             kind=kind,
-            command=provenance.current_command(),
+            command=context.caller.command(),
             created=now.isoformat(timespec="microseconds"),
             config_sha256=sha256_of(run.config_path),
             **environment(context),

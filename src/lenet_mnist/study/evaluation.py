@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
-from lenet_mnist.analysis.metrics import Evaluation, evaluate, mean_prediction
-from lenet_mnist.config import Device, Engine, Split
+from lenet_mnist.analysis.metrics import Evaluation, evaluate, evaluation_of, mean_prediction
+from lenet_mnist.config import DataConfig, Device, Engine, Split
 from lenet_mnist.data.batches import EVALUATION_CHUNK
-from lenet_mnist.data.load import is_verified, load_test, load_train_val
+from lenet_mnist.data.load import is_verified, load_test, load_train_val, source_of
 from lenet_mnist.data.mnist import DataAccess
 from lenet_mnist.data.sets import ImageSet
 from lenet_mnist.devices import choose_device, set_threads
@@ -199,6 +200,31 @@ def read_kept_network(run: Run) -> TrainedNetwork:
             f"(SHA-256 {digest[:12]}... instead of {(manifest.weights_sha256 or 'none')[:12]}...)"
         )
     return trained
+
+
+def evaluate_module(
+    module: nn.Module, split: Split, config: DataConfig, access: DataAccess
+) -> tuple[Evaluation, ImageSet]:
+    """Let anybody's network answer for a split of `config`. Its modes are put back afterwards.
+
+    Shapes: the module is given images N 1 H W float32, raw pixels 0..255, and returns logits N K.
+    Raises: ConfigError if it returns something else; DataError.
+    """
+    class_names = source_of(config, access).class_names()
+    images = load_test(config, access) if split is Split.TEST else load_train_val(config, access).val
+    place = next(module.parameters(), torch.empty(0)).device
+    modes = [(part, part.training) for part in module.modules()]
+    module.eval()
+    try:
+        with torch.no_grad():
+            chunks = torch.split(images.images.unsqueeze(1), EVALUATION_CHUNK)
+            logits = torch.cat([module(chunk.float().to(place)) for chunk in chunks])
+    finally:
+        for part, is_training in modes:
+            part.training = is_training
+    if (expected := (len(images), len(class_names))) != logits.shape:
+        raise ConfigError(f"the module's logits have shape {tuple(logits.shape)}, expected {expected}: images, classes")
+    return evaluation_of(logits, images, class_names), images
 
 
 def require_accuracy(evaluation: Evaluation, min_accuracy: float | None) -> None:

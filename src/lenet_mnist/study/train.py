@@ -116,7 +116,7 @@ def train_run(
 
     Raises: StorageError if something cannot be written: the run is then marked as failed, and what it holds stays.
     """
-    with deferred_signals(is_second_ignored=not context.ranks.is_single) as pending:
+    with context.caller.deferred(not context.ranks.is_single) as pending:
         state = TrainState.start(config, context)
         run = begin_run(runs_dir, config, context)
         with exclusive_lock(run.path, context.progress.note) as require_lock:
@@ -138,7 +138,7 @@ def resume_run(run: Run, wanted: ResolvedConfig, accept_differences: bool, sessi
         raise ConfigError(f"{run.id}: comes with lenet, without the checkpoints that a resume needs")
     prepare_to_write(run.path)
     with (
-        deferred_signals(is_second_ignored=not session.ranks.is_single) as pending,
+        session.caller.deferred(not session.ranks.is_single) as pending,
         exclusive_lock(run.path, session.progress.note) as require_lock,
     ):
         run = Run(run.path)  # read again: nobody else writes from here on

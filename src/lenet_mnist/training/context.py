@@ -1,9 +1,10 @@
 """What every training is given besides its configuration: data, device, engine, teachers, progress, ranks."""
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 
@@ -18,6 +19,8 @@ from lenet_mnist.errors import ConfigError
 from lenet_mnist.model.engines import TORCH, ResolvedEngine, agree, check_problem, resolve_engine, torch_gradient
 from lenet_mnist.model.lenet import LeNet
 from lenet_mnist.progress import Progress
+from lenet_mnist.provenance import current_command
+from lenet_mnist.signals import PendingSignal, deferred_signals
 from lenet_mnist.training.distillation import Teachers
 from lenet_mnist.training.early_stopping import guessing_loss
 from lenet_mnist.training.optimizer import FlatOptimizer
@@ -40,6 +43,16 @@ class Log(Protocol):
 OpenLog = Callable[[Path, Histories, Callable[[str], None]], Log]
 
 
+class Caller(NamedTuple):
+    """Who asks for a training: what the run says of it, and how signals are held back meanwhile."""
+
+    command: Callable[[], str] = current_command
+    deferred: Callable[[bool], AbstractContextManager[PendingSignal]] = deferred_signals
+
+
+COMMAND_LINE = Caller()
+
+
 @dataclass(frozen=True, eq=False)
 class Context:
     """All that trainings of the same data, on the same device, share."""
@@ -52,6 +65,7 @@ class Context:
     progress: Progress = SILENT
     ranks: Ranks = SINGLE
     open_log: OpenLog | None = None
+    caller: Caller = COMMAND_LINE
 
     @property
     def decided(self) -> dict[str, Any]:
@@ -70,12 +84,13 @@ class Context:
 
 @dataclass(frozen=True, eq=False)
 class Session:
-    """What the command line decides once: where the data are, who watches, which process this is."""
+    """What is decided once: where the data are, who watches, which process this is, who asks."""
 
     access: DataAccess
     progress: Progress = SILENT
     ranks: Ranks = SINGLE
     open_log: OpenLog | None = None
+    caller: Caller = COMMAND_LINE
 
     def context(self, config: Config) -> Context:
         """Return the context of trainings of `config`: load its data, choose device and engine, set the threads.
@@ -89,7 +104,8 @@ class Session:
             require_right(device)
         engine = resolve_engine(training.engine, device, data.train.image_size, activation=config.model.activation)
         threads = set_threads(training.threads, engine, self.ranks)
-        return Context(data, device, engine, threads, None, self.progress, self.ranks, self.open_log)
+        watched = self.progress, self.ranks, self.open_log, self.caller
+        return Context(data, device, engine, threads, None, *watched)
 
 
 def require_right(device: torch.device) -> None:

@@ -1,0 +1,176 @@
+"""What `import lenet_mnist` offers: each function does what the command does, on disk too (docs/python.md).
+
+Options are keywords with the names of the flags: every value of docs/options.md has one, such as `lr` or `batch_size`.
+`set={"training.schedule": "cosine"}` gives values by their keys; `data_dir`, `runs_dir`, `offline` say where.
+What is wrong raises a LenetError of one line.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+from torch import nn
+
+from lenet_mnist.config import Config as Config
+from lenet_mnist.config import Split
+from lenet_mnist.data.load import load_train_val
+from lenet_mnist.data.sets import ImageSet
+from lenet_mnist.devices import settings_kept
+from lenet_mnist.errors import ConfigError
+from lenet_mnist.errors import LenetError as LenetError
+from lenet_mnist.notebook import progress_of
+from lenet_mnist.options import AnyConfig, Places, one_of, plain_value, resolved_options, session_of
+from lenet_mnist.reporting import analysis_results, compare_plots, evaluation_plots, sweep_plots, training_results
+from lenet_mnist.reporting.text import Result
+from lenet_mnist.runs.listing import LATEST, find_run, own_run
+from lenet_mnist.runs.manifest import Kind
+from lenet_mnist.runs.run import Run as RunDirectory
+from lenet_mnist.study import comparison, cross_validation, lr_sweep
+from lenet_mnist.study.evaluation import Evaluator, evaluate_module
+from lenet_mnist.study.train import TrainedRun, train_seeds
+from lenet_mnist.trained import OnEpoch, OnStep, Scores, Training
+from lenet_mnist.trained import Run as Run
+from lenet_mnist.training.context import Session
+from lenet_mnist.tuning.plan import sweep_request
+
+AnyRun: TypeAlias = str | Path | Run
+# The options of a sweep, and the fields of its request.
+_OF_SWEEP = {"activation": "activations", "num": "num_rates", "budget": "budget_seconds"}
+_OF_SWEEP |= {name: name for name in ("lrs", "min_lr", "max_lr", "seeds", "epochs")}
+
+
+class Images(NamedTuple):
+    """Shapes: images N 28 28 uint8, 0 (black) to 255 (white); labels N int64."""
+
+    images: npt.NDArray[np.uint8]
+    labels: npt.NDArray[np.int64]
+
+
+class Data(NamedTuple):
+    """All that a training may see."""
+
+    train: Images
+    val: Images
+    class_names: tuple[str, ...]
+
+
+def train(
+    config: AnyConfig = None, *, on_epoch: OnEpoch = None, on_step: OnStep = None, progress: bool = True, **options: Any
+) -> Run:
+    """Train a network, and return its run however that ended: an interrupt keeps it, a divergence is a result.
+
+    `on_epoch` is given the row of each epoch, `on_step` that of each update that `run.steps` keeps.
+    """
+    places, resolved = Places.taken_from(options), resolved_options(config, options)
+
+    def work(session: Session) -> TrainedRun:
+        for note in resolved.notes:
+            session.progress.note(f"warning: {note}")
+        (trained,) = train_seeds(resolved.config, None, session, places.runs_dir)
+        return trained
+
+    return Training(places, on_epoch, on_step, progress).run(work, resolved)
+
+
+def load(run: AnyRun = LATEST, **options: Any) -> Run:
+    """Return the run of this path, id or name, or the newest one. Raises: ConfigError if there is none; DataError."""
+    places = _only_places(options)
+    found = Run(_directory(run, places).path.absolute(), places)
+    _ = found.status  # a run that cannot be read is refused here
+    return found
+
+
+def sweep(config: AnyConfig = None, *, resume: AnyRun | None = None, progress: bool = True, **options: Any) -> Result:
+    """Find the learning rate, as `lenet lr-sweep`; `values["best"]` has the paths for `train`, by activation.
+
+    Options of its own: activation, lrs, min_lr, max_lr, num, seeds, epochs, budget.
+    """
+    places = Places.taken_from(options)
+    asked = {key: plain_value(options.pop(name, None)) for name, key in _OF_SWEEP.items()}
+    request, resolved = sweep_request(asked), resolved_options(config, options)
+    if request.activations is not None and len(request.activations) == 1:
+        resolved = resolved.with_flag("model.activation", request.activations[0])
+    with session_of("sweep", places, progress_of(progress), resolved) as session:
+        place = places.runs_dir if resume is None else _directory(resume, places, ("sweep",))
+        swept = lr_sweep.sweep(place, resolved, request, session)
+    figures, found = {"sweep": sweep_plots.draw_swept_run(swept)}, training_results.sweep_result(swept)
+    chosen = {
+        each: lr_sweep.best_name(each, len(swept.answers)) for each, answer in swept.answers.items() if answer.choice
+    }
+    best = {each.value: swept.directory.path / name for each, name in chosen.items()}
+    return replace(found, values={**found.values, "best": best}, figures=figures)
+
+
+def compare(*runs: AnyRun, split: str = "val", speed_ratio: Sequence[float] = (), **options: Any) -> Result:
+    """Compare runs, as `lenet compare`; `speed_ratio` are training losses in nats, `output` is a new directory."""
+    output = None if (given := options.pop("output", None)) is None else Path(given)
+    places, part = _only_places(options), one_of(Split, split)
+    comparison.require_free(output)
+    levels = [comparison.parse_level(f"loss={level}") for level in speed_ratio]
+    directories = [_directory(run, places) for run in runs]
+    if part is Split.TEST:
+        directories = [own_run(run, places.runs_dir) for run in directories]
+    with settings_kept():
+        compared = comparison.compare_runs(directories, part, levels, Evaluator(places.access()))
+    directory = comparison.write_comparison(compared, places.runs_dir, output, datetime.now(UTC))
+    figures = compare_plots.draw_comparison(compared, directory)
+    return replace(analysis_results.comparison_result(compared, directory), figures=figures)
+
+
+def cross_validate(
+    config: AnyConfig = None,
+    *,
+    folds: int | None = None,
+    repeats: int | None = None,
+    progress: bool = True,
+    **options: Any,
+) -> Result:
+    """Train on all folds but one and test on that one, in turn, as `lenet cross-validate`; `resume` names a run."""
+    places, resume = Places.taken_from(options), options.pop("resume", None)
+    resolved = resolved_options(config, options)
+    with session_of("cross_validate", places, progress_of(progress), resolved) as session:
+        place = places.runs_dir if resume is None else _directory(resume, places, ("cross-validation",))
+        pooled = cross_validation.cross_validate(place, resolved, folds, repeats, session)
+    figures = {"cross_validation": evaluation_plots.draw_cross_validation(pooled)}
+    return replace(training_results.cross_validation_result(pooled), figures=figures)
+
+
+def load_data(config: AnyConfig = None, **options: Any) -> Data:
+    """Return the training and the validation images of a configuration, for a training of one's own."""
+    places, resolved = Places.taken_from(options), resolved_options(config, options)
+    with resolved.naming_origins():
+        data = load_train_val(resolved.config.data, places.access())
+    return Data(_images(data.train), _images(data.val), data.class_names)
+
+
+def evaluate(module: nn.Module, split: str = "val", config: AnyConfig = None, **options: Any) -> Scores:
+    """Evaluate a network of one's own on the data of a configuration. Nothing is written, and no look is counted.
+
+    Shapes: the module is given raw pixels N 1 28 28 float32, 0..255, and returns logits N K.
+    """
+    places, resolved, part = Places.taken_from(options), resolved_options(config, options), one_of(Split, split)
+    with resolved.naming_origins():
+        evaluation, images = evaluate_module(module, part, resolved.config.data, places.access())
+    text = "\n".join(analysis_results.evaluation_lines(evaluation, part.value))
+    figures = evaluation_plots.evaluation_figures(evaluation, images, part)
+    return Scores(values=evaluation.metrics(), text=text, figures=figures, evaluation=evaluation)
+
+
+def _only_places(options: dict[str, Any]) -> Places:
+    """Return where things are. Raises: ConfigError for any other option."""
+    places = Places.taken_from(options)
+    for name in options:
+        raise ConfigError(f"{name}: no such option")
+    return places
+
+
+def _directory(run: AnyRun, places: Places, kinds: Sequence[Kind] = ("train",)) -> RunDirectory:
+    return RunDirectory(run.path) if isinstance(run, Run) else find_run(str(run), places.runs_dir, kinds)
+
+
+def _images(images: ImageSet) -> Images:
+    return Images(images.images.numpy(), images.labels.numpy())

@@ -1,0 +1,97 @@
+"""Options of the functions of api.py: values of the configuration, places, and how a training is let into a program."""
+
+import difflib
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, NamedTuple, TypeAlias, TypeVar
+
+import numpy as np
+
+from lenet_mnist.config import Config
+from lenet_mnist.config_file import FLAGS, Layer, ResolvedConfig, read_yaml_config, resolve
+from lenet_mnist.data.mnist import DataAccess
+from lenet_mnist.devices import settings_kept
+from lenet_mnist.errors import ConfigError
+from lenet_mnist.files.storage import user_cache
+from lenet_mnist.progress import Progress
+from lenet_mnist.recipes import find_config
+from lenet_mnist.reporting.terminal import FetchProgress, StderrConsole
+from lenet_mnist.sections import flat_values
+from lenet_mnist.signals import deferred_interrupt
+from lenet_mnist.training.context import Caller, Session
+
+AnyConfig: TypeAlias = str | Path | Config | None  # a recipe's name, a file, a configuration; None: the default recipe
+_Word = TypeVar("_Word", bound=StrEnum)
+_KEYS = {flag.removeprefix("--").replace("-", "_"): key for key, flag in FLAGS.items()}
+_OTHERS = ("set", "runs_dir", "data_dir", "offline", "on_epoch", "on_step", "progress")
+_NAMES = {key.rpartition(".")[2]: name for name, key in _KEYS.items()} | {name: name for name in (*_KEYS, *_OTHERS)}
+
+
+class Places(NamedTuple):
+    """Where runs and data are, and whether missing data may be fetched."""
+
+    runs_dir: Path
+    data_dir: Path
+    offline: bool
+
+    @classmethod
+    def taken_from(cls, options: dict[str, Any]) -> "Places":
+        defaults = {"runs_dir": Path("runs"), "data_dir": user_cache()}
+        given = {name: options.pop(name, None) or os.environ.get(f"LENET_{name.upper()}") for name in defaults}
+        runs_dir, data_dir = (Path(given[name] or defaults[name]).absolute() for name in defaults)
+        return cls(runs_dir, data_dir, options.pop("offline", False))
+
+    def access(self, is_shown: bool = True) -> DataAccess:
+        return DataAccess(self.data_dir, self.offline, FetchProgress(StderrConsole()) if is_shown else Progress())
+
+
+def resolved_options(config: AnyConfig, options: Mapping[str, Any]) -> ResolvedConfig:
+    """Return the configuration that `config` and options give; `set` among them has values by key.
+
+    Raises: ConfigError, with the nearest name where there is no such option.
+    """
+    layers = []
+    if isinstance(config, Config):
+        layers.append(Layer("the configuration", flat_values(config)))
+    elif config is not None:
+        path = find_config(str(config))
+        layers.append(Layer(str(path), read_yaml_config(path)))
+    for name, value in options.items():
+        if name == "set":
+            layers.append(Layer(name, {key: plain_value(each) for key, each in dict(value).items()}))
+        elif name in _KEYS:
+            is_one = name == "teacher" and not isinstance(value, list | tuple)
+            layers.append(Layer(name, {_KEYS[name]: plain_value([value] if is_one else value)}))
+        else:
+            near = difflib.get_close_matches(name, _NAMES, n=1)
+            raise ConfigError(f"{name}: no such option{f': did you mean {_NAMES[near[0]]}?' if near else ''}")
+    return resolve(layers)
+
+
+def plain_value(value: Any) -> Any:
+    """Return a value as a file would give it: no NumPy, no paths, no ranges."""
+    if isinstance(value, np.generic | np.ndarray):
+        return value.tolist()
+    if isinstance(value, list | tuple | range):
+        return [plain_value(each) for each in value]
+    path = getattr(value, "path", value)  # of a run
+    return str(path) if isinstance(path, Path) else value
+
+
+def one_of(kind: type[_Word], word: str) -> _Word:
+    """Return a word as one of its kind. Raises: ConfigError, which lists all."""
+    if word not in list(kind):
+        raise ConfigError(f"{word!r}: expected {' or '.join(kind)}")
+    return kind(word)
+
+
+@contextmanager
+def session_of(name: str, places: Places, shown: Progress, resolved: ResolvedConfig) -> Iterator[Session]:
+    """Yield the session of a function that trains in somebody else's program, which it leaves as it was."""
+    caller = Caller(lambda: f"lenet_mnist.{name}", deferred_interrupt)
+    access = places.access(is_shown=type(shown) is not Progress)
+    with resolved.naming_origins(), settings_kept():
+        yield Session(access, shown, caller=caller)

@@ -1,0 +1,219 @@
+"""A run, as Python has it: what was recorded, its network, its pictures, and how it goes on."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, NamedTuple, TypeAlias, overload
+
+from lenet_mnist.analysis.metrics import Counts, Evaluation
+from lenet_mnist.config import Config, Device, Split
+from lenet_mnist.config_file import ResolvedConfig
+from lenet_mnist.devices import settings_kept
+from lenet_mnist.errors import LenetError
+from lenet_mnist.inference.arrays import Predictions, RawNetwork, predict_arrays
+from lenet_mnist.inference.predict import Answer, Refusal, kept_network, read_pictures
+from lenet_mnist.notebook import Columns, NotebookProgress, RowLog, progress_of
+from lenet_mnist.options import Places, one_of, resolved_options, session_of
+from lenet_mnist.reporting import analysis_results, evaluation_plots
+from lenet_mnist.reporting.figure import Figure
+from lenet_mnist.reporting.plots import draw_training, training_figure
+from lenet_mnist.reporting.report import write_report
+from lenet_mnist.reporting.text import Result, counted, html_of
+from lenet_mnist.runs import results
+from lenet_mnist.runs.listing import comes_with_lenet, own_run
+from lenet_mnist.runs.run import Run as RunDirectory
+from lenet_mnist.study.diagnosis import advise_sweep, diagnose_training
+from lenet_mnist.study.evaluation import Evaluator, evaluate_runs
+from lenet_mnist.study.train import TrainedRun, resume_run
+from lenet_mnist.training.context import Log, Session
+from lenet_mnist.training.rows import EpochRow, Histories, ProbeRow, StepRow
+
+OnEpoch: TypeAlias = Callable[[EpochRow], object] | None
+OnStep: TypeAlias = Callable[[StepRow], object] | None
+
+
+@dataclass(frozen=True, repr=False, kw_only=True)
+class Scores(Result):
+    """An evaluation: `values` as in metrics.json, and in `evaluation` labels, predictions, probabilities as arrays."""
+
+    evaluation: Evaluation
+
+    @property
+    def accuracy(self) -> float:
+        return self.evaluation.accuracy
+
+    @property
+    def loss(self) -> float:
+        """Mean cross-entropy, in nats per image."""
+        return self.evaluation.mean_loss
+
+    @property
+    def confusion_matrix(self) -> Counts:
+        """Numbers of images. Shape: K K; rows are true, columns predicted classes."""
+        return self.evaluation.confusion_matrix
+
+
+class Answers(list[Answer | Refusal]):
+    """What was read in each picture."""
+
+    def __repr__(self) -> str:
+        return "\n".join(map(str, self))
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run on disk. What it is asked for is read at that moment. Raises: DataError if that is not there."""
+
+    path: Path
+    _places: Places = field(repr=False, compare=False)
+
+    @property
+    def _directory(self) -> RunDirectory:
+        copy = self._places.runs_dir / self.path.name
+        return RunDirectory(copy if comes_with_lenet(copy.name) and copy.is_dir() else self.path)
+
+    @property
+    def status(self) -> str:
+        """Running, finished, interrupted, diverged, failed, or killed."""
+        return self._directory.status
+
+    @property
+    def config(self) -> Config:
+        return self._directory.config
+
+    @property
+    def history(self) -> Columns:
+        """One row per epoch."""
+        return Columns.of(EpochRow, self._directory.history)
+
+    @property
+    def steps(self) -> Columns:
+        """One row per update: the first 200, then every 20th."""
+        return Columns.of(StepRow, self._directory.steps)
+
+    @property
+    def probe(self) -> Columns:
+        """One row per epoch and layer: gradients, updates, saturated and dead units."""
+        return Columns.of(ProbeRow, self._directory.probe)
+
+    @property
+    def network(self) -> RawNetwork:
+        """The kept network, read anew: raw pixels N 28 28 or N 1 28 28 become logits N K."""
+        return RawNetwork(kept_network(self._directory))
+
+    def evaluate(self, split: str = "test", device: str | None = None) -> Scores:
+        """Evaluate the kept network on "test" or "val". Each test evaluation is counted in the run."""
+        access = self._places.access()
+        evaluator = Evaluator(access, None if device is None else one_of(Device, device))
+        with settings_kept():
+            own = own_run(self._directory, self._places.runs_dir)
+            (seen,) = evaluate_runs([own], one_of(Split, split), evaluator)
+        figures = evaluation_plots.draw_evaluation(seen)
+        draw_training(seen.run, access.progress.note)
+        write_report(seen.run)
+        found = analysis_results.evaluation_result(seen)
+        return Scores(values=found.values, text=found.text, figures=figures, evaluation=seen.evaluation)
+
+    @overload
+    def predict(self, images: str | Path | Sequence[str | Path]) -> Answers: ...
+    @overload
+    def predict(self, images: Any) -> Predictions: ...
+    def predict(self, images: Any) -> Answers | Predictions:
+        """Read digits: in picture files and folders, or in arrays of raw pixels, 28 28 or N 28 28 or N 1 28 28.
+
+        Raises: DataError if the arrays are something else, or not one picture can be read.
+        """
+        paths = images if isinstance(images, list | tuple) else [images]
+        if not paths or not all(isinstance(path, str | Path) for path in paths):
+            return predict_arrays(self.network, images)
+        reading = read_pictures(self._directory, [Path(path).expanduser() for path in paths])
+        answers = Answers(reading)
+        if reading.num_answered == 0:
+            reading.require_all_answered()
+        for note in reading.notes:
+            progress_of(True).note(f"warning: {note}")
+        return answers
+
+    def plot_loss(self) -> Figure:
+        return self._figure("loss")
+
+    def plot_accuracy(self) -> Figure:
+        return self._figure("accuracy")
+
+    def plot_layers(self) -> Figure:
+        return self._figure("layers")
+
+    def plot_confusion(self, split: str = "test") -> Figure:
+        """Return the confusion matrix of the newest evaluation."""
+        saved = results.read_evaluation(self._directory, one_of(Split, split))
+        return evaluation_plots.saved_figure(saved, None)
+
+    def plot_mistakes(self, split: str = "test") -> Figure:
+        """Return the most confident mistakes of the newest evaluation."""
+        saved = results.read_evaluation(self._directory, one_of(Split, split))
+        return evaluation_plots.saved_figure(saved, results.read_examples(self._directory, saved))
+
+    def diagnose(self) -> Result:
+        """Say what went wrong, and what to do; of a sweep, read each loss curve."""
+        directory = self._directory
+        if directory.manifest.kind == "sweep":
+            return analysis_results.sweep_advice(advise_sweep(directory))
+        return analysis_results.diagnosis_result(diagnose_training(directory))
+
+    def resume(
+        self, *, on_epoch: OnEpoch = None, on_step: OnStep = None, progress: bool = True, **options: Any
+    ) -> "Run":
+        """Train on after an interrupt, to the same weights as without it; `accept_differences` as the flag."""
+        accepts, resolved = options.pop("accept_differences", False), resolved_options(None, options)
+        training = Training(self._places, on_epoch, on_step, progress)
+        return training.run(lambda session: resume_run(self._directory, resolved, accepts, session), resolved)
+
+    def __str__(self) -> str:
+        manifest = self._directory.manifest
+        message = f": {manifest.message}" if manifest.message else ""
+        ended = f"{self.status} after {counted(manifest.epochs, 'epoch')}{message}"
+        lines = [f"run     {self.path.name}", f"status  {ended}"]
+        if manifest.best_epoch is not None:
+            kept = f"validation loss {manifest.best_val_loss:.4f}, validation accuracy {manifest.best_val_accuracy:.2%}"
+            lines.append(f"kept    epoch {manifest.best_epoch}: {kept}")
+        return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        try:
+            return html_of(str(self), [self.plot_loss()] if self._directory.manifest.kind == "train" else [])
+        except LenetError as error:
+            return html_of(str(error))
+
+    def _figure(self, name: str) -> Figure:
+        directory = self._directory
+        return training_figure(directory.record, directory.manifest.best_epoch, name)
+
+
+class Training(NamedTuple):
+    """How a training is watched."""
+
+    places: Places
+    on_epoch: OnEpoch
+    on_step: OnStep
+    is_shown: bool
+
+    def run(self, work: Callable[[Session], TrainedRun], resolved: ResolvedConfig) -> Run:
+        """Train, draw plots/, and say how to go on after an interrupt."""
+        shown = progress_of(self.is_shown)
+
+        def show(path: Path, is_last: bool = False) -> None:
+            if isinstance(shown, NotebookProgress):
+                shown.show(Run(path, self.places), is_last)
+
+        def open_log(path: Path, histories: Histories, _note: Callable[[str], None]) -> Log:
+            epochs = histories.history
+            return RowLog((histories.steps, self.on_step), (epochs, self.on_epoch), (epochs, lambda _: show(path)))
+
+        with session_of("train", self.places, shown, resolved) as session:
+            trained = work(replace(session, open_log=open_log))
+        run = Run(trained.directory.path, self.places)
+        draw_training(trained.directory, shown.note)
+        show(run.path, is_last=True)
+        if trained.manifest.status == "interrupted":
+            print(f"interrupted; {run.path} is kept: run.resume() goes on")
+        return run
