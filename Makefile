@@ -16,7 +16,7 @@ EMPTY :=
 LACKING := $(strip $(if $(BROWSER),,browser) $(if $(FASHION),,fashion) $(if $(COMPILER),,compiler))
 TESTED := $(if $(LACKING),not ($(subst $(EMPTY) $(EMPTY), or ,$(LACKING))),)
 
-.PHONY: help train test lint smoke kills lecture wheels wheel cross browser fashion clean
+.PHONY: help train test lint smoke kills lecture site wheels wheel cross browser fashion clean
 
 help:
 	@echo "make train   train configs/relu.yaml on MNIST and evaluate it on the test set"
@@ -25,6 +25,7 @@ help:
 	@echo "make smoke   train and evaluate on a subset of MNIST, as CI does"
 	@echo "make kills   kill twenty trainings, and see each go on to the same result"
 	@echo "make lecture type every command of docs/lecture.md, on a subset of MNIST"
+	@echo "make site    build the site of docs/ into build/site/, and refuse dead links"
 	@echo "make wheel   build the wheel for this machine, install it into an empty environment, and use it"
 	@echo "make wheels  build the wheels for Linux, macOS and Windows into dist/, all on this machine"
 	@echo "make cross   run what is inside the wheels, under qemu and wine where they are of other systems"
@@ -61,6 +62,15 @@ kills: $(VENV)/.installed-dev
 
 lecture: $(VENV)/.installed-dev
 	$(BIN)/python scripts/run_lecture.py
+
+# The variable: Material for MkDocs has news about MkDocs 2 at every build.
+site: $(VENV)/.installed-site
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@echo "build/site/index.html"
+
+$(VENV)/.installed-site: $(VENV)/.installed-dev
+	$(BIN)/python -m pip install --editable .[dev,site]
+	touch $@
 
 $(VENV)/.installed-wheels: $(VENV)/.installed-dev
 	$(BIN)/python -m pip install --editable .[dev,wheels]

@@ -1,10 +1,12 @@
 """LeNet on MNIST: train it, tune it, understand it, from the command line or in five lines of Python.
 
-import lenet_mnist
-run = lenet_mnist.train("relu", epochs=3)
-print(run.evaluate())
-run.plot_loss()
-print(run.diagnose())
+    import lenet_mnist
+    run = lenet_mnist.train("relu", epochs=3)
+    print(run.evaluate())
+    run.plot_loss()
+    print(run.diagnose())
+
+Each function does what the command of its name does (docs/python.md).
 """
 
 from typing import TYPE_CHECKING, Any

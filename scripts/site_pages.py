@@ -1,0 +1,54 @@
+"""What `make site` adds to docs/ (a hook of mkdocs.yml): the pages beside docs/, and the code that pages link to."""
+
+import posixpath
+import re
+from pathlib import Path
+
+from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.structure.files import File, Files, InclusionLevel
+from mkdocs.structure.pages import Page
+
+ROOT = Path(__file__).parent.parent
+SOURCE = ROOT / "src" / "lenet_mnist"
+BESIDE = ("README", "CONTRIBUTING", "SECURITY", "CHANGELOG")
+PACKAGES = ("model", "data", "training", "tuning", "analysis")  # to which pages link
+ITALIAN = ("lezione.md", "glossario.md")
+
+
+def on_files(files: Files, config: MkDocsConfig) -> Files:
+    """Add README and its like, and a page for each package of the code."""
+    for name in BESIDE:
+        add(files, config, f"{name.lower()}.md", (ROOT / f"{name}.md").read_text())
+    for package in PACKAGES:
+        text = f"---\nsearch: {{exclude: true}}\n---\n# The code of {package}/\n"
+        for path in sorted((SOURCE / package).glob("*.py")):
+            text += f"\n## `{path.name}`\n\n```python\n{path.read_text()}```\n"
+        add(files, config, f"source/{package}.md", text)
+    return files
+
+
+def add(files: Files, config: MkDocsConfig, uri: str, text: str) -> None:
+    files.append(File.generated(config, uri, content=text, inclusion=InclusionLevel.INCLUDED))
+
+
+def on_page_markdown(markdown: str, page: Page, **_: object) -> str:
+    """Let links lead to where the site has what they name."""
+    if page.file.src_uri.startswith("source/"):
+        return markdown
+    beside = page.file.src_uri.removesuffix(".md").upper() in BESIDE
+
+    def link(found: re.Match[str]) -> str:
+        target, anchor = found.groups()
+        path = posixpath.normpath(posixpath.join("" if beside else "docs", target))
+        source = re.fullmatch(r"src/lenet_mnist/(\w+)(?:/(\w+)\.py)?", path)
+        if source:
+            module = source[2]
+            return f"](source/{source[1]}.md{f'#{module}py' if module else ''})"
+        return f"]({path.lower() if '/' not in path else path.removeprefix('docs/')}{anchor})"
+
+    return re.sub(r"\]\((?!https://|#)([^)#\s]+)([^)\s]*)\)", link, markdown)
+
+
+def on_post_page(output: str, page: Page, **_: object) -> str:
+    """Say which pages are Italian, for readers of screens and for hyphens."""
+    return output.replace('<html lang="en"', '<html lang="it"', 1) if page.file.src_uri in ITALIAN else output
