@@ -109,9 +109,8 @@ def _python() -> Iterator[Finding]:
 
 def _packages() -> Iterator[Finding]:
     try:
-        required = [
-            match[0] for line in requires("lenet-mnist") or () if (match := re.match(r"[\w-]+(?!.*extra)", line))
-        ]
+        found = (re.match(r"[\w-]+(?!.*extra)", line) for line in requires("lenet-mnist") or ())
+        required = [match[0] for match in found if match and match[0] != "torchvision"]  # see _torch
     except PackageNotFoundError:
         required = ["torch"]  # run from a directory, without an installation
     missing = [name for name in required if _version(name) is None]
