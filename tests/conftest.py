@@ -191,6 +191,7 @@ def lenet(
     read_once(monkeypatch)
     monkeypatch.setenv("LENET_DATA_DIR", str(mnist_dir))
     monkeypatch.delenv("LENET_RUNS_DIR", raising=False)
+    monkeypatch.delenv("COLUMNS", raising=False)
     monkeypatch.setenv("PYTHONSAFEPATH", "")  # the command sets it
     monkeypatch.setattr(sys, "warnoptions", ["error"])  # as the tests' own settings have it
     monkeypatch.setattr(command_line, "raise_on_signals", lambda: None)

@@ -9,7 +9,7 @@ from lenet_mnist.analysis.intervals import Estimate, Interval, Method
 from lenet_mnist.analysis.metrics import PairedAnswers
 from lenet_mnist.errors import per_cent
 from lenet_mnist.reporting import analysis_results
-from lenet_mnist.reporting.text import aligned, plain_number, render, to_json
+from lenet_mnist.reporting.text import Result, aligned, plain_number, render, to_json
 from lenet_mnist.runs.listing import row_of
 from lenet_mnist.runs.run import Run
 from lenet_mnist.study.comparison import Contrast, Pair, SpeedRatio
@@ -18,6 +18,24 @@ from lenet_mnist.study.comparison import Contrast, Pair, SpeedRatio
 def test_a_table_is_aligned() -> None:
     table = aligned(("name", "n"), [("a", "1"), ("long name", "23")], right=(1,))
     assert table.splitlines() == ["name        n", "a           1", "long name  23"]
+
+
+def test_tables_and_sentences_fit_the_terminal_paths_and_commands_stay_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "24")
+    rows = [("a-name-that-is-too-long-for-it", "1", "fine"), ("b", "23", "")]
+    assert aligned(("run", "number", "state"), rows, right=(1,)).splitlines() == [
+        "run        number  state",
+        "a-name-that-is-too-long-for-it",
+        "                1  fine",
+        "b              23",
+    ]
+    whole = "  next: lenet train --config runs/1/config.yaml\nruns/a-path-of-many/letters.png"
+    sentence = "  because the loss was 3.51 nats, far above chance"
+    lines = render(Result({}, f"{whole}\n{sentence}"), as_json=False).splitlines()
+    assert "\n".join(lines[:2]) == whole
+    assert all(len(line) <= 24 for line in lines[2:])
+    assert " ".join(line.strip() for line in lines[2:]) == sentence.strip()
+    assert render(sentence, as_json=False) == sentence  # a text, such as YAML
 
 
 def test_numbers_are_short() -> None:

@@ -2,6 +2,10 @@
 
 import base64
 import json
+import os
+import shutil
+import sys
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -9,6 +13,8 @@ from typing import Any
 from markupsafe import Markup
 
 from lenet_mnist.files.tables import plain
+
+_NO_LIMIT = 10_000
 
 
 @dataclass(frozen=True, repr=False)
@@ -40,8 +46,28 @@ def html_of(text: str, figures: Iterable[Any] = ()) -> str:
 
 
 def render(result: Any, as_json: bool) -> str:
-    """Return a result as its text, `str(result)`, or as one JSON document of its fields."""
-    return to_json(plain(result)) if as_json else str(result)
+    """Return a result as its text, `str(result)`, or as one JSON document of its fields.
+
+    Sentences are folded to the terminal's width. A result that is a text, YAML for example, stays as it is.
+    """
+    if as_json or isinstance(result, str):
+        return to_json(plain(result)) if as_json else result
+    return "\n".join(map(_folded, str(result).split("\n")))
+
+
+def _columns() -> int:
+    """Return COLUMNS, or the width of the terminal; a file has no limit."""
+    if "COLUMNS" in os.environ or (sys.stdout is not None and sys.stdout.isatty()):
+        return shutil.get_terminal_size((_NO_LIMIT, 24)).columns
+    return _NO_LIMIT
+
+
+def _folded(line: str) -> str:
+    """Return a line on several, where it is too long; a path or a command stays on one, to be copied."""
+    if len(line) <= _columns() or "lenet " in line or len(line.split()) < 5:
+        return line
+    indent = " " * (len(line) - len(line.lstrip()) + 2)
+    return textwrap.fill(line, _columns(), subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
 
 
 def to_json(value: Any) -> str:
@@ -50,13 +76,24 @@ def to_json(value: Any) -> str:
 
 
 def aligned(header: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> str:
-    """Return a table with columns of equal width, two spaces apart; the columns in `right` are right-aligned."""
+    """Return a table with columns of equal width, two spaces apart; the columns in `right` are right-aligned.
+
+    Where the terminal is narrower, the widest column gives way: after a cell that is longer, the row goes on below.
+    """
     widths = [max(len(row[k]) for row in (header, *rows)) for k in range(len(header))]
-    lines = [
-        "  ".join(cell.rjust(width) if k in right else cell.ljust(width) for k, (cell, width) in enumerate(pairs))
-        for pairs in (zip(row, widths, strict=True) for row in (header, *rows))
-    ]
-    return "\n".join(line.rstrip() for line in lines)
+    excess, widest = sum(widths) + 2 * (len(widths) - 1) - _columns(), widths.index(max(widths))
+    widths[widest] -= max(0, min(excess, widths[widest] - 3))
+    lines = []
+    for row in (header, *rows):
+        line, start = "", 0
+        for k, (cell, width) in enumerate(zip(row, widths, strict=True)):
+            if len(line) > max(0, start - 2) and cell:
+                lines.append(line)
+                line = ""
+            line = (line.ljust(start) + (cell.rjust(width) if k in right else cell)).rstrip()
+            start += width + 2
+        lines.append(line)
+    return "\n".join(lines)
 
 
 def counted(number: int, noun: str) -> str:
