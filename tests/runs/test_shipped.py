@@ -114,6 +114,6 @@ def test_it_teaches_but_cannot_be_resumed(lenet: Callable[..., Answer], shipped:
     assert (taught.code, f"teacher {ID} comes with lenet" in taught.err) == (0, True), taught.err
     (run,) = (tmp_path / "runs").iterdir()
     assert Run(run).config.training.teachers == (ID,)  # lenet may be installed anywhere
-    for resume in (("train",), ("lr-sweep",), ("cross-validate",)):
-        assert lenet(*resume, "--resume", "record").code == 2
+    for command in ("train", "lr-sweep", "cross-validate"):
+        assert lenet(command, "--resume", "record").code == lenet(command, "--resume", shipped.path).code == 2
     assert not (shipped.path / ".lock").exists()

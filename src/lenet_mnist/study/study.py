@@ -130,6 +130,7 @@ def study_under_way(
     asked = {key: value for key, value in asked.items() if value is not None}
     if isinstance(place, Run):
         run = place
+        run.require(kind.kind, f"lenet {COMMANDS[kind.kind]} cannot resume it")
         prepare_to_write(run.path)
     else:
         request = kind.request(**{**kind.defaults(wanted.config), **asked})
@@ -139,7 +140,6 @@ def study_under_way(
         run = begin_run(place, wanted.config, first, kind.kind)
     with exclusive_lock(run.path, session.progress.note) as require_lock:
         run = Run(run.path)  # read again: nobody else writes from here on
-        run.require(kind.kind, f"lenet {COMMANDS[kind.kind]} cannot resume it")
         journal = StudyJournal(kind, run.journal_path, require_lock)
         if isinstance(place, Run):
             if not journal.entries:
