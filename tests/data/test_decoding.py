@@ -156,6 +156,10 @@ BAD: dict[str, tuple[Callable[[], bytes], str]] = {
     "a cut TIFF": (lambda: encoded(drawing(), "TIFF")[:2000], "cannot be decoded"),
     "a cut GIF": (lambda: encoded(drawing(), "GIF")[:90], "cannot be decoded"),
     "a large GIF": (lambda: b"GIF89a" + struct.pack("<HHBBB", 9000, 9000, 0, 0, 0) + GIF_FRAME, "is too large"),
+    "a large WEBP": (
+        lambda: encoded(Image.new("1", (4_100, 4_100)), "WEBP"),
+        "and 16,000,000 in total",
+    ),
     "a large TIFF": (lambda: large_tiff(12_000), "12,000 x 12,000 pixels: is too large"),
     "a script": (lambda: b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "is not a picture that lenet reads"),
     "cut off": (lambda: encoded(drawing(), "JPEG")[:400], "cannot be decoded"),

@@ -165,7 +165,7 @@ def test_a_network_at_chance_level_is_not_the_fault_of_the_picture(lenet: Lenet,
 
 
 def test_what_of_a_folder_is_no_picture_is_said(lenet: Lenet, run: Run, folder: Path) -> None:
-    (folder / "a.webp").write_bytes(b"RIFF")
+    (folder / "a.ppm").write_bytes(b"P6")
     (folder / "inner").mkdir()
     said = lenet("predict", folder, "--run", run.id)
     assert said.code == 0

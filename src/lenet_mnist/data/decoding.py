@@ -158,8 +158,9 @@ def to_pixels(grey: Grey) -> Pixels:
 def _require_bounded(image: Image.Image, path: Path) -> None:
     """Raise DataError if the picture, of which only the header has been read, should not be decoded."""
     width, height = image.size
-    if max(width, height) > _MAX_SIDE or width * height > _MAX_PIXELS:
-        limits = f"at most {_MAX_SIDE:,} pixels per side and {_MAX_PIXELS:,} in total"
+    most = _MAX_PIXELS // 4 if image.format == "WEBP" else _MAX_PIXELS  # decoding it takes four times PNG's memory
+    if max(width, height) > _MAX_SIDE or width * height > most:
+        limits = f"at most {_MAX_SIDE:,} pixels per side and {most:,} in total"
         raise DataError(f"{path}: {width:,} x {height:,} pixels: is too large: {limits}. Shrink it first")
     if min(width, height) < max(_MIN_SIDE, max(width, height) * _MIN_SIDE / _WORKING_SIDE):
         raise DataError(f"{path}: {width:,} x {height:,} pixels: too small, or too narrow, to be read")
