@@ -191,9 +191,11 @@ def test_an_interrupt_keeps_the_run_and_a_resume_comes_to_the_same_weights(capsy
     assert (run.status, "run.resume()" in capsys.readouterr().out) == ("interrupted", True)
     assert (run.steps["step"].tolist(), signal.getsignal(signal.SIGINT)) == ([1, 2, 3], before)
     assert run._repr_html_().count("<img src=") == 1
+    rest: list[StepRow] = []
     for _ in range(2):  # as when a cell is run twice
-        assert run.resume(progress=False).status == "finished"
+        assert run.resume(progress=False, on_step=rest.append).status == "finished"
         assert digest(run) == digest(whole)
+    assert [row.step for row in rest] == [4, 5]
 
 
 def test_a_second_interrupt_raises_and_keeps_the_run_too() -> None:

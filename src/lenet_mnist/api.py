@@ -31,10 +31,9 @@ from lenet_mnist.runs.manifest import Kind
 from lenet_mnist.runs.run import Run as RunDirectory
 from lenet_mnist.study import comparison, cross_validation, lr_sweep
 from lenet_mnist.study.evaluation import Evaluator, evaluate_module
-from lenet_mnist.study.train import TrainedRun, train_seeds
-from lenet_mnist.trained import OnEpoch, OnStep, Scores, Training
+from lenet_mnist.study.train import train_seeds
+from lenet_mnist.trained import OnEpoch, OnStep, Scores, Told, watched
 from lenet_mnist.trained import Run as Run
-from lenet_mnist.training.context import Session
 from lenet_mnist.tuning.plan import sweep_request
 
 AnyRun: TypeAlias = str | Path | Run
@@ -66,14 +65,8 @@ def train(
     `on_epoch` is given the row of each epoch, `on_step` that of each update that `run.steps` keeps.
     """
     places, resolved = Places.taken_from(options), resolved_options(config, options)
-
-    def work(session: Session) -> TrainedRun:
-        for note in resolved.notes:
-            session.progress.note(f"warning: {note}")
-        (trained,) = train_seeds(resolved.config, None, session, places.runs_dir)
-        return trained
-
-    return Training(places, on_epoch, on_step, progress).run(work, resolved)
+    told = Told(on_epoch, on_step, progress)
+    return watched(lambda session: train_seeds(resolved.config, None, session, places.runs_dir), told, places, resolved)
 
 
 def load(run: AnyRun = LATEST, **options: Any) -> Run:
@@ -98,10 +91,8 @@ def sweep(config: AnyConfig = None, *, resume: AnyRun | None = None, progress: b
         place = places.runs_dir if resume is None else _directory(resume, places, ("sweep",))
         swept = lr_sweep.sweep(place, resolved, request, session)
     figures, found = {"sweep": sweep_plots.draw_swept_run(swept)}, training_results.sweep_result(swept)
-    chosen = {
-        each: lr_sweep.best_name(each, len(swept.answers)) for each, answer in swept.answers.items() if answer.choice
-    }
-    best = {each.value: swept.directory.path / name for each, name in chosen.items()}
+    path, answers = swept.directory.path, swept.answers
+    best = {each.value: path / lr_sweep.best_name(each, len(answers)) for each in answers if answers[each].choice}
     return replace(found, values={**found.values, "best": best}, figures=figures)
 
 

@@ -15,7 +15,7 @@ from lenet_mnist.config_file import FLAGS, Layer, ResolvedConfig, read_yaml_conf
 from lenet_mnist.data.mnist import DataAccess
 from lenet_mnist.devices import settings_kept
 from lenet_mnist.errors import ConfigError
-from lenet_mnist.files.storage import user_cache
+from lenet_mnist.files.storage import storage_errors, user_cache
 from lenet_mnist.progress import Progress
 from lenet_mnist.recipes import find_config
 from lenet_mnist.reporting.terminal import FetchProgress, StderrConsole
@@ -41,7 +41,8 @@ class Places(NamedTuple):
     def taken_from(cls, options: dict[str, Any]) -> "Places":
         defaults = {"runs_dir": Path("runs"), "data_dir": user_cache()}
         given = {name: options.pop(name, None) or os.environ.get(f"LENET_{name.upper()}") for name in defaults}
-        runs_dir, data_dir = (Path(given[name] or defaults[name]).absolute() for name in defaults)
+        with storage_errors(Path(), "find the current directory"):
+            runs_dir, data_dir = (Path(given[name] or defaults[name]).expanduser().absolute() for name in defaults)
         return cls(runs_dir, data_dir, options.pop("offline", False))
 
     def access(self, is_shown: bool = True) -> DataAccess:
@@ -93,5 +94,7 @@ def session_of(name: str, places: Places, shown: Progress, resolved: ResolvedCon
     """Yield the session of a function that trains in somebody else's program, which it leaves as it was."""
     caller = Caller(lambda: f"lenet_mnist.{name}", deferred_interrupt)
     access = places.access(is_shown=type(shown) is not Progress)
+    for note in resolved.notes if name != "sweep" else ():
+        shown.note(f"warning: {note}")
     with resolved.naming_origins(), settings_kept():
         yield Session(access, shown, caller=caller)

@@ -89,14 +89,13 @@ def deferred_interrupt(_is_second_ignored: bool = False) -> Iterator[PendingSign
         pending.number = number
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
-    if threading.current_thread() is not threading.main_thread() or _is_ignored(signal.SIGINT):
-        yield pending
-        return
-    before = signal.signal(signal.SIGINT, remember)
+    can_be_ours = threading.current_thread() is threading.main_thread() and not _is_ignored(signal.SIGINT)
+    before = signal.signal(signal.SIGINT, remember) if can_be_ours else None
     try:
         yield pending
     finally:
-        signal.signal(signal.SIGINT, before)
+        if can_be_ours:
+            signal.signal(signal.SIGINT, before)
 
 
 @contextmanager

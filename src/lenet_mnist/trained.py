@@ -165,8 +165,8 @@ class Run:
     ) -> "Run":
         """Train on after an interrupt, to the same weights as without it; `accept_differences` as the flag."""
         accepts, resolved = options.pop("accept_differences", False), resolved_options(None, options)
-        training = Training(self._places, on_epoch, on_step, progress)
-        return training.run(lambda session: resume_run(self._directory, resolved, accepts, session), resolved)
+        told = Told(on_epoch, on_step, progress)
+        return watched(lambda s: [resume_run(self._directory, resolved, accepts, s)], told, self._places, resolved)
 
     def __str__(self) -> str:
         manifest = self._directory.manifest
@@ -189,31 +189,32 @@ class Run:
         return training_figure(directory.record, directory.manifest.best_epoch, name)
 
 
-class Training(NamedTuple):
-    """How a training is watched."""
+class Told(NamedTuple):
+    """Who is told of a training's rows, and whether its progress is shown."""
 
-    places: Places
     on_epoch: OnEpoch
     on_step: OnStep
     is_shown: bool
 
-    def run(self, work: Callable[[Session], TrainedRun], resolved: ResolvedConfig) -> Run:
-        """Train, draw plots/, and say how to go on after an interrupt."""
-        shown = progress_of(self.is_shown)
 
-        def show(path: Path, is_last: bool = False) -> None:
-            if isinstance(shown, NotebookProgress):
-                shown.show(Run(path, self.places), is_last)
+def watched(
+    train: Callable[[Session], Sequence[TrainedRun]], told: Told, places: Places, resolved: ResolvedConfig
+) -> Run:
+    """Train one run, draw plots/, and say how to go on after an interrupt."""
+    shown = progress_of(told.is_shown)
 
-        def open_log(path: Path, histories: Histories, _note: Callable[[str], None]) -> Log:
-            epochs = histories.history
-            return RowLog((histories.steps, self.on_step), (epochs, self.on_epoch), (epochs, lambda _: show(path)))
+    def show(path: Path, is_last: bool = False) -> None:
+        if isinstance(shown, NotebookProgress):
+            shown.show(Run(path, places), is_last)
 
-        with session_of("train", self.places, shown, resolved) as session:
-            trained = work(replace(session, open_log=open_log))
-        run = Run(trained.directory.path, self.places)
-        draw_training(trained.directory, shown.note)
-        show(run.path, is_last=True)
-        if trained.manifest.status == "interrupted":
-            print(f"interrupted; {run.path} is kept: run.resume() goes on")
-        return run
+    def open_log(path: Path, histories: Histories, _note: Callable[[str], None]) -> Log:
+        epochs = histories.history
+        return RowLog((histories.steps, told.on_step), (epochs, told.on_epoch), (epochs, lambda _: show(path)))
+
+    with session_of("train", places, shown, resolved) as session:
+        (trained,) = train(replace(session, open_log=open_log))
+    draw_training(trained.directory, shown.note)
+    show(trained.directory.path, is_last=True)
+    if trained.manifest.status == "interrupted":
+        print(f"interrupted; {trained.directory.path} is kept: run.resume() goes on")
+    return Run(trained.directory.path, places)

@@ -42,7 +42,7 @@ def html_of(text: str, figures: Iterable[Any] = ()) -> str:
     """Return a text and pictures for a notebook. Every letter of the text is text."""
     pngs = [base64.b64encode(figure._repr_png_()).decode() for figure in figures]
     images = [Markup('<img src="data:image/png;base64,{}">').format(png) for png in pngs]
-    return Markup("<pre>{}</pre>").format(text) + Markup("").join(images)
+    return str(Markup("<pre>{}</pre>").format(text) + Markup("").join(images))
 
 
 def render(result: Any, as_json: bool) -> str:
