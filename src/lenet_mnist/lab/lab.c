@@ -134,6 +134,19 @@ int EXPORT(lab_forward)(Network *network, int count) {
     return right;
 }
 
+/* The norm of the gradient of each layer's weights. */
+void EXPORT(lab_norms)(const Network *network, float norms[NUM_PARAMETERS / 2]) {
+    for (int layer = 0; layer < NUM_PARAMETERS / 2; layer++) {
+        const float *gradient = network->gradients[2 * layer];
+        int count = size_of(2 * layer, network->classes);
+        float sums[16] = {0};
+        for (int k = 0; k < count; k++) sums[k % 16] += gradient[k] * gradient[k];
+        double sum = 0;
+        for (int k = 0; k < 16; k++) sum += sums[k];
+        norms[layer] = (float)sqrt(sum);
+    }
+}
+
 /* Stochastic gradient descent with momentum, as torch.optim.SGD. */
 void EXPORT(lab_sgd)(Network *network, float rate, float momentum, int is_nesterov, float decay) {
     float *velocity = network->memory[0];

@@ -1,0 +1,136 @@
+// The engine in WebAssembly, as values of JavaScript: sets of images, and networks that can be trained.
+"use strict";
+
+const PIXELS = 28 * 28;
+const ACTIVATIONS = ["sigmoid", "tanh", "relu"];
+const LAYERS = ["c1", "c3", "c5", "f6", "output"]; // that have weights
+const CAPACITY = 256; // images of the largest batch
+// What `lab_layers` gives, one behind the other: [name, maps, side].
+const OUTPUTS = [["c1", 6, 28], ["s2", 6, 14], ["c3", 16, 10], ["s4", 16, 5], ["c5", 120, 1], ["f6", 84, 1]];
+
+// Return the engine; `bytes` is lab.wasm. It has one memory, which may grow: views of it are made when they are needed.
+async function openEngine(bytes) {
+  const { instance } = await WebAssembly.instantiate(bytes, {});
+  const wasm = instance.exports;
+  wasm._initialize();
+  return {
+    wasm,
+    floats: (place, count) => new Float32Array(wasm.memory.buffer, place, count),
+    words: (place, count) => new Uint32Array(wasm.memory.buffer, place, count),
+    allocate(bytes) {
+      const place = wasm.lab_allocate(bytes);
+      if (place === 0) throw new RangeError("the browser refuses the memory for these images");
+      return place;
+    },
+    keep(array) {
+      const [place, { buffer, byteOffset, byteLength }] = [this.allocate(array.byteLength), array];
+      new Uint8Array(wasm.memory.buffer, place, byteLength).set(new Uint8Array(buffer, byteOffset, byteLength));
+      return place;
+    },
+  };
+}
+
+// Images in the engine's memory. `levels` are the 256 values that pixels have for the network.
+class ImageSet {
+  constructor(engine, pixels, labels, levels) {
+    this.count = labels.length;
+    this.labels = labels;
+    this.bytes = pixels;
+    this.pixels = engine.keep(pixels);
+    this.classes = engine.keep(labels);
+    this.levels = levels;
+    this.all = engine.keep(Uint32Array.from(labels, (_, k) => k));
+  }
+}
+
+class Network {
+  constructor(engine, activation, numClasses) {
+    this.engine = engine;
+    this.wasm = engine.wasm;
+    this.activation = activation;
+    this.numClasses = numClasses;
+    this.place = this.wasm.lab_network(ACTIVATIONS.indexOf(activation), numClasses, CAPACITY);
+    if (this.place === 0) throw new RangeError("the browser refuses the memory for a network");
+    this.sums = engine.allocate(8);
+    this.norms = engine.allocate(4 * LAYERS.length);
+    this.numWeights = this.wasm.lab_num_weights(this.place);
+  }
+
+  begin(seed) {
+    this.wasm.lab_begin(this.place, seed);
+  }
+
+  get weights() {
+    return this.engine.floats(this.wasm.lab_weights(this.place), this.numWeights);
+  }
+
+  // The norm of the gradient of each layer's weights.
+  gradientNorms() {
+    this.wasm.lab_norms(this.place, this.norms);
+    return Array.from(this.engine.floats(this.norms, LAYERS.length));
+  }
+
+  // Of the chosen images of a set: make the gradient of their loss; return the mean loss, and how many are right.
+  backward(set, chosen, count, labelSmoothing = 0) {
+    this.#choose(set, chosen, count);
+    this.wasm.lab_backward(this.place, count, labelSmoothing, this.sums);
+    const [loss, right] = this.engine.floats(this.sums, 2);
+    return { loss, right };
+  }
+
+  // Of a whole set: the mean loss, the share that is right, and each image's answer.
+  evaluate(set) {
+    let [loss, right] = [0, 0];
+    const answers = new Uint8Array(set.count);
+    for (let from = 0; from < set.count; from += CAPACITY) {
+      const count = Math.min(CAPACITY, set.count - from);
+      this.#choose(set, set.all + 4 * from, count);
+      right += this.wasm.lab_forward(this.place, count);
+      loss += this.engine.floats(this.wasm.lab_losses(this.place), count).reduce((sum, x) => sum + x, 0);
+      const logits = this.engine.floats(this.wasm.lab_logits(this.place), count * this.numClasses);
+      for (let i = 0; i < count; i++) {
+        let best = 0;
+        for (let k = 1; k < this.numClasses; k++) {
+          if (logits[i * this.numClasses + k] > logits[i * this.numClasses + best]) best = k;
+        }
+        answers[from + i] = best;
+      }
+    }
+    return { loss: loss / set.count, accuracy: right / set.count, answers };
+  }
+
+  #choose(set, chosen, count) {
+    this.wasm.lab_choose(this.place, set.pixels, set.classes, set.levels, chosen, count);
+  }
+
+  sgd(rate, { momentum, nesterov, weightDecay }) {
+    this.wasm.lab_sgd(this.place, rate, momentum, nesterov ? 1 : 0, weightDecay);
+  }
+
+  adam(rate, { weightDecay, optimizer }) {
+    this.wasm.lab_adam(this.place, rate, weightDecay, optimizer === "adamw" ? 1 : 0);
+  }
+
+  // What each layer makes of one image, whose 28 x 28 pixels go from 0 to 255: {c1: {maps, side, values}, ..., logits}.
+  layers(pixels, levels) {
+    const image = (this.image ??= this.engine.allocate(4 * PIXELS));
+    const sizes = OUTPUTS.map(([, maps, side]) => maps * side * side);
+    const total = sizes.reduce((sum, size) => sum + size, 0) + this.numClasses;
+    const place = (this.outputs ??= this.engine.allocate(4 * total));
+    const table = this.engine.floats(levels, 256);
+    this.engine.floats(image, PIXELS).set(Float32Array.from(pixels, (pixel) => table[pixel]));
+    this.wasm.lab_layers(this.place, image, place);
+    const values = this.engine.floats(place, total).slice();
+    let offset = 0;
+    const found = {};
+    OUTPUTS.forEach(([name, maps, side], k) => {
+      found[name] = { maps, side, values: values.subarray(offset, (offset += sizes[k])) };
+    });
+    found.logits = values.subarray(offset);
+    return found;
+  }
+
+  release() {
+    for (const place of [this.place, this.sums, this.norms, this.image, this.outputs]) if (place) this.wasm.lab_release(place);
+  }
+}
