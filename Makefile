@@ -29,6 +29,7 @@ help:
 	@echo "make wheel   build the wheel for this machine, install it into an empty environment, and use it"
 	@echo "make wheels  build the wheels for Linux, macOS and Windows into dist/, all on this machine"
 	@echo "make cross   run what is inside the wheels, under qemu and wine where they are of other systems"
+	@echo "make wasm    compile the engine of the lab to WebAssembly"
 	@echo "make browser install Debian's Chromium, which tests of pages need, where there is none"
 	@echo "make fashion install Debian's Fashion-MNIST, which a test needs, where it is not there"
 	@echo "make clean   remove the virtual environment and the caches; runs/ stays"
@@ -79,9 +80,13 @@ $(VENV)/.installed-wheels: $(VENV)/.installed-dev
 wheel: $(VENV)/.installed-wheels
 	$(BIN)/python scripts/build_wheels.py --native --dist build/wheel
 	$(BIN)/python scripts/try_wheel.py --dist build/wheel
+	$(BIN)/python scripts/build_wasm.py --check
 
 wheels: $(VENV)/.installed-wheels
 	$(BIN)/python scripts/build_wheels.py
+
+wasm: $(VENV)/.installed-wheels
+	$(BIN)/python scripts/build_wasm.py
 
 cross: wheels
 	$(BIN)/python scripts/check_wheels.py
