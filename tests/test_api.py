@@ -239,6 +239,13 @@ def test_in_a_thread_and_after_an_error_everything_is_as_before() -> None:
     )
 
 
+def test_a_callback_may_evaluate_a_run_with_other_threads() -> None:
+    longer = {**QUICK, "epochs": 2}
+    other = lenet_mnist.train(**QUICK | {"threads": 2})
+    disturbed = lenet_mnist.train(**longer, on_epoch=lambda _row: other.evaluate("val"))
+    assert digest(disturbed) == digest(lenet_mnist.train(**longer))
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are forked")
 def test_in_a_pool_of_forked_processes_trainings_come_to_the_same_weights() -> None:
     """With torch's own threads, which a forked process does not have."""

@@ -32,7 +32,7 @@ from lenet_mnist.runs.run import Run as RunDirectory
 from lenet_mnist.study import comparison, cross_validation, lr_sweep
 from lenet_mnist.study.evaluation import Evaluator, evaluate_module
 from lenet_mnist.study.train import train_seeds
-from lenet_mnist.trained import OnEpoch, OnStep, Scores, Told, watched
+from lenet_mnist.trained import OnEpoch, OnStep, Scores, watched
 from lenet_mnist.trained import Run as Run
 from lenet_mnist.tuning.plan import sweep_request
 
@@ -65,7 +65,7 @@ def train(
     `on_epoch` is given the row of each epoch, `on_step` that of each update that `run.steps` keeps.
     """
     places, resolved = Places.taken_from(options), resolved_options(config, options)
-    told = Told(on_epoch, on_step, progress)
+    told = on_epoch, on_step, progress
     return watched(lambda session: train_seeds(resolved.config, None, session, places.runs_dir), told, places, resolved)
 
 

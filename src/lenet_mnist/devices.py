@@ -74,6 +74,7 @@ def set_threads(threads: int | None, engine: ResolvedEngine, ranks: Ranks = SING
             "multiprocessing's spawn"
         )
     _require_threads(count)
+    _last_set[:] = [(engine, count)]
     engine.set_threads(count)
     logging.getLogger(__name__).info("computes with the engine %s (%s), threads: %d", engine.name, engine.reason, count)
     return count
@@ -88,14 +89,18 @@ def settings_kept() -> Iterator[None]:
     cudnn = torch.backends.cudnn
     with _one_at_a_time:
         threads, is_deterministic, is_coarse = torch.get_num_threads(), cudnn.deterministic, cudnn.allow_tf32
+        last_set = list(_last_set)
         try:
             yield
         finally:
+            for engine, count in last_set:  # of a training whose callback evaluates a run
+                engine.set_threads(count)
             torch.set_num_threads(threads)
             cudnn.deterministic, cudnn.allow_tf32 = is_deterministic, is_coarse
 
 
 _one_at_a_time = threading.RLock()
+_last_set: list[tuple[ResolvedEngine, int]] = []
 
 
 def _require_threads(count: int) -> None:

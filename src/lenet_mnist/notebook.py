@@ -50,12 +50,6 @@ class RowLog:
         """Nothing is open."""
 
 
-def is_kernel() -> bool:
-    """Whether a notebook's kernel runs this."""
-    ipython = sys.modules.get("IPython")
-    return ipython is not None and getattr(ipython.get_ipython(), "kernel", None) is not None
-
-
 class NotebookProgress(TerminalProgress):
     """Draws what is trained in one place of a cell's output, instead of a line for each epoch; notes stay lines."""
 
@@ -73,7 +67,6 @@ class NotebookProgress(TerminalProgress):
         if time.monotonic() < self._next and not is_last:
             return
         display: Any = sys.modules["IPython"].display.display
-
         try:
             if self._handle is None:
                 self._handle = display(run, display_id=True)
@@ -85,7 +78,7 @@ class NotebookProgress(TerminalProgress):
 
 
 def progress_of(is_shown: bool) -> Progress:
-    """Return what shows how far a training is."""
-    if not is_shown:
-        return Progress()
-    return NotebookProgress() if is_kernel() else TerminalProgress(StderrConsole())
+    """Return what shows how far a training is: nothing, a picture where a notebook's kernel runs this, or lines."""
+    ipython = sys.modules.get("IPython")
+    has_kernel = ipython is not None and getattr(ipython.get_ipython(), "kernel", None) is not None
+    return (NotebookProgress() if has_kernel else TerminalProgress(StderrConsole())) if is_shown else Progress()

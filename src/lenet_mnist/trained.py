@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, NamedTuple, TypeAlias, overload
+from typing import Any, TypeAlias, overload
 
 from lenet_mnist.analysis.metrics import Counts, Evaluation
 from lenet_mnist.config import Config, Device, Split
@@ -30,6 +30,7 @@ from lenet_mnist.training.rows import EpochRow, Histories, ProbeRow, StepRow
 
 OnEpoch: TypeAlias = Callable[[EpochRow], object] | None
 OnStep: TypeAlias = Callable[[StepRow], object] | None
+Told: TypeAlias = tuple[OnEpoch, OnStep, bool]  # who is told of a training's rows, and whether its progress is shown
 
 
 @dataclass(frozen=True, repr=False, kw_only=True)
@@ -165,14 +166,14 @@ class Run:
     ) -> "Run":
         """Train on after an interrupt, to the same weights as without it; `accept_differences` as the flag."""
         accepts, resolved = options.pop("accept_differences", False), resolved_options(None, options)
-        told = Told(on_epoch, on_step, progress)
+        told = on_epoch, on_step, progress
         return watched(lambda s: [resume_run(self._directory, resolved, accepts, s)], told, self._places, resolved)
 
     def __str__(self) -> str:
         manifest = self._directory.manifest
+        epochs = f" after {counted(manifest.epochs, 'epoch')}" if manifest.kind == "train" else ""
         message = f": {manifest.message}" if manifest.message else ""
-        ended = f"{self.status} after {counted(manifest.epochs, 'epoch')}{message}"
-        lines = [f"run     {self.path.name}", f"status  {ended}"]
+        lines = [f"run     {self.path.name}", f"status  {self.status}{epochs}{message}"]
         if manifest.best_epoch is not None:
             kept = f"validation loss {manifest.best_val_loss:.4f}, validation accuracy {manifest.best_val_accuracy:.2%}"
             lines.append(f"kept    epoch {manifest.best_epoch}: {kept}")
@@ -189,19 +190,12 @@ class Run:
         return training_figure(directory.record, directory.manifest.best_epoch, name)
 
 
-class Told(NamedTuple):
-    """Who is told of a training's rows, and whether its progress is shown."""
-
-    on_epoch: OnEpoch
-    on_step: OnStep
-    is_shown: bool
-
-
 def watched(
     train: Callable[[Session], Sequence[TrainedRun]], told: Told, places: Places, resolved: ResolvedConfig
 ) -> Run:
     """Train one run, draw plots/, and say how to go on after an interrupt."""
-    shown = progress_of(told.is_shown)
+    on_epoch, on_step, is_shown = told
+    shown = progress_of(is_shown)
 
     def show(path: Path, is_last: bool = False) -> None:
         if isinstance(shown, NotebookProgress):
@@ -209,7 +203,7 @@ def watched(
 
     def open_log(path: Path, histories: Histories, _note: Callable[[str], None]) -> Log:
         epochs = histories.history
-        return RowLog((histories.steps, told.on_step), (epochs, told.on_epoch), (epochs, lambda _: show(path)))
+        return RowLog((histories.steps, on_step), (epochs, on_epoch), (epochs, lambda _: show(path)))
 
     with session_of("train", places, shown, resolved) as session:
         (trained,) = train(replace(session, open_log=open_log))
