@@ -84,7 +84,7 @@ def doctor(
 
     examined = examine(data_dir, runs_dir)
     say(examined, as_json)
-    raise typer.Exit(examined.exit_code)
+    raise typer.Exit(examined.values["exit_code"])
 
 
 @settings_app.command(help="List the recipes, and the accuracy to expect of each. `--config NAME` uses one.")

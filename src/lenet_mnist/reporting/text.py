@@ -3,6 +3,7 @@
 import base64
 import json
 import os
+import re
 import shutil
 import sys
 import textwrap
@@ -66,7 +67,8 @@ def _folded(line: str) -> str:
     """Return a line on several, where it is too long; a path or a command stays on one, to be copied."""
     if len(line) <= _columns() or "lenet " in line or len(line.split()) < 5:
         return line
-    indent = " " * (len(line) - len(line.lstrip()) + 2)
+    found = re.match(r".{0,20}  (?=\S)", line)  # what follows is folded under itself
+    indent = " " * (found.end() if found else 0)
     return textwrap.fill(line, _columns(), subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
 
 
