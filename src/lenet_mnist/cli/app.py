@@ -92,10 +92,7 @@ def recipes(
     copy: Annotated[
         str | None,
         typer.Option(
-            "--copy",
-            metavar="NAME",
-            autocompletion=flags.recipe_names,
-            help="Write this recipe into ./NAME.yaml, to edit it.",
+            "--copy", **flags.RECIPE | {"metavar": "NAME"}, help="Write this recipe into ./NAME.yaml, to edit it."
         ),
     ] = None,
     as_json: flags.AsJson = False,

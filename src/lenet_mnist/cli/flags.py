@@ -147,12 +147,8 @@ def _option(flag: str) -> Any:
     is_list = get_origin(field.annotation) is tuple
     about = f"{field.description}{' Repeatable.' * is_list}"
     words = _words(field.annotation)
-    option = typer.Option(
-        flag,
-        metavar=f"<{'|'.join(words)}>",
-        autocompletion=run_names if flag == "--teacher" else lambda: [word for word in words if word not in _TYPES],
-        help=about,
-    )
+    completed = run_names if flag == "--teacher" else lambda: [word for word in words if word not in _TYPES]
+    option = typer.Option(flag, metavar=f"<{'|'.join(words)}>", autocompletion=completed, help=about)
     return Annotated[(list[str] if is_list else str) | None, option]
 
 

@@ -20,10 +20,7 @@ _BEFORE_ANY_TRAINING = "record"  # the most accurate of the networks that come w
 )
 def predict(
     pictures: Annotated[
-        list[Path],
-        typer.Argument(
-            metavar="PICTURE...", help="Pictures (PNG, JPEG, HEIC, WEBP, TIFF, GIF, BMP), or folders of them."
-        ),
+        list[Path], typer.Argument(metavar="PICTURE...", help="Pictures (HEIC of phones, too), or folders of them.")
     ],
     run: Annotated[str, typer.Option("--run", **flags.RUN, help=flags.RUN_HELP)] = "latest",
     show: Annotated[bool, typer.Option("--show", help="Also draw the steps of the preparation, into the run.")] = False,
