@@ -16,7 +16,7 @@ EMPTY :=
 LACKING := $(strip $(if $(BROWSER),,browser) $(if $(FASHION),,fashion) $(if $(COMPILER),,compiler))
 TESTED := $(if $(LACKING),not ($(subst $(EMPTY) $(EMPTY), or ,$(LACKING))),)
 
-.PHONY: help train test lint smoke kills lecture site wheels wheel cross browser fashion clean
+.PHONY: help train test lint smoke kills lecture notebooks site wheels wheel cross browser fashion clean
 
 help:
 	@echo "make train   train configs/relu.yaml on MNIST and evaluate it on the test set"
@@ -25,6 +25,7 @@ help:
 	@echo "make smoke   train and evaluate on a subset of MNIST, as CI does"
 	@echo "make kills   kill twenty trainings, and see each go on to the same result"
 	@echo "make lecture type every command of docs/lecture.md, on a subset of MNIST"
+	@echo "make notebooks  execute docs/notebooks/ into build/notebooks/; LENET_NOTEBOOK_IMAGES=2000 trains on fewer images"
 	@echo "make site    build the site of docs/ into build/site/, and refuse dead links"
 	@echo "make wheel   build the wheel for this machine, install it into an empty environment, and use it"
 	@echo "make wheels  build the wheels for Linux, macOS and Windows into dist/, all on this machine"
@@ -64,8 +65,19 @@ kills: $(VENV)/.installed-dev
 lecture: $(VENV)/.installed-dev
 	$(BIN)/python scripts/run_lecture.py
 
+# Beside each other, with one thread each. What is there has been executed to its end.
+notebooks: $(VENV)/.installed-dev
+	rm -rf build/notebooks build/executing
+	mkdir -p build/executing
+	cp docs/notebooks/*.ipynb build/executing/
+	OMP_WAIT_POLICY=passive OMP_NUM_THREADS=1 $(BIN)/python -m pytest --nbmake --overwrite --numprocesses=2 build/executing
+	mv build/executing build/notebooks
+
+build/notebooks/lecture.ipynb: docs/notebooks/lecture.ipynb docs/notebooks/lezione.ipynb
+	$(MAKE) notebooks
+
 # The variable: Material for MkDocs has news about MkDocs 2 at every build.
-site: $(VENV)/.installed-site
+site: $(VENV)/.installed-site build/notebooks/lecture.ipynb
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 	@echo "build/site/index.html"
 

@@ -2,6 +2,7 @@
 
 import ast
 import importlib
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +16,8 @@ from lenet_mnist import __version__
 from lenet_mnist.cli.app import app
 
 ROOT = Path(__file__).parent.parent
-PAGES = [*sorted(ROOT.glob("*.md")), *sorted(ROOT.glob("docs/*.md"))]
+NOTEBOOKS = [ROOT / "docs" / "notebooks" / name for name in ("lecture.ipynb", "lezione.ipynb")]
+PAGES = [*sorted(ROOT.glob("*.md")), *sorted(ROOT.glob("docs/*.md")), *NOTEBOOKS]
 TEXTS = [*PAGES, *sorted(ROOT.glob("configs/*.yaml"))]
 SCRIPTS = sorted(ROOT.glob("scripts/**/*.py"))
 
@@ -88,3 +90,13 @@ def test_the_lecture_has_the_same_commands_in_both_languages() -> None:
     )
     assert len(english) >= 13  # a block for each of the lecture's statements
     assert english == italian
+
+
+def test_the_notebooks_have_the_same_code_in_both_languages_and_no_outputs() -> None:
+    code: list[list[str]] = []
+    for path in NOTEBOOKS:
+        cells = [cell for cell in json.loads(path.read_text())["cells"] if cell["cell_type"] == "code"]
+        assert all(cell["outputs"] == [] and cell["execution_count"] is None for cell in cells)
+        code.append([re.sub(r"^#.*", "#", "".join(cell["source"]), flags=re.MULTILINE) for cell in cells])
+    assert len(code[0]) > 13  # one or more for each of the lecture's statements
+    assert code[0] == code[1]
