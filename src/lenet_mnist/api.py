@@ -63,6 +63,8 @@ def train(
     """Train a network, and return its run however that ended: an interrupt keeps it, a divergence is a result.
 
     `on_epoch` is given the row of each epoch, `on_step` that of each update that `run.steps` keeps.
+
+        run = lenet_mnist.train("relu", lr=0.02, epochs=2, set={"training.schedule": "cosine"})
     """
     places, resolved = Places.taken_from(options), resolved_options(config, options)
     told = on_epoch, on_step, progress
@@ -70,7 +72,10 @@ def train(
 
 
 def load(run: AnyRun = LATEST, **options: Any) -> Run:
-    """Return the run of this path, id or name, or the newest one. Raises: ConfigError if there is none; DataError."""
+    """Return the run of this path, id or name, or the newest one. Raises: ConfigError if there is none; DataError.
+
+    print(lenet_mnist.load("relu").history["val_loss"])
+    """
     places = _only_places(options)
     found = Run(_directory(run, places).path.absolute(), places)
     _ = found.status  # a run that cannot be read is refused here
@@ -81,6 +86,8 @@ def sweep(config: AnyConfig = None, *, resume: AnyRun | None = None, progress: b
     """Find the learning rate, as `lenet lr-sweep`; `values["best"]` has the paths for `train`, by activation.
 
     Options of its own: activation, lrs, min_lr, max_lr, num, seeds, epochs, budget.
+
+        print(lenet_mnist.sweep(activation="relu", lrs=[0.01, 0.04], seeds=[0]))
     """
     places = Places.taken_from(options)
     asked = {key: plain_value(options.pop(name, None)) for name, key in _OF_SWEEP.items()}
@@ -97,7 +104,10 @@ def sweep(config: AnyConfig = None, *, resume: AnyRun | None = None, progress: b
 
 
 def compare(*runs: AnyRun, split: str = "val", speed_ratio: Sequence[float] = (), **options: Any) -> Result:
-    """Compare runs, as `lenet compare`; `speed_ratio` are training losses in nats, `output` is a new directory."""
+    """Compare runs, as `lenet compare`; `speed_ratio` are training losses in nats, `output` is a new directory.
+
+    print(lenet_mnist.compare("relu", lenet_mnist.train("tanh", epochs=2)))
+    """
     output = None if (given := options.pop("output", None)) is None else Path(given)
     places, part = _only_places(options), one_of(Split, split)
     comparison.require_free(output)
@@ -120,7 +130,10 @@ def cross_validate(
     progress: bool = True,
     **options: Any,
 ) -> Result:
-    """Train on all folds but one and test on that one, in turn, as `lenet cross-validate`; `resume` names a run."""
+    """Train on all folds but one and test on that one, in turn, as `lenet cross-validate`; `resume` names a run.
+
+    print(lenet_mnist.cross_validate(folds=3, epochs=2, limit_train=1000))
+    """
     places, resume = Places.taken_from(options), options.pop("resume", None)
     resolved = resolved_options(config, options)
     with session_of("cross_validate", places, progress_of(progress), resolved) as session:
@@ -131,7 +144,10 @@ def cross_validate(
 
 
 def load_data(config: AnyConfig = None, **options: Any) -> Data:
-    """Return the training and the validation images of a configuration, for a training of one's own."""
+    """Return the training and the validation images of a configuration, for a training of one's own.
+
+    images, labels = lenet_mnist.load_data(limit_train=1000).train
+    """
     places, resolved = Places.taken_from(options), resolved_options(config, options)
     with resolved.naming_origins():
         data = load_train_val(resolved.config.data, places.access())
@@ -142,6 +158,8 @@ def evaluate(module: nn.Module, split: str = "val", config: AnyConfig = None, **
     """Evaluate a network of one's own on the data of a configuration. Nothing is written, and no look is counted.
 
     Shapes: the module is given raw pixels N 1 28 28 float32, 0..255, and returns logits N K.
+
+        print(lenet_mnist.evaluate(lenet_mnist.load("relu").network, "val"))
     """
     places, resolved, part = Places.taken_from(options), resolved_options(config, options), one_of(Split, split)
     with resolved.naming_origins():
