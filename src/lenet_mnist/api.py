@@ -72,9 +72,11 @@ def train(
 
 
 def load(run: AnyRun = LATEST, **options: Any) -> Run:
-    """Return the run of this path, id or name, or the newest one. Raises: ConfigError if there is none; DataError.
+    """Return the run of this path, id or name, or the newest one.
 
-    print(lenet_mnist.load("relu").history["val_loss"])
+    Raises: ConfigError if there is none; DataError if it cannot be read.
+
+        print(lenet_mnist.load("relu").history["val_loss"])
     """
     places = _only_places(options)
     found = Run(_directory(run, places).path.absolute(), places)
@@ -104,9 +106,11 @@ def sweep(config: AnyConfig = None, *, resume: AnyRun | None = None, progress: b
 
 
 def compare(*runs: AnyRun, split: str = "val", speed_ratio: Sequence[float] = (), **options: Any) -> Result:
-    """Compare runs, as `lenet compare`; `speed_ratio` are training losses in nats, `output` is a new directory.
+    """Compare runs, as `lenet compare`.
 
-    print(lenet_mnist.compare("relu", lenet_mnist.train("tanh", epochs=2)))
+    Options of its own: `speed_ratio` are training losses in nats, `output` is a new directory.
+
+        print(lenet_mnist.compare("relu", lenet_mnist.train("tanh", epochs=2)))
     """
     output = None if (given := options.pop("output", None)) is None else Path(given)
     places, part = _only_places(options), one_of(Split, split)
@@ -130,9 +134,11 @@ def cross_validate(
     progress: bool = True,
     **options: Any,
 ) -> Result:
-    """Train on all folds but one and test on that one, in turn, as `lenet cross-validate`; `resume` names a run.
+    """Train on all folds but one and test on that one, in turn, as `lenet cross-validate`.
 
-    print(lenet_mnist.cross_validate(folds=3, epochs=2, limit_train=1000))
+    Options of its own: folds, repeats, and resume, which names a run.
+
+        print(lenet_mnist.cross_validate(folds=3, epochs=2, limit_train=1000))
     """
     places, resume = Places.taken_from(options), options.pop("resume", None)
     resolved = resolved_options(config, options)
@@ -146,7 +152,9 @@ def cross_validate(
 def load_data(config: AnyConfig = None, **options: Any) -> Data:
     """Return the training and the validation images of a configuration, for a training of one's own.
 
-    images, labels = lenet_mnist.load_data(limit_train=1000).train
+    Raises: ConfigError; DataError if data are missing or damaged.
+
+        images, labels = lenet_mnist.load_data(limit_train=1000).train
     """
     places, resolved = Places.taken_from(options), resolved_options(config, options)
     with resolved.naming_origins():
