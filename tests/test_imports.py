@@ -13,14 +13,16 @@ SOURCE = Path(lenet_mnist.__file__).parent
 # From the roof to the ground. A room imports only rooms that stand below it, or itself.
 ROOMS = [
     *("__main__", "api", "trained", "options", "notebook", "cli", "bench", "doctor"),
-    *("reporting", "inference", "study", "runs", "analysis", "tuning", "training"),
+    *("reporting", "inference", "lab", "study", "runs", "analysis", "tuning", "training"),
     *("tally", "data", "devices", "model", "randomness", "distributed", "config_file", "recipes", "config", "sections"),
     *("files", "progress", "signals", "provenance", "errors", "__init__", "cores"),
 ]
-# What opens the test images, and who may name it: `lenet evaluate`, `compare` and `verify`, and `lenet data check`.
+# What opens the test images, and who may name it: `lenet evaluate`, `compare` and `verify`, and `lenet data check`. The
+# page of the lab carries them, so that its reader can count them at the end; `lenet lab` sees no answer to them.
 WAYS_TO_THE_TEST_IMAGES = {
     "load_test": {"data/load", "study/evaluation"},
     "survey": {"data/load", "cli/data", "reporting/training_results"},
+    "carried_test_images": {"study/evaluation", "lab/page"},
     "answers_of": {"study/evaluation", "study/comparison"},
     "evaluate_runs": {"study/evaluation", "cli/analysis", "trained"},
     "evaluate_module": {"study/evaluation", "api"},

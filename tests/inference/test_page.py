@@ -15,7 +15,8 @@ from tests.inference.networks import network_of
 
 from lenet_mnist.config import Activation
 from lenet_mnist.data.sets import TrainVal
-from lenet_mnist.inference.export import drawing_page, inert_json
+from lenet_mnist.files.pages import inert_json
+from lenet_mnist.inference.export import drawing_page
 from lenet_mnist.inference.pictures import prepare
 from lenet_mnist.runs.run import Run
 from lenet_mnist.training.checkpoint import TrainedNetwork, read_network

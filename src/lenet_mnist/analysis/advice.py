@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from itertools import accumulate, combinations
 from statistics import mean, median, stdev
+from typing import NamedTuple
 
 from lenet_mnist.analysis.findings import TrainingRecord
 from lenet_mnist.config import Activation, Config
@@ -24,18 +25,30 @@ from lenet_mnist.training.loop import StopReason
 from lenet_mnist.training.rows import StepRow
 from lenet_mnist.tuning.trial import TrialResult, config_of
 
-_THROWN_UP = 1.3  # times the loss at chance level
-_RISE = 1.1  # of the mean loss of an epoch above that of an earlier one
-_UNEVEN = 1.01  # the same: a loss that falls slowly because the rate is low never rises
-_NEGLIGIBLE = 0.02  # of the loss at chance level: such a low loss may waver
-_SLOW = 1.8  # times the last fifth's loss: that of the middle fifth, where annealing has something to smooth out
-_CUT_OFF = {True: 1e-6, False: 1e-3}  # of rectifiers, and of others: C1's gradient to the whole one's
-_LONG_REST = 0.3  # of all updates
-_NEAR_GUESSING = 0.1  # of the loss at chance level, to both sides
-_FAR = 10.0  # where training came to nothing
-_LEAST_EPOCHS = 5  # so that epochs are parts fine enough
-_SURE = 3.0  # standard errors of a difference, above which it is not chance
-_ANNEALED_TO = 0.1  # of the peak rate: a training that ended above that was not annealed
+
+class Limits(NamedTuple):
+    """What the rules compare with. The page of the lab is given the same numbers, by these names."""
+
+    guessing: float = GUESSING  # times the loss at chance level: what ends above that has learned nothing
+    thrown_up: float = 1.3  # times the loss at chance level
+    rise: float = 1.1  # of the mean loss of an epoch above that of an earlier one
+    uneven: float = 1.01  # the same: a loss that falls slowly because the rate is low never rises
+    negligible: float = 0.02  # of the loss at chance level: such a low loss may waver
+    slow: float = (
+        1.8  # times the last fifth's loss: that of the middle fifth, where annealing has something to smooth out
+    )
+    cut_off_rectifier: float = 1e-6  # C1's gradient to the whole one's
+    cut_off: float = 1e-3  # the same, of other activations
+    long_rest: float = 0.3  # of all updates
+    near_guessing: float = 0.1  # of the loss at chance level, to both sides
+    far: float = 10.0  # the factor to another rate, where training came to nothing
+    least_epochs: int = 5  # so that epochs are parts fine enough
+    sure: float = 3.0  # standard errors of a difference, above which it is not chance
+    annealed_to: float = 0.1  # of the peak rate: a training that ended above that was not annealed
+
+
+LIMITS = Limits()
+_CUT_OFF = {True: LIMITS.cut_off_rectifier, False: LIMITS.cut_off}
 
 
 class Verdict(StrEnum):
@@ -77,24 +90,24 @@ def advise(record: TrainingRecord) -> Advice:
     """Read the lecture's rules off the loss curve of `record`."""
     if record.has_diverged:
         evidence = "the loss or the gradient was no longer a finite number"
-        return Advice(Verdict.DIVERGED, Direction.LOWER, (evidence,), _FAR)
+        return Advice(Verdict.DIVERGED, Direction.LOWER, (evidence,), LIMITS.far)
     if len(record.steps) < 5:
         return Advice(Verdict.AMBIGUOUS, Direction.UNKNOWN, (f"{len(record.steps)} updates are too few to judge",))
     parts = _parts(record)
     losses = [part.loss for part in parts]
     guessing, last = record.guessing_loss, losses[-1]
-    of_part = "an epoch" if len(record.history) >= _LEAST_EPOCHS else "a fifth of the training"
-    if max(losses) > _THROWN_UP * guessing:
+    of_part = "an epoch" if len(record.history) >= LIMITS.least_epochs else "a fifth of the training"
+    if max(losses) > LIMITS.thrown_up * guessing:
         evidence = f"the mean loss of {of_part} was {max(losses):.3g} nats, far above chance level ({guessing:.3g})"
-        return Advice(Verdict.OSCILLATES, Direction.LOWER, (evidence,), _FAR)
-    rise = _largest_rise([part for part in parts if part.loss > _NEGLIGIBLE * guessing])
-    if last > GUESSING * guessing:
+        return Advice(Verdict.OSCILLATES, Direction.LOWER, (evidence,), LIMITS.far)
+    rise = _largest_rise([part for part in parts if part.loss > LIMITS.negligible * guessing])
+    if last > LIMITS.guessing * guessing:
         return _at_guessing(record, losses, rise)
     rest, live = _rest(record)
-    if not record.is_rectifier and rest >= _LONG_REST and live < _CUT_OFF[False]:
+    if not record.is_rectifier and rest >= LIMITS.long_rest and live < _CUT_OFF[False]:
         stood = f"the loss stayed at chance level for {rest:.0%} of the updates"
         return Advice(Verdict.CUT_OFF, Direction.LOWER, (stood, f"{_gradient_words(live)}: units are saturated"))
-    if rise > _RISE:
+    if rise > LIMITS.rise:
         evidence = f"the mean loss of {of_part} rose to {rise:.2f} times that of an earlier one"
         return Advice(Verdict.OSCILLATES, Direction.LOWER, (evidence,))
     return _falling(record, rise)
@@ -113,36 +126,38 @@ def _at_guessing(record: TrainingRecord, losses: Sequence[float], rise: float) -
     live = _liveness(record.steps[-max(5, len(record.steps) // 3) :])
     if live < _CUT_OFF[record.is_rectifier]:
         units = "dead" if record.is_rectifier else "saturated"
-        return Advice(Verdict.CUT_OFF, Direction.LOWER, (stands, f"{_gradient_words(live)}: units are {units}"), _FAR)
-    if rise > _RISE:
+        return Advice(
+            Verdict.CUT_OFF, Direction.LOWER, (stands, f"{_gradient_words(live)}: units are {units}"), LIMITS.far
+        )
+    if rise > LIMITS.rise:
         swung = "it rose and fell, and nothing was learned"
-        return Advice(Verdict.DOES_NOT_FALL, Direction.LOWER, (stands, swung), _FAR)
+        return Advice(Verdict.DOES_NOT_FALL, Direction.LOWER, (stands, swung), LIMITS.far)
     if record.activation is Activation.SIGMOID:
         alive = f"{_gradient_words(live)}: small but not zero; more epochs may help as well"
-        return Advice(Verdict.STAYS, Direction.RAISE, (stands, alive), _FAR)
+        return Advice(Verdict.STAYS, Direction.RAISE, (stands, alive), LIMITS.far)
     fell = f"it fell by {losses[0] - losses[-1]:.2g} nats in all"
-    return Advice(Verdict.FALLS_SLOWLY, Direction.RAISE, (stands, fell), _FAR)
+    return Advice(Verdict.FALLS_SLOWLY, Direction.RAISE, (stands, fell), LIMITS.far)
 
 
 def _falling(record: TrainingRecord, rise: float) -> Advice:
     """Advise on a network that learns, and whose loss falls without great rises."""
     middle, end = _between(record, 0.4, 0.6), _between(record, 0.8, 1.0)
-    if record.steps[-1].lr > _ANNEALED_TO * record.peak_lr or middle is None or end is None:
+    if record.steps[-1].lr > LIMITS.annealed_to * record.peak_lr or middle is None or end is None:
         falls = "the loss falls; the rate was not annealed to zero, so the curve says no more"
         return Advice(Verdict.AMBIGUOUS, Direction.UNKNOWN, (falls,))
     gain = middle.loss / max(end.loss, 1e-12)
     evidence = f"the loss of the middle fifth was {gain:.1f} times that of the last, where the rate is annealed"
-    if gain >= _SLOW:
+    if gain >= LIMITS.slow:
         return Advice(Verdict.FINE, Direction.KEEP, (evidence,))
     if len(record.history) < 2:
         single = "in a single epoch the loss falls at any rate, so the curve says no more"
         return Advice(Verdict.AMBIGUOUS, Direction.UNKNOWN, (evidence, single))
-    if middle.loss + _SURE * math.hypot(middle.error, _SLOW * end.error) >= _SLOW * end.loss:
-        unsure = f"too few updates were recorded to say whether that is below {_SLOW}"
+    if middle.loss + LIMITS.sure * math.hypot(middle.error, LIMITS.slow * end.error) >= LIMITS.slow * end.loss:
+        unsure = f"too few updates were recorded to say whether that is below {LIMITS.slow}"
         return Advice(Verdict.AMBIGUOUS, Direction.UNKNOWN, (evidence, unsure))
-    if rise > _UNEVEN:
+    if rise > LIMITS.uneven:
         return Advice(Verdict.AMBIGUOUS, Direction.UNKNOWN, (evidence, "the loss fell slowly, but rose in between"))
-    slow = f"{evidence}: below {_SLOW}, so the rate was low from the beginning"
+    slow = f"{evidence}: below {LIMITS.slow}, so the rate was low from the beginning"
     return Advice(Verdict.FALLS_SLOWLY, Direction.RAISE, (slow,))
 
 
@@ -159,7 +174,7 @@ def _largest_rise(parts: Sequence[_Part]) -> float:
         pairs: Iterable[tuple[_Part, _Part]] = combinations(parts, 2)
     else:  # the lowest earlier one gives the largest ratio; of thousands of epochs the pairs would be too many
         pairs = zip(accumulate(parts, _lower), parts[1:], strict=False)
-    sure = ((a, b) for a, b in pairs if a.loss + _SURE * math.hypot(a.error, b.error) < b.loss)
+    sure = ((a, b) for a, b in pairs if a.loss + LIMITS.sure * math.hypot(a.error, b.error) < b.loss)
     return max((b.loss / a.loss for a, b in sure), default=0.0)
 
 
@@ -169,7 +184,7 @@ def _lower(one: _Part, other: _Part) -> _Part:
 
 def _parts(record: TrainingRecord) -> list[_Part]:
     """Return the epochs, or, of fewer than five, the fifths of the training, of which only some updates are known."""
-    if len(record.history) >= _LEAST_EPOCHS:
+    if len(record.history) >= LIMITS.least_epochs:
         return [_Part(row.train_loss, 0.0) for row in record.history]
     fifths = (_between(record, k / 5, (k + 1) / 5) for k in range(5))
     return [fifth for fifth in fifths if fifth is not None]
@@ -179,7 +194,7 @@ def _between(record: TrainingRecord, begin: float, end: float) -> _Part | None:
     """Return the part between two fractions of the planned updates, from whole epochs if they are short enough."""
     first, last = begin * record.num_steps, end * record.num_steps
     num_epochs = len(record.history)
-    if num_epochs >= _LEAST_EPOCHS:
+    if num_epochs >= LIMITS.least_epochs:
         length = record.num_steps / num_epochs
         inside = [row.train_loss for row in record.history if first < row.step < last + length / 2]
         if inside:
@@ -193,7 +208,7 @@ def _between(record: TrainingRecord, begin: float, end: float) -> _Part | None:
 def _rest(record: TrainingRecord) -> tuple[float, float]:
     """Return the share of updates with the loss at chance level, and C1's share of the gradient there."""
     guessing = record.guessing_loss
-    resting = [row for row in record.steps if abs(row.train_loss - guessing) < _NEAR_GUESSING * guessing]
+    resting = [row for row in record.steps if abs(row.train_loss - guessing) < LIMITS.near_guessing * guessing]
     if not resting:
         return 0.0, math.inf
     before = {row.step: previous.step for previous, row in zip(record.steps, record.steps[1:], strict=False)}

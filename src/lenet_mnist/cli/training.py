@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from enum import StrEnum
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -145,3 +146,18 @@ def bench(
     with resolved.naming_origins():
         measured = run_benchmark(resolved.config, batch_size or (64, 256), data_access(data_dir, offline))
     say(measured, as_json)
+
+
+@app.command(
+    "import",
+    help="Make a run of the zip that the lab saves. Every command reads the run but --resume and verify --retrain.",
+    examples=("lenet import lenet-lab-run.zip",),
+)
+def import_zip(
+    saved: Annotated[Path, typer.Argument(metavar="ZIP", help="The zip, or the directory that it was unpacked into.")],
+    runs_dir: flags.RunsDir = flags.DEFAULT_RUNS_DIR,
+    as_json: flags.AsJson = False,
+) -> None:
+    from lenet_mnist.lab.importing import import_run
+
+    say(import_run(saved, runs_dir), as_json)

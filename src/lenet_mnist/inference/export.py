@@ -7,8 +7,6 @@ lets no script but its own run, and nothing be fetched.
 
 import base64
 import hashlib
-import json
-import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from importlib.resources import files
@@ -20,6 +18,7 @@ from lenet_mnist.config import Activation, ExportFormat, Source
 from lenet_mnist.data.load import load_train_val
 from lenet_mnist.data.mnist import DataAccess
 from lenet_mnist.errors import CheckFailedError, ConfigError, DataError
+from lenet_mnist.files.pages import filled, inert_json, policy_source, style_of
 from lenet_mnist.files.storage import make_directory, prepare_to_write, write_bytes
 from lenet_mnist.files.tables import write_json
 from lenet_mnist.inference.predict import kept_network
@@ -144,19 +143,14 @@ def drawing_page(networks: Sequence[tuple[str, TrainedNetwork]]) -> str:
             )
     templates = files("lenet_mnist.inference") / "templates"
     page, *scripts = ((templates / name).read_text(encoding="utf-8") for name in ("page.html", *_SCRIPTS))
-    script, style = "\n".join(scripts), page.partition("<style>")[2].partition("</style>")[0]
+    script = "\n".join(scripts)
+    sources = f"script-src {policy_source(script)}; style-src {policy_source(style_of(page))}"
     values = {
-        "policy": f"default-src 'none'; script-src '{_digest(script)}'; style-src '{_digest(style)}'",
+        "policy": f"default-src 'none'; {sources}",
         "script": script,
         "data": inert_json({"networks": [_packed(name, trained) for name, trained in networks]}),
     }
-    return re.sub(r"\{\{(\w+)\}\}", lambda match: values[match[1]], page)
-
-
-def inert_json(value: Any) -> str:
-    """Return JSON that can stand in an HTML page: nothing in it ends its block or begins a comment."""
-    text = json.dumps(value, allow_nan=False)
-    return text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")
+    return filled(page, values)
 
 
 def _packed(name: str, trained: TrainedNetwork) -> dict[str, Any]:
@@ -171,8 +165,3 @@ def _packed(name: str, trained: TrainedNetwork) -> dict[str, Any]:
         "std": trained.normalization.std,
         "weights": {key: base64.b64encode(value.tobytes()).decode() for key, value in weights.items()},
     }
-
-
-def _digest(text: str) -> str:
-    """Return the name of a script or style in a Content-Security-Policy. Source: W3C, CSP level 3, 2.3.1."""
-    return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"

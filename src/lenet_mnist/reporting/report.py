@@ -4,8 +4,6 @@ It is made from the run directory alone, and trusts none of it. A section is eit
 says why there are none; report_pictures.py makes those that are pictures.
 """
 
-import base64
-import hashlib
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from datetime import datetime
@@ -22,6 +20,7 @@ from lenet_mnist.analysis.findings import TrainingRecord
 from lenet_mnist.config import Config
 from lenet_mnist.config_file import value_text
 from lenet_mnist.errors import LenetError, one_line
+from lenet_mnist.files.pages import policy_source
 from lenet_mnist.files.storage import prepare_to_write, write_text
 from lenet_mnist.provenance import typed
 from lenet_mnist.reporting.evaluation_plots import draw_calibration
@@ -139,7 +138,7 @@ def to_html(report: dict[str, Any]) -> str:
     templates = resources.files("lenet_mnist.reporting") / "templates"
     style, script = (templates.joinpath(name).read_text(encoding="utf-8") for name in ("report.css", "report.js"))
     policy = (
-        f"default-src 'none'; img-src data:; style-src {_source(style)}; script-src {_source(script)}; "
+        f"default-src 'none'; img-src data:; style-src {policy_source(style)}; script-src {policy_source(script)}; "
         "base-uri 'none'; form-action 'none'"
     )
     template = _environment().get_template("report.html.jinja")
@@ -165,11 +164,6 @@ def _inert(value: Any) -> Any:
         return value
     shown = one_line(value[: _LONGEST_TEXT + 1])
     return shown if len(shown) <= _LONGEST_TEXT else f"{shown[:_LONGEST_TEXT]}..."
-
-
-def _source(content: str) -> str:
-    """Return how a Content-Security-Policy names an inline style sheet or script."""
-    return f"'sha256-{base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()}'"
 
 
 # Sections in words

@@ -15,7 +15,7 @@ from lenet_mnist.training.early_stopping import GUESSING
 Status = Literal["running", "finished", "interrupted", "diverged", "failed"]
 Kind = Literal["train", "sweep", "cross-validation"]
 # No part of the digest while they say nothing: older runs keep theirs.
-_ADDED_LATER = ("data_notes", "num_ranks", "job", "teachers", "splits_before", "engine_library")
+_ADDED_LATER = ("data_notes", "num_ranks", "job", "teachers", "splits_before", "engine_library", "browser")
 COMMANDS: dict[Kind, str] = {
     "train": "train",
     "sweep": "lr-sweep",
@@ -85,6 +85,8 @@ class Manifest(_Frozen):
     engine_reason: str
     engine_library: str | None = None
     """The beginning of the SHA-256 of the native engine's library."""
+    browser: str | None = None
+    """How the browser names itself in whose page it was trained (`lenet lab`), where there was one."""
     guessing_loss: float
     """The validation loss at chance level, in nats."""
     teachers: tuple[TeacherRecord, ...] = ()

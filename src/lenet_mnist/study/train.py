@@ -143,6 +143,8 @@ def resume_run(run: Run, wanted: ResolvedConfig, accept_differences: bool, sessi
     ):
         run = Run(run.path)  # read again: nobody else writes from here on
         manifest = run.manifest
+        if manifest.browser is not None:
+            raise ConfigError(f"{run.path}: was trained in a browser, without the checkpoints that a resume needs")
         run.require("train", f"`lenet {COMMANDS[manifest.kind]} --resume` resumes it")
         changed, differences = changes_of(run, wanted)
         context = session.context(run.config.replace(manifest.decided | changed))

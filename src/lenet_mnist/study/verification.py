@@ -61,6 +61,8 @@ def verify_run(run: Run, retrain: bool, session: Session) -> Verified:
     """
     run.require("train", "only trainings are verified")
     manifest = run.manifest
+    if retrain and manifest.browser is not None:
+        raise ConfigError(f"{run.path}: was trained in a browser, which no training here repeats to the last bit")
     try:
         config = run.config
     except DataError as error:
@@ -75,7 +77,8 @@ def verify_run(run: Run, retrain: bool, session: Session) -> Verified:
     checks = [Check("manifest.json", True, "its SHA-256"), Check("config.yaml", True, "its SHA-256")]
     differences = differences_of_data(manifest, context.data.fingerprint)
     checks.append(Check("data and split", not differences, "; ".join(differences) or "the SHA-256 of each"))
-    if not checkpoints and manifest.epochs > 0 and not comes_with_lenet(run.id):
+    has_none = manifest.browser is not None or comes_with_lenet(run.id)
+    if not checkpoints and manifest.epochs > 0 and not has_none:
         checks.append(Check("checkpoints", False, "there is none"))
     for checkpoint in checkpoints:
         checks.append(_checked(f"checkpoint of step {checkpoint.step}", partial(_checkpoint, run, checkpoint, state)))

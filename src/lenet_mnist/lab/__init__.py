@@ -1,0 +1,1 @@
+"""LeNet trained in a page: `lenet lab`."""
