@@ -103,6 +103,11 @@ void EXPORT(lab_order)(double seed, int epoch, int count, uint32_t *order, uint3
     random_order((uint64_t)seed, ORDER, epoch, count, order, spare);
 }
 
+/* The same for the images of the probe: its first 512 are looked at. */
+void EXPORT(lab_probe_order)(double seed, int count, uint32_t *order, uint32_t *spare) {
+    random_order((uint64_t)seed, PROBE, 0, count, order, spare);
+}
+
 /* Put some images of a set before the network: those named in `chosen`, whose pixels become `levels[pixel]`. */
 void EXPORT(lab_choose)(Network *network, const uint8_t *pixels, const uint8_t *labels, const float levels[256],
                         const uint32_t *chosen, int count) {
@@ -144,6 +149,47 @@ void EXPORT(lab_norms)(const Network *network, float norms[NUM_PARAMETERS / 2]) 
         double sum = 0;
         for (int k = 0; k < 16; k++) sum += sums[k];
         norms[layer] = (float)sqrt(sum);
+    }
+}
+
+/* Whether an activation whose value is `y` has a slope of at most a twentieth of the largest (training/probe.py). */
+static int is_flat(float y, Activation activation) {
+    switch (activation) {
+    case SIGMOID: return y * (1 - y) <= 0.05f * 0.25f;
+    case TANH:    return 1 - y * y <= 0.05f;
+    default:      return y <= 0;
+    }
+}
+
+/* After `lab_forward` with as many images: add to `flat` how many values of S2, S4, C5 and F6 are flat, and mark in
+ * `alive` the units of these layers, 6 + 16 + 120 + 84, that are not flat somewhere. */
+void EXPORT(lab_probe)(const Network *network, int count, uint32_t flat[4],
+                       uint8_t alive[MAPS1 + MAPS3 + UNITS5 + UNITS6]) {
+    const Activations *acts = (const Activations *)network->workspace; /* lenet.c begins its workspace with them */
+    Activation activation = network->activation;
+    for (int i = 0; i < count; i++) {
+        const Activations *a = &acts[i];
+        for (int place = 0; place < SIDE1 * SIDE1; place++)
+            for (int c = 0; c < MAPS1; c++) {
+                int f = is_flat(a->s2[place * PIXEL + c], activation);
+                flat[0] += (uint32_t)f;
+                alive[c] |= !f;
+            }
+        for (int k = 0; k < FEATURES; k++) {
+            int f = is_flat(a->s4[k], activation);
+            flat[1] += (uint32_t)f;
+            alive[MAPS1 + k / WINDOWS3] |= !f;
+        }
+        for (int u = 0; u < UNITS5; u++) {
+            int f = is_flat(a->c5[u], activation);
+            flat[2] += (uint32_t)f;
+            alive[MAPS1 + MAPS3 + u] |= !f;
+        }
+        for (int u = 0; u < UNITS6; u++) {
+            int f = is_flat(a->f6[u], activation);
+            flat[3] += (uint32_t)f;
+            alive[MAPS1 + MAPS3 + UNITS5 + u] |= !f;
+        }
     }
 }
 

@@ -4,7 +4,7 @@
 
 #include <stdint.h>
 
-enum { ORDER = 4, INITIALISATION = 3 }; /* purposes, as in randomness.py */
+enum { ORDER = 4, INITIALISATION = 3, PROBE = 7 }; /* purposes, as in randomness.py */
 
 /* random_order: the indices 0 .. count-1, sorted by their random keys. `spare` has room for 6 x `count` words. */
 void random_order(uint64_t seed, int purpose, int position, int count, uint32_t *order, uint32_t *spare);

@@ -78,10 +78,11 @@ class Network {
     return { loss, right };
   }
 
-  // Of a whole set: the mean loss, the share that is right, and each image's answer.
-  evaluate(set) {
+  // Of a whole set, 256 images at a time: the mean loss, the share that is right, each image's answer and the
+  // probability that softmax gives it.
+  *evaluation(set) {
     let [loss, right] = [0, 0];
-    const answers = new Uint8Array(set.count);
+    const [answers, confidences] = [new Uint8Array(set.count), new Float32Array(set.count)];
     for (let from = 0; from < set.count; from += CAPACITY) {
       const count = Math.min(CAPACITY, set.count - from);
       this.#choose(set, set.all + 4 * from, count);
@@ -89,14 +90,44 @@ class Network {
       loss += this.engine.floats(this.wasm.lab_losses(this.place), count).reduce((sum, x) => sum + x, 0);
       const logits = this.engine.floats(this.wasm.lab_logits(this.place), count * this.numClasses);
       for (let i = 0; i < count; i++) {
-        let best = 0;
-        for (let k = 1; k < this.numClasses; k++) {
-          if (logits[i * this.numClasses + k] > logits[i * this.numClasses + best]) best = k;
-        }
-        answers[from + i] = best;
+        const row = logits.subarray(i * this.numClasses, (i + 1) * this.numClasses);
+        const best = row.indexOf(Math.max(...row));
+        answers[from + i] = Math.max(best, 0); // none is the largest if one is not a number
+        confidences[from + i] = 1 / row.reduce((sum, logit) => sum + Math.exp(logit - row[best]), 0);
       }
+      yield;
     }
-    return { loss: loss / set.count, accuracy: right / set.count, answers };
+    return { loss: loss / set.count, accuracy: right / set.count, answers, confidences };
+  }
+
+  // The same at once.
+  evaluate(set) {
+    const parts = this.evaluation(set);
+    for (;;) {
+      const { done, value } = parts.next();
+      if (done) return value;
+    }
+  }
+
+  // Of the chosen images: [name, share of flat values, share of dead units] of each layer that has an activation.
+  probe(set, chosen, count) {
+    const sizes = [6 * 14 * 14, 16 * 5 * 5, 120, 84];
+    const units = [6, 16, 120, 84];
+    const flat = (this.flat ??= this.engine.allocate(4 * 4 + 226));
+    this.engine.words(flat, 4).fill(0);
+    const alive = () => new Uint8Array(this.wasm.memory.buffer, flat + 16, 226);
+    alive().fill(0);
+    for (let from = 0; from < count; from += CAPACITY) {
+      const some = Math.min(CAPACITY, count - from);
+      this.#choose(set, chosen + 4 * from, some);
+      this.wasm.lab_forward(this.place, some);
+      this.wasm.lab_probe(this.place, some, flat, flat + 16);
+    }
+    let first = 0;
+    return ["C1", "C3", "C5", "F6"].map((name, k) => {
+      const living = alive().subarray(first, (first += units[k])).reduce((sum, x) => sum + x, 0);
+      return [name, this.engine.words(flat, 4)[k] / sizes[k] / count, 1 - living / units[k]];
+    });
   }
 
   #choose(set, chosen, count) {
@@ -131,6 +162,8 @@ class Network {
   }
 
   release() {
-    for (const place of [this.place, this.sums, this.norms, this.image, this.outputs]) if (place) this.wasm.lab_release(place);
+    for (const place of [this.place, this.sums, this.norms, this.flat, this.image, this.outputs]) {
+      if (place) this.wasm.lab_release(place);
+    }
   }
 }

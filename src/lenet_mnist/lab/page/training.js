@@ -33,7 +33,7 @@ class Training {
 
   // Back to the starting weights of the seed.
   restart() {
-    Object.assign(this, { step: 0, epoch: 1, batch: 0, steps: [], epochs: [], ended: null, best: null });
+    Object.assign(this, { step: 0, epoch: 1, batch: 0, steps: [], epochs: [], ended: null, best: null, evaluation: null });
     Object.assign(this, { plateau: { factor: 1, best: Infinity, resting: 0 }, seen: { loss: 0, right: 0 } });
     this.network.begin(this.settings.seed);
   }
@@ -45,7 +45,19 @@ class Training {
 
   // Make one update, and at the end of an epoch the evaluation; return the row of the update, or null after the end.
   update() {
+    const row = this.advance();
+    while (this.evaluation) this.advance();
+    return row;
+  }
+
+  // The same in pieces, each of some milliseconds: an update, or a part of the evaluation at the end of an epoch.
+  advance() {
     if (this.ended) return null;
+    if (this.evaluation) {
+      const { done, value } = this.evaluation.next();
+      if (done) this.#endEpoch(value);
+      return null;
+    }
     const { settings, network, engine, data } = this;
     const { count } = data.train;
     if (this.batch === 0) engine.wasm.lab_order(settings.seed, this.epoch, count, this.order, this.spare);
@@ -66,13 +78,13 @@ class Training {
     const row = { step: this.step, epoch: this.epoch, rate, loss, norms };
     this.steps.push(row);
     this.batch += 1;
-    if (this.batch === this.perEpoch) this.#endEpoch();
+    if (this.batch === this.perEpoch) this.evaluation = network.evaluation(this.data.val);
     return row;
   }
 
-  #endEpoch() {
+  #endEpoch(val) {
     const { count } = this.data.train;
-    const val = this.network.evaluate(this.data.val);
+    this.evaluation = null;
     if (!Number.isFinite(val.loss)) {
       this.ended = "diverged";
       return;
