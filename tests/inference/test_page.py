@@ -149,14 +149,14 @@ def test_a_run_answers_what_is_drawn(open_page: OpenPage, lenet: Lenet, run: Run
         """values => {
             for (let y = 0; y < 28; y++) for (let x = 0; x < 28; x++) {
                 const v = 255 - values[28 * y + x];
-                ink.fillStyle = `rgb(${v},${v},${v})`;
-                ink.fillRect(16 + 8 * x, 16 + 8 * y, 8, 8);
+                paper.ink.fillStyle = `rgb(${v},${v},${v})`;
+                paper.ink.fillRect(16 + 8 * x, 16 + 8 * y, 8, 8);
             }
             show();
         }""",
         small.val.images[0].flatten().tolist(),
     )
-    grey = np.array(page.evaluate("[...greyOfPaper().values]")).reshape(128, 128)
+    grey = np.array(page.evaluate("[...paper.grey().values]")).reshape(128, 128)
     trained = read_network(run.model_path)
     seen = torch.from_numpy(prepare(grey).seen).unsqueeze(0)
     with torch.inference_mode():
@@ -170,7 +170,7 @@ def test_a_run_answers_what_is_drawn(open_page: OpenPage, lenet: Lenet, run: Run
 
 def test_it_can_be_drawn_with_mouse_touch_and_keys(open_page: OpenPage, tmp_path: Path, small: TrainVal) -> None:
     page = open_page(written(tmp_path / "page.html", ("a run", network_of(Activation.TANH, small))), has_touch=True)
-    amount = "[...greyOfPaper().values].reduce((sum, value) => sum + 255 - value, 0) / 255"
+    amount = "[...paper.grey().values].reduce((sum, value) => sum + 255 - value, 0) / 255"
     assert page.evaluate(amount) == 0
     drawn(page)
     by_mouse = page.evaluate(amount)

@@ -26,8 +26,8 @@ from lenet_mnist.runs.run import Run
 from lenet_mnist.training.checkpoint import TrainedNetwork, network_bytes, weights_digest
 
 _NUM_CHECKED = 10_000
-_SCRIPTS = ("picture.js", "network.js", "page.js")
-_DRAWN = (Activation.SIGMOID, Activation.TANH, Activation.RELU)  # ACTIVATIONS in network.js, SCALES in page.js
+_SCRIPTS = ("picture.js", "drawing.js", "network.js", "page.js")
+_DRAWN = (Activation.SIGMOID, Activation.TANH, Activation.RELU)  # ACTIVATIONS in network.js, SCALES in drawing.js
 
 
 @dataclass(frozen=True)

@@ -139,17 +139,23 @@ int EXPORT(lab_forward)(Network *network, int count) {
     return right;
 }
 
-/* The norm of the gradient of each layer's weights. */
-void EXPORT(lab_norms)(const Network *network, float norms[NUM_PARAMETERS / 2]) {
-    for (int layer = 0; layer < NUM_PARAMETERS / 2; layer++) {
-        const float *gradient = network->gradients[2 * layer];
-        int count = size_of(2 * layer, network->classes);
-        float sums[16] = {0};
-        for (int k = 0; k < count; k++) sums[k % 16] += gradient[k] * gradient[k];
-        double sum = 0;
-        for (int k = 0; k < 16; k++) sum += sums[k];
-        norms[layer] = (float)sqrt(sum);
+static double sum_of_squares(const float *values, int count) {
+    float sums[16] = {0};
+    for (int k = 0; k < count; k++) sums[k % 16] += values[k] * values[k];
+    double sum = 0;
+    for (int k = 0; k < 16; k++) sum += sums[k];
+    return sum;
+}
+
+/* The norm of the gradient of each layer's weights, and that of the whole gradient. */
+void EXPORT(lab_norms)(const Network *network, float norms[NUM_PARAMETERS / 2 + 1]) {
+    double whole = 0;
+    for (int p = 0; p < NUM_PARAMETERS; p++) {
+        double sum = sum_of_squares(network->gradients[p], size_of(p, network->classes));
+        if (p % 2 == 0) norms[p / 2] = (float)sqrt(sum);
+        whole += sum;
     }
+    norms[NUM_PARAMETERS / 2] = (float)sqrt(whole);
 }
 
 /* Whether an activation whose value is `y` has a slope of at most a twentieth of the largest (training/probe.py). */

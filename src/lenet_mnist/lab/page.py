@@ -10,6 +10,7 @@ import gzip
 from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib.resources import files
+from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,9 @@ from lenet_mnist.study.evaluation import carried_test_images
 
 _ROOM = files("lenet_mnist.lab")
 _WORKER = ("engine.js", "training.js", "worker.js")
-_SCRIPTS = ("engine.js", "page.js")
+_DRAWING = files("lenet_mnist.inference") / "templates"  # the page to draw on has these two as well
+_SHARED = ("picture.js", "drawing.js")
+_SCRIPTS = ("charts.js", "advice.js", "texts.js", "missions.js", "views.js", "controls.js", "saving.js", "page.js")
 _RECIPES = (Activation.RELU, Activation.SIGMOID, Activation.TANH)
 _MARK = '<meta name="generator" content="lenet lab">'
 _VAL_SHARE = 5  # training images for one of validation, and for one of the test
@@ -127,8 +130,9 @@ def _values(origin: Origin, data: TrainVal, parts: dict[str, ImageSet]) -> dict[
 
 
 def _page(values: dict[str, Any]) -> str:
-    template, *texts = (_read(name) for name in ("lab.html", *_SCRIPTS, *_WORKER))
-    script, worker = "\n".join(texts[: len(_SCRIPTS)]), "\n".join(texts[len(_SCRIPTS) :])
+    template, room = _read(_ROOM / "page" / "lab.html"), _ROOM / "page"
+    script = "\n".join([_read(_DRAWING / name) for name in _SHARED] + [_read(room / name) for name in _SCRIPTS])
+    worker = "\n".join(_read(room / name) for name in _WORKER)
     policy = (
         f"default-src 'none'; script-src {policy_source(script)} 'wasm-unsafe-eval'; worker-src blob:; "
         f"style-src {policy_source(style_of(template))}; img-src data: blob:; base-uri 'none'; form-action 'none'"
@@ -137,8 +141,8 @@ def _page(values: dict[str, Any]) -> str:
     return filled(marked, {"policy": policy, "script": script, "worker": worker, "data": inert_json(values)})
 
 
-def _read(name: str) -> str:
-    return (_ROOM / "page" / name).read_text(encoding="utf-8")
+def _read(path: Traversable) -> str:
+    return path.read_text(encoding="utf-8")
 
 
 def _packed(arrays: Iterable[Tensor]) -> str:

@@ -81,10 +81,3 @@ function dense(input, weight, bias) {
     return sum;
   });
 }
-
-function softmax(logits) {
-  const largest = Math.max(...logits);
-  const powers = logits.map((logit) => Math.exp(logit - largest));
-  const sum = powers.reduce((total, power) => total + power, 0);
-  return powers.map((power) => power / sum);
-}

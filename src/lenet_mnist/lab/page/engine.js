@@ -33,13 +33,21 @@ async function openEngine(bytes) {
 // Images in the engine's memory. `levels` are the 256 values that pixels have for the network.
 class ImageSet {
   constructor(engine, pixels, labels, levels) {
+    this.engine = engine;
     this.count = labels.length;
     this.labels = labels;
-    this.bytes = pixels;
     this.pixels = engine.keep(pixels);
     this.classes = engine.keep(labels);
     this.levels = levels;
     this.all = engine.keep(Uint32Array.from(labels, (_, k) => k));
+  }
+
+  get bytes() {
+    return new Uint8Array(this.engine.wasm.memory.buffer, this.pixels, this.count * PIXELS);
+  }
+
+  release() {
+    for (const place of [this.pixels, this.classes, this.all]) this.engine.wasm.lab_release(place);
   }
 }
 
@@ -52,7 +60,7 @@ class Network {
     this.place = this.wasm.lab_network(ACTIVATIONS.indexOf(activation), numClasses, CAPACITY);
     if (this.place === 0) throw new RangeError("the browser refuses the memory for a network");
     this.sums = engine.allocate(8);
-    this.norms = engine.allocate(4 * LAYERS.length);
+    this.norms = engine.allocate(4 * LAYERS.length + 4);
     this.numWeights = this.wasm.lab_num_weights(this.place);
   }
 
@@ -64,10 +72,10 @@ class Network {
     return this.engine.floats(this.wasm.lab_weights(this.place), this.numWeights);
   }
 
-  // The norm of the gradient of each layer's weights.
+  // The norm of the gradient of each layer's weights, and that of the whole gradient.
   gradientNorms() {
     this.wasm.lab_norms(this.place, this.norms);
-    return Array.from(this.engine.floats(this.norms, LAYERS.length));
+    return Array.from(this.engine.floats(this.norms, LAYERS.length + 1));
   }
 
   // Of the chosen images of a set: make the gradient of their loss; return the mean loss, and how many are right.
@@ -144,12 +152,13 @@ class Network {
 
   // What each layer makes of one image, whose 28 x 28 pixels go from 0 to 255: {c1: {maps, side, values}, ..., logits}.
   layers(pixels, levels) {
+    const own = Uint8Array.from(pixels); // they may be a view of the memory, which may grow now
     const image = (this.image ??= this.engine.allocate(4 * PIXELS));
     const sizes = OUTPUTS.map(([, maps, side]) => maps * side * side);
     const total = sizes.reduce((sum, size) => sum + size, 0) + this.numClasses;
     const place = (this.outputs ??= this.engine.allocate(4 * total));
     const table = this.engine.floats(levels, 256);
-    this.engine.floats(image, PIXELS).set(Float32Array.from(pixels, (pixel) => table[pixel]));
+    this.engine.floats(image, PIXELS).set(Float32Array.from(own, (pixel) => table[pixel]));
     this.wasm.lab_layers(this.place, image, place);
     const values = this.engine.floats(place, total).slice();
     let offset = 0;

@@ -33,7 +33,7 @@ class Training {
 
   // Back to the starting weights of the seed.
   restart() {
-    Object.assign(this, { step: 0, epoch: 1, batch: 0, steps: [], epochs: [], ended: null, best: null, evaluation: null });
+    Object.assign(this, { step: 0, epoch: 1, batch: 0, steps: [], epochs: [], ended: null, best: null, evaluation: null, spent: 0 });
     Object.assign(this, { plateau: { factor: 1, best: Infinity, resting: 0 }, seen: { loss: 0, right: 0 } });
     this.network.begin(this.settings.seed);
   }
@@ -52,7 +52,13 @@ class Training {
 
   // The same in pieces, each of some milliseconds: an update, or a part of the evaluation at the end of an epoch.
   advance() {
-    if (this.ended) return null;
+    const before = performance.now();
+    const row = this.ended ? null : this.#piece();
+    this.spent += performance.now() - before;
+    return row;
+  }
+
+  #piece() {
     if (this.evaluation) {
       const { done, value } = this.evaluation.next();
       if (done) this.#endEpoch(value);
@@ -90,13 +96,14 @@ class Training {
       return;
     }
     const train = { loss: this.seen.loss / count, accuracy: this.seen.right / count };
-    const row = { epoch: this.epoch, step: this.step, train, val };
+    const { epoch, step, spent } = this;
+    const row = { epoch, step, rate: this.steps.at(-1).rate, train, val, seconds: spent / 1000 };
     this.epochs.push(row);
     if (!this.best || val.loss < this.best.loss) {
       this.best = { epoch: this.epoch, loss: val.loss, weights: this.network.weights.slice() };
     }
     if (this.settings.schedule === "plateau") this.#rest(val.loss);
-    Object.assign(this, { epoch: this.epoch + 1, batch: 0, seen: { loss: 0, right: 0 } });
+    Object.assign(this, { epoch: this.epoch + 1, batch: 0, seen: { loss: 0, right: 0 }, spent: 0 });
     if (this.epoch > this.settings.epochs) this.ended = "all epochs done";
   }
 
