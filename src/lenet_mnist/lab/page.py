@@ -130,7 +130,8 @@ def _values(origin: Origin, data: TrainVal, parts: dict[str, ImageSet]) -> dict[
 
 
 def _page(values: dict[str, Any]) -> str:
-    template, room = _read(_ROOM / "page" / "lab.html"), _ROOM / "page"
+    room = _ROOM / "page"
+    template = _read(room / "lab.html")
     script = "\n".join([_read(_DRAWING / name) for name in _SHARED] + [_read(room / name) for name in _SCRIPTS])
     worker = "\n".join(_read(room / name) for name in _WORKER)
     policy = (
