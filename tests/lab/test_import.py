@@ -118,7 +118,7 @@ DAMAGES: dict[str, Callable[[Saved], Saved]] = {
     "another file": _with("notes.txt", b"hello"),
     "weights too short": lambda saved: {**saved, "weights.bin": saved["weights.bin"][:-4]},
     "weights not finite": lambda saved: {**saved, "weights.bin": b"\0\0\xc0\x7f" + saved["weights.bin"][4:]},
-    "too large": _with("config.json", b" " * 20_000),
+    "too large": lambda saved: {**saved, "config.json": content_of(saved["config.json"]) + b" " * 20_000},
     "not JSON": _with("about.json", b"{"),
     "deep JSON": _with("config.json", b"[" * 9_000),
     "a list": _with("config.json", []),
@@ -151,10 +151,12 @@ def test_what_the_page_cannot_have_saved_is_one_line_and_leaves_nothing(
 
 @pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
 def test_any_damaged_byte_of_a_zip_is_found(lenet: Lenet, saved: Saved, method: int) -> None:
-    content = bytearray(zipped(saved, method=method).read_bytes())
-    inside = zipfile.ZipFile(io.BytesIO(content)).getinfo("weights.bin").header_offset + 500
-    content[inside] ^= 1
-    for each in (content, content[:-100], content[:5], b""):
+    content = zipped(saved, method=method).read_bytes()
+    start = zipfile.ZipFile(io.BytesIO(content)).getinfo("weights.bin").header_offset + 30 + len("weights.bin")
+    is_encrypted = content.index(b"PK\x01\x02") + 8
+    damaged = [content[:place] + b"\xff" + content[place + 1 :] for place in (start, start + 500, is_encrypted)]
+    for each in (*damaged, content[:-100], content[:5], b""):
         Path("damaged.zip").write_bytes(each)
-        assert lenet("import", "damaged.zip").code == 3
+        answer = lenet("import", "damaged.zip")
+        assert (answer.code, answer.err.count("\n")) == (3, 1)
     assert lenet("import", "absent.zip").code == 3

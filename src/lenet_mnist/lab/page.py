@@ -7,6 +7,9 @@ The images are those that `lenet train` uses with the same `data.limit_train` an
 
 import base64
 import gzip
+import os
+import sys
+import webbrowser
 from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib.resources import files
@@ -51,8 +54,9 @@ class Lab:
     images: dict[str, int]
 
     def __str__(self) -> str:
-        counts = ", ".join(f"{count:,} {part}" for part, count in self.images.items())
-        return f"{self.path}\n{self.num_bytes / 1e6:.1f} MB, with the images: {counts}"
+        train, val, test = self.images.values()
+        parts = f"{train:,} images for training, {val:,} for validation, {test:,} for the test"
+        return f"{self.path}\n{self.num_bytes / 1e6:.1f} MB, with {parts}"
 
 
 def parse_images(text: str) -> int | None:
@@ -82,6 +86,12 @@ def write_lab(config: DataConfig, num_images: int | None, output: Path, access: 
     make_directory(output.parent)
     write_bytes(output, content)
     return Lab(output, len(content), {name: len(part) for name, part in parts.items()})
+
+
+def open_lab(path: Path) -> None:
+    """Open the page in the user's browser, where there is one that has a window."""
+    if sys.platform != "linux" or os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"):
+        webbrowser.open(path.resolve().as_uri())
 
 
 def _part(config: DataConfig, num_images: int | None, access: DataAccess) -> tuple[TrainVal, DataConfig]:
