@@ -149,6 +149,38 @@ def bench(
 
 
 @app.command(
+    help="Open the lab, a page in which LeNet trains. It is one file with engine and images, which needs no server and "
+    "no network. Its images are those of `lenet train --limit-train 10000 --set data.val_size=2000`.",
+    examples=(
+        "lenet lab                                # 10,000 training images of MNIST",
+        "lenet lab --images all --output all.html",
+        "lenet lab --source fashion-mnist",
+    ),
+)
+@configured("--source")
+def lab(
+    resolved: flags.ResolvedConfig,
+    images: Annotated[
+        str,
+        typer.Option("--images", metavar="<int|all>", help="Training images; a fifth of that to validate and test."),
+    ] = "10000",
+    output: Annotated[Path, flags.output("HTML file to write.")] = Path("lenet-lab.html"),
+    no_open: Annotated[bool, typer.Option("--no-open", help="Do not open it in the browser.")] = False,
+    data_dir: flags.DataDir = flags.DEFAULT_DATA_DIR,
+    offline: flags.Offline = False,
+    as_json: flags.AsJson = False,
+) -> None:
+    from lenet_mnist.lab.page import open_lab, parse_images, write_lab
+
+    num_images = parse_images(images)
+    with resolved.naming_origins():
+        written = write_lab(resolved.config.data, num_images, output, data_access(data_dir, offline))
+    say(written, as_json)
+    if not no_open:
+        open_lab(written.path)
+
+
+@app.command(
     "import",
     help="Make a run of the zip that the lab saves. Every command reads the run but --resume and verify --retrain.",
     examples=("lenet import lenet-lab-run.zip",),
