@@ -141,8 +141,8 @@ function barRow(name, list) {
   item.append(label, track, share);
   list.append(item);
   return (probability, isFirst) => {
-    bar.style.width = `${100 * probability}%`;
-    share.textContent = perCent(probability);
+    bar.style.width = `${(100 * probability).toFixed(1)}%`;
+    setText(share, perCent(probability));
     item.classList.toggle("first", isFirst);
   };
 }
@@ -151,19 +151,32 @@ function perCent(probability) {
   return probability > 0.999 ? ">99.9%" : `${(100 * probability).toFixed(1)}%`;
 }
 
+// A page that writes only what has changed is laid out only then.
+function setText(element, text) {
+  if (element.textContent !== text) element.textContent = text;
+}
+
+function resize(canvas, width, height) {
+  if (canvas.width !== width) canvas.width = width;
+  if (canvas.height !== height) canvas.height = height;
+}
+
 // From white to black.
 const grey = (share) => [255 - 255 * share, 255 - 255 * share, 255 - 255 * share];
 
 // Draw maps in columns; `shade` is the colour of a share: 0 at `low`, 1 at `high`.
 function drawMaps(canvas, { channels, size, values }, [low, high], columns, shade = grey) {
   const rows = Math.ceil(channels / columns);
-  canvas.width = columns * (size + GAP) - GAP;
-  canvas.height = rows * (size + GAP) - GAP;
+  resize(canvas, columns * (size + GAP) - GAP, rows * (size + GAP) - GAP);
   const context = canvas.getContext("2d");
   for (let c = 0; c < channels; c++) {
     const image = context.createImageData(size, size);
     for (let k = 0; k < size * size; k++) {
-      image.data.set([...shade((values[c * size * size + k] - low) / (high - low)), 255], 4 * k);
+      const [red, green, blue] = shade((values[c * size * size + k] - low) / (high - low));
+      image.data[4 * k] = red;
+      image.data[4 * k + 1] = green;
+      image.data[4 * k + 2] = blue;
+      image.data[4 * k + 3] = 255;
     }
     context.putImageData(image, (c % columns) * (size + GAP), Math.floor(c / columns) * (size + GAP));
   }

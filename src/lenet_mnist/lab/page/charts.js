@@ -23,9 +23,10 @@ function ticksOf(low, high, isLog, count) {
 function drawChart(canvas, series, x, y) {
   const [width, height, scale] = [canvas.clientWidth, canvas.clientHeight, devicePixelRatio || 1];
   if (!width) return; // in a closed room
-  [canvas.width, canvas.height] = [width * scale, height * scale];
+  resize(canvas, Math.round(width * scale), Math.round(height * scale));
   const context = canvas.getContext("2d");
-  context.scale(scale, scale);
+  context.setTransform(scale, 0, 0, scale, 0, 0);
+  context.clearRect(0, 0, width, height);
   context.font = `12px ${getComputedStyle(canvas).fontFamily}`;
   const box = { left: 46, right: width - 8, top: 8, bottom: height - 34 };
   const share = ({ low, high, isLog }, value) => {

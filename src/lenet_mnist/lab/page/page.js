@@ -10,10 +10,10 @@ const LONG_AGO = 20; // updates: a curve that is worth to be kept beside the nex
 const lab = {
   data: null, pixels: null, labels: null, guessing: 0, perClass: [], layerTable: [],
   settings: [], views: [], parts: {}, experiment: 0, current: 0, isRunning: false, before: null,
-  mission: 0, stage: null, memory: {}, looks: 0, digit: null,
+  mission: 0, stage: -1, memory: {}, looks: 0, digit: null,
 };
 let worker = null;
-let isWaiting = false;
+const isDeepEqual = (a, b) => JSON.stringify(a) === JSON.stringify(b);
 const tell = (type, rest = {}) => worker.postMessage({ type, ...rest });
 
 function say(text) {
@@ -29,8 +29,9 @@ function begin(settings) {
   lab.experiment += 1;
   lab.current = Math.min(lab.current, settings.length - 1);
   tell("begin", { settings, id: lab.experiment });
-  const losses = new Set(settings.map(({ rate }) => rate)).size > 2;
-  byId("sweep").hidden = !losses;
+  enableButtons();
+  lab.stage = currentMission()?.stages.findIndex((each) => isDeepEqual(each.networks.map(settingsOf), settings)) ?? -1;
+  byId("sweep").hidden = new Set(settings.map(({ rate }) => rate)).size <= 2;
   byId("zips").replaceChildren(...settings.slice(0, 2).map((_, k) => {
     const button = make("button", { type: "button", text: words().zip(letter(k)) });
     button.onclick = () => tell("weights", { number: k });
@@ -42,6 +43,13 @@ function begin(settings) {
   showForm();
   history.replaceState(null, "", addressOf());
   showSoon();
+}
+
+function enableButtons() {
+  const isDone = lab.views.every(({ ended }) => ended);
+  for (const id of ["train", "step", "epoch", "reset"]) {
+    byId(id).disabled = id !== "reset" && (isDone || (lab.isRunning && id !== "train"));
+  }
 }
 
 function run(until) {
@@ -61,7 +69,6 @@ const told = {
     showSamples();
     showTables();
     chooseDigit();
-    for (const id of ["train", "step", "epoch", "reset"]) byId(id).disabled = false;
     byId("spoken").textContent = words().ready;
     restore();
   },
@@ -107,104 +114,54 @@ function speak() {
   byId("spoken").textContent = words().epochDone(epoch, shares) + ended;
 }
 
-// ---- what is shown, once a frame at most
+// ---- what is shown: anew once a frame at most, and in pieces, so that no frame takes long
+
+let painters = [];
+let isStale = false; // the pieces that are still to be painted have something newer to show
 
 function showSoon() {
-  if (isWaiting) return;
-  isWaiting = true;
-  requestAnimationFrame(() => {
-    isWaiting = false;
-    show();
-  });
+  isStale = painters.length > 0;
+  if (isStale) return;
+  painters = [showState, ...Object.entries(PAINTERS).map(([room, paint]) => () => isOpen(room) && paint())];
+  requestAnimationFrame(paintSome);
+}
+
+function paintSome() {
+  const until = performance.now() + 8; // ms
+  while (painters.length && performance.now() < until) painters.shift()();
+  if (painters.length) requestAnimationFrame(paintSome);
+  else if (isStale) showSoon();
 }
 
 const isOpen = (id) => byId(id).open && (byId(id).parentElement.closest("details")?.open ?? true);
 
-function show() {
+const PAINTERS = {
+  training: drawCurves, gradients: showGradients, units: showUnits, architecture: showNetworks, kernels: showKernels,
+  performance: showPerformance,
+};
+
+function showState() {
   const [view] = lab.views;
-  if (!view?.perEpoch) return;
-  const isDone = lab.views.every(({ ended }) => ended);
-  byId("train").textContent = lab.isRunning ? words().pause : language === "it" ? ITALIAN.train : ENGLISH["data-ttrain"];
-  for (const id of ["train", "step", "epoch"]) byId(id).disabled = isDone || (lab.isRunning && id !== "train");
-  byId("where").textContent = words().where(view, lab.settings[0].epochs * view.perEpoch);
-  if (lab.views.some(({ ended }) => ended === "diverged")) byId("where").textContent += `. ${words().diverged}`;
+  if (!view?.perEpoch) return void (painters = []); // nothing is told yet
+  enableButtons();
+  const train = lab.isRunning ? words().pause : language === "it" ? ITALIAN.train : ENGLISH["data-ttrain"];
+  setText(byId("train"), train);
+  const stop = lab.views.some(({ ended }) => ended === "diverged") ? `. ${words().diverged}` : "";
+  setText(byId("where"), words().where(view, lab.settings[0]) + stop);
   showAdvice();
-  if (isOpen("training")) drawCurves();
-  if (isOpen("gradients")) showGradients();
-  if (isOpen("units")) showUnits();
-  if (isOpen("architecture")) showNetworks();
-  if (isOpen("kernels")) showKernels();
-  if (isOpen("performance")) {
-    showMatrix();
-    const isReady = !lab.isRunning && lab.views[0].epochs.length > 0;
-    byId("test").disabled = !isReady || lab.settings[0].fold !== null;
-    for (const [k, button] of [...byId("zips").children].entries()) {
-      const isWhole = lab.settings[k].trainImages === null && lab.settings[k].fold === null;
-      button.disabled = !isReady || !isWhole;
-      button.title = isWhole ? "" : words().noZip;
-    }
-    byId("looks").textContent = words().looks(lab.looks);
+  if (lab.stage >= 0) currentMission().measure(lab); // which may remember what a stage came to
+}
+
+function showPerformance() {
+  showMatrix();
+  const isReady = !lab.isRunning && lab.views[0].epochs.length > 0;
+  byId("test").disabled = !isReady || lab.settings[0].fold !== null;
+  for (const [k, button] of [...byId("zips").children].entries()) {
+    const isWhole = lab.settings[k].trainImages === null && lab.settings[k].fold === null;
+    button.disabled = !isReady || !isWhole;
+    button.title = isWhole ? "" : words().noZip;
   }
-  currentMission()?.measure(lab); // which may remember a stage
-}
-
-function showSamples() {
-  const { classNames, counts } = lab.data;
-  byId("samples").replaceChildren();
-  classNames.slice(0, 20).forEach((name, label) => {
-    const places = Array.from({ length: counts.train }, (_, k) => k).filter((k) => lab.labels[k] === label);
-    if (places.length) digitCanvas(places[Math.floor(Math.random() * places.length)], byId("samples"), name);
-  });
-}
-
-function showTables() {
-  const rows = lab.perClass.map((counts, k) => [lab.data.classNames[k], ...counts.map(n)]);
-  table(words().partsHead, [...rows, [words().sum, ...Object.values(lab.data.counts).map(n)]], byId("counts"));
-  const classes = lab.data.classNames.length;
-  const shapes = [["C1", "6 × 28 × 28", 156, 117600], ["S2", "6 × 14 × 14", 0, 0], ["C3", "16 × 10 × 10", 2416, 240000]];
-  shapes.push(["S4", "16 × 5 × 5", 0, 0], ["C5", 120, 48120, 48000], ["F6", 84, 10164, 10080]);
-  shapes.push(["output", classes, 85 * classes, 84 * classes]);
-  lab.layerTable = shapes.map(([name, , weights]) => ({ name, weights }));
-  const sums = [2, 3].map((column) => n(shapes.reduce((sum, shape) => sum + shape[column], 0)));
-  const shown = shapes.map(([name, output, weights, products]) => [name, output, n(weights), n(products)]);
-  table(words().tableHead, [...shown, [words().sum, "", ...sums]], byId("table").querySelector(".table"));
-}
-
-// ---- the digit that the network is shown
-
-function watch() {
-  if (!lab.digit) return; // nothing is loaded yet
-  tell("watch", { picture: isOpen("architecture") ? lab.digit.pixels : null, probe: isOpen("units") });
-}
-
-function chooseDigit() {
-  const index = lab.data.counts.train + Math.floor(Math.random() * lab.data.counts.val);
-  lab.digit = { pixels: pixelsOf(index).slice(), label: lab.labels[index] };
-  watch();
-}
-
-function readGrey(grey) {
-  const steps = prepare(grey);
-  if (steps) lab.digit = { pixels: Uint8Array.from(steps.seen.values), label: null };
-  watch();
-  return steps !== null;
-}
-
-async function readFile(file) {
-  const bitmap = file && (await createImageBitmap(file).catch(() => null));
-  if (!bitmap) return say(words().noPicture);
-  const scale = Math.min(1, 256 / Math.max(bitmap.width, bitmap.height));
-  const [width, height] = [bitmap.width, bitmap.height].map((size) => Math.max(8, Math.round(size * scale)));
-  const context = make("canvas", { width, height }).getContext("2d");
-  context.fillStyle = "#fff"; // behind what is transparent
-  context.fillRect(0, 0, width, height);
-  context.drawImage(bitmap, 0, 0, width, height);
-  const { data } = context.getImageData(0, 0, width, height);
-  const grey = picture(height, width, (y, x) => {
-    const place = 4 * (y * width + x);
-    return 0.299 * data[place] + 0.587 * data[place + 1] + 0.114 * data[place + 2];
-  });
-  say(readGrey(grey) ? "" : words().noInk);
+  setText(byId("looks"), words().looks(lab.looks));
 }
 
 // ---- missions
@@ -213,19 +170,17 @@ const currentMission = () => MISSIONS[lab.mission - 1];
 
 function showMission() {
   const mission = currentMission();
-  const options = [words().noMission, ...MISSIONS.map((each) => each[language].title)];
+  const options = [words().noMission, ...MISSION_TEXTS[language].map(({ title }) => title)];
   byId("missions").replaceChildren(...options.map((text, value) => make("option", { text, value })));
   byId("missions").value = lab.mission;
   byId("mission").hidden = !mission;
   byId("no-mission").hidden = Boolean(mission);
   byId("answer").hidden = true;
   if (!mission) return;
-  for (const id of ["says", "look", "question"]) byId(id).textContent = mission[language][id];
+  for (const id of ["says", "look", "question"]) byId(id).textContent = MISSION_TEXTS[language][lab.mission - 1][id];
   byId("stages").replaceChildren(...mission.stages.map(({ label, networks }, k) => {
     const button = make("button", { type: "button", text: label[language], className: k ? "" : "main" });
     button.onclick = () => {
-      lab.stage = k;
-      lab.before = null;
       begin(networks.map(settingsOf));
       lab.before = null;
       openRooms(mission.rooms);
@@ -239,27 +194,32 @@ function openRooms(rooms) {
   for (const id of ROOMS) byId(id).open = rooms.includes(id);
 }
 
-function chooseMission(number) {
-  Object.assign(lab, { mission: number, stage: null, memory: {} });
+// Show a mission, and begin with these settings; without any, with those of its first stage.
+function chooseMission(number, settings) {
+  Object.assign(lab, { mission: number, memory: {} });
   showMission();
+  const first = currentMission()?.stages[0]?.networks.map(settingsOf);
+  const own = settings ?? first ?? (lab.settings.length === 1 ? null : [settingsOf({})]);
+  if (own) begin(own);
+  else history.replaceState(null, "", addressOf());
+  lab.before = null;
   if (currentMission()) openRooms(currentMission().rooms);
-  history.replaceState(null, "", addressOf());
   watch();
 }
 
 function reveal() {
   const mission = currentMission();
-  const measured = mission.measure(lab);
+  const isSet = lab.stage >= 0 || !mission.stages.length;
+  const measured = isSet && mission.measure(lab);
   byId("answer").hidden = false;
-  byId("answer").textContent = measured ? mission[language].answer(measured) : words().first;
+  byId("answer").textContent = measured ? MISSION_TEXTS[language][lab.mission - 1].answer(measured) : words().first;
 }
 
 // Restore what the address says.
 function restore() {
   const found = readAddress(location.hash);
-  begin(found?.settings ?? [settingsOf({})]);
+  chooseMission(found?.mission ?? 0, found?.settings);
   if (!found) say(words().badLink);
-  else if (found.mission !== lab.mission) chooseMission(found.mission);
 }
 
 // ---- what the student does

@@ -31,7 +31,7 @@ const ITALIAN = {
 const WORDS = {
   en: {
     pause: "Pause", noMission: "Free: no mission", all: "all",
-    where: (v, last) => `update ${n(v.step)} of ${n(last)}, epoch ${v.epoch}, rate ${short(v.rate)}`,
+    where: (v, { epochs }) => `update ${n(v.step)} of ${n(epochs * v.perEpoch)}, epoch ${Math.min(v.epoch, epochs)} of ${epochs}, rate ${short(v.rate)}`,
     ready: "Ready.", epochDone: (k, shares) => `Epoch ${k}: validation accuracy ${shares}.`, ended: "All epochs are done.",
     diverged: "Stopped: the loss or the gradient was no longer a finite number. Lower the learning rate.",
     changed: "Back at the start, with the new settings.",
@@ -50,7 +50,7 @@ const WORDS = {
     cell: (count, truth, answer) => `${count} times ${truth} read as ${answer}`, noMatrix: "After the first epoch, the matrix stands here.",
     looks: (k) => `looks at the test images: ${k}`,
     tested: (name, right, all, share, low, high) => `Network ${name}: ${n(right)} of ${n(all)} right, ${share} (95 % interval ${low} to ${high}).`,
-    first: "Train first: the answer is made of what is measured here.",
+    first: "Set the stage and train first: the answer is made of what is measured here.",
     advice: {
       diverged: "The numbers became too large to count. Lower the learning rate.",
       thrownUp: (x) => `The loss was thrown up to ${x}, far above chance level. It oscillates: lower the learning rate.`,
@@ -66,7 +66,7 @@ const WORDS = {
   },
   it: {
     pause: "Pausa", noMission: "Libero: nessuna missione", all: "tutte",
-    where: (v, last) => `aggiornamento ${n(v.step)} di ${n(last)}, epoca ${v.epoch}, learning rate ${short(v.rate)}`,
+    where: (v, { epochs }) => `aggiornamento ${n(v.step)} di ${n(epochs * v.perEpoch)}, epoca ${Math.min(v.epoch, epochs)} di ${epochs}, learning rate ${short(v.rate)}`,
     ready: "Pronto.", epochDone: (k, shares) => `Epoca ${k}: accuratezza di validation ${shares}.`, ended: "Tutte le epoche sono finite.",
     diverged: "Interrotto: la loss o il gradiente non era più un numero finito. Diminuire il learning rate.",
     changed: "Di nuovo all'inizio, con le nuove impostazioni.",
@@ -85,7 +85,7 @@ const WORDS = {
     cell: (count, truth, answer) => `${count} volte ${truth} letto come ${answer}`, noMatrix: "Dopo la prima epoca, qui c'è la matrice.",
     looks: (k) => `sguardi alle immagini di test: ${k}`,
     tested: (name, right, all, share, low, high) => `Rete ${name}: ${n(right)} giuste su ${n(all)}, ${share} (intervallo al 95 %: da ${low} a ${high}).`,
-    first: "Prima si addestra: la risposta è fatta di ciò che si misura qui.",
+    first: "Prima si prepara la scena e si addestra: la risposta è fatta di ciò che si misura qui.",
     advice: {
       diverged: "I numeri sono diventati troppo grandi. Diminuire il learning rate.",
       thrownUp: (x) => `La loss è balzata a ${x}, ben sopra il livello del caso. Oscilla: diminuire il learning rate.`,

@@ -131,7 +131,7 @@ function drawSweep() {
 function showAdvice() {
   const place = byId("advice");
   const texts = lab.views.flatMap((view, k) => {
-    if (!view.ended || lab.settings[k].fold !== null) return [];
+    if (!view.ended || lab.views.length > 2 || lab.settings[k].fold !== null) return [];
     view.advice ??= advise(view, lab.settings[k], lab.data.advice, lab.guessing);
     if (!view.advice) return [];
     const said = words().advice[view.advice.verdict];
@@ -181,6 +181,7 @@ function showNetworks() {
       const { maps, side, values } = key === "input" ? { maps: 1, side: IMAGE_SIZE, values: lab.digit.pixels } : layers[key];
       const canvas = canvases[place];
       drawMaps(canvas, { channels: maps, size: side, values }, key === "input" ? [0, 255] : range(values), columns);
+      if (canvas.ariaLabel) return; // the rest stays as it is
       canvas.style.width = `${canvas.width * scale}px`;
       canvas.ariaLabel = words().maps(key === "input" ? words().input : key.toUpperCase(), maps);
       canvas.parentElement.lastChild.textContent = side > 1 ? `${maps > 1 ? `${maps} × ` : ""}${side} × ${side}` : maps;
@@ -189,7 +190,7 @@ function showNetworks() {
     const first = probabilities.indexOf(Math.max(...probabilities));
     rows.forEach((row, place) => row(probabilities[place], place === first));
     const truth = lab.digit.label === null ? words().own : words().isClass(lab.data.classNames[lab.digit.label]);
-    said.textContent = `${words().says(lab.data.classNames[first], perCent(probabilities[first]))} (${truth})`;
+    setText(said, `${words().says(lab.data.classNames[first], perCent(probabilities[first]))} (${truth})`);
   });
 }
 
@@ -264,7 +265,7 @@ function showMatrix() {
     const place = make("div", { className: "table", parent: byId("matrix") });
     make("h3", { text: nameOf(lab.settings[k], k), parent: place });
     const holder = make("div", { parent: place });
-    table(["", ...names], cells.map((row, truth) => [names[truth], ...row.map(() => "")]), holder);
+    table([words().partsHead[0], ...names], cells.map((row, truth) => [names[truth], ...row.map(() => "")]), holder);
     holder.firstChild.className = "matrix";
     cells.forEach((row, truth) => row.forEach((images, answer) => {
       const cell = holder.querySelector("tbody").rows[truth].cells[answer + 1];

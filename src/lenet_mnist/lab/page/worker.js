@@ -4,7 +4,7 @@
 "use strict";
 
 const SLICE = 25; // ms of work, after which messages of the page are answered
-const BETWEEN = 70; // ms between two reports: at most 15 a second
+const BETWEEN = 80; // ms between two reports: at most 12 a second
 const BETWEEN_PROBES = 1000; // ms
 const PROBED = 512; // images, as in training/probe.py
 const FOLDS = 5;
@@ -15,8 +15,14 @@ let experiment = 0; // its number, so that the page knows old reports
 let goal = null; // while it trains: whether that is done, as a function
 let watched = { picture: null, probe: false };
 
-const loop = new MessageChannel(); // timers of a tab in the background are slowed down
-const breath = () => new Promise((resume) => ((loop.port1.onmessage = resume), loop.port2.postMessage(null)));
+let isLooping = false;
+let busy = Promise.resolve(); // until a count on the test images is done, whose weights are not those in training
+
+// Let messages of the page be answered. By messages to itself: timers of a tab in the background are slowed down.
+const { port1, port2 } = new MessageChannel();
+const waiting = [];
+port1.onmessage = () => waiting.shift()();
+const breath = () => new Promise((resume) => (waiting.push(resume), port2.postMessage(null)));
 
 function bytesOf(base64) {
   const text = atob(base64);
@@ -81,17 +87,22 @@ function round() {
 }
 
 async function run() {
+  if (isLooping) return;
+  isLooping = true;
   let told = performance.now();
   while (goal) {
     const until = performance.now() + SLICE;
     while (goal && performance.now() < until) if (!round() || goal()) goal = null;
-    if (!goal || performance.now() - told > BETWEEN) {
+    if (performance.now() - told > BETWEEN) {
       probeOne();
       report();
       told = performance.now();
     }
     await breath();
   }
+  isLooping = false;
+  probeOne();
+  report();
 }
 
 function probe(each) {
@@ -140,6 +151,16 @@ async function evaluateInPieces(network, set) {
   }
 }
 
+async function countTest() {
+  const results = [];
+  for (const { training } of trainings) {
+    const { network, best, step } = training;
+    const result = await withKept(training, () => evaluateInPieces(network, lab.test));
+    results.push({ ...result, epoch: best?.epoch ?? null, step });
+  }
+  postMessage({ type: "tested", results });
+}
+
 const answers = {
   async load({ wasm, images, labels, levels, counts, classNames }) {
     const engine = await openEngine(bytesOf(wasm));
@@ -164,14 +185,13 @@ const answers = {
     tellAll();
   },
   run({ until }) {
-    const isRunning = goal !== null;
     const [{ training }] = trainings;
     const [steps, epochs] = [training.step + 1, training.epochs.length + 1];
     const all = (reached) => trainings.every(({ training: each }) => each.ended || (!each.evaluation && reached(each)));
     if (until === "step") goal = () => all((each) => each.step >= steps);
     else if (until === "epoch") goal = () => all((each) => each.epochs.length >= epochs);
     else goal = () => false;
-    if (!isRunning) run();
+    run();
   },
   pause() {
     goal = null;
@@ -182,14 +202,9 @@ const answers = {
     probeOne();
     report();
   },
-  async test() {
-    const results = [];
-    for (const { training } of trainings) {
-      const { network, best, step } = training;
-      const result = await withKept(training, () => evaluateInPieces(network, lab.test));
-      results.push({ ...result, epoch: best?.epoch ?? null, step });
-    }
-    postMessage({ type: "tested", results });
+  test() {
+    goal = null;
+    return (busy = countTest());
   },
   async weights({ number }) {
     const { training } = trainings[number];
@@ -200,6 +215,7 @@ const answers = {
 
 onmessage = async ({ data: { type, ...rest } }) => {
   try {
+    if (type !== "pause") await busy.catch(() => {}); // whose own call has told it
     await answers[type](rest);
   } catch (error) {
     goal = null;
