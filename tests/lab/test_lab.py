@@ -1,7 +1,6 @@
 """The page of the lab in a real Chromium, used as a student uses it."""
 
 import csv
-import json
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -198,26 +197,6 @@ def test_a_drawing_is_read_and_a_file_that_is_no_picture_is_refused(lab: Callabl
     (tmp_path / "text.png").write_text("no picture")
     page.set_input_files("#file", tmp_path / "text.png")
     expect(page.locator("#message")).to_be_visible()
-
-
-def test_the_zip_becomes_a_run_with_the_same_accuracy(
-    lab: Callable[..., Page], lenet: Callable[..., Any], tmp_path: Path
-) -> None:
-    page = lab("#epochs=2&seed=3")
-    open_rooms(page)
-    page.click("#train")
-    trained(page)
-    page.click("#test")
-    expect(page.locator("#tested")).to_contain_text("200")
-    with page.expect_download() as download:
-        page.locator("#zips button").click()
-    download.value.save_as(tmp_path / "lab.zip")
-    assert lenet("import", "lab.zip").code == 0
-    found = lenet("evaluate", "latest", "--split", "val", "--json")
-    assert found.code == 0, found.err
-    rows = curve_of(page, tmp_path)
-    best = min(rows, key=lambda row: float(row["val_loss"]))
-    assert json.loads(found.out)["accuracy"] == pytest.approx(float(best["val_accuracy"]))
 
 
 @pytest.mark.parametrize("language", ["en", "it"])

@@ -38,8 +38,10 @@ _ROOM = files("lenet_mnist.lab")
 _WORKER = ("engine.js", "training.js", "worker.js")
 _DRAWING = files("lenet_mnist.inference") / "templates"  # the page to draw on has these two as well
 _SHARED = ("picture.js", "drawing.js")
-_SCRIPTS = ("charts.js", "advice.js", "texts.js", "missions.js", "mission_texts.js", "views.js")
-_SCRIPTS += ("digits.js", "controls.js", "saving.js", "page.js")
+_SCRIPTS = (
+    *("charts.js", "advice.js", "texts.js", "missions.js", "mission_texts.js", "views.js"),
+    *("digits.js", "controls.js", "saving.js", "page.js"),
+)
 _RECIPES = (Activation.RELU, Activation.SIGMOID, Activation.TANH)
 _MARK = '<meta name="generator" content="lenet lab">'
 _VAL_SHARE = 5  # training images for one of validation, and for one of the test
