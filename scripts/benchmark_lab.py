@@ -33,7 +33,9 @@ PROGRAMS = ("chromium", "chromium-browser", "google-chrome")
 WATCH = """
 window.seen = { begun: null, steps: [], epochs: [], long: [] };
 new PerformanceObserver((list) => {
-  for (const { startTime, duration } of list.getEntries()) if (seen.begun !== null && seen.begun < startTime / 1000) seen.long.push(duration);
+  for (const { startTime, duration } of list.getEntries()) {
+    if (seen.begun !== null && seen.begun < startTime / 1000) seen.long.push(duration);
+  }
 }).observe({ type: "longtask" });
 setInterval(() => {
   if (typeof lab === "undefined" || !lab.views.length) return;

@@ -4,7 +4,7 @@
 
 torch and the other dependencies are those of the environment that this runs in; lenet alone is installed, into an
 environment of its own. Then, in an empty directory: a picture is read by the network that comes with lenet, whose
-directory must stay as it was, and the recipe smoke is trained with the native engine.
+directory must stay as it was, the lab is written, and the recipe smoke is trained with the native engine.
 """
 
 import hashlib
@@ -74,6 +74,7 @@ def main() -> None:
         recipes = json.loads(lenet("recipes", "--json"))["recipes"]
         if {each["name"] for each in recipes} != {path.stem for path in ROOT.glob("configs/*.yaml")}:
             sys.exit("not all recipes are in the wheel")
+        lenet("lab", "--images", "100", "--no-open", "--offline")
         print(lenet("train", "--config", "smoke", "--engine", "native", "--offline"))
         if digest(package) != before:
             sys.exit("something was written where lenet is installed")
