@@ -44,6 +44,12 @@ def test_what_a_page_links_to_is_there(path: Path) -> None:
         assert link.startswith("https://") or (path.parent / link).exists(), link
 
 
+def test_every_page_has_its_place_in_the_site() -> None:
+    places = (ROOT / "mkdocs.yml").read_text()
+    for path in PAGES:
+        assert re.search(rf"[ /]{path.stem.lower()}\.md$", places, re.MULTILINE), f"mkdocs.yml, nav: {name_of(path)}"
+
+
 @pytest.mark.parametrize("path", TEXTS, ids=name_of)
 def test_every_file_that_a_text_names_is_there(path: Path) -> None:
     text = path.read_text()
