@@ -410,6 +410,7 @@ def compilers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Compilers:
         for name, script in scripts.items():
             (directory / name).write_text(f"#!/bin/sh\n{script}\n")
             (directory / name).chmod(0o755)
+        monkeypatch.setitem(sys.modules, "ziglang", None)  # a package that make wheels installs
         monkeypatch.setenv("PATH", f"{directory}{os.pathsep}/usr/bin{os.pathsep}/bin" if scripts else str(directory))
         return directory
 
