@@ -28,7 +28,9 @@ function drawChart(canvas, series, x, y) {
   context.setTransform(scale, 0, 0, scale, 0, 0);
   context.clearRect(0, 0, width, height);
   context.font = `12px ${getComputedStyle(canvas).fontFamily}`;
-  const box = { left: 46, right: width - 8, top: 8, bottom: height - 34 };
+  const ticks = ticksOf(y.low, y.high, y.isLog, 5);
+  const widest = Math.max(30, ...ticks.map((tick) => context.measureText(y.text(tick)).width));
+  const box = { left: widest + 8, right: width - 8, top: 8, bottom: height - 34 };
   const share = ({ low, high, isLog }, value) => {
     if (isLog) return Math.log(Math.max(value, low) / low) / Math.log(high / low);
     return (value - low) / (high - low);
@@ -40,7 +42,7 @@ function drawChart(canvas, series, x, y) {
   context.strokeStyle = colour("grid");
   context.textBaseline = "middle";
   context.textAlign = "right";
-  for (const tick of ticksOf(y.low, y.high, y.isLog, 5)) {
+  for (const tick of ticks) {
     context.fillText(y.text(tick), box.left - 6, toY(tick));
     line(context, [box.left, box.right], [toY(tick), toY(tick)]);
   }

@@ -31,7 +31,7 @@ const MISSION_TEXTS = {
       says: "F(i, j, c) = b_c + Σ I(i+m, j+n) w_c(m, n): each of C1's six kernels slides over the image.",
       look: "the kernels, while they form, and the maps that each of them makes of the digit.",
       question: "How many numbers does C1 learn? Do the kernels change much?",
-      answer: (v) => `6 kernels of 5 × 5 weights, and 6 biases: ${v.count}. Since the start the kernels have changed by ${share(v.change, 0)} of their size: edges of several directions.`,
+      answer: (v) => `6 kernels of 5 × 5 weights, and 6 biases: ${v.count}. Since the start the kernels have changed by ${share(v.change, 0)} of their size.`,
     },
     {
       title: "5 Sigmoid: vanishing gradients",
@@ -49,10 +49,10 @@ const MISSION_TEXTS = {
     },
     {
       title: "7 Max pooling",
-      says: "2 × 2, stride 2: of each square of four values only the largest goes on. 12 20 30 0 / 8 12 2 0 / 34 70 37 4 / 112 100 25 12 becomes …",
+      says: "2 × 2, stride 2: of each square of four values only the largest goes on.\n12 20 30 0\n8 12 2 0\n34 70 37 4\n112 100 25 12",
       look: "C1's maps and S2's: the same picture, half as wide and high.",
-      question: "What does the lecture's example become? Does it hold for the maps of this digit?",
-      answer: (v) => `20 30 / 112 37. And here: of S2's ${n(v.all)} values, ${n(v.same)} are the largest of their four in C1.`,
+      question: "What do these 16 numbers, the lecture's example, become? Does it hold for the maps of this digit?",
+      answer: (v) => `20 30\n112 37\nAnd here: of S2's ${n(v.all)} values, ${n(v.same)} are the largest of their four in C1.`,
     },
     {
       title: "8 Softmax",
@@ -124,7 +124,7 @@ const MISSION_TEXTS = {
       says: "F(i, j, c) = b_c + Σ I(i+m, j+n) w_c(m, n): ognuno dei sei kernel di C1 scorre sull'immagine.",
       look: "i kernel mentre si formano, e le mappe che ciascuno fa della cifra.",
       question: "Quanti numeri impara C1? I kernel cambiano molto?",
-      answer: (v) => `6 kernel di 5 × 5 pesi, e 6 bias: ${v.count}. Dall'inizio i kernel sono cambiati del ${share(v.change, 0)} della loro grandezza: bordi in varie direzioni.`,
+      answer: (v) => `6 kernel di 5 × 5 pesi, e 6 bias: ${v.count}. Dall'inizio i kernel sono cambiati del ${share(v.change, 0)} della loro grandezza.`,
     },
     {
       title: "5 Sigmoide: vanishing gradients",
@@ -142,10 +142,10 @@ const MISSION_TEXTS = {
     },
     {
       title: "7 Max pooling",
-      says: "2 × 2, stride 2: di ogni quadrato di quattro valori passa solo il più grande. 12 20 30 0 / 8 12 2 0 / 34 70 37 4 / 112 100 25 12 diventa …",
+      says: "2 × 2, stride 2: di ogni quadrato di quattro valori passa solo il più grande.\n12 20 30 0\n8 12 2 0\n34 70 37 4\n112 100 25 12",
       look: "le mappe di C1 e di S2: la stessa figura, larga e alta la metà.",
-      question: "Che cosa diventa l'esempio della lezione? Vale anche per le mappe di questa cifra?",
-      answer: (v) => `20 30 / 112 37. E qui: dei ${n(v.all)} valori di S2, ${n(v.same)} sono il più grande dei loro quattro in C1.`,
+      question: "Che cosa diventano questi 16 numeri, l'esempio della lezione? Vale anche per le mappe di questa cifra?",
+      answer: (v) => `20 30\n112 37\nE qui: dei ${n(v.all)} valori di S2, ${n(v.same)} sono il più grande dei loro quattro in C1.`,
     },
     {
       title: "8 Softmax",

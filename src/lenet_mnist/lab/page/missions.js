@@ -85,10 +85,10 @@ const MISSIONS = [
     }))(lastVal(lab.views[0])),
   },
   {
-    rooms: ["training"],
+    rooms: ["training", "performance"],
     stages: [
-      stage("Only 500 images, 40 epochs", "Solo 500 immagini, 40 epoche",
-        { activation: "relu", schedule: "constant", warmup: 0, weightDecay: 0, trainImages: 500, epochs: 40 }),
+      stage("Only 500 images, 60 epochs", "Solo 500 immagini, 60 epoche",
+        { activation: "relu", rate: 0.01, schedule: "constant", warmup: 0, weightDecay: 0, trainImages: 500, epochs: 60 }),
     ],
     measure: ({ views: [{ epochs }] }) => {
       if (epochs.length < 10) return null;

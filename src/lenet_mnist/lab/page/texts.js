@@ -3,9 +3,9 @@
 
 const ITALIAN = {
   title: "Laboratorio LeNet",
-  lead: "Una rete impara a leggere le cifre di MNIST mentre la si guarda. Tutto avviene in questa pagina: nulla viene inviato.",
+  lead: "LeNet impara a leggere mentre la si guarda. Tutto avviene in questa pagina: nulla viene inviato.",
   noMission: "Tredici missioni, una per ogni punto della lezione. Oppure si preme Addestra.",
-  missions: "Missioni", next: "Avanti", look: "Da guardare:", question: "Domanda:", reveal: "Mostra la risposta",
+  missions: "Missioni", next: "Prossima missione", look: "Da guardare:", question: "Domanda:", reveal: "Mostra la risposta",
   experiment: "Esperimento", whose: "Impostazioni di", activation: "Attivazione", rate: "Learning rate",
   rateSlider: "Learning rate, logaritmico", more: "Altre impostazioni", batchSize: "Batch", epochs: "Epoche",
   schedule: "Schedule", warmup: "Warm-up, quota", trainImages: "Immagini di training",
