@@ -20,9 +20,8 @@ ROOMS = [
 # What opens the test images, and who may name it: `lenet evaluate`, `compare` and `verify`, and `lenet data check`. The
 # page of the lab carries them, so that its reader can count them at the end; `lenet lab` sees no answer to them.
 WAYS_TO_THE_TEST_IMAGES = {
-    "load_test": {"data/load", "study/evaluation"},
+    "load_test": {"data/load", "study/evaluation", "lab/page"},
     "survey": {"data/load", "cli/data", "reporting/training_results"},
-    "carried_test_images": {"study/evaluation", "lab/page"},
     "answers_of": {"study/evaluation", "study/comparison"},
     "evaluate_runs": {"study/evaluation", "cli/analysis", "trained"},
     "evaluate_module": {"study/evaluation", "api"},

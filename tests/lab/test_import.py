@@ -27,7 +27,7 @@ def saved(run: Run, access: DataAccess) -> Saved:
     origin = Origin.of(run.config.data, load_train_val(run.config.data, access))
     weights = read_network(run.model_path).network.parameters_in_order
     return {
-        "config.json": {**settings_of(run.config), "trainImages": None, "fold": None},
+        "config.json": settings_of(run.config),
         "history.csv": run.history_path.read_bytes(),
         "steps.csv": run.steps_path.read_bytes(),
         "weights.bin": torch.cat([each.detach().flatten() for each in weights]).numpy().astype("<f4").tobytes(),
@@ -56,7 +56,7 @@ def zipped(saved: Saved, path: Path = Path("lenet-lab-run.zip"), method: int = z
 def imported(lenet: Lenet, path: Path) -> Run:
     answer = lenet("import", path, "--json")
     assert answer.code == 0, answer.err
-    return Run(Path(json.loads(answer.out)["run"]))
+    return Run(Path(json.loads(answer.out)["runs"][0]["run"]))
 
 
 def test_a_run_of_the_page_is_read_by_every_command_but_never_trained_on(lenet: Lenet, run: Run, saved: Saved) -> None:
@@ -118,7 +118,7 @@ DAMAGES: dict[str, Callable[[Saved], Saved]] = {
     "another file": _with("notes.txt", b"hello"),
     "weights too short": lambda saved: {**saved, "weights.bin": saved["weights.bin"][:-4]},
     "weights not finite": lambda saved: {**saved, "weights.bin": b"\0\0\xc0\x7f" + saved["weights.bin"][4:]},
-    "too large": lambda saved: {**saved, "config.json": content_of(saved["config.json"]) + b" " * 20_000},
+    "too large": lambda saved: {**saved, "config.json": content_of(saved["config.json"]) + b" " * 9_000_000},
     "not JSON": _with("about.json", b"{"),
     "deep JSON": _with("config.json", b"[" * 9_000),
     "a list": _with("config.json", []),
@@ -130,7 +130,9 @@ DAMAGES: dict[str, Callable[[Saved], Saved]] = {
     "a class with control characters": _origin(class_names=["\x1b[2J", *"123456789"]),
     "other classes than weights": _origin(class_names=["0", "1"]),
     "no deviation": _origin(std=0),
-    "no training images": _origin(num_train=0),
+    "no training images": lambda saved: _origin(manifest={**saved["about.json"]["origin"]["manifest"], "num_train": 0})(
+        saved
+    ),
     "history of another kind": _with("history.csv", b"a,b\n1,2\n"),
     "an epoch is missing": lambda saved: {**saved, "history.csv": saved["history.csv"].replace(b"\n2,", b"\n3,")},
 }

@@ -57,7 +57,7 @@ def test_the_page_carries_the_images_that_the_command_line_trains_on(lenet: Lene
     levels = np.frombuffer(base64.b64decode(told["levels"]), "<f4")
     assert np.array_equal(levels[images[0]], data.normalization.apply(data.train.images[:1])[0, 0])
     assert told["origin"]["data"] == json.loads(config.model_dump_json())
-    assert told["origin"]["split_sha256"] == data.fingerprint.split
+    assert told["origin"]["manifest"]["split_sha256"] == data.fingerprint.split
     assert (
         told["recipes"]["sigmoid"] | {"activation": "sigmoid", "rate": 0.2, "epochs": 12} == told["recipes"]["sigmoid"]
     )
@@ -144,7 +144,7 @@ def test_what_the_page_trains_comes_back_as_a_run_of_the_same_figures(lenet: Len
         page.click("#zips button")
     download.value.save_as("run.zip")
 
-    run = Run(Path(json.loads(lenet("import", "run.zip", "--json").out)["run"]))
+    run = Run(Path(json.loads(lenet("import", "run.zip", "--json").out)["runs"][0]["run"]))
     assert (len(run.steps), len(run.history), run.num_test_looks()) == (8, 1, 1)
     evaluated = json.loads(lenet("evaluate", run.path, "--split", "val", "--json").out)
     assert evaluated["accuracy"] == run.history[0].val_accuracy

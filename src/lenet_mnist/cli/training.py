@@ -171,13 +171,14 @@ def lab(
     as_json: flags.AsJson = False,
 ) -> None:
     from lenet_mnist.lab.page import open_lab, parse_images, write_lab
+    from lenet_mnist.reporting.text import Result
 
     num_images = parse_images(images)
     with resolved.naming_origins():
-        written = write_lab(resolved.config.data, num_images, output, data_access(data_dir, offline))
-    say(written, as_json)
+        write_lab(resolved.config.data, num_images, output, data_access(data_dir, offline))
+    say(Result({"path": output}, str(output)), as_json)
     if not no_open:
-        open_lab(written.path)
+        open_lab(output)
 
 
 @app.command(
@@ -190,6 +191,11 @@ def import_zip(
     runs_dir: flags.RunsDir = flags.DEFAULT_RUNS_DIR,
     as_json: flags.AsJson = False,
 ) -> None:
-    from lenet_mnist.lab.importing import import_run
+    from lenet_mnist.lab.exchange import import_run
+    from lenet_mnist.reporting.plots import draw_training
+    from lenet_mnist.reporting.training_results import training_result
+    from lenet_mnist.study.train import TrainedRun
 
-    say(import_run(saved, runs_dir), as_json)
+    run = import_run(saved, runs_dir)
+    draw_training(run, flags.progress().note)
+    say(training_result([TrainedRun(run, None)]), as_json)

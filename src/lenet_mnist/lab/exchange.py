@@ -1,34 +1,62 @@
-"""What Python and the page of the lab tell each other: the settings of a training, and where its images come from."""
+"""What Python and the page of the lab tell each other: settings, whose images they are, and a run that comes back.
 
+The page saves a zip, which a browser may have unpacked:
+    config.json             the settings, as in page/training.js
+    history.csv  steps.csv  as a run has them; the second may be left out
+    weights.bin             float32, least significant byte first, in the order of the state dict
+    about.json              `_About`; its origin is that of the page's data, unread
+
+Nothing of it is trusted: it is read up to a size, becomes the files of a run, and these are read as any other run's.
+"""
+
+import io
+import re
+import zipfile
+import zlib
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Self
+from tempfile import TemporaryDirectory
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+import numpy as np
+import torch
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from torch.nn.utils import vector_to_parameters
 
 from lenet_mnist import provenance
 from lenet_mnist.config import Config, DataConfig, Optimizer
-from lenet_mnist.data.sets import TrainVal
-from lenet_mnist.errors import ConfigError
+from lenet_mnist.data.sets import IMAGE_SIZE, Normalization, TrainVal
+from lenet_mnist.errors import ConfigError, DataError
+from lenet_mnist.files.storage import make_directory, read_bounded, storage_errors, synced_entries, write_bytes
+from lenet_mnist.files.tables import first_error, read_json, read_json_text
+from lenet_mnist.model.lenet import LeNet
+from lenet_mnist.runs.manifest import Manifest, environment
+from lenet_mnist.runs.run import Run, create_run, sha256_of
 from lenet_mnist.sections import flat_values
-from lenet_mnist.training.early_stopping import guessing_loss
+from lenet_mnist.study.evaluation import read_kept_network
+from lenet_mnist.training.checkpoint import TrainedNetwork, weights_digest, write_network
+from lenet_mnist.training.context import Context
+from lenet_mnist.training.loop import StopReason
 
 MOST_CLASSES = 100  # MOST_CLASSES in lab.c
-_KEYS = {  # by the names of page/training.js
-    "activation": "model.activation",
-    "seed": "seed",
-    "optimizer": "training.optimizer",
-    "rate": "training.learning_rate",
-    "momentum": "training.momentum",
-    "nesterov": "training.nesterov",
-    "weightDecay": "training.weight_decay",
-    "batchSize": "training.batch_size",
-    "epochs": "training.max_epochs",
-    "schedule": "training.schedule",
-    "warmup": "training.warmup",
-    "labelSmoothing": "training.label_smoothing",
-}
-_OF_A_PART = {"trainImages", "fold"}  # of missions with few images, or one fold of them; null for all
+_KEYS = {"activation": "model.activation", "seed": "seed", "rate": "training.learning_rate"}
+_KEYS |= {"epochs": "training.max_epochs", "batchSize": "training.batch_size", "weightDecay": "training.weight_decay"}
+_KEYS |= {"labelSmoothing": "training.label_smoothing"}
+_KEYS |= {name: f"training.{name}" for name in ("optimizer", "momentum", "nesterov", "schedule", "warmup")}
+_OF_DATA = (
+    "data_source",
+    "data_files",
+    "split_sha256",
+    "data_notes",
+    "num_train",
+    "num_val",
+    "guessing_loss",
+    "versions",
+)
+_SAVED = {"config.json", "history.csv", "weights.bin", "about.json"}
+_MOST_BYTES = 20_000_000  # history.csv of 100,000 epochs
+_STOPS = {"all epochs done": StopReason.MAX_EPOCHS, "diverged": StopReason.DIVERGED, None: StopReason.INTERRUPTED}
 
 
 def settings_of(config: Config) -> dict[str, Any]:
@@ -38,54 +66,128 @@ def settings_of(config: Config) -> dict[str, Any]:
 
 
 def config_of(settings: Mapping[str, Any], data: DataConfig) -> Config:
-    """Return the configuration of a training of the page, on its images.
-
-    The page trains all epochs, and has no use for a momentum that is not there. Raises: ConfigError.
-    """
-    if any(settings.get(name) is not None for name in _OF_A_PART):
-        raise ConfigError("a part of the page's training images trained it, which is no split of lenet's data")
-    if settings.keys() - _OF_A_PART != _KEYS.keys():
+    """Return the configuration of a training of the page, which makes all its epochs. Raises: ConfigError."""
+    if settings.keys() != _KEYS.keys():
         raise ConfigError(f"expected these settings and no others: {', '.join(_KEYS)}")
     values = {key: settings[name] for name, key in _KEYS.items()}
     if values["training.optimizer"] != Optimizer.SGD or values["training.momentum"] == 0:
-        values["training.nesterov"] = False
+        values["training.nesterov"] = False  # there is nothing that it could change
     config = Config.of({**values, "training.patience": None, "data": data})
     return config.replace({"name": f"lab-{config.model.activation}"})
 
 
-class Origin(BaseModel):
-    """Exactly which images a page carries. The page hands it back unread, with what it has trained on them."""
-
+class _Strict(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
+
+class Origin(_Strict):
+    """Exactly which images a page carries, and how it normalises them; `manifest` is what a manifest says of them."""
+
     data: DataConfig
-    data_source: str
-    data_files: dict[str, str]
-    split_sha256: str
-    data_notes: tuple[str, ...]
-    num_train: int
-    num_val: int
-    guessing_loss: float
     class_names: tuple[str, ...] = Field(min_length=2, max_length=MOST_CLASSES)
     mean: float
     std: float = Field(gt=0)
-    versions: dict[str, str]
+    manifest: dict[str, Any]
 
     @classmethod
     def of(cls, config: DataConfig, data: TrainVal) -> Self:
-        """Describe the images of `data`. Of an absolute path only the last part is kept, so that no home shows."""
-        path = Path(config.source)
-        return cls(
-            data=config.model_copy(update={"source": path.name}) if path.is_absolute() else config,
-            data_source=data.fingerprint.source,
-            data_files=data.fingerprint.files,
-            split_sha256=data.fingerprint.split,
-            data_notes=data.notes,
-            num_train=len(data.train),
-            num_val=len(data.val),
-            guessing_loss=guessing_loss(data),
-            class_names=data.class_names,
-            mean=data.normalization.mean,
-            std=data.normalization.std,
-            versions=provenance.versions(),
-        )
+        """Describe `data`. Of the path of a directory only the last part is kept, so that no home shows."""
+        path, all_values = Path(config.source), environment(Context(data))
+        if path.is_absolute():
+            config = config.model_copy(update={"source": path.name})
+        scale, manifest = data.normalization, {name: all_values[name] for name in _OF_DATA}
+        return cls(data=config, class_names=data.class_names, mean=scale.mean, std=scale.std, manifest=manifest)
+
+
+class _About(_Strict):
+    """`agent` is how the browser names itself, `epoch` the one whose weights these are."""
+
+    engine: Literal["browser"]
+    agent: str = Field(min_length=1, max_length=1000)
+    origin: Origin
+    epoch: int = Field(ge=1)
+    ended: Literal["all epochs done", "diverged"] | None
+    testLooks: int = Field(ge=0, le=1000)  # noqa: N815  (the page's name)
+
+
+def import_run(path: Path, runs_dir: Path) -> Run:
+    """Make a run of what the page saved, marked as made by a browser: it is there whole, or not at all.
+
+    Raises: DataError if it is damaged, or something else; StorageError.
+    """
+    make_directory(runs_dir)
+    with storage_errors(runs_dir, "import a run"), TemporaryDirectory(prefix=".", dir=runs_dir) as place:
+        try:
+            run = _run_of(path if path.is_dir() else _unpacked(path, Path(place, "saved")), Path(place))
+            _ = run.record, read_kept_network(run)
+        except (DataError, ConfigError, ValueError, TypeError) as error:
+            said = first_error(error).removeprefix(": ") if isinstance(error, ValidationError) else str(error)
+            said = re.sub(rf"{re.escape(place)}[\\/][^\\/]+[\\/]", "", said).removeprefix(f"{path}: ")
+            raise DataError(f"{path}: cannot be imported: {said}") from None
+        with synced_entries(runs_dir):
+            run.path.rename(runs_dir / run.id)
+    return Run(runs_dir / run.id)
+
+
+def _run_of(saved: Path, place: Path) -> Run:
+    """Make a run in `place`, which is then to be read. Raises: DataError, ConfigError, ValueError, TypeError."""
+    about = _About.model_validate_json(read_json_text(saved / "about.json"))
+    origin, now = about.origin, datetime.now(UTC)
+    config = config_of(dict(read_json(saved / "config.json")), origin.data)
+    network = LeNet(config.model.activation, len(origin.class_names), IMAGE_SIZE)
+    values = np.frombuffer(read_bounded(saved / "weights.bin", max_bytes=_MOST_BYTES, error=DataError), "<f4")
+    if len(values) != (expected := sum(each.numel() for each in network.parameters_in_order)):
+        raise DataError(f"weights.bin: holds {len(values):,} weights, expected {expected:,}")
+    vector_to_parameters(torch.from_numpy(values.astype(np.float32)), network.parameters_in_order)
+    run = create_run(place, config, now)
+    for name in ("history.csv", "steps.csv"):
+        if (saved / name).exists():
+            write_bytes(run.path / name, read_bounded(saved / name, max_bytes=_MOST_BYTES, error=DataError))
+    if about.epoch > len(run.history):
+        raise DataError(f"history.csv: has no epoch {about.epoch}, of which about.json says the weights are")
+    kept = run.history[about.epoch - 1]
+    scale = Normalization(origin.mean, origin.std)
+    write_network(run.model_path, TrainedNetwork(network, scale, origin.class_names, about.epoch))
+    values_of_run = {
+        "command": provenance.current_command(),
+        "created": now.isoformat(timespec="microseconds"),
+        "status": "diverged" if about.ended == "diverged" else "finished",
+        "stop_reason": _STOPS[about.ended].value,
+        "best_epoch": about.epoch,
+        "best_val_loss": kept.val_loss,
+        "best_val_accuracy": kept.val_accuracy,
+        "epochs": len(run.history),
+        "seconds": sum(row.seconds for row in run.history),
+        "weights_sha256": weights_digest(network.state_dict()),
+        "config_sha256": sha256_of(run.config_path),
+        "engine_reason": "compiled to WebAssembly, in a page of the lab",
+    }
+    here = {
+        "git": None,
+        "machine": about.agent,
+        "browser": about.agent,
+        "device": "cpu",
+        "threads": 1,
+        "engine": "native",
+    }
+    of_data = {name: origin.manifest.get(name) for name in _OF_DATA}
+    run.write_manifest(Manifest.model_validate({**of_data, **values_of_run, **here}))
+    for _ in range(about.testLooks):
+        run.add_test_look(now)
+    return run
+
+
+def _unpacked(path: Path, place: Path) -> Path:
+    """Unpack the zip that the page saved: no other names than its own, none twice, nothing too large."""
+    place.mkdir()
+    content = read_bounded(path, max_bytes=4 * _MOST_BYTES, error=DataError)
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            names = archive.namelist()
+            if len(names) != len(set(names)) or not _SAVED <= set(names) <= _SAVED | {"steps.csv"}:
+                raise DataError(f"not what the page of the lab saves: expected {', '.join(sorted(_SAVED))} in it")
+            for name in names:
+                write_bytes(place / name, archive.open(name).read(_MOST_BYTES + 1))
+    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, OSError) as error:
+        raise DataError(f"damaged, or not a zip file: {error}") from None
+    return place

@@ -1,17 +1,15 @@
 """The page of the lab: one file with the engine, the images, and all scripts; it needs no server and no network.
 
-Images and recipes -> JSON in a block that is never run -> page/lab.html -> lenet-lab.html
-
 The images are those that `lenet train` uses with the same `data.limit_train` and `data.val_size`, in the same order.
 """
 
 import base64
 import gzip
 import os
+import re
 import sys
 import webbrowser
 from collections.abc import Iterable
-from dataclasses import dataclass
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from pathlib import Path
@@ -24,15 +22,14 @@ from torch import Tensor
 from lenet_mnist.analysis.advice import LIMITS
 from lenet_mnist.config import Activation, DataConfig
 from lenet_mnist.config_file import load_config
-from lenet_mnist.data.load import load_train_val
+from lenet_mnist.data.load import load_test, load_train_val
 from lenet_mnist.data.mnist import DataAccess
 from lenet_mnist.data.sets import ImageSet, TrainVal
 from lenet_mnist.data.split import limit
 from lenet_mnist.errors import ConfigError
 from lenet_mnist.files.pages import filled, inert_json, policy_source, style_of
-from lenet_mnist.files.storage import make_directory, open_regular, write_bytes
+from lenet_mnist.files.storage import make_directory, open_regular, write_text
 from lenet_mnist.lab.exchange import MOST_CLASSES, Origin, settings_of
-from lenet_mnist.study.evaluation import carried_test_images
 
 _ROOM = files("lenet_mnist.lab")
 _WORKER = ("engine.js", "training.js", "worker.js")
@@ -45,70 +42,44 @@ _SCRIPTS = (
 _RECIPES = (Activation.RELU, Activation.SIGMOID, Activation.TANH)
 _MARK = '<meta name="generator" content="lenet lab">'
 _VAL_SHARE = 5  # training images for one of validation, and for one of the test
-_LEAST_IMAGES = 100
-
-
-@dataclass(frozen=True)
-class Lab:
-    """A page that was written. The fields are the keys of `--json`."""
-
-    path: Path
-    num_bytes: int
-    images: dict[str, int]
-
-    def __str__(self) -> str:
-        train, val, test = self.images.values()
-        parts = f"{train:,} images for training, {val:,} for validation, {test:,} for the test"
-        return f"{self.path}\n{self.num_bytes / 1e6:.1f} MB, with {parts}"
 
 
 def parse_images(text: str) -> int | None:
     """Return the number of training images that --images asks for, None for all. Raises: ConfigError."""
     if text == "all":
         return None
-    if not text.isascii() or not text.isdigit() or int(text[:9]) < _LEAST_IMAGES:
-        raise ConfigError(f"--images {text}: expected a number of training images from {_LEAST_IMAGES} on, or all")
-    return int(text[:9])
+    if not re.fullmatch(r"[1-9][0-9]{2,8}", text):
+        raise ConfigError(f"--images {text}: expected a number of training images from 100 on, or all")
+    return int(text)
 
 
-def write_lab(config: DataConfig, num_images: int | None, output: Path, access: DataAccess) -> Lab:
+def write_lab(config: DataConfig, num_images: int | None, output: Path, access: DataAccess) -> None:
     """Write the page, with at most `num_images` training images and a fifth of that for validation and test each.
 
     Raises: ConfigError for a file there that is no lab, or for too many classes; DataError; StorageError.
     """
     _require_free(output)
-    data, config = _part(config, num_images, access)
+    data = load_train_val(config, access)
+    most = {} if num_images is None else {"limit_train": num_images, "val_size": num_images // _VAL_SHARE}
+    there = {"limit_train": len(data.train), "val_size": len(data.val)}
+    sizes = {key: count for key, count in most.items() if count < there[key]}
+    if sizes:
+        config = config.model_copy(update=sizes)
+        data = load_train_val(config, access)
     if data.num_classes > MOST_CLASSES:
         raise ConfigError(f"{config.source}: has {data.num_classes} classes; the lab shows at most {MOST_CLASSES}")
-    test: ImageSet = carried_test_images(config, access)
-    if num_images is not None and len(test) > num_images // _VAL_SHARE:
-        chosen = limit(np.arange(len(test)), test.labels.numpy(), num_images // _VAL_SHARE, config.split_seed)
-        test = test.part(torch.from_numpy(chosen))
-    parts = {"train": data.train, "val": data.val, "test": test}
-    content = _page(_values(Origin.of(config, data), data, parts)).encode()
+    test: ImageSet = load_test(config, access)
+    num_test = min(len(test), most.get("val_size", len(test)))
+    test = test.part(torch.from_numpy(limit(np.arange(len(test)), test.labels.numpy(), num_test, config.split_seed)))
+    content = _page(_values(Origin.of(config, data), data, {"train": data.train, "val": data.val, "test": test}))
     make_directory(output.parent)
-    write_bytes(output, content)
-    return Lab(output, len(content), {name: len(part) for name, part in parts.items()})
+    write_text(output, content)
 
 
 def open_lab(path: Path) -> None:
     """Open the page in the user's browser, where there is one that has a window."""
     if sys.platform != "linux" or os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"):
         webbrowser.open(path.resolve().as_uri())
-
-
-def _part(config: DataConfig, num_images: int | None, access: DataAccess) -> tuple[TrainVal, DataConfig]:
-    """Return so many of the images, and the configuration that gives them."""
-    data = load_train_val(config, access)
-    sizes: dict[str, int] = {}
-    if num_images is not None and len(data.train) > num_images:
-        sizes["limit_train"] = num_images
-    if num_images is not None and len(data.val) > num_images // _VAL_SHARE:
-        sizes["val_size"] = num_images // _VAL_SHARE
-    if not sizes:
-        return data, config
-    config = config.model_copy(update=sizes)
-    return load_train_val(config, access), config
 
 
 def _require_free(output: Path) -> None:
@@ -132,12 +103,12 @@ def _values(origin: Origin, data: TrainVal, parts: dict[str, ImageSet]) -> dict[
         "levels": _text(levels.numpy().astype("<f4").tobytes()),
         "mean": origin.mean,
         "std": origin.std,
-        "guessingLoss": origin.guessing_loss,
+        "guessingLoss": origin.manifest["guessing_loss"],
         "images": _packed(part.images for part in parts.values()),
         "labels": _packed(part.labels for part in parts.values()),
         "recipes": {name.value: settings_of(load_config(name.value).config) for name in _RECIPES},
         "advice": LIMITS._asdict(),
-        "versions": origin.versions,
+        "versions": origin.manifest["versions"],
         "origin": origin.model_dump(mode="json"),
     }
 

@@ -1,5 +1,4 @@
-"""Evaluations on disk, of one run or of several together. Only this module loads the test images.
-(The page of the lab carries them: it asks here, sees no answer to them, and counts the looks that are taken in it.)
+"""Evaluations on disk, of one run or of several together. Only this module lets networks see the test images.
 
 runs/<id> -> load_test -> evaluate -> numbers and tables in runs/<id>/evaluation/<split>
 several of them -> their mean prediction -> numbers and tables in a directory of the ensemble's own
@@ -20,7 +19,7 @@ from lenet_mnist.config import DataConfig, Device, Engine, Split
 from lenet_mnist.data.batches import EVALUATION_CHUNK
 from lenet_mnist.data.load import is_verified, load_test, load_train_val, source_of
 from lenet_mnist.data.mnist import DataAccess
-from lenet_mnist.data.sets import ImageSet, TestSet
+from lenet_mnist.data.sets import ImageSet
 from lenet_mnist.devices import choose_device, set_threads
 from lenet_mnist.errors import CheckFailedError, ConfigError, DataError
 from lenet_mnist.files.storage import make_directory, prepare_to_write
@@ -226,14 +225,6 @@ def evaluate_module(
     if (expected := (len(images), len(class_names))) != logits.shape:
         raise ConfigError(f"the module's logits have shape {tuple(logits.shape)}, expected {expected}: images, classes")
     return evaluation_of(logits, images, class_names), images
-
-
-def carried_test_images(config: DataConfig, access: DataAccess) -> TestSet:
-    """Return the test images for a page that carries them: whoever reads it may count them, once trained.
-
-    Raises: DataError, ConfigError.
-    """
-    return load_test(config, access)
 
 
 def require_accuracy(evaluation: Evaluation, min_accuracy: float | None) -> None:
