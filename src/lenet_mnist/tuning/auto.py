@@ -122,7 +122,7 @@ def decide_rate(config: Config, context: Context, run_trials: RunTrials) -> Deci
     sure = f"about 95 % sure: {choice.low:.2g} to {choice.high:.2g}" if choice.is_fitted else "not sure"
     if compared_schedule(config) is not training.schedule:
         sure = f"not sure: searched with schedule {compared_schedule(config)}, not {training.schedule}"
-    found = f"{choice.lr:.3g} for {epochs_text(training.max_epochs)} ({sure}), found in {spent:.1f}"
+    found = f"{choice.lr:.3g} for {epochs_text(training.max_epochs)} ({sure}), found in {spent:.1f} epochs"
     note(f"learning_rate auto: {found}, and scaled to that length (docs/learning-rate.md)")
     results.sort(key=lambda result: (result.trial.epochs, result.trial.lr))
     tried = tuple(Tried(result.trial.lr, result.trial.epochs, result.val_loss) for result in results)
