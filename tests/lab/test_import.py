@@ -24,7 +24,7 @@ Saved = dict[str, Any]
 @pytest.fixture
 def saved(run: Run, access: DataAccess) -> Saved:
     """The files that a page would save of a training that was one of Python's: texts, bytes, and values for JSON."""
-    origin = Origin.of(run.config.data, load_train_val(run.config.data, access))
+    origin = Origin.of_data(run.config.data, load_train_val(run.config.data, access))
     weights = read_network(run.model_path).network.parameters_in_order
     return {
         "config.json": settings_of(run.config),

@@ -21,7 +21,7 @@ from typing import Any, Literal, Self
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 from torch.nn.utils import vector_to_parameters
 
 from lenet_mnist import provenance
@@ -33,7 +33,7 @@ from lenet_mnist.files.tables import first_error, read_json, read_json_text
 from lenet_mnist.model.lenet import LeNet
 from lenet_mnist.runs.manifest import Manifest, environment
 from lenet_mnist.runs.run import Run, create_run, sha256_of
-from lenet_mnist.sections import flat_values
+from lenet_mnist.sections import Section, flat_values
 from lenet_mnist.study.evaluation import read_kept_network
 from lenet_mnist.training.checkpoint import TrainedNetwork, weights_digest, write_network
 from lenet_mnist.training.context import Context
@@ -76,11 +76,7 @@ def config_of(settings: Mapping[str, Any], data: DataConfig) -> Config:
     return config.replace({"name": f"lab-{config.model.activation}"})
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
-
-
-class Origin(_Strict):
+class Origin(Section):
     """Exactly which images a page carries, and how it normalises them; `manifest` is what a manifest says of them."""
 
     data: DataConfig
@@ -90,7 +86,7 @@ class Origin(_Strict):
     manifest: dict[str, Any]
 
     @classmethod
-    def of(cls, config: DataConfig, data: TrainVal) -> Self:
+    def of_data(cls, config: DataConfig, data: TrainVal) -> Self:
         """Describe `data`. Of the path of a directory only the last part is kept, so that no home shows."""
         path, all_values = Path(config.source), environment(Context(data))
         if path.is_absolute():
@@ -99,7 +95,7 @@ class Origin(_Strict):
         return cls(data=config, class_names=data.class_names, mean=scale.mean, std=scale.std, manifest=manifest)
 
 
-class _About(_Strict):
+class _About(Section):
     """`agent` is how the browser names itself, `epoch` the one whose weights these are."""
 
     engine: Literal["browser"]

@@ -10,8 +10,6 @@ import re
 import sys
 import webbrowser
 from collections.abc import Iterable
-from importlib.resources import files
-from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any
 
@@ -31,14 +29,12 @@ from lenet_mnist.files.pages import filled, inert_json, policy_source, style_of
 from lenet_mnist.files.storage import make_directory, open_regular, write_text
 from lenet_mnist.lab.exchange import MOST_CLASSES, Origin, settings_of
 
-_ROOM = files("lenet_mnist.lab")
-_WORKER = ("engine.js", "training.js", "worker.js")
-_DRAWING = files("lenet_mnist.inference") / "templates"  # the page to draw on has these two as well
-_SHARED = ("picture.js", "drawing.js")
-_SCRIPTS = (
-    *("charts.js", "advice.js", "texts.js", "missions.js", "mission_texts.js", "views.js"),
-    *("digits.js", "controls.js", "saving.js", "page.js"),
-)
+_PAGE = Path(__file__).with_name("page")
+_DRAWING = Path(__file__).parents[1] / "inference" / "templates"  # the page to draw on has two scripts as well
+_WORKER = [_PAGE / f"{name}.js" for name in ("engine", "training", "worker")]
+_SCRIPTS = [_DRAWING / "picture.js", _DRAWING / "drawing.js"]
+_NAMES = ("charts", "advice", "texts", "missions", "mission_texts", "views", "digits", "controls", "saving", "page")
+_SCRIPTS += [_PAGE / f"{name}.js" for name in _NAMES]
 _RECIPES = (Activation.RELU, Activation.SIGMOID, Activation.TANH)
 _MARK = '<meta name="generator" content="lenet lab">'
 _VAL_SHARE = 5  # training images for one of validation, and for one of the test
@@ -71,7 +67,7 @@ def write_lab(config: DataConfig, num_images: int | None, output: Path, access: 
     test: ImageSet = load_test(config, access)
     num_test = min(len(test), most.get("val_size", len(test)))
     test = test.part(torch.from_numpy(limit(np.arange(len(test)), test.labels.numpy(), num_test, config.split_seed)))
-    content = _page(_values(Origin.of(config, data), data, {"train": data.train, "val": data.val, "test": test}))
+    content = _page(_values(Origin.of_data(config, data), data, {"train": data.train, "val": data.val, "test": test}))
     make_directory(output.parent)
     write_text(output, content)
 
@@ -96,7 +92,7 @@ def _values(origin: Origin, data: TrainVal, parts: dict[str, ImageSet]) -> dict[
     """Return what the page is told, as plain values; arrays in base64, the long ones as gzip."""
     levels = data.normalization.apply(torch.arange(256, dtype=torch.uint8).view(1, 16, 16))
     return {
-        "wasm": _text((_ROOM / "lab.wasm").read_bytes()),
+        "wasm": _text(_PAGE.with_name("lab.wasm").read_bytes()),
         "source": origin.data.source,
         "classNames": list(data.class_names),
         "counts": {name: len(part) for name, part in parts.items()},
@@ -114,20 +110,14 @@ def _values(origin: Origin, data: TrainVal, parts: dict[str, ImageSet]) -> dict[
 
 
 def _page(values: dict[str, Any]) -> str:
-    room = _ROOM / "page"
-    template = _read(room / "lab.html")
-    script = "\n".join([_read(_DRAWING / name) for name in _SHARED] + [_read(room / name) for name in _SCRIPTS])
-    worker = "\n".join(_read(room / name) for name in _WORKER)
+    template, *texts = (path.read_text(encoding="utf-8") for path in (_PAGE / "lab.html", *_SCRIPTS, *_WORKER))
+    script, worker = "\n".join(texts[: len(_SCRIPTS)]), "\n".join(texts[len(_SCRIPTS) :])
     policy = (
         f"default-src 'none'; script-src {policy_source(script)} 'wasm-unsafe-eval'; worker-src blob:; "
         f"style-src {policy_source(style_of(template))}; img-src data: blob:; base-uri 'none'; form-action 'none'"
     )
     marked = template.replace("<head>", f"<head>\n{_MARK}", 1)
     return filled(marked, {"policy": policy, "script": script, "worker": worker, "data": inert_json(values)})
-
-
-def _read(path: Traversable) -> str:
-    return path.read_text(encoding="utf-8")
 
 
 def _packed(arrays: Iterable[Tensor]) -> str:
