@@ -15,29 +15,19 @@ _WIDTH = 80
 
 
 @dataclass(frozen=True)
-class Recipe:
-    """A recipe: `about` is the first sentence of its comment, `expected` what it claims there."""
-
-    name: str
-    about: str
-    expected: str
-
-
-@dataclass(frozen=True)
 class Recipes:
-    """All recipes, by name."""
+    """All recipes: of each its name, the first sentence of its comment, and what it claims there."""
 
-    recipes: tuple[Recipe, ...]
+    recipes: list[dict[str, str]]
 
     def __str__(self) -> str:
-        margin = 2 + max(len(recipe.name) for recipe in self.recipes)
-        return "\n".join(
-            textwrap.fill(
-                text, _WIDTH, initial_indent=first.ljust(margin), subsequent_indent=" " * margin, break_on_hyphens=False
-            )
-            for recipe in self.recipes
-            for first, text in ((recipe.name, recipe.about), ("", f"Expected: {recipe.expected}"))
-        )
+        margin = " " * (2 + max(len(recipe["name"]) for recipe in self.recipes))
+        lines = []
+        for recipe in self.recipes:
+            for first, text in ((recipe["name"], recipe["about"]), ("", f"Expected: {recipe['expected']}")):
+                wrapper = textwrap.TextWrapper(_WIDTH, first.ljust(len(margin)), margin, break_on_hyphens=False)
+                lines.append(wrapper.fill(text))
+        return "\n".join(lines)
 
 
 def list_recipes() -> Recipes:
@@ -46,8 +36,9 @@ def list_recipes() -> Recipes:
     for name, path in recipe_paths().items():
         lines = [line.lstrip("# ") for line in path.read_text(encoding="utf-8").splitlines() if line.startswith("#")]
         about, _, rest = " ".join(lines).partition(" expected: ")
-        recipes.append(Recipe(name, re.split(r"(?<=\.) ", about)[0], rest.partition(" command: ")[0]))
-    return Recipes(tuple(recipes))
+        first_sentence, expected = re.split(r"(?<=\.) ", about)[0], rest.partition(" command: ")[0]
+        recipes.append({"name": name, "about": first_sentence, "expected": expected})
+    return Recipes(recipes)
 
 
 def recipe_paths() -> dict[str, Path]:

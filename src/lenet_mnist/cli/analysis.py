@@ -7,8 +7,8 @@ from typing import Annotated
 import typer
 
 from lenet_mnist.cli import flags
-from lenet_mnist.cli.commands import Commands
-from lenet_mnist.cli.flags import EXPERIMENT, MACHINE, chosen_run, configured, data_access, say, session_of, warn
+from lenet_mnist.cli.commands import Call, Commands
+from lenet_mnist.cli.flags import EXPERIMENT, MACHINE, configured
 from lenet_mnist.config import Split
 
 app = Commands("4. Performance analysis")
@@ -24,6 +24,7 @@ app = Commands("4. Performance analysis")
     ),
 )
 def evaluate(
+    call: Call,
     runs: Annotated[list[str], typer.Argument(**flags.RUNS, help="Paths, ids or names of runs, or `latest`.")],
     split: Annotated[Split, typer.Option("--split", help="The part of the data to evaluate on.")] = Split.TEST,
     batch_size: Annotated[
@@ -34,10 +35,6 @@ def evaluate(
         float | None, typer.Option("--min-accuracy", min=0, max=1, help="Exit with 5 if the accuracy is lower.")
     ] = None,
     device: flags.Device = None,
-    data_dir: flags.DataDir = flags.DEFAULT_DATA_DIR,
-    runs_dir: flags.RunsDir = flags.DEFAULT_RUNS_DIR,
-    offline: flags.Offline = False,
-    as_json: flags.AsJson = False,
 ) -> None:
     from lenet_mnist.data.batches import EVALUATION_CHUNK
     from lenet_mnist.reporting.analysis_results import evaluation_result
@@ -53,20 +50,20 @@ def evaluate(
         require_accuracy,
     )
 
-    directories = [chosen_run(run, runs_dir, is_written=True) for run in runs]
-    evaluator = Evaluator(data_access(data_dir, offline), device, batch_size or EVALUATION_CHUNK)
+    directories = [call.run(run, is_written=True) for run in runs]
+    evaluator = Evaluator(call.access(), device, batch_size or EVALUATION_CHUNK)
     seen: EvaluatedRun | EvaluatedEnsemble
     if len(directories) == 1:
         (seen,) = evaluate_runs(directories, split, evaluator)
     else:
-        seen = evaluate_ensemble(directories, runs_dir, split, evaluator)
+        seen = evaluate_ensemble(directories, call.runs_dir, split, evaluator)
     for member in seen.members:
         draw_evaluation(member)
-        draw_training(member.run, flags.progress().note)
+        draw_training(member.run, call.note)
         write_report(member.run)
     if isinstance(seen, EvaluatedEnsemble):
         draw_evaluation(seen)
-    say(evaluation_result(seen), as_json)
+    call.say(evaluation_result(seen))
     require_accuracy(seen.evaluation, min_accuracy)
 
 
@@ -75,38 +72,34 @@ def evaluate(
     examples=("lenet verify latest", "lenet verify latest --retrain"),
 )
 def verify(
+    call: Call,
     run: flags.RunName,
     retrain: Annotated[bool, typer.Option("--retrain", help="Train it again, too, and compare every row.")] = False,
-    data_dir: flags.DataDir = flags.DEFAULT_DATA_DIR,
-    runs_dir: flags.RunsDir = flags.DEFAULT_RUNS_DIR,
-    offline: flags.Offline = False,
-    as_json: flags.AsJson = False,
 ) -> None:
     from lenet_mnist.reporting.analysis_results import verification_result
     from lenet_mnist.study.verification import require_all_hold, verify_run
     from lenet_mnist.training.context import Session
 
-    session = Session(data_access(data_dir, offline), flags.progress())
-    verified = verify_run(chosen_run(run, runs_dir), retrain, session)
-    say(verification_result(verified), as_json)
+    session = Session(call.access(), call.progress())
+    verified = verify_run(call.run(run), retrain, session)
+    call.say(verification_result(verified))
     require_all_hold(verified)
 
 
 @app.command(
     help="Say what went wrong in a training, and what to do. Names the evidence; of a sweep, reads each loss curve.",
     examples=("lenet diagnose latest", "lenet diagnose lr-sweep                      # the newest sweep"),
+    offers=("runs_dir", "as_json"),
 )
-def diagnose(
-    run: flags.RunName, runs_dir: flags.RunsDir = flags.DEFAULT_RUNS_DIR, as_json: flags.AsJson = False
-) -> None:
+def diagnose(call: Call, run: flags.RunName) -> None:
     from lenet_mnist.reporting.analysis_results import diagnosis_result, sweep_advice
     from lenet_mnist.study.diagnosis import advise_sweep, diagnose_training
 
-    directory = chosen_run(run, runs_dir, ("train", "sweep"))
+    directory = call.run(run, ("train", "sweep"))
     if directory.manifest.kind == "sweep":
-        say(sweep_advice(advise_sweep(directory)), as_json)
+        call.say(sweep_advice(advise_sweep(directory)))
     else:
-        say(diagnosis_result(diagnose_training(directory)), as_json)
+        call.say(diagnosis_result(diagnose_training(directory)))
 
 
 @app.command(
@@ -115,6 +108,7 @@ def diagnose(
     examples=("lenet compare relu sigmoid", "lenet compare runs/*-relu-* runs/*-tanh-* --speed-ratio loss=0.1"),
 )
 def compare(
+    call: Call,
     runs: Annotated[list[str], typer.Argument(**flags.RUNS, help="Paths, ids or names of two or more runs.")],
     split: Annotated[
         Split, typer.Option("--split", help="Data to compare on; test counts as a test evaluation of each run.")
@@ -125,10 +119,6 @@ def compare(
     ] = None,
     output: Annotated[Path | None, flags.output("A new directory to write to.")] = None,
     device: flags.Device = None,
-    data_dir: flags.DataDir = flags.DEFAULT_DATA_DIR,
-    runs_dir: flags.RunsDir = flags.DEFAULT_RUNS_DIR,
-    offline: flags.Offline = False,
-    as_json: flags.AsJson = False,
 ) -> None:
     from lenet_mnist.reporting import compare_plots
     from lenet_mnist.reporting.analysis_results import comparison_result
@@ -137,12 +127,12 @@ def compare(
 
     comparison.require_free(output)
     levels = [comparison.parse_level(text) for text in speed_ratio or ()]
-    directories = [chosen_run(run, runs_dir, is_written=split is Split.TEST) for run in runs]
-    evaluator = Evaluator(data_access(data_dir, offline), device)
+    directories = [call.run(run, is_written=split is Split.TEST) for run in runs]
+    evaluator = Evaluator(call.access(), device)
     compared = comparison.compare_runs(directories, split, levels, evaluator)
-    directory = comparison.write_comparison(compared, runs_dir, output, datetime.now(UTC))
+    directory = comparison.write_comparison(compared, call.runs_dir, output, datetime.now(UTC))
     compare_plots.draw_comparison(compared, directory)
-    say(comparison_result(compared, directory), as_json)
+    call.say(comparison_result(compared, directory))
 
 
 @app.command(
@@ -155,6 +145,7 @@ def compare(
 )
 @configured("--lr", *EXPERIMENT, *MACHINE)
 def cross_validate(
+    call: Call,
     resolved: flags.ResolvedConfig,
     folds: Annotated[
         int | None, typer.Option("--folds", min=2, max=1000, help="Number of folds.  [default: 5]")
@@ -164,42 +155,37 @@ def cross_validate(
         typer.Option("--repeats", min=1, max=1000, help="Cross-validations, each with a new split.  [default: 1]"),
     ] = None,
     resume: flags.Resume = None,
-    data_dir: flags.DataDir = flags.DEFAULT_DATA_DIR,
-    runs_dir: flags.RunsDir = flags.DEFAULT_RUNS_DIR,
-    offline: flags.Offline = False,
-    as_json: flags.AsJson = False,
 ) -> None:
     from lenet_mnist.reporting.evaluation_plots import draw_cross_validation
     from lenet_mnist.reporting.training_results import cross_validation_result
     from lenet_mnist.study import cross_validation
 
-    with session_of(resolved, data_dir, offline) as session:
+    with call.session(resolved) as session:
         if session is None:
             return
-        warn(resolved.notes if resume is None else ())
-        place = runs_dir if resume is None else chosen_run(resume, runs_dir, ("cross-validation",))
+        call.warn(resolved.notes if resume is None else ())
+        place = call.runs_dir if resume is None else call.run(resume, ("cross-validation",))
         pooled = cross_validation.cross_validate(place, resolved, folds, repeats, session)
     draw_cross_validation(pooled)
-    say(cross_validation_result(pooled), as_json)
+    call.say(cross_validation_result(pooled))
 
 
-@app.command(help="Write a run's report.html, one page with all results. The run may still be training.")
-def report(run: flags.RunName, runs_dir: flags.RunsDir = flags.DEFAULT_RUNS_DIR, as_json: flags.AsJson = False) -> None:
+@app.command(
+    help="Write a run's report.html, one page with all results. The run may still be training.",
+    offers=("runs_dir", "as_json"),
+)
+def report(call: Call, run: flags.RunName) -> None:
     from lenet_mnist.reporting.report import write_report
     from lenet_mnist.reporting.text import Result
 
-    path = write_report(chosen_run(run, runs_dir, is_written=True))
-    say(Result({"run": path.parent, "report": path}, str(path)), as_json)
+    path = write_report(call.run(run, is_written=True))
+    call.say(Result({"run": path.parent, "report": path}, str(path)))
 
 
-@app.command(help="List the runs, newest first.")
-def runs(
-    runs_dir: flags.RunsDir = flags.DEFAULT_RUNS_DIR,
-    test: Annotated[bool, typer.Option("--test", help="Show test accuracies, too.")] = False,
-    as_json: flags.AsJson = False,
-) -> None:
+@app.command(help="List the runs, newest first.", offers=("runs_dir", "as_json"))
+def runs(call: Call, test: Annotated[bool, typer.Option("--test", help="Show test accuracies, too.")] = False) -> None:
     from lenet_mnist.reporting.analysis_results import runs_result
     from lenet_mnist.runs.listing import list_runs, row_of
 
-    rows = [row_of(run, with_test=test) for run in list_runs(runs_dir)]
-    say(runs_result(rows, runs_dir), as_json)
+    rows = [row_of(run, with_test=test) for run in list_runs(call.runs_dir)]
+    call.say(runs_result(rows, call.runs_dir))

@@ -10,8 +10,8 @@ import typer
 
 from lenet_mnist import __version__
 from lenet_mnist.cli import analysis, data, flags, inference, training
-from lenet_mnist.cli.commands import Commands
-from lenet_mnist.cli.flags import configured, say
+from lenet_mnist.cli.commands import Call, Commands
+from lenet_mnist.cli.flags import configured
 from lenet_mnist.cores import torchrun_rank
 from lenet_mnist.errors import ConfigError, StorageError
 
@@ -31,7 +31,7 @@ settings_app = Commands(_SETTINGS)
 
 def _print_version(is_wanted: bool) -> None:
     if is_wanted:
-        say(f"lenet {__version__}")
+        print(f"lenet {__version__}", flush=True)
         raise typer.Exit
 
 
@@ -43,7 +43,6 @@ def options(
     ] = False,
 ) -> None:
     """Refuse what no command can do here."""
-    flags.runs_meant.clear()
     try:
         Path.cwd()
     except FileNotFoundError:
@@ -54,68 +53,67 @@ def options(
         )
 
 
-@app.command(help="Show the network, layer by layer.")
+@app.command(help="Show the network, layer by layer.", offers=("data_dir", "as_json"))
 @configured("--activation")
-def describe(
-    resolved: flags.ResolvedConfig, data_dir: flags.DataDir = flags.DEFAULT_DATA_DIR, as_json: flags.AsJson = False
-) -> None:
+def describe(call: Call, resolved: flags.ResolvedConfig) -> None:
     from lenet_mnist.data.load import source_of
     from lenet_mnist.data.sets import IMAGE_SIZE
     from lenet_mnist.model.layer_table import layer_table
     from lenet_mnist.reporting.training_results import layers_result
 
     with resolved.naming_origins():
-        class_names = source_of(resolved.config.data, flags.data_access(data_dir, offline=True)).class_names()
+        class_names = source_of(resolved.config.data, call.access()).class_names()
     rows = layer_table(resolved.config.model.activation, len(class_names), IMAGE_SIZE)
-    say(layers_result(rows), as_json)
+    call.say(layers_result(rows))
 
 
 @settings_app.command(
     help="Find out whether a training can run here. Looks at Python, packages, engine, data and disk, and says what to "
     "do about each.",
     examples=("lenet doctor", "lenet doctor --runs-dir /scratch/runs"),
+    offers=("data_dir", "runs_dir", "as_json"),
 )
-def doctor(
-    data_dir: flags.DataDir = flags.DEFAULT_DATA_DIR,
-    runs_dir: flags.RunsDir = flags.DEFAULT_RUNS_DIR,
-    as_json: flags.AsJson = False,
-) -> None:
+def doctor(call: Call) -> None:
     from lenet_mnist.doctor import examine
 
-    examined = examine(data_dir, runs_dir)
-    say(examined, as_json)
+    examined = examine(call.data_dir, call.runs_dir)
+    call.say(examined)
     raise typer.Exit(examined.values["exit_code"])
 
 
-@settings_app.command(help="List the recipes, and the accuracy to expect of each. `--config NAME` uses one.")
+@settings_app.command(
+    help="List the recipes, and the accuracy to expect of each. `--config NAME` uses one.", offers=("as_json",)
+)
 def recipes(
+    call: Call,
     copy: Annotated[
         str | None,
         typer.Option(
             "--copy", **flags.RECIPE | {"metavar": "NAME"}, help="Write this recipe into ./NAME.yaml, to edit it."
         ),
     ] = None,
-    as_json: flags.AsJson = False,
 ) -> None:
     from lenet_mnist.recipes import copy_recipe, list_recipes
     from lenet_mnist.reporting.text import Result
 
     copied = None if copy is None else copy_recipe(copy)
-    say(list_recipes() if copied is None else Result({"path": copied}, str(copied)), as_json)
+    call.say(list_recipes() if copied is None else Result({"path": copied}, str(copied)))
 
 
-@config_app.command("show", help="Print every value and where it comes from, as YAML for --config.")
+@config_app.command("show", help="Print every value and where it comes from, as YAML for --config.", offers=())
 def config_show(
+    call: Call,
     config: Annotated[str | None, typer.Argument(**flags.RECIPE, help=flags.CONFIG_HELP)] = None,
     assignments: flags.Assignments = None,
 ) -> None:
     from lenet_mnist.config_file import annotated_yaml, load_config
 
-    say(annotated_yaml(load_config(config, assignments or ())).rstrip())
+    call.say(annotated_yaml(load_config(config, assignments or ())).rstrip())
 
 
-@config_app.command("check", help="Check that configuration files are valid.")
+@config_app.command("check", help="Check that configuration files are valid.", offers=())
 def config_check(
+    call: Call,
     configs: Annotated[
         list[str],
         typer.Argument(**flags.RECIPE | {"metavar": "NAME|FILE..."}, help="Recipes, or YAML files."),
@@ -126,16 +124,18 @@ def config_check(
 
     for path in configs:
         load_config(path, assignments or ())
-        say(f"ok  {path}")
+        call.say(f"ok  {path}")
 
 
-@config_app.command("schema", help="Print a JSON schema of configuration files, for editors.")
-def config_schema() -> None:
+@config_app.command("schema", help="Print a JSON schema of configuration files, for editors.", offers=())
+def config_schema(call: Call) -> None:
     import json
 
     from lenet_mnist.config import Config
 
-    say(json.dumps({"$schema": "https://json-schema.org/draft/2020-12/schema"} | Config.model_json_schema(), indent=2))
+    call.say(
+        json.dumps({"$schema": "https://json-schema.org/draft/2020-12/schema"} | Config.model_json_schema(), indent=2)
+    )
 
 
 for part in (training.app, analysis.app, inference.app, settings_app):

@@ -1,13 +1,9 @@
-"""Flags: those that set a value of the configuration, made from config.py, and those that several commands share.
-
-torch and matplotlib are imported inside the commands that need them, so that `lenet --help` answers at once.
-"""
+"""Flags: those that set a value of the configuration, made from config.py, and those that several commands share."""
 
 import functools
 import inspect
-import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from enum import StrEnum
 from pathlib import Path
 from types import NoneType, UnionType
@@ -17,26 +13,18 @@ import typer
 
 from lenet_mnist.config import Config
 from lenet_mnist.config import Device as DeviceName
-from lenet_mnist.errors import ConfigError
 from lenet_mnist.files.storage import user_cache
+from lenet_mnist.recipes import recipe_paths
 from lenet_mnist.sections import fields_of, flags_of
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from lenet_mnist.config_file import ResolvedConfig as ResolvedConfig
-    from lenet_mnist.data.mnist import DataAccess
-    from lenet_mnist.reporting.terminal import TerminalProgress
-    from lenet_mnist.runs.manifest import Kind
-    from lenet_mnist.runs.run import Run
-    from lenet_mnist.training.context import Session
 else:  # imports YAML, which `lenet --help` does without
     ResolvedConfig = Any
 
 DEFAULT_DATA_DIR = user_cache()
 DEFAULT_RUNS_DIR = Path("runs")
-runs_meant: list[str] = []  # by the names that this command was given; shown with its result
-_is_quiet = False
+Command = Callable[..., None]
 
 
 def parse_path(text: str) -> Path:
@@ -47,13 +35,6 @@ def parse_path(text: str) -> Path:
         return Path(text).expanduser()
     except RuntimeError:
         raise typer.BadParameter(f"{text}: no such user, or no home directory is known") from None
-
-
-def recipe_names() -> list[str]:
-    """Return what a shell completes --config to."""
-    from lenet_mnist.recipes import recipe_paths
-
-    return [*recipe_paths()]
 
 
 def run_names(context: typer.Context) -> list[str]:
@@ -70,7 +51,7 @@ def _run_ids(directory: Path) -> list[str]:
 
 
 CONFIG_HELP = "A recipe (`lenet recipes`), or a YAML file; by default, the recipe relu."
-RECIPE: dict[str, Any] = {"metavar": "NAME|FILE", "autocompletion": recipe_names}
+RECIPE: dict[str, Any] = {"metavar": "NAME|FILE", "autocompletion": recipe_paths}
 ConfigName = Annotated[str | None, typer.Option("--config", "-c", **RECIPE, help=CONFIG_HELP)]
 Assignments = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Set any value (docs/options.md); repeatable.")
@@ -98,6 +79,8 @@ RunsDir = Annotated[
 ]
 Offline = Annotated[bool, typer.Option("--offline", help="Never use the network.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show results and errors only.")]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Show what is decided: engine, threads, files.")]
 
 
 def output(help_text: str) -> Any:
@@ -110,11 +93,10 @@ EXPERIMENT = ("--activation", "--epochs", "--batch-size", "--limit-train", "--se
 MACHINE = ("--threads", "--device", "--engine")
 
 
-def configured(*flags: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+def configured(*flags: str) -> Callable[[Command], Command]:
     """Give a command the configuration that --config, --set and some flags of config.py make, as its `resolved`."""
 
-    def decorate(command: Callable[..., None]) -> Callable[..., None]:
-        @functools.wraps(command)
+    def decorate(command: Command) -> Command:
         def run(config: str | None, assignments: list[str] | None, **given: Any) -> None:
             from lenet_mnist.config_file import load_config
 
@@ -123,17 +105,26 @@ def configured(*flags: str) -> Callable[[Callable[..., None]], Callable[..., Non
             command(resolved=load_config(config, assignments or (), values), **given)
 
         kinds = {"config": ConfigName, "assignments": Assignments} | {_parameter_name(f): _option(f) for f in flags}
-        offered = [inspect.Parameter(name, _KEYWORD, default=None, annotation=kind) for name, kind in kinds.items()]
-        own = [each.replace(kind=_KEYWORD) for each in inspect.signature(command).parameters.values()]
-        parameters = offered + [each for each in own if each.name != "resolved"]
-        run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-        run.__annotations__ = {each.name: each.annotation for each in parameters}
-        return run
+        own = [each for each in inspect.signature(command).parameters.values() if each.name != "resolved"]
+        return taking(run, command, [parameter(*kind, None) for kind in kinds.items()] + own)
 
     return decorate
 
 
-_KEYWORD = inspect.Parameter.KEYWORD_ONLY
+def parameter(name: str, kind: Any, default: Any) -> inspect.Parameter:
+    """Return a parameter, as typer makes a flag of it."""
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=kind)
+
+
+def taking(run: Command, command: Command, parameters: Sequence[inspect.Parameter]) -> Command:
+    """Let `run`, which stands for `command`, have these parameters, which typer reads."""
+    functools.update_wrapper(run, command)
+    keywords = [each.replace(kind=inspect.Parameter.KEYWORD_ONLY) for each in parameters]
+    run.__signature__ = inspect.Signature(keywords)  # type: ignore[attr-defined]
+    run.__annotations__ = {each.name: each.annotation for each in keywords}
+    return run
+
+
 _TYPES = ("int", "float", "str", "bool")
 
 
@@ -169,104 +160,3 @@ def _words(kind: Any) -> list[str]:
     if get_origin(kind) in (Union, UnionType):
         return [word for part in get_args(kind) if part is not NoneType for word in _words(part)]
     return list(kind) if issubclass(kind, StrEnum) else [kind.__name__]
-
-
-def chosen_run(argument: str, runs_dir: Path, kinds: "Sequence[Kind]" = ("train",), is_written: bool = False) -> "Run":
-    """Return the run that is meant (runs/listing.py), which the command may write into only if it says so.
-
-    Where a name alone is given, or the run comes with lenet, `say` says which run it is.
-    """
-    from lenet_mnist.runs.listing import comes_with_lenet, find_run, own_run
-
-    run = find_run(argument, runs_dir, kinds)
-    if is_written:
-        run = own_run(run, runs_dir)
-    if comes_with_lenet(run.id):
-        runs_meant.append(f"{argument}: {run.path if is_written else run.id}, which comes with lenet")
-    elif argument != run.id and Path(argument) != run.path:
-        runs_meant.append(f"{argument}: {run.path}")
-    return run
-
-
-def set_loudness(quiet: bool, verbose: bool) -> None:
-    """Let standard error show errors only, or also what is decided. Raises: ConfigError for both."""
-    global _is_quiet
-    if quiet and verbose:
-        raise ConfigError("--quiet and --verbose exclude each other")
-    _is_quiet = quiet
-    logger = logging.getLogger("lenet_mnist")
-    logger.setLevel(logging.INFO if verbose else logging.WARNING)
-    logger.handlers = [_Notes()] if verbose else []
-
-
-class _Notes(logging.Handler):
-    """Shows what is decided."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        note(record.getMessage())
-
-
-def warn(sentences: Iterable[str]) -> None:
-    """Print warnings on standard error."""
-    for sentence in sentences:
-        note(f"warning: {sentence}")
-
-
-def note(line: str) -> None:
-    """Print a line on standard error."""
-    console().print(line, highlight=False, soft_wrap=True, markup=False)
-
-
-def data_access(data_dir: Path, offline: bool) -> "DataAccess":
-    """Return where the data are, and whether they may be fetched."""
-    from lenet_mnist.data.mnist import DataAccess
-    from lenet_mnist.reporting.terminal import FetchProgress
-
-    return DataAccess(data_dir, offline, FetchProgress(console()))
-
-
-@contextmanager
-def session_of(resolved: ResolvedConfig, data_dir: Path, offline: bool) -> "Iterator[Session | None]":
-    """Yield the session of a command that trains; None on a rank of torchrun that does not lead, which has then served.
-
-    Raises: ConfigError, on every rank, if not all were started with the same configuration.
-    """
-    from lenet_mnist.distributed import joined_ranks
-    from lenet_mnist.sections import flat_values
-    from lenet_mnist.training.context import Session
-
-    with resolved.naming_origins(), joined_ranks() as ranks:
-        session = Session(data_access(data_dir, offline), progress(), ranks)
-        ranks.require_same({key: str(value) for key, value in flat_values(resolved.config).items()})
-        if ranks.is_first:
-            yield session
-        else:
-            ranks.serve(session)
-            yield None
-
-
-def progress() -> "TerminalProgress":
-    """Return what shows the progress of trainings, on stderr."""
-    from lenet_mnist.reporting.terminal import TerminalProgress
-
-    return TerminalProgress(console())
-
-
-def console() -> "Console":
-    """Return where progress and notes are shown."""
-    from lenet_mnist.reporting.terminal import StderrConsole
-
-    return StderrConsole(_is_quiet)
-
-
-def say(result: Any, as_json: bool = False) -> None:
-    """Print a result, as text or JSON; before it, on standard error, which runs it is of, where names were given.
-
-    Raises: StorageError if standard output is a file that cannot be written.
-    """
-    from lenet_mnist.reporting.text import render
-
-    for line in runs_meant:
-        note(line)
-    runs_meant.clear()
-    print(render(result, as_json), flush=True)

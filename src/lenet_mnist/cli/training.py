@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 
 from lenet_mnist.cli import flags
-from lenet_mnist.cli.commands import Commands
-from lenet_mnist.cli.flags import EXPERIMENT, MACHINE, chosen_run, configured, data_access, say, session_of, warn
+from lenet_mnist.cli.commands import Call, Commands
+from lenet_mnist.cli.flags import EXPERIMENT, MACHINE, configured
 from lenet_mnist.errors import ConfigError
 
 app = Commands("3. Training")
@@ -33,6 +33,7 @@ class Log(StrEnum):
 )
 @configured("--lr", "--lr-budget", *EXPERIMENT, "--teacher", *MACHINE)
 def train(
+    call: Call,
     resolved: flags.ResolvedConfig,
     seeds: Annotated[str | None, typer.Option("--seeds", help="One run per seed, as in 0-4 or 0,7.")] = None,
     resume: flags.Resume = None,
@@ -40,10 +41,6 @@ def train(
         bool, typer.Option("--accept-differences", help="With --resume: resume even if the result will differ.")
     ] = False,
     log: Annotated[Log | None, typer.Option("--log", help="Also log values while training, for TensorBoard.")] = None,
-    data_dir: flags.DataDir = flags.DEFAULT_DATA_DIR,
-    runs_dir: flags.RunsDir = flags.DEFAULT_RUNS_DIR,
-    offline: flags.Offline = False,
-    as_json: flags.AsJson = False,
 ) -> None:
     if seeds is not None and resolved.origins.get("seed") == "--seed":
         raise ConfigError("--seed and --seeds exclude each other")
@@ -56,7 +53,7 @@ def train(
     from lenet_mnist.reporting.training_results import training_result
     from lenet_mnist.study import train as training
 
-    with session_of(resolved, data_dir, offline) as session:
+    with call.session(resolved) as session:
         if session is None:
             return
         if log is Log.TENSORBOARD:
@@ -66,13 +63,13 @@ def train(
             require_packages("--log tensorboard", "tensorboard")
             session = replace(session, open_log=TensorBoardLog)
         if resume is None:
-            warn(resolved.notes)
-            runs = training.train_seeds(resolved.config, seeds, session, runs_dir)
+            call.warn(resolved.notes)
+            runs = training.train_seeds(resolved.config, seeds, session, call.runs_dir)
         else:
-            runs = [training.resume_run(chosen_run(resume, runs_dir), resolved, accept_differences, session)]
+            runs = [training.resume_run(call.run(resume), resolved, accept_differences, session)]
     for trained in runs:
         draw_training(trained.directory, session.progress.note)
-    say(training_result(runs), as_json)
+    call.say(training_result(runs))
     training.require_all_finished(runs)
 
 
@@ -88,6 +85,7 @@ def train(
 )
 @configured("--optimizer", "--batch-size", "--limit-train", *MACHINE, "--name")
 def lr_sweep(
+    call: Call,
     resolved: flags.ResolvedConfig,
     activation: Annotated[
         str | None, typer.Option("--activation", help="One activation, or several as in sigmoid,relu.")
@@ -102,10 +100,6 @@ def lr_sweep(
     epochs: Annotated[float | None, typer.Option("--epochs", help="Epochs per training.  [default: 0.5]")] = None,
     budget: Annotated[str | None, typer.Option("--budget", help="Time for the whole sweep, as in 60s or 2m.")] = None,
     resume: flags.Resume = None,
-    data_dir: flags.DataDir = flags.DEFAULT_DATA_DIR,
-    runs_dir: flags.RunsDir = flags.DEFAULT_RUNS_DIR,
-    offline: flags.Offline = False,
-    as_json: flags.AsJson = False,
 ) -> None:
     from lenet_mnist.reporting import sweep_plots
     from lenet_mnist.reporting.training_results import sweep_result
@@ -118,34 +112,33 @@ def lr_sweep(
     )
     if request.activations is not None and len(request.activations) == 1:
         resolved = resolved.with_flag("model.activation", request.activations[0])
-    with session_of(resolved, data_dir, offline) as session:
+    with call.session(resolved) as session:
         if session is None:
             return
-        place = runs_dir if resume is None else chosen_run(resume, runs_dir, ("sweep",))
+        place = call.runs_dir if resume is None else call.run(resume, ("sweep",))
         swept = sweep(place, resolved, request, session)
     sweep_plots.draw_swept_run(swept)
-    say(sweep_result(swept), as_json)
+    call.say(sweep_result(swept))
     require_answers(swept)
 
 
 @app.command(
-    help="Measure how fast this machine trains. Shows each engine, and where the time goes. Takes about a minute."
+    help="Measure how fast this machine trains. Shows each engine, and where the time goes. Takes about a minute.",
+    offers=("data_dir", "offline", "as_json"),
 )
 @configured("--activation", *MACHINE)
 def bench(
+    call: Call,
     resolved: flags.ResolvedConfig,
     batch_size: Annotated[
         list[int] | None, typer.Option("--batch-size", min=1, metavar="<int>", help="Images per update; repeatable.")
     ] = None,
-    data_dir: flags.DataDir = flags.DEFAULT_DATA_DIR,
-    offline: flags.Offline = False,
-    as_json: flags.AsJson = False,
 ) -> None:
     from lenet_mnist.bench import run_benchmark
 
     with resolved.naming_origins():
-        measured = run_benchmark(resolved.config, batch_size or (64, 256), data_access(data_dir, offline))
-    say(measured, as_json)
+        measured = run_benchmark(resolved.config, batch_size or (64, 256), call.access())
+    call.say(measured)
 
 
 @app.command(
@@ -156,9 +149,11 @@ def bench(
         "lenet lab --images all --output all.html",
         "lenet lab --source fashion-mnist",
     ),
+    offers=("data_dir", "offline", "as_json"),
 )
 @configured("--source")
 def lab(
+    call: Call,
     resolved: flags.ResolvedConfig,
     images: Annotated[
         str,
@@ -166,17 +161,14 @@ def lab(
     ] = "10000",
     output: Annotated[Path, flags.output("HTML file to write.")] = Path("lenet-lab.html"),
     no_open: Annotated[bool, typer.Option("--no-open", help="Do not open it in the browser.")] = False,
-    data_dir: flags.DataDir = flags.DEFAULT_DATA_DIR,
-    offline: flags.Offline = False,
-    as_json: flags.AsJson = False,
 ) -> None:
     from lenet_mnist.lab.page import open_lab, parse_images, write_lab
     from lenet_mnist.reporting.text import Result
 
     num_images = parse_images(images)
     with resolved.naming_origins():
-        write_lab(resolved.config.data, num_images, output, data_access(data_dir, offline))
-    say(Result({"path": output}, str(output)), as_json)
+        write_lab(resolved.config.data, num_images, output, call.access())
+    call.say(Result({"path": output}, str(output)))
     if not no_open:
         open_lab(output)
 
@@ -185,17 +177,17 @@ def lab(
     "import",
     help="Make a run of the zip that the lab saves. Every command reads the run but --resume and verify --retrain.",
     examples=("lenet import lenet-lab-run.zip",),
+    offers=("runs_dir", "as_json"),
 )
 def import_zip(
+    call: Call,
     saved: Annotated[Path, typer.Argument(metavar="ZIP", help="The zip, or the directory that it was unpacked into.")],
-    runs_dir: flags.RunsDir = flags.DEFAULT_RUNS_DIR,
-    as_json: flags.AsJson = False,
 ) -> None:
     from lenet_mnist.lab.exchange import import_run
     from lenet_mnist.reporting.plots import draw_training
     from lenet_mnist.reporting.training_results import training_result
     from lenet_mnist.study.train import TrainedRun
 
-    run = import_run(saved, runs_dir)
-    draw_training(run, flags.progress().note)
-    say(training_result([TrainedRun(run, None)]), as_json)
+    run = import_run(saved, call.runs_dir)
+    draw_training(run, call.note)
+    call.say(training_result([TrainedRun(run, None)]))

@@ -51,8 +51,10 @@ def render(result: Any, as_json: bool) -> str:
 
     Sentences are folded to the terminal's width. A result that is a text, YAML for example, stays as it is.
     """
-    if as_json or isinstance(result, str):
-        return to_json(plain(result)) if as_json else result
+    if isinstance(result, str):
+        return result
+    if as_json:
+        return to_json(plain(result))
     return "\n".join(map(_folded, str(result).split("\n")))
 
 
