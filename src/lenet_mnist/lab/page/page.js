@@ -268,9 +268,11 @@ function listen() {
 }
 
 function speakLanguage(to) {
+  const isRevealed = !byId("answer").hidden;
   translate(to);
   showMission();
   if (!lab.settings.length) return; // nothing is loaded yet
+  if (isRevealed) reveal();
   showTables();
   showForm();
   for (const [k, button] of [...byId("zips").children].entries()) button.textContent = words().zip(letter(k));
