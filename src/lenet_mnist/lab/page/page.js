@@ -239,8 +239,8 @@ function listen() {
   on("missions", ({ target }) => chooseMission(Number(target.value)), "change");
   on("next-mission", () => chooseMission((lab.mission % MISSIONS.length) + 1));
   on("link", async () => {
-    await navigator.clipboard?.writeText(location.href).catch(() => {});
-    byId("spoken").textContent = words().copied;
+    const isCopied = await navigator.clipboard?.writeText(location.href).then(() => true, () => false);
+    say(isCopied ? words().copied : location.href);
   });
   on("draw", ({ target }) => {
     byId("drawing").hidden = !byId("drawing").hidden;
@@ -252,11 +252,13 @@ function listen() {
   paper.ink.fillStyle = "#fff";
   paper.ink.fillRect(0, 0, 256, 256);
   on("file", ({ target }) => readFile(target.files[0]), "change");
-  on("drawing", (event) => event.preventDefault(), "dragover");
-  on("drawing", (event) => {
+  // Anywhere: a browser that opens what is dropped would leave the page.
+  addEventListener("dragover", (event) => event.preventDefault());
+  addEventListener("drop", (event) => {
     event.preventDefault();
+    byId("architecture").open = true;
     readFile(event.dataTransfer.files[0]);
-  }, "drop");
+  });
   for (const id of ROOMS) on(id, () => (watch(), showSoon()), "toggle");
   listenToForm(begin);
   addEventListener("resize", showSoon);
@@ -287,7 +289,7 @@ function start() {
   const source = new Blob([byId("worker").textContent], { type: "text/javascript" });
   worker = new Worker(URL.createObjectURL(source));
   worker.onmessage = ({ data: { type, ...rest } }) => told[type](rest);
-  worker.onerror = ({ message }) => say(words().failed(message));
+  worker.onerror = ({ message, type }) => say(words().failed(message ?? type));
   const { wasm, images, labels, levels, counts, classNames } = lab.data;
   tell("load", { wasm, images, labels, levels, counts, classNames });
   for (const name of ["wasm", "images"]) delete lab.data[name];

@@ -13,7 +13,7 @@ const ITALIAN = {
   step: "Un aggiornamento", epoch: "Un'epoca", reset: "Torna all'inizio",
   architecture: "1 Architettura: la rete e ciò che vede", another: "Un'altra cifra", draw: "Disegnane una",
   paper: "Foglio su cui disegnare una cifra", clear: "Cancella", file: "Apri un'immagine",
-  keys: "Si disegna con mouse, dito o penna, o si trascina qui un'immagine. Con la tastiera: le frecce muovono la penna (con Maiusc a piccoli passi), Spazio la abbassa o la alza, Canc cancella il foglio.",
+  keys: "Si disegna con mouse, dito o penna, o si trascina un'immagine. Con la tastiera: le frecce muovono la penna (con Maiusc a piccoli passi), Spazio la abbassa o la alza, Canc cancella il foglio.",
   table: "Strati, pesi e calcoli", kernels: "I kernel di C1 mentre si formano",
   kernelColours: "Arancio: pesi positivi; blu: negativi; bianco: zero.", dataRoom: "2 Dati: le immagini",
   others: "Altre immagini", training: "3 Addestramento", nothing: "Premendo Addestra, qui si disegna la loss.",

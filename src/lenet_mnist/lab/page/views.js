@@ -96,7 +96,6 @@ function drawCurves() {
   }
   views.forEach(({ means, epochs }, k) => {
     series.push({ xs: numbers(means), ys: means, colour: networkColour(k) });
-    series.push({ xs: [], ys: [], colour: networkColour(k) });
     const dots = { xs: epochs.map(({ step }) => step), ys: epochs.map(({ val }) => val.loss), dots: true, width: 0.001 };
     series.push({ ...dots, colour: networkColour(k) });
   });
