@@ -120,6 +120,7 @@ function translate(to) {
   };
   each("data-t", (element) => element.textContent, (element, text) => (element.textContent = text));
   each("data-t-label", (element) => element.ariaLabel, (element, text) => (element.ariaLabel = text));
+  document.title = document.querySelector("h1").textContent;
   for (const button of document.querySelectorAll("[data-language]")) {
     button.ariaPressed = button.dataset.language === to;
   }
