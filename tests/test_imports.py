@@ -12,7 +12,7 @@ SOURCE = Path(lenet_mnist.__file__).parent
 
 # From the roof to the ground. A room imports only rooms that stand below it, or itself.
 ROOMS = [
-    *("__main__", "api", "trained", "options", "notebook", "cli", "bench", "doctor"),
+    *("__main__", "api", "trained", "options", "cli", "bench", "doctor"),
     *("reporting", "inference", "lab", "study", "runs", "analysis", "tuning", "training"),
     *("tally", "data", "devices", "model", "randomness", "distributed", "config_file", "recipes", "config", "sections"),
     *("files", "progress", "signals", "provenance", "errors", "__init__", "cores"),

@@ -20,9 +20,7 @@ from lenet_mnist.config import Split
 from lenet_mnist.data.load import load_train_val
 from lenet_mnist.data.sets import ImageSet
 from lenet_mnist.devices import settings_kept
-from lenet_mnist.errors import ConfigError
 from lenet_mnist.errors import LenetError as LenetError
-from lenet_mnist.notebook import progress_of
 from lenet_mnist.options import AnyConfig, Places, one_of, plain_value, resolved_options, session_of
 from lenet_mnist.reporting import analysis_results, compare_plots, evaluation_plots, sweep_plots, training_results
 from lenet_mnist.reporting.text import Result
@@ -34,12 +32,9 @@ from lenet_mnist.study.evaluation import Evaluator, evaluate_module
 from lenet_mnist.study.train import train_seeds
 from lenet_mnist.trained import OnEpoch, OnStep, Scores, watched
 from lenet_mnist.trained import Run as Run
-from lenet_mnist.tuning.plan import sweep_request
+from lenet_mnist.tuning.plan import SWEEP_OPTIONS, sweep_request
 
 AnyRun: TypeAlias = str | Path | Run
-# The options of a sweep, and the fields of its request.
-_OF_SWEEP = {"activation": "activations", "num": "num_rates", "budget": "budget_seconds"}
-_OF_SWEEP |= {name: name for name in ("lrs", "min_lr", "max_lr", "seeds", "epochs")}
 
 
 class Images(NamedTuple):
@@ -78,7 +73,7 @@ def load(run: AnyRun = LATEST, **options: Any) -> Run:
 
         print(lenet_mnist.load("relu").history["val_loss"])
     """
-    places = _only_places(options)
+    places = Places.taken_from(options, only=True)
     found = Run(_directory(run, places).path.absolute(), places)
     _ = found.status  # a run that cannot be read is refused here
     return found
@@ -92,11 +87,11 @@ def sweep(config: AnyConfig = None, *, resume: AnyRun | None = None, progress: b
         print(lenet_mnist.sweep(activation="relu", lrs=[0.01, 0.04], seeds=[0]))
     """
     places = Places.taken_from(options)
-    asked = {key: plain_value(options.pop(name, None)) for name, key in _OF_SWEEP.items()}
+    asked = {name: plain_value(options.pop(name)) for name in SWEEP_OPTIONS if name in options}
     request, resolved = sweep_request(asked), resolved_options(config, options)
     if request.activations is not None and len(request.activations) == 1:
         resolved = resolved.with_flag("model.activation", request.activations[0])
-    with session_of("sweep", places, progress_of(progress), resolved) as session:
+    with session_of("sweep", places, progress, resolved) as session:
         place = places.runs_dir if resume is None else _directory(resume, places, ("sweep",))
         swept = lr_sweep.sweep(place, resolved, request, session)
     figures, found = {"sweep": sweep_plots.draw_swept_run(swept)}, training_results.sweep_result(swept)
@@ -113,7 +108,7 @@ def compare(*runs: AnyRun, split: str = "val", speed_ratio: Sequence[float] = ()
         print(lenet_mnist.compare("relu", lenet_mnist.train("tanh", epochs=2)))
     """
     output = None if (given := options.pop("output", None)) is None else Path(given)
-    places, part = _only_places(options), one_of(Split, split)
+    places, part = Places.taken_from(options, only=True), one_of(Split, split)
     comparison.require_free(output)
     levels = [comparison.parse_level(f"loss={level}") for level in speed_ratio]
     directories = [_directory(run, places) for run in runs]
@@ -142,7 +137,7 @@ def cross_validate(
     """
     places, resume = Places.taken_from(options), options.pop("resume", None)
     resolved = resolved_options(config, options)
-    with session_of("cross_validate", places, progress_of(progress), resolved) as session:
+    with session_of("cross_validate", places, progress, resolved) as session:
         place = places.runs_dir if resume is None else _directory(resume, places, ("cross-validation",))
         pooled = cross_validation.cross_validate(place, resolved, folds, repeats, session)
     figures = {"cross_validation": evaluation_plots.draw_cross_validation(pooled)}
@@ -175,14 +170,6 @@ def evaluate(module: nn.Module, split: str = "val", config: AnyConfig = None, **
     text = "\n".join(analysis_results.evaluation_lines(evaluation, part.value))
     figures = evaluation_plots.evaluation_figures(evaluation, images, part)
     return Scores(values=evaluation.metrics(), text=text, figures=figures, evaluation=evaluation)
-
-
-def _only_places(options: dict[str, Any]) -> Places:
-    """Return where things are. Raises: ConfigError for any other option."""
-    places = Places.taken_from(options)
-    for name in options:
-        raise ConfigError(f"{name}: no such option")
-    return places
 
 
 def _directory(run: AnyRun, places: Places, kinds: Sequence[Kind] = ("train",)) -> RunDirectory:

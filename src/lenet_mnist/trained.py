@@ -1,9 +1,13 @@
 """A run, as Python has it: what was recorded, its network, its pictures, and how it goes on."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
+from importlib import import_module
 from pathlib import Path
 from typing import Any, TypeAlias, overload
+
+import numpy as np
+import numpy.typing as npt
 
 from lenet_mnist.analysis.metrics import Counts, Evaluation
 from lenet_mnist.config import Config, Device, Split
@@ -12,8 +16,8 @@ from lenet_mnist.devices import settings_kept
 from lenet_mnist.errors import LenetError
 from lenet_mnist.inference.arrays import Predictions, RawNetwork, predict_arrays
 from lenet_mnist.inference.predict import Answer, Refusal, kept_network, read_pictures
-from lenet_mnist.notebook import Columns, NotebookProgress, RowLog, progress_of
-from lenet_mnist.options import Places, one_of, resolved_options, session_of
+from lenet_mnist.options import NotebookProgress, Places, one_of, progress_of, resolved_options, session_of
+from lenet_mnist.provenance import require_packages
 from lenet_mnist.reporting import analysis_results, evaluation_plots
 from lenet_mnist.reporting.figure import Figure
 from lenet_mnist.reporting.plots import draw_training, training_figure
@@ -26,7 +30,7 @@ from lenet_mnist.study.diagnosis import advise_sweep, diagnose_training
 from lenet_mnist.study.evaluation import Evaluator, evaluate_runs
 from lenet_mnist.study.train import TrainedRun, resume_run
 from lenet_mnist.training.context import Log, Session
-from lenet_mnist.training.rows import EpochRow, Histories, ProbeRow, StepRow
+from lenet_mnist.training.rows import EpochRow, Histories, ProbeRow, Rows, StepRow
 
 OnEpoch: TypeAlias = Callable[[EpochRow], object] | None
 OnStep: TypeAlias = Callable[[StepRow], object] | None
@@ -59,6 +63,20 @@ class Answers(list[Answer | Refusal]):
 
     def __repr__(self) -> str:
         return "\n".join(map(str, self))
+
+
+class Columns(dict[str, npt.NDArray[Any]]):
+    """Rows of a run, column by column."""
+
+    @classmethod
+    def of(cls, kind: type[Any], rows: Sequence[Any]) -> "Columns":
+        return cls({each.name: np.array([getattr(row, each.name) for row in rows]) for each in fields(kind)})
+
+    @property
+    def frame(self) -> Any:
+        """The same as a pandas DataFrame. Raises: InstallationError where pandas is not installed."""
+        require_packages("frame", "pandas")
+        return import_module("pandas").DataFrame(self)
 
 
 @dataclass(frozen=True)
@@ -190,25 +208,43 @@ class Run:
         return training_figure(directory.record, directory.manifest.best_epoch, name)
 
 
+class RowLog:
+    """Hands on rows, each to its function, once they are there (a log of training/context.py)."""
+
+    def __init__(self, *told: tuple[Rows[Any], Callable[[Any], object] | None]) -> None:
+        self._told = [(rows, tell) for rows, tell in told if tell is not None]
+        self._num_told = [len(rows) for rows, _ in self._told]
+
+    def write(self) -> None:
+        for k, (rows, tell) in enumerate(self._told):
+            for row in rows[self._num_told[k] :]:
+                self._num_told[k] += 1
+                tell(row)
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
 def watched(
     train: Callable[[Session], Sequence[TrainedRun]], told: Told, places: Places, resolved: ResolvedConfig
 ) -> Run:
     """Train one run, draw plots/, and say how to go on after an interrupt."""
     on_epoch, on_step, is_shown = told
-    shown = progress_of(is_shown)
+    with session_of("train", places, is_shown, resolved) as session:
+        shown = session.progress
 
-    def show(path: Path, is_last: bool = False) -> None:
-        if isinstance(shown, NotebookProgress):
-            shown.show(Run(path, places), is_last)
+        def draw(path: Path, is_last: bool = False) -> None:
+            if isinstance(shown, NotebookProgress):
+                shown.show(Run(path, places), is_last)
 
-    def open_log(path: Path, histories: Histories, _note: Callable[[str], None]) -> Log:
-        epochs = histories.history
-        return RowLog((histories.steps, on_step), (epochs, on_epoch), (epochs, lambda _: show(path)))
+        def open_log(path: Path, histories: Histories, _note: Callable[[str], None]) -> Log:
+            epochs = histories.history
+            return RowLog((histories.steps, on_step), (epochs, on_epoch), (epochs, lambda _row: draw(path)))
 
-    with session_of("train", places, shown, resolved) as session:
         (trained,) = train(replace(session, open_log=open_log))
+    path = trained.directory.path
     draw_training(trained.directory, shown.note)
-    show(trained.directory.path, is_last=True)
+    draw(path, is_last=True)
     if trained.manifest.status == "interrupted":
-        print(f"interrupted; {trained.directory.path} is kept: run.resume() goes on")
-    return Run(trained.directory.path, places)
+        print(f"interrupted; {path} is kept: run.resume() goes on")
+    return Run(path, places)

@@ -48,7 +48,7 @@ def test_without_a_budget_half_an_epoch_over_two_seeds() -> None:
 
 def test_what_was_asked_for_is_kept() -> None:
     assert plan(asked(lrs="0.1,0.2")).lrs == {RELU: (0.1, 0.2)}
-    assert plan(asked(num_rates=3)).lrs == {RELU: log_spaced(0.001, 1.0, 3)}
+    assert plan(asked(num=3)).lrs == {RELU: log_spaced(0.001, 1.0, 3)}
     kept = plan(asked(epochs=3.0, seeds="5-7"))
     assert (len(kept.trials), kept.seeds, kept.epochs) == (24, (5, 6, 7), {RELU: 3.0})
 
@@ -71,27 +71,27 @@ def test_validation_costs_too() -> None:
 
 
 def test_a_budget_buys_the_longest_schedule_that_fits() -> None:
-    assert plan(asked(budget_seconds="60s"), 60).epochs[RELU] == 0.5  # 49 s
-    assert plan(asked(budget_seconds="2m"), 120).epochs[RELU] == 1  # 93 s
-    assert plan(asked(budget_seconds="1h"), 3600).epochs[RELU] == 8
+    assert plan(asked(budget="60s"), 60).epochs[RELU] == 0.5  # 49 s
+    assert plan(asked(budget="2m"), 120).epochs[RELU] == 1  # 93 s
+    assert plan(asked(budget="1h"), 3600).epochs[RELU] == 8
     for budget in (30, 49, 60, 100, 200, 1000):
-        assert plan(asked(budget_seconds=f"{budget}s"), budget).seconds <= budget
+        assert plan(asked(budget=f"{budget}s"), budget).seconds <= budget
 
 
 def test_a_small_budget_does_with_one_seed_and_then_with_fewer_rates() -> None:
-    small = plan(asked(budget_seconds="12s"), 12)
+    small = plan(asked(budget="12s"), 12)
     assert (small.seeds, small.epochs[RELU], len(small.lrs[RELU])) == ((0,), 0.125, 8)
-    assert len(plan(asked(budget_seconds="10s"), 10).lrs[RELU]) == 6
-    assert len(plan(asked(budget_seconds="8s"), 8).lrs[RELU]) == 4
+    assert len(plan(asked(budget="10s"), 10).lrs[RELU]) == 6
+    assert len(plan(asked(budget="8s"), 8).lrs[RELU]) == 4
     with pytest.raises(ConfigError):
-        plan(asked(budget_seconds="10s", num_rates=8), 10)
+        plan(asked(budget="10s", num=8), 10)
 
 
 def test_too_small_a_budget_says_what_would_do() -> None:
     with pytest.raises(ConfigError, match="--budget 50s"):
-        plan(asked(budget_seconds="40s", epochs=1.0, seeds="0,1"), 40)
+        plan(asked(budget="40s", epochs=1.0, seeds="0,1"), 40)
     with pytest.raises(ConfigError, match="--budget 9s"):
-        plan(asked(budget_seconds="5s"), 5)
+        plan(asked(budget="5s"), 5)
 
 
 def test_what_cannot_be_is_refused_by_name() -> None:
@@ -101,12 +101,12 @@ def test_what_cannot_be_is_refused_by_name() -> None:
         *(("--min-lr", {"min_lr": lr}) for lr in (0.0, -1.0)),
         *(("--max-lr", {"max_lr": lr}) for lr in (nan, inf)),
         *(("--lrs", {"lrs": lrs}) for lrs in ("0.1", "0.1,0.1", "0.1,0", "0.1,-2", "0.1,nan", "0.1,x", "")),
-        ("--lrs", {"lrs": "0.1,0.2", "num_rates": 3}),
-        ("--num", {"num_rates": 1}),
+        ("--lrs", {"lrs": "0.1,0.2", "num": 3}),
+        ("--num", {"num": 1}),
         *(("--epochs", {"epochs": epochs}) for epochs in (0.0, 2.5, nan)),
         ("--seeds", {"seeds": "x"}),
-        *(("--budget", {"budget_seconds": budget}) for budget in ("0s", "soon", "-5s")),
-        ("--activation", {"activations": "relu,swish"}),
+        *(("--budget", {"budget": budget}) for budget in ("0s", "soon", "-5s")),
+        ("--activation", {"activation": "relu,swish"}),
     ]
     for option, options in refused:
         with pytest.raises(ConfigError, match=option):
@@ -114,7 +114,7 @@ def test_what_cannot_be_is_refused_by_name() -> None:
 
 
 def test_options_are_read() -> None:
-    request = asked(activations="sigmoid, relu,sigmoid", budget_seconds="1.5m", lrs="0.1,1e-3", seeds="0-2")
+    request = asked(activation="sigmoid, relu,sigmoid", budget="1.5m", lrs="0.1,1e-3", seeds="0-2")
     assert request.activations == (Activation.SIGMOID, RELU)
     assert (request.budget_seconds, request.lrs, request.seeds) == (90, (0.001, 0.1), (0, 1, 2))
 

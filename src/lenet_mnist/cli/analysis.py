@@ -41,30 +41,21 @@ def evaluate(
     from lenet_mnist.reporting.evaluation_plots import draw_evaluation
     from lenet_mnist.reporting.plots import draw_training
     from lenet_mnist.reporting.report import write_report
-    from lenet_mnist.study.evaluation import (
-        EvaluatedEnsemble,
-        EvaluatedRun,
-        Evaluator,
-        evaluate_ensemble,
-        evaluate_runs,
-        require_accuracy,
-    )
+    from lenet_mnist.study import evaluation
 
     directories = [call.run(run, is_written=True) for run in runs]
-    evaluator = Evaluator(call.access(), device, batch_size or EVALUATION_CHUNK)
-    seen: EvaluatedRun | EvaluatedEnsemble
+    evaluator = evaluation.Evaluator(call.access(), device, batch_size or EVALUATION_CHUNK)
+    seen: evaluation.EvaluatedRun | evaluation.EvaluatedEnsemble
     if len(directories) == 1:
-        (seen,) = evaluate_runs(directories, split, evaluator)
+        (seen,) = evaluation.evaluate_runs(directories, split, evaluator)
     else:
-        seen = evaluate_ensemble(directories, call.runs_dir, split, evaluator)
+        seen = evaluation.evaluate_ensemble(directories, call.runs_dir, split, evaluator)
+    draw_evaluation(seen)
     for member in seen.members:
-        draw_evaluation(member)
         draw_training(member.run, call.note)
         write_report(member.run)
-    if isinstance(seen, EvaluatedEnsemble):
-        draw_evaluation(seen)
     call.say(evaluation_result(seen))
-    require_accuracy(seen.evaluation, min_accuracy)
+    evaluation.require_accuracy(seen.evaluation, min_accuracy)
 
 
 @app.command(

@@ -106,10 +106,8 @@ def lr_sweep(
     from lenet_mnist.study.lr_sweep import require_answers, sweep
     from lenet_mnist.tuning.plan import sweep_request
 
-    rates = {"lrs": lrs, "min_lr": min_lr, "max_lr": max_lr, "num_rates": num}
-    request = sweep_request(
-        {"activations": activation, **rates, "seeds": seeds, "epochs": epochs, "budget_seconds": budget}
-    )
+    rates = {"lrs": lrs, "min_lr": min_lr, "max_lr": max_lr, "num": num}
+    request = sweep_request({"activation": activation, **rates, "seeds": seeds, "epochs": epochs, "budget": budget})
     if request.activations is not None and len(request.activations) == 1:
         resolved = resolved.with_flag("model.activation", request.activations[0])
     with call.session(resolved) as session:

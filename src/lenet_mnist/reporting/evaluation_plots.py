@@ -30,7 +30,13 @@ _MOST_MISTAKES, _IN_ORDER = 40, ", the most confident first"
 
 
 def draw_evaluation(seen: EvaluatedRun | EvaluatedEnsemble) -> dict[str, Figure]:
-    """Draw the pictures of an evaluation next to its tables, and return them by name. Raises: StorageError."""
+    """Draw the pictures of an evaluation next to its tables, of each member too, and return them by name.
+
+    Raises: StorageError.
+    """
+    if isinstance(seen, EvaluatedEnsemble):
+        for member in seen.members:
+            draw_evaluation(member)
     ensemble = f"ensemble of {len(seen.members)}, " if len(seen.members) > 1 else ""
     figures = evaluation_figures(seen.evaluation, seen.members[0].images, seen.split, ensemble)
     for name, figure in figures.items():

@@ -29,7 +29,9 @@ _SLOW_STARTER = 4  # times as many epochs for a network that a range test did no
 _EVALUATION_COST = 0.3  # of training on as many images: forward only
 _UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
 _CLOSEST = 1.01  # times as high: closer rates count as one
-_OPTIONS = {"activations": "--activation", "num_rates": "--num", "budget_seconds": "--budget"}  # others: as the field
+# The options of a sweep, and the fields of its request.
+SWEEP_OPTIONS = {"activation": "activations", "lrs": "lrs", "min_lr": "min_lr", "max_lr": "max_lr", "num": "num_rates"}
+SWEEP_OPTIONS |= {"seeds": "seeds", "epochs": "epochs", "budget": "budget_seconds"}
 
 
 def _at_commas(value: Any) -> Any:
@@ -80,18 +82,18 @@ class SweepRequest:
 
 
 def sweep_request(asked: Mapping[str, Any]) -> SweepRequest:
-    """Return what the options of `lenet lr-sweep` ask for: `asked` has them as typed, by the fields of the request.
+    """Return what the options of `lenet lr-sweep` ask for: `asked` has them as typed, by their names.
 
     Raises: ConfigError naming the option at fault.
     """
     try:
-        request: SweepRequest = TypeAdapter(SweepRequest).validate_python(asked)
+        values = {SWEEP_OPTIONS[name]: value for name, value in asked.items()}
+        request: SweepRequest = TypeAdapter(SweepRequest).validate_python(values)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        name = str(first["loc"][0])
+        name = next(name for name, field in SWEEP_OPTIONS.items() if field == first["loc"][0])
         said = first["msg"].removeprefix("Value error, ").removeprefix("Input ")
-        option = _OPTIONS.get(name, f"--{name.replace('_', '-')}")
-        raise ConfigError(f"{option} {asked[name]}: {said}") from None
+        raise ConfigError(f"--{name.replace('_', '-')} {asked[name]}: {said}") from None
     if request.lrs is not None and (request.min_lr, request.max_lr, request.num_rates) != (None, None, None):
         raise ConfigError("--lrs names the rates: it goes with none of --min-lr, --max-lr and --num")
     low, high = request.min_lr, request.max_lr
