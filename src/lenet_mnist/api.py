@@ -18,7 +18,6 @@ from torch import nn
 from lenet_mnist.config import Config as Config
 from lenet_mnist.config import Split
 from lenet_mnist.data.load import load_train_val
-from lenet_mnist.data.sets import ImageSet
 from lenet_mnist.devices import settings_kept
 from lenet_mnist.errors import LenetError as LenetError
 from lenet_mnist.options import AnyConfig, Places, one_of, plain_value, resolved_options, session_of
@@ -154,7 +153,8 @@ def load_data(config: AnyConfig = None, **options: Any) -> Data:
     places, resolved = Places.taken_from(options), resolved_options(config, options)
     with resolved.naming_origins():
         data = load_train_val(resolved.config.data, places.access())
-    return Data(_images(data.train), _images(data.val), data.class_names)
+    train, val = (Images(part.images.numpy(), part.labels.numpy()) for part in (data.train, data.val))
+    return Data(train, val, data.class_names)
 
 
 def evaluate(module: nn.Module, split: str = "val", config: AnyConfig = None, **options: Any) -> Scores:
@@ -174,7 +174,3 @@ def evaluate(module: nn.Module, split: str = "val", config: AnyConfig = None, **
 
 def _directory(run: AnyRun, places: Places, kinds: Sequence[Kind] = ("train",)) -> RunDirectory:
     return RunDirectory(run.path) if isinstance(run, Run) else find_run(str(run), places.runs_dir, kinds)
-
-
-def _images(images: ImageSet) -> Images:
-    return Images(images.images.numpy(), images.labels.numpy())

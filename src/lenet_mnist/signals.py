@@ -8,8 +8,8 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from types import FrameType
 from typing import Any
 
@@ -57,45 +57,38 @@ def end_on_signals() -> None:
     _handle(_end)
 
 
-@contextmanager
-def deferred_signals(is_second_ignored: bool = False) -> Iterator[PendingSignal]:
+def deferred_signals(is_second_ignored: bool = False) -> AbstractContextManager[PendingSignal]:
     """Inside the block the first signal is only remembered; a second one ends the process at once.
 
     With `is_second_ignored` it does not: torchrun answers a Ctrl-C, which all processes get, by terminating each.
     """
+    then = signal.SIG_IGN if is_second_ignored else signal.SIG_DFL
+    return _deferred(SIGNALS, lambda: _let_the_next_end(then))
+
+
+def deferred_interrupt(_is_second_ignored: bool = False) -> AbstractContextManager[PendingSignal]:
+    """The same in somebody else's program, as in a notebook: of Ctrl-C alone, and a second raises KeyboardInterrupt.
+
+    Off the main thread, where Python allows no handler, and where Ctrl-C is ignored, nothing is remembered.
+    """
+    ours = (signal.SIGINT,) if threading.current_thread() is threading.main_thread() else ()
+    return _deferred(ours, lambda: signal.signal(signal.SIGINT, signal.default_int_handler))
+
+
+@contextmanager
+def _deferred(signals: Iterable[signal.Signals], let_the_next: Callable[[], object]) -> Iterator[PendingSignal]:
     pending = PendingSignal()
 
     def remember(number: int, _frame: FrameType | None) -> None:
         pending.number = number
-        _let_the_next_end(signal.SIG_IGN if is_second_ignored else signal.SIG_DFL)
+        let_the_next()
 
-    before = _handle(remember)
+    before = _handle(remember, signals)
     try:
         yield pending
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-@contextmanager
-def deferred_interrupt(_is_second_ignored: bool = False) -> Iterator[PendingSignal]:
-    """The same in somebody else's program, as in a notebook: of Ctrl-C alone, and a second raises KeyboardInterrupt.
-
-    Off the main thread, where Python allows no handler, and where Ctrl-C is ignored, nothing is remembered.
-    """
-    pending = PendingSignal()
-
-    def remember(number: int, _frame: FrameType | None) -> None:
-        pending.number = number
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-
-    can_be_ours = threading.current_thread() is threading.main_thread() and not _is_ignored(signal.SIGINT)
-    before = signal.signal(signal.SIGINT, remember) if can_be_ours else None
-    try:
-        yield pending
-    finally:
-        if can_be_ours:
-            signal.signal(signal.SIGINT, before)
 
 
 @contextmanager
@@ -114,9 +107,9 @@ def no_signals() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _handle(handler: _Handler) -> dict[signal.Signals, Any]:
-    """Set the handler of all that are not ignored, and return those before."""
-    return {each: signal.signal(each, handler) for each in SIGNALS if not _is_ignored(each)}
+def _handle(handler: _Handler, signals: Iterable[signal.Signals] = SIGNALS) -> dict[signal.Signals, Any]:
+    """Set the handler of those that are not ignored, and return the handlers before."""
+    return {each: signal.signal(each, handler) for each in signals if not _is_ignored(each)}
 
 
 def _let_the_next_end(then: signal.Handlers = signal.SIG_DFL) -> None:

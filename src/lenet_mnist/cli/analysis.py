@@ -152,8 +152,6 @@ def cross_validate(
     from lenet_mnist.study import cross_validation
 
     with call.session(resolved) as session:
-        if session is None:
-            return
         call.warn(resolved.notes if resume is None else ())
         place = call.runs_dir if resume is None else call.run(resume, ("cross-validation",))
         pooled = cross_validation.cross_validate(place, resolved, folds, repeats, session)

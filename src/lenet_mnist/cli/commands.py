@@ -74,8 +74,8 @@ class Call:
         return DataAccess(self.data_dir, self.offline, FetchProgress(StderrConsole(self.quiet)))
 
     @contextmanager
-    def session(self, resolved: "ResolvedConfig") -> "Iterator[Session | None]":
-        """Yield the session of a training; None on a rank of torchrun that does not lead, which has then served.
+    def session(self, resolved: "ResolvedConfig") -> "Iterator[Session]":
+        """Yield the session of a training. A rank of torchrun that does not lead serves, and ends the command here.
 
         Raises: ConfigError, on every rank, if not all were started with the same configuration.
         """
@@ -88,9 +88,9 @@ class Call:
             ranks.require_same({key: str(value) for key, value in flat_values(resolved.config).items()})
             if ranks.is_first:
                 yield session
-            else:
-                ranks.serve(session)
-                yield None
+                return
+            ranks.serve(session)
+        raise typer.Exit
 
     def progress(self) -> "TerminalProgress":
         """Return what shows the progress of trainings, on standard error."""

@@ -54,8 +54,6 @@ def train(
     from lenet_mnist.study import train as training
 
     with call.session(resolved) as session:
-        if session is None:
-            return
         if log is Log.TENSORBOARD:
             from lenet_mnist.provenance import require_packages
             from lenet_mnist.reporting.tensorboard import TensorBoardLog
@@ -111,8 +109,6 @@ def lr_sweep(
     if request.activations is not None and len(request.activations) == 1:
         resolved = resolved.with_flag("model.activation", request.activations[0])
     with call.session(resolved) as session:
-        if session is None:
-            return
         place = call.runs_dir if resume is None else call.run(resume, ("sweep",))
         swept = sweep(place, resolved, request, session)
     sweep_plots.draw_swept_run(swept)
