@@ -244,6 +244,15 @@ def test_without_simd_a_sentence_says_so(open_page: OpenPage, lab_file: Path) ->
     expect(page.locator("#train")).to_be_disabled()
 
 
+def test_refused_memory_is_said(open_page: OpenPage, lab_file: Path, tmp_path: Path) -> None:
+    text = lab_file.read_text(encoding="utf-8")
+    assert text.count("wasm.lab_allocate(bytes)") == 1
+    (tmp_path / "lab.html").write_text(text.replace("wasm.lab_allocate(bytes)", "0"), encoding="utf-8")
+    page = open_page(tmp_path / "lab.html")
+    expect(page.locator("#message")).to_contain_text("memory")
+    expect(page.locator("#train")).to_be_disabled()
+
+
 RATES = (0.0002, 0.002, 0.005, 0.02, 0.08, 0.2, 1.0, 5.0)
 VERDICTS = {
     "diverged": Verdict.DIVERGED,

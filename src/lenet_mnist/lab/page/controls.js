@@ -78,7 +78,8 @@ function listenToForm(begin) {
     form().elements.rate.value = rate();
     target.ariaValueText = short(rate());
   });
-  byId("slider").addEventListener("change", () => begin(readField({ name: "rate", value: rate(), validity: { valid: true } })));
+  const field = () => ({ name: "rate", value: rate(), validity: { valid: true } });
+  byId("slider").addEventListener("change", () => begin(readField(field())));
   byId("second").addEventListener("change", ({ target }) => {
     lab.current = target.checked ? 1 : 0;
     const [first] = lab.settings;
@@ -102,26 +103,35 @@ function addressOf() {
   lab.settings.forEach((settings, k) => {
     const usual = settingsOf({ activation: settings.activation });
     for (const [name, value] of Object.entries(settings)) {
-      if (name === "activation" || value !== usual[name]) parts.set(k ? `${k + 1}.${name}` : name, JSON.stringify(value).replaceAll('"', ""));
+      if (name === "activation" || value !== usual[name]) parts.set(k ? `${k + 1}.${name}` : name, String(value));
     }
   });
   return `#${parts}`;
 }
 
+function valueOf(text) {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return text; // a word
+  }
+}
+
 // Return { mission, settings } of an address; null if it is damaged.
 function readAddress(address) {
-  const [given, mission] = [[], { number: 0 }];
+  const given = [];
+  let mission = 0;
   for (const [key, text] of new URLSearchParams(address.slice(1))) {
-    const value = text === "null" ? null : text === "true" || text === "false" ? text === "true" : Number.isNaN(Number(text)) ? text : Number(text);
+    const value = valueOf(text);
     if (key === "mission") {
       if (!isWhole(value, 1, MISSIONS.length)) return null;
-      mission.number = value;
+      mission = value;
       continue;
     }
     const [, number, name] = /^(?:([2-8])\.)?(\w+)$/.exec(key) ?? [];
-    if (!Object.hasOwn(ALLOWED, name ?? "") || text === "" || !ALLOWED[name](value)) return null;
+    if (!Object.hasOwn(ALLOWED, name ?? "") || !ALLOWED[name](value)) return null;
     (given[(number ?? 1) - 1] ??= {})[name] = value;
   }
   if (given.length > MOST_NETWORKS || given.includes(undefined)) return null;
-  return { mission: mission.number, settings: given.length ? given.map(settingsOf) : null };
+  return { mission, settings: given.length ? given.map(settingsOf) : null };
 }

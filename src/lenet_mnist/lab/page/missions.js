@@ -24,7 +24,10 @@ const MISSIONS = [
   {
     rooms: ["architecture", "data-room", "training", "performance"],
     stages: [stage("All four steps, two epochs", "Tutti e quattro i passi, due epoche", { activation: "relu", epochs: 2 })],
-    measure: (lab) => hasEpoch(lab) && { step: lab.views[0].step, accuracy: lastVal(lab.views[0]).accuracy, ...lab.data.counts },
+    measure: (lab) => {
+      const [view] = lab.views;
+      return hasEpoch(lab) && { step: view.step, accuracy: lastVal(view).accuracy, ...lab.data.counts };
+    },
   },
   {
     rooms: ["architecture", "table"],
@@ -57,8 +60,10 @@ const MISSIONS = [
   {
     rooms: ["training", "units"],
     stages: [
-      stage("The race: ReLU and sigmoid", "La gara: ReLU e sigmoide", { activation: "relu", epochs: 8 }, { activation: "sigmoid", epochs: 8 }),
-      stage("Dead units: ReLU, rate 0.4", "Neuroni spenti: ReLU, rate 0,4", { activation: "relu", rate: 0.4, schedule: "constant", epochs: 2 }),
+      stage("The race: ReLU and sigmoid", "La gara: ReLU e sigmoide",
+        ...["relu", "sigmoid"].map((activation) => ({ activation, epochs: 8 }))),
+      stage("Dead units: ReLU, rate 0.4", "Neuroni spenti: ReLU, rate 0,4",
+        { activation: "relu", rate: 0.4, schedule: "constant", epochs: 2 }),
     ],
     measure: ({ views: [a, b], memory }) => {
       if (b && a.step > 20) memory.race = [1, 0.1].map((loss) => [reached(a, loss), reached(b, loss)]);
@@ -72,8 +77,10 @@ const MISSIONS = [
     measure: ({ views: [{ layers }] }) => {
       if (!layers) return null;
       const { c1, s2 } = layers;
-      const largest = (c, i, j) => Math.max(...[[0, 0], [0, 1], [1, 0], [1, 1]].map(([y, x]) => c1.values[(28 * c + 2 * i + y) * 28 + 2 * j + x]));
-      const same = s2.values.filter((value, k) => value === largest(Math.floor(k / 196), Math.floor((k % 196) / 14), k % 14));
+      const same = s2.values.filter((value, k) => {
+        const first = 56 * Math.floor(k / 14) + 2 * (k % 14); // of the four in C1, whose rows are 28 long
+        return value === Math.max(...[0, 1, 28, 29].map((step) => c1.values[first + step]));
+      });
       return { same: same.length, all: s2.values.length };
     },
   },
@@ -102,7 +109,7 @@ const MISSIONS = [
     stages: [],
     measure: ({ perClass, data: { counts, classNames } }) => {
       const sizes = Object.values(counts);
-      const apart = perClass.map((row) => row.map((count, k) => count / sizes[k])).map(([train, val]) => Math.abs(train - val));
+      const apart = perClass.map(([train, val]) => Math.abs(train / sizes[0] - val / sizes[1]));
       const most = Math.max(...apart);
       return { most, name: classNames[apart.indexOf(most)], ...counts };
     },
@@ -133,7 +140,10 @@ const MISSIONS = [
   },
   {
     rooms: ["training", "sweep"],
-    stages: [stage("Six rates, two epochs", "Sei learning rate, due epoche", ...RATES.map((rate) => ({ activation: "relu", rate, epochs: 2 })))],
+    stages: [
+      stage("Six rates, two epochs", "Sei learning rate, due epoche",
+        ...RATES.map((rate) => ({ activation: "relu", rate, epochs: 2 }))),
+    ],
     measure: (lab) => {
       if (lab.views.length < RATES.length || !hasEpoch(lab)) return null;
       const losses = lab.views.map((view) => lastVal(view).loss);

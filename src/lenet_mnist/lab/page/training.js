@@ -33,7 +33,8 @@ class Training {
 
   // Back to the starting weights of the seed.
   restart() {
-    Object.assign(this, { step: 0, epoch: 1, batch: 0, steps: [], epochs: [], ended: null, best: null, evaluation: null, spent: 0 });
+    Object.assign(this, { step: 0, epoch: 1, batch: 0, steps: [], epochs: [], ended: null, best: null });
+    Object.assign(this, { evaluation: null, spent: 0 }); // `spent`: milliseconds of this epoch
     Object.assign(this, { plateau: { factor: 1, best: Infinity, resting: 0 }, seen: { loss: 0, right: 0 } });
     this.network.begin(this.settings.seed);
   }
