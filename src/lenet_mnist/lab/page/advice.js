@@ -73,3 +73,10 @@ function largestRise(parts, sure) {
 
 // The gradient's size at C1 as a share of the whole gradient's.
 const liveness = (steps) => median(steps.map(({ norms }) => norms[0] / Math.max(norms[5], 1e-30)));
+
+// The 95 % interval of a share, as analysis/intervals.py has it.
+function wilson(share, count) {
+  const z2 = 1.959964 ** 2 / count;
+  const [middle, half] = [share + z2 / 2, Math.sqrt(z2 * (share * (1 - share) + z2 / 4))];
+  return [(middle - half) / (1 + z2), (middle + half) / (1 + z2)];
+}

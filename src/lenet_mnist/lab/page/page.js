@@ -102,13 +102,6 @@ const told = {
   },
 };
 
-// The 95 % interval of a share, as analysis/intervals.py has it.
-function wilson(share, count) {
-  const z2 = 1.959964 ** 2 / count;
-  const [middle, half] = [share + z2 / 2, Math.sqrt(z2 * (share * (1 - share) + z2 / 4))];
-  return [(middle - half) / (1 + z2), (middle + half) / (1 + z2)];
-}
-
 function speak() {
   const { views } = lab;
   const epoch = views[0].epochs.length;
