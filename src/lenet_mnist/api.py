@@ -7,7 +7,6 @@ What is wrong raises a LenetError of one line.
 
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
@@ -93,10 +92,8 @@ def sweep(config: AnyConfig = None, *, resume: AnyRun | None = None, progress: b
     with session_of("sweep", places, progress, resolved) as session:
         place = places.runs_dir if resume is None else _directory(resume, places, ("sweep",))
         swept = lr_sweep.sweep(place, resolved, request, session)
-    figures, found = {"sweep": sweep_plots.draw_swept_run(swept)}, training_results.sweep_result(swept)
-    path, answers = swept.directory.path, swept.answers
-    best = {each.value: path / lr_sweep.best_name(each, len(answers)) for each in answers if answers[each].choice}
-    return replace(found, values={**found.values, "best": best}, figures=figures)
+    figures = {"sweep": sweep_plots.draw_swept_run(swept)}
+    return replace(training_results.sweep_result(swept), figures=figures)
 
 
 def compare(*runs: AnyRun, split: str = "val", speed_ratio: Sequence[float] = (), **options: Any) -> Result:
@@ -115,7 +112,7 @@ def compare(*runs: AnyRun, split: str = "val", speed_ratio: Sequence[float] = ()
         directories = [own_run(run, places.runs_dir) for run in directories]
     with settings_kept():
         compared = comparison.compare_runs(directories, part, levels, Evaluator(places.access()))
-    directory = comparison.write_comparison(compared, places.runs_dir, output, datetime.now(UTC))
+    directory = comparison.write_comparison(compared, places.runs_dir, output)
     figures = compare_plots.draw_comparison(compared, directory)
     return replace(analysis_results.comparison_result(compared, directory), figures=figures)
 

@@ -180,6 +180,7 @@ def test_the_command_writes_what_it_says(lenet: Callable[..., Any], tmp_path: Pa
     document = json.loads(resumed.out)
     assert document["status"] == "finished"
     assert document["activations"]["relu"]["ranking"]["best"]["lr"] in (0.02, 0.1)
+    assert (tmp_path / document["best"]["relu"]).name == "best-relu.yaml"
 
 
 def test_what_longer_schedules_want_is_said_as_it_is_reckoned(lenet: Callable[..., Any]) -> None:

@@ -1,6 +1,5 @@
 """Step 4 of the lecture, performance analysis: what a trained network does."""
 
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -121,7 +120,7 @@ def compare(
     directories = [call.run(run, is_written=split is Split.TEST) for run in runs]
     evaluator = Evaluator(call.access(), device)
     compared = comparison.compare_runs(directories, split, levels, evaluator)
-    directory = comparison.write_comparison(compared, call.runs_dir, output, datetime.now(UTC))
+    directory = comparison.write_comparison(compared, call.runs_dir, output)
     compare_plots.draw_comparison(compared, directory)
     call.say(comparison_result(compared, directory))
 

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
@@ -136,6 +137,7 @@ def _next_step(run: TrainedRun) -> str:
 def sweep_result(swept: SweptRun) -> Result:
     """Return what `lenet lr-sweep` found: the rates, the best of them, how sure that is, and what to do next."""
     answers: dict[str, Any] = {}
+    found: dict[str, Path] = {}
     blocks = [f"run  {swept.directory.path}"]
     for activation, answer in swept.answers.items():
         best = swept.directory.path / best_name(activation, len(swept.answers))
@@ -144,10 +146,12 @@ def sweep_result(swept: SweptRun) -> Result:
             **{name: getattr(answer, name) for name in ("bracket", "ranking", "choice")},
             "next": next_command if answer.choice else None,
         }
+        if answer.choice:
+            found[activation.value] = best
         lines = _sweep_lines(swept, activation, answer) + [f"next    {next_command}"] * bool(answer.choice)
         blocks += [_rates_table(answer.ranking), "\n".join(lines)]
-    values = {"run": swept.directory.path, "status": swept.directory.manifest.status, "activations": answers}
-    return Result(values, "\n\n".join(blocks))
+    values = {"run": swept.directory.path, "status": swept.directory.manifest.status, "best": found}
+    return Result({**values, "activations": answers}, "\n\n".join(blocks))
 
 
 def _sweep_lines(swept: SweptRun, activation: Activation, answer: Answer) -> list[str]:

@@ -6,7 +6,7 @@ The fields of these dataclasses are the keys of comparison.json, unless they hav
 import math
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -155,12 +155,12 @@ def require_free(output: Path | None) -> None:
             raise ConfigError(f"--output {output}: is not empty; name a new directory")
 
 
-def write_comparison(compared: Comparison, runs_dir: Path, output: Path | None, now: datetime) -> Path:
+def write_comparison(compared: Comparison, runs_dir: Path, output: Path | None) -> Path:
     """Write comparison.json and differing.csv into `output` or a new directory in `runs_dir`, and return which.
 
     Raises: StorageError.
     """
-    directory = output or create_beside_runs(runs_dir, "compare", now)
+    directory = output or create_beside_runs(runs_dir, "compare", datetime.now(UTC))
     with storage_errors(directory, "make this directory"):
         directory.mkdir(parents=True, exist_ok=True)
     write_json(directory / "comparison.json", plain(compared))
