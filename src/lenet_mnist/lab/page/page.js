@@ -9,10 +9,11 @@ const WITH_VECTORS = [
 const ROOMS = ["architecture", "data-room", "training", "performance", "table", "kernels", "gradients", "units"];
 const LONG_AGO = 20; // updates: a curve that is worth to be kept beside the next one
 
-// All that the page knows. `settings` and `views` have one entry for each network; `experiment` counts the beginnings.
+// All that the page knows. `settings` and `views` have one entry for each network; `experiment` and
+// `runs` count what the worker was told, so that older reports are known.
 const lab = {
   data: null, pixels: null, labels: null, guessing: 0, perClass: [], layerTable: [],
-  settings: [], views: [], parts: {}, experiment: 0, current: 0, isRunning: false, before: null,
+  settings: [], views: [], parts: {}, experiment: 0, runs: 0, current: 0, isRunning: false, before: null,
   mission: 0, stage: -1, memory: {}, looks: 0, digit: null,
 };
 let worker = null;
@@ -57,7 +58,10 @@ function enableButtons() {
 
 function run(until) {
   say("");
-  tell("run", { until });
+  lab.isRunning = true;
+  lab.runs += 1;
+  tell("run", { until, number: lab.runs });
+  showSoon();
 }
 
 // ---- what the worker tells
@@ -75,15 +79,15 @@ const told = {
     byId("spoken").textContent = words().ready;
     restore();
   },
-  progress({ id, isRunning, networks }) {
+  progress({ id, number, isRunning, networks }) {
     if (id !== lab.experiment) return;
     const wasRunning = lab.isRunning;
-    lab.isRunning = isRunning;
+    if (number === lab.runs) lab.isRunning = isRunning;
     networks.forEach((each, k) => {
       if (each.step < lab.views[k].step) lab.views[k] = emptyView(); // back at the start
       merge(lab.views[k], each);
     });
-    if (wasRunning && !isRunning) speak();
+    if (wasRunning && !lab.isRunning) speak();
     showSoon();
   },
   tested({ results }) {

@@ -11,7 +11,7 @@ const FOLDS = 5;
 
 let lab = null; // { engine, classNames, train, val, test }
 let trainings = [];
-let experiment = 0; // its number, so that the page knows old reports
+let [experiment, runs] = [0, 0]; // their numbers, so that the page knows old reports
 let goal = null; // while it trains: whether that is done, as a function
 let watched = { picture: null, probe: false };
 
@@ -128,7 +128,7 @@ function report() {
     const counts = { train: data.train.count, val: data.val.count };
     return { step, epoch, rate, ended, perEpoch, counts, steps, epochs, layers, kernels, probe: each.probe };
   });
-  postMessage({ type: "progress", id: experiment, isRunning: goal !== null, networks });
+  postMessage({ type: "progress", id: experiment, number: runs, isRunning: goal !== null, networks });
 }
 
 // Do `action` with the weights of the best epoch, which are those that count; before the first, with what there is.
@@ -184,7 +184,8 @@ const answers = {
     for (const { training } of trainings) training.restart();
     tellAll();
   },
-  run({ until }) {
+  run({ until, number }) {
+    runs = number;
     const [{ training }] = trainings;
     const [steps, epochs] = [training.step + 1, training.epochs.length + 1];
     const all = (reached) => trainings.every(({ training: each }) => each.ended || (!each.evaluation && reached(each)));
