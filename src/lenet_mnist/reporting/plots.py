@@ -210,7 +210,7 @@ def _draw_layers(axes: Axes, rows: Sequence[ProbeRow], field: str, label: str, i
         axes.yaxis.set_major_formatter(PercentFormatter(xmax=1))
     else:
         if not axes.lines:
-            say_inside(axes, "nothing was recorded")
+            say_inside(axes, "nothing was recorded" if last > 0 else "no epoch was completed")
         _log_axis_with_zero(axes)
     epoch_axis(axes, last)
     axes.set_xlabel("epoch")
