@@ -117,7 +117,7 @@ class Run:
 
     @property
     def network(self) -> RawNetwork:
-        """The kept network, read anew: raw pixels N 28 28 or N 1 28 28 become logits N K."""
+        """The kept network, loaded from the run. Shapes: takes raw pixels N 28 28 or N 1 28 28, returns logits N K."""
         return RawNetwork(kept_network(self._directory))
 
     def evaluate(self, split: str = "test", device: str | None = None) -> Scores:

@@ -62,7 +62,7 @@ def verify_run(run: Run, retrain: bool, session: Session) -> Verified:
     run.require("train", "only trainings are verified")
     manifest = run.manifest
     if retrain and manifest.browser is not None:
-        raise ConfigError(f"{run.path}: was trained in a browser, which no training here repeats to the last bit")
+        raise ConfigError(f"{run.path}: was trained in a browser, which rounds otherwise: --retrain cannot compare it")
     try:
         config = run.config
     except DataError as error:
