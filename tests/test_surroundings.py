@@ -108,10 +108,10 @@ def test_a_name_that_the_output_cannot_encode_is_escaped(tmp_path: Path) -> None
 
 
 def test_memory_that_runs_out_within_a_command_is_one_line(lenet: Lenet, monkeypatch: pytest.MonkeyPatch) -> None:
-    from lenet_mnist.model import layer_table
+    from lenet_mnist.model import lenet as model
 
     for error in (MemoryError(), OSError(12, "Cannot allocate memory"), RuntimeError("can't allocate memory: you")):
-        monkeypatch.setattr(layer_table, "layer_table", Mock(side_effect=error))
+        monkeypatch.setattr(model, "layer_table", Mock(side_effect=error))
         answer = lenet("describe")
         assert (answer.code, answer.err.count("\n")) == (6, 1)
         assert "out of memory" in answer.err

@@ -29,7 +29,7 @@ from lenet_mnist.data.mnist import DataAccess
 from lenet_mnist.data.sets import TrainVal
 from lenet_mnist.errors import ConfigError
 from lenet_mnist.model.engines import TORCH, ResolvedEngine, resolve_engine
-from lenet_mnist.model.layer_table import layer_table
+from lenet_mnist.model.lenet import layer_table
 from lenet_mnist.progress import Progress
 from lenet_mnist.reporting.text import Result
 from lenet_mnist.tally import count

@@ -6,8 +6,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from lenet_mnist.config import Activation
-from lenet_mnist.model.layer_table import LayerRow, layer_table
-from lenet_mnist.model.lenet import LeNet
+from lenet_mnist.model.lenet import LayerRow, LeNet, layer_table
 
 LECTURE = [
     ("C1", (6, 28, 28), 156, 117_600),

@@ -58,7 +58,7 @@ def options(
 def describe(call: Call, resolved: flags.ResolvedConfig) -> None:
     from lenet_mnist.data.load import source_of
     from lenet_mnist.data.sets import IMAGE_SIZE
-    from lenet_mnist.model.layer_table import layer_table
+    from lenet_mnist.model.lenet import layer_table
     from lenet_mnist.reporting.training_results import layers_result
 
     with resolved.naming_origins():

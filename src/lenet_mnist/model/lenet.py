@@ -1,5 +1,7 @@
 """LeNet, as the lecture draws it: a convolutional block (features) and a fully connected block (classification).
 
+The network, its starting weights, and the table of its layers with their parameters: 156 in C1.
+
 The layers carry the names of the paper: C1, S2, C3, S4, C5, F6, output. Unlike the paper, and like the lecture,
 every C3 map sees all six S2 maps, pooling takes the maximum, and the output is linear (its softmax is taken where
 probabilities are shown).
@@ -7,6 +9,9 @@ probabilities are shown).
 Source: lecture points 3-8; LeCun, Bottou, Bengio, Haffner, "Gradient-based learning applied to document
 recognition", Proc. IEEE 86(11), 1998, section II.B.
 """
+
+import math
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +26,7 @@ C5_UNITS = 120
 F6_UNITS = 84
 KERNEL_SIZE = 5
 NUM_LAYERS = 5  # that have weights
+_DENSE = "F(i) = b_i + sum_j w_ij x_j"
 
 
 def feature_map_sizes(image_size: int) -> tuple[int, int, int, int]:
@@ -129,3 +135,51 @@ def initialise(network: LeNet, generator: torch.Generator) -> LeNet:
         assert layer.bias is not None
         nn.init.zeros_(layer.bias)
     return network
+
+
+@dataclass(frozen=True)
+class LayerRow:
+    """One layer. `output_shape` is (C, H, W) for maps and (units,) for vectors; costs are for one image."""
+
+    name: str
+    operation: str
+    formula: str
+    output_shape: tuple[int, ...]
+    num_parameters: int = 0
+    num_multiply_adds: int = 0
+
+
+def layer_table(activation: Activation, num_classes: int, image_size: int) -> list[LayerRow]:
+    """Return one row a layer, from the image to the logits, by arithmetic alone (no network is built).
+
+    Source: lecture points 3, 4 and 7.
+    """
+    c1, s2, c3, s4 = feature_map_sizes(image_size)
+    rows: list[LayerRow] = []
+
+    def add(name: str, operation: str, formula: str, shape: tuple[int, ...], num_weights: int = 0) -> None:
+        num_biases = shape[0] if num_weights else 0
+        rows.append(
+            LayerRow(name, operation, formula, shape, num_weights + num_biases, num_weights * math.prod(shape[1:]))
+        )
+
+    def add_activation() -> None:
+        last = rows[-1]
+        add(f"{last.name} {activation}", "activation", f"F(x) = {ACTIVATIONS[activation].formula}", last.output_shape)
+
+    for name, pool, inputs, outputs, size, pooled_size in (
+        ("C1", "S2", 1, C1_CHANNELS, c1, s2),
+        ("C3", "S4", C1_CHANNELS, C3_CHANNELS, c3, s4),
+    ):
+        operation = f"convolution {outputs} @ {KERNEL_SIZE}x{KERNEL_SIZE}x{inputs}"
+        padding = f", pad {C1_PADDING}" if name == "C1" else ""
+        formula = "F(i,j,c) = b_c + sum_mnk I(i+m, j+n, k) w_c(m,n,k)"
+        add(name, operation + padding, formula, (outputs, size, size), KERNEL_SIZE**2 * inputs * outputs)
+        add_activation()
+        operation = f"max pooling {POOL_SIZE}x{POOL_SIZE}, stride {POOL_SIZE}"
+        add(pool, operation, "F(i,j,c) = max of I(2i..2i+1, 2j..2j+1, c)", (outputs, pooled_size, pooled_size))
+    for name, inputs, outputs in (("C5", C3_CHANNELS * s4**2, C5_UNITS), ("F6", C5_UNITS, F6_UNITS)):
+        add(name, f"fully connected {inputs} -> {outputs}", _DENSE, (outputs,), inputs * outputs)
+        add_activation()
+    add("output", f"fully connected {F6_UNITS} -> {num_classes}", _DENSE, (num_classes,), F6_UNITS * num_classes)
+    return rows

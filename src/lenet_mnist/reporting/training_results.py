@@ -9,7 +9,7 @@ from typing import Any
 from lenet_mnist.config import Activation
 from lenet_mnist.data.load import Survey, VerifiedFile
 from lenet_mnist.errors import one_line
-from lenet_mnist.model.layer_table import LayerRow
+from lenet_mnist.model.lenet import LayerRow
 from lenet_mnist.provenance import typed
 from lenet_mnist.reporting.analysis_results import diagnosis_values, findings_lines
 from lenet_mnist.reporting.text import Result, aligned, counted
