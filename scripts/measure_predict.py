@@ -26,8 +26,7 @@ from lenet_mnist.data.decoding import read_picture
 from lenet_mnist.data.load import load_test
 from lenet_mnist.errors import DataError
 from lenet_mnist.inference.export import digit_network
-from lenet_mnist.inference.pictures import Steps, prepare
-from lenet_mnist.inference.predict import Looks, doubts, looks_of
+from lenet_mnist.inference.pictures import Looks, Steps, doubts, looks_of, prepare
 from lenet_mnist.runs.run import Run
 from lenet_mnist.training.checkpoint import TrainedNetwork
 

@@ -14,8 +14,15 @@ from lenet_mnist.config import Config, Device, Split
 from lenet_mnist.config_file import ResolvedConfig
 from lenet_mnist.devices import settings_kept
 from lenet_mnist.errors import LenetError
-from lenet_mnist.inference.arrays import Predictions, RawNetwork, predict_arrays
-from lenet_mnist.inference.predict import Answer, Refusal, kept_network, read_pictures
+from lenet_mnist.inference.predict import (
+    Answer,
+    Predictions,
+    RawNetwork,
+    Refusal,
+    kept_network,
+    predict_arrays,
+    read_pictures,
+)
 from lenet_mnist.options import NotebookProgress, Places, one_of, progress_of, resolved_options, session_of
 from lenet_mnist.provenance import require_packages
 from lenet_mnist.reporting import analysis_results, evaluation_plots

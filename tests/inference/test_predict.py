@@ -14,8 +14,8 @@ from PIL import Image
 from tests.once import draw_roughly
 
 from lenet_mnist.data.sets import TrainVal
-from lenet_mnist.inference.pictures import prepare
-from lenet_mnist.inference.predict import Answer, Looks, doubts, looks_of, read_pictures
+from lenet_mnist.inference.pictures import Looks, doubts, looks_of, prepare
+from lenet_mnist.inference.predict import Answer, read_pictures
 from lenet_mnist.runs.run import Run
 from lenet_mnist.training.checkpoint import read_network
 
@@ -196,9 +196,9 @@ def test_pictures_like_their_mirror_images_are_not_said_to_be_on_their_side(run:
     """Discs and frames: whatever difference there is, is small or chance."""
     reading = read_pictures(run, [])
     for mean, deviation in ((-0.5, 0.1), (-2.0, 4.0)):
-        reading.num_answered, reading.uprights = 8, (8 * mean, 8 * (mean**2 + deviation**2))
+        reading.uprights = [mean - deviation, mean + deviation] * 4
         assert reading.notes == []
-    reading.uprights = (-8 * 2.0, 8 * (4.0 + 0.01))
+    reading.uprights = [-2.1, -1.9] * 4
     assert len(reading.notes) == 1
 
 

@@ -1,7 +1,7 @@
-"""From a grey picture of a digit to the small one that the network sees, made as MNIST's were. Each step is a value.
+"""From a grey picture of a digit to the small one that the network sees, made as MNIST's were, and whether it looks so.
 
-templates/picture.js is the same as this and data/decoding.py, line by line, for the page to draw on: change both
-(tests/inference/test_page.py).
+Each step is a value. templates/picture.js is the same as the steps here and in data/decoding.py, line by line, for the
+page to draw on: change both (tests/inference/test_page.py).
 
 Source: yann.lecun.com/exdb/mnist: "size normalized to fit in a 20x20 pixel box while preserving their aspect ratio",
 "centered in a 28x28 image by computing the center of mass of the pixels". What was measured: docs/predict.md.
@@ -28,6 +28,8 @@ _STROKE = 0.25  # share of full ink: pixels with as much belong to a stroke
 _DIRT = 0.05  # share of the largest component's ink: a component with less is dirt
 _DIGIT = 0.1  # share of all ink: a component with less cannot be the digit
 _FULL = 0.9  # share of the strokes' pixels that may have less than full ink
+_INKED = 0.5  # of full ink: a pixel with as much counts as part of a stroke
+_GREY = (0.2, 0.8)  # of full ink: neither light nor dark
 
 
 class Box(NamedTuple):
@@ -223,3 +225,55 @@ def centre(fitted: Grey) -> npt.NDArray[np.uint8]:
     seen = np.zeros((IMAGE_SIZE, IMAGE_SIZE), dtype=np.uint8)
     seen[top : top + height, left : left + width] = np.floor(255 * fitted + 0.5)
     return seen
+
+
+class Looks(NamedTuple):
+    """Figures of a prepared picture, all but the crossings between 0 and 1.
+
+    `ink` is the mean of the pixels that the network sees, `grey` the share of inked pixels that are neither light nor
+    dark, `row_crossings` and `column_crossings` the most strokes that a row or a column of pixels crosses, and `apart`
+    the share of the ink outside the largest component.
+    """
+
+    ink: float
+    grey: float
+    row_crossings: int
+    column_crossings: int
+    apart: float
+
+
+def looks_of(steps: Steps) -> Looks:
+    """Return the figures of a prepared picture."""
+    seen, masses = steps.seen / 255, [component.mass for component in steps.components]
+    low, high = _GREY
+    return Looks(
+        ink=float(seen.mean()),
+        grey=float(((seen > low) & (seen < high)).sum() / (seen > 0).sum()),
+        row_crossings=_crossings(seen >= _INKED),
+        column_crossings=_crossings(seen.T >= _INKED),
+        apart=1 - max(masses) / sum(masses),
+    )
+
+
+def _crossings(is_stroke: npt.NDArray[np.bool_]) -> int:
+    begins = is_stroke & ~np.pad(is_stroke, ((0, 0), (1, 0)))[:, :-1]
+    return int(begins.sum(axis=1).max())
+
+
+def doubts(looks: Looks, confidence: float) -> list[str]:
+    """Say in what respects a picture differs from nearly all digits of MNIST: an answer to anything else means nothing.
+
+    Thresholds are the 0.1 and 99.9 percentiles of the training images. That of the ink apart is the 99.5th: two digits
+    in a picture are more common than a digit in two components. That of the confidence is the first percentile of the
+    validation images. (`python scripts/measure_predict.py likeness`; docs/predict.md says what they catch.)
+    """
+    checks = (
+        (looks.ink < 0.041, f"thin or few strokes: ink on {looks.ink:.1%} of the picture"),
+        (looks.ink > 0.295, f"too much ink: on {looks.ink:.0%} of the picture"),
+        (looks.grey > 0.535, f"blurred: {looks.grey:.0%} of the ink is half grey"),
+        (looks.row_crossings > 4, f"{looks.row_crossings} strokes side by side"),
+        (looks.column_crossings > 4, f"{looks.column_crossings} strokes above each other"),
+        (looks.apart > 0.19, f"in pieces: {looks.apart:.0%} of the ink is apart. Is there more than one digit?"),
+        (confidence < 0.82, f"the network is not sure: {confidence:.0%} for its first answer"),
+    )
+    return [words for is_unusual, words in checks if is_unusual]

@@ -1,4 +1,4 @@
-"""What a trained network reads in people's own pictures, and whether they look like digits of MNIST at all."""
+"""What a trained network reads: in people's own pictures, and in arrays of pixels that are as MNIST's already."""
 
 import json
 import math
@@ -6,12 +6,14 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from statistics import fmean, stdev
 from textwrap import indent
-from typing import NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import Tensor, nn
 
 from lenet_mnist.config import Source
 from lenet_mnist.data.decoding import KINDS, is_picture, pixels_of, read_picture, visible
@@ -19,7 +21,7 @@ from lenet_mnist.data.idx import may_be_transposed
 from lenet_mnist.data.sets import IMAGE_SIZE
 from lenet_mnist.errors import DataError, StorageError, one_line, per_cent
 from lenet_mnist.files.tables import plain
-from lenet_mnist.inference.pictures import Steps, prepare
+from lenet_mnist.inference.pictures import Steps, doubts, looks_of, prepare
 from lenet_mnist.runs.run import Run
 from lenet_mnist.study.evaluation import read_kept_network
 from lenet_mnist.training.checkpoint import TrainedNetwork
@@ -27,8 +29,6 @@ from lenet_mnist.training.checkpoint import TrainedNetwork
 _MOST_KEPT = 20  # prepared pictures that are remembered, of any number
 _NUM_SHOWN = 3
 _LEAST_TO_COMPARE, _NATS, _DEVIATIONS = 5, 1.0, 3.0  # to say that pictures are on their side: docs/predict.md
-_INKED = 0.5  # of full ink: a pixel with as much counts as part of a stroke
-_GREY = (0.2, 0.8)
 
 
 @dataclass(frozen=True)
@@ -78,8 +78,8 @@ class Reading:
 
     A network that was trained on MNIST sees them prepared as MNIST's were; any other sees them as they are.
 
-    `uprights` are the sum and the sum of squares, over the answers, of the logsumexp of a picture's logits minus that
-    of its mirror image about the diagonal.
+    `uprights` are, for each answer, the logsumexp of the picture's logits minus that of its mirror image about the
+    diagonal.
     """
 
     run: Run
@@ -90,7 +90,7 @@ class Reading:
     num_others: dict[Path, int] = field(default_factory=dict)
     prepared: list[tuple[Answer, Steps]] = field(default_factory=list)
     first_refusal: Refusal | None = None
-    uprights: tuple[float, float] = (0.0, 0.0)
+    uprights: list[float] = field(default_factory=list)
 
     def __iter__(self) -> Iterator[Answer | Refusal]:
         """Read each picture, and each in a folder; a bad one does not stop the others."""
@@ -106,11 +106,9 @@ class Reading:
 
     def texts(self) -> Iterator[str]:
         """Yield each result as text, as soon as it is there."""
+        only_guesses = self.run.manifest.only_guesses
         for result in self:
-            if isinstance(result, Answer) and self.run.manifest.only_guesses:
-                yield str(replace(result, doubts=()))
-            else:
-                yield str(result)
+            yield str(replace(result, doubts=()) if isinstance(result, Answer) and only_guesses else result)
 
     def json_parts(self) -> Iterator[str]:
         """Yield one JSON document, a part per picture, as soon as it is there."""
@@ -145,12 +143,11 @@ class Reading:
         return found
 
     def _are_on_their_side(self) -> bool:
-        """Whether the mean of `upright` is below zero by one nat, and by three standard errors."""
-        count, (total, squares) = self.num_answered, self.uprights
+        """Whether the mean of `uprights` is below zero by one nat, and by three standard errors."""
+        count = len(self.uprights)
         if count < _LEAST_TO_COMPARE:
             return False
-        mean = total / count
-        return mean < -max(_NATS, _DEVIATIONS * math.sqrt(max(squares / count - mean**2, 0) / (count - 1)))
+        return fmean(self.uprights) < -max(_NATS, _DEVIATIONS * stdev(self.uprights) / math.sqrt(count))
 
     def require_all_answered(self) -> None:
         """Raise DataError if a picture was refused; it names the first of them."""
@@ -192,7 +189,7 @@ class Reading:
             raise DataError(f"{path}: the logits are not finite: the network's weights have overflowed")
         upright = float(logits.logsumexp(dim=0) - mirrored.logsumexp(dim=0))
         if math.isfinite(upright):
-            self.uprights = (self.uprights[0] + upright, self.uprights[1] + upright**2)
+            self.uprights.append(upright)
         probabilities: dict[str, float] = dict(zip(trained.class_names, logits.softmax(dim=0).tolist(), strict=True))
         first = max(probabilities, key=probabilities.__getitem__)
         found_odd = tuple(doubts(looks_of(steps), probabilities[first])) if steps else ()
@@ -229,53 +226,60 @@ def kept_network(run: Run) -> TrainedNetwork:
     return trained
 
 
-class Looks(NamedTuple):
-    """Figures of a prepared picture, all but the crossings between 0 and 1.
+class RawNetwork(nn.Module):
+    """A trained LeNet that takes raw pixels, 0 (black) to 255 (white), and normalises them itself. In eval mode."""
 
-    `ink` is the mean of the pixels that the network sees, `grey` the share of inked pixels that are neither light nor
-    dark, `row_crossings` and `column_crossings` the most strokes that a row or a column of pixels crosses, and `apart`
-    the share of the ink outside the largest component.
+    def __init__(self, trained: TrainedNetwork) -> None:
+        super().__init__()
+        self.lenet = trained.network
+        self.normalization = trained.normalization
+        self.class_names = trained.class_names
+        self.eval()
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return the logits. Shapes: images N 28 28 or N 1 28 28, of any type; result N K float32."""
+        pixels = images.unsqueeze(1) if images.dim() == 3 else images
+        logits: Tensor = self.lenet((pixels.float() / 255 - self.normalization.mean) / self.normalization.std)
+        return logits
+
+
+@dataclass(frozen=True, eq=False)
+class Predictions:
+    """What a network reads in arrays. Shapes: labels N int64, places in `class_names`; probabilities N K float64."""
+
+    labels: npt.NDArray[np.int64]
+    probabilities: npt.NDArray[np.float64]
+    class_names: tuple[str, ...]
+
+
+def predict_arrays(network: RawNetwork, images: Any) -> Predictions:
+    """Return what `network` reads in images. Shapes: 28 28, N 28 28 or N 1 28 28, integers or floats, 0..255.
+
+    Raises: DataError if these are not such images.
+    Source: lecture point 8, softmax.
     """
-
-    ink: float
-    grey: float
-    row_crossings: int
-    column_crossings: int
-    apart: float
+    with torch.inference_mode():
+        logits = network(_as_pixels(images)).double()
+    probabilities = logits.softmax(dim=1)
+    return Predictions(probabilities.argmax(dim=1).numpy(), probabilities.numpy(), network.class_names)
 
 
-def looks_of(steps: Steps) -> Looks:
-    """Return the figures of a prepared picture."""
-    seen, masses = steps.seen / 255, [component.mass for component in steps.components]
-    low, high = _GREY
-    return Looks(
-        ink=float(seen.mean()),
-        grey=float(((seen > low) & (seen < high)).sum() / (seen > 0).sum()),
-        row_crossings=_crossings(seen >= _INKED),
-        column_crossings=_crossings(seen.T >= _INKED),
-        apart=1 - max(masses) / sum(masses),
-    )
-
-
-def _crossings(is_stroke: npt.NDArray[np.bool_]) -> int:
-    begins = is_stroke & ~np.pad(is_stroke, ((0, 0), (1, 0)))[:, :-1]
-    return int(begins.sum(axis=1).max())
-
-
-def doubts(looks: Looks, confidence: float) -> list[str]:
-    """Say in what respects a picture differs from nearly all digits of MNIST: an answer to anything else means nothing.
-
-    Thresholds are the 0.1 and 99.9 percentiles of the training images. That of the ink apart is the 99.5th: two digits
-    in a picture are more common than a digit in two components. That of the confidence is the first percentile of the
-    validation images. (`python scripts/measure_predict.py likeness`; docs/predict.md says what they catch.)
-    """
-    checks = (
-        (looks.ink < 0.041, f"thin or few strokes: ink on {looks.ink:.1%} of the picture"),
-        (looks.ink > 0.295, f"too much ink: on {looks.ink:.0%} of the picture"),
-        (looks.grey > 0.535, f"blurred: {looks.grey:.0%} of the ink is half grey"),
-        (looks.row_crossings > 4, f"{looks.row_crossings} strokes side by side"),
-        (looks.column_crossings > 4, f"{looks.column_crossings} strokes above each other"),
-        (looks.apart > 0.19, f"in pieces: {looks.apart:.0%} of the ink is apart. Is there more than one digit?"),
-        (confidence < 0.82, f"the network is not sure: {confidence:.0%} for its first answer"),
-    )
-    return [words for is_unusual, words in checks if is_unusual]
+def _as_pixels(images: Any) -> Tensor:
+    """Return images as pixels. Shapes: as above; result N 28 28 float32. Raises: DataError."""
+    try:
+        found = images.detach().cpu().numpy() if isinstance(images, Tensor) else np.asarray(images)
+    except ValueError as error:  # lists of unequal lengths
+        raise DataError(f"the images make no array: {error}") from None
+    if found.dtype.kind not in "uif":
+        raise DataError(f"the images have type {found.dtype}, expected uint8 or floats")
+    side = (IMAGE_SIZE, IMAGE_SIZE)
+    if found.shape[-2:] != side or found.shape[:-2] not in ((), found.shape[:1], (*found.shape[:1], 1)):
+        raise DataError(f"the images have shape {found.shape}, expected (28, 28), (N, 28, 28) or (N, 1, 28, 28)")
+    if found.size == 0:
+        raise DataError("there are no images to predict")
+    low, high = found.min(), found.max()
+    if not (low >= 0 and high <= 255):  # also if one is not a number
+        raise DataError(f"the pixels go from {low:g} to {high:g}, expected 0 (black) to 255 (white)")
+    if 0 < high <= 1:
+        raise DataError(f"the pixels go from {low:g} to {high:g}: multiply them by 255, as the network expects 0..255")
+    return torch.from_numpy(found.reshape(-1, *side).astype(np.float32))

@@ -16,8 +16,6 @@ import stat
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -98,11 +96,9 @@ def _prebuilt(directory: Path, reasons: list[str]) -> Library:
         raise NativeUnavailableError(f"{directory}: no library of this version and intact is in it")
     functions = _loaded(found["baseline"])
     for variant in reversed(VARIANTS[: functions.lenet_processor() + 1]):
-        path = found[variant]
-        if path is None:
-            reasons.append(f"{directory}: the library for {variant} is missing or damaged")
-            continue
-        return _library(path, f"prebuilt for {variant}", reasons)
+        if path := found[variant]:
+            return _library(path, f"prebuilt for {variant}", reasons)
+        reasons.append(f"{directory}: the library for {variant} is missing or damaged")
     raise AssertionError("the baseline is among them")
 
 
@@ -192,7 +188,7 @@ def _find(directory: Path, key: str) -> Path | None:
     """Return a library in the directory whose content has the digest in its name."""
     for path in sorted(directory.glob(f"lenet-{key}-*{SUFFIX}")):
         try:
-            if path.name == file_name(key, _content(path)):
+            if path.name == file_name(key, read_bounded(path, max_bytes=_MAX_BYTES, error=StorageError)):
                 return path
         except StorageError:
             continue
@@ -201,40 +197,28 @@ def _find(directory: Path, key: str) -> Path | None:
 
 def _build(compiler: _Compiler, flags: tuple[str, ...], cache_dir: Path, key: str) -> Path:
     """Compile into the cache, in one step; processes that build at the same time write different names."""
-    with _temporary_directory() as directory:
-        target = Path(directory) / f"lenet{SUFFIX}"
-        command = [*compiler.command, *flags, *map(str, SOURCES), "-o", str(target)]
-        try:
+    try:
+        with tempfile.TemporaryDirectory(prefix="lenet-mnist-") as directory:
+            target = Path(directory) / f"lenet{SUFFIX}"
+            command = [*compiler.command, *flags, *map(str, SOURCES), "-o", str(target)]
             finished = subprocess.run(
                 command,
                 stdin=subprocess.DEVNULL,
-                capture_output=True,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
                 text=True,
                 errors="replace",
                 timeout=_TIMEOUT_SECONDS,
             )
-        except (OSError, subprocess.TimeoutExpired) as error:
-            raise NativeUnavailableError(f"{compiler.name} cannot be run: {error}") from error
-        if finished.returncode != 0 or not target.is_file():
-            log = cache_dir / BUILD_LOG.format(compiler.name)
-            write_bytes(log, f"{shlex.join(command)}\n{finished.stdout}{finished.stderr}".encode())
-            raise NativeUnavailableError(
-                f"{compiler.name} failed with exit code {finished.returncode}; its output is in {log}"
-            )
-        content = _content(target)
+            content = target.read_bytes() if finished.returncode == 0 and target.is_file() else None
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise NativeUnavailableError(f"{compiler.name} cannot be run: {error}") from error
+    if content is None:
+        log = cache_dir / BUILD_LOG.format(compiler.name)
+        write_bytes(log, f"{shlex.join(command)}\n{finished.stdout}".encode())
+        raise NativeUnavailableError(
+            f"{compiler.name} failed with exit code {finished.returncode}; its output is in {log}"
+        )
     path = cache_dir / file_name(key, content)
     write_bytes(path, content)
     return path
-
-
-def _content(path: Path) -> bytes:
-    return read_bounded(path, max_bytes=_MAX_BYTES, error=StorageError)
-
-
-@contextmanager
-def _temporary_directory() -> Iterator[str]:
-    try:
-        with tempfile.TemporaryDirectory(prefix="lenet-mnist-") as directory:
-            yield directory
-    except OSError as error:
-        raise NativeUnavailableError(f"cannot write temporary files: {error.strerror}") from error
