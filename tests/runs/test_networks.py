@@ -9,6 +9,7 @@ import pytest
 from tests.conftest import Answer
 
 from lenet_mnist.config_file import load_config
+from lenet_mnist.reporting.report import report_of
 from lenet_mnist.runs.listing import NETWORKS, list_runs
 from lenet_mnist.runs.run import Run
 from lenet_mnist.sections import flat_values
@@ -21,7 +22,7 @@ _LEFT_OPEN = ("name", "training.threads", "training.teachers")  # by a recipe
 def test_there_are_four_small_enough_to_travel() -> None:
     assert set(SHIPPED) == {"relu", "sigmoid", "record", "record-sigmoid"}
     files = [path for path in NETWORKS.rglob("*") if path.is_file()]
-    assert sum(len(zlib.compress(path.read_bytes())) for path in files) < 2_400_000  # of the wheel's 3 MB
+    assert sum(len(zlib.compress(path.read_bytes())) for path in files) < 1_400_000
     assert not [path.name for path in files if path.name == ".lock" or path.name.startswith("step-")]
 
 
@@ -33,6 +34,7 @@ def test_each_is_seed_0_of_its_recipe_and_was_looked_at_once(run: Run, lenet: Ca
     }
     assert (run.config.seed, run.manifest.status, run.num_test_looks()) == (0, "finished", 1)
     assert len(run.config.training.teachers) == {"record": 30, "record-sigmoid": 10}.get(run.name, 0)
+    assert report_of(run)["is_thinned"] == run.name.startswith("record")
     verified = lenet("verify", run.name)
     assert verified.code == 0, verified.out
     metrics = json.loads((run.evaluation_path("test") / "metrics.json").read_text())

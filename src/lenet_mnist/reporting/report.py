@@ -9,6 +9,7 @@ from dataclasses import replace
 from datetime import datetime
 from functools import cache
 from importlib import resources
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -98,6 +99,7 @@ def report_of(run: Run) -> dict[str, Any]:
         "title": "LeNet" if isinstance(config, str) else f"LeNet with {activation_name(config.model.activation)}",
         "manifest": manifest,
         "standing": _standing(run, typed(Path(place))),
+        "is_thinned": not isinstance(steps, str) and any(b.step - a.step > 20 for a, b in pairwise(steps)),
         "is_augmented": not isinstance(config, str) and config.augmentation.is_on,
         "settings": part(_settings, config),
         "results": results,
