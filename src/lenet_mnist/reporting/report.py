@@ -111,7 +111,7 @@ def report_of(run: Run) -> dict[str, Any]:
         "rate_facts": part(lambda known: _rate_facts(known, manifest), config),
         "network": part(lambda trained: network_pictures(trained, results, examples), network),
         "environment": _surroundings(manifest),
-        "commands": _commands(manifest, typed(Path(place))),
+        "can_retrain": manifest.num_ranks == 1 and not manifest.accepted_differences,
         "lenet_version": __version__,
     }
 
@@ -132,19 +132,15 @@ def _record(manifest: Manifest, config: Config | str, rows: tuple[Any, Any, Any]
 
 
 def to_html(report: dict[str, Any]) -> str:
-    """Return a report as one HTML document, which loads nothing and runs no script but its own.
+    """Return a report as one HTML document, which loads nothing and runs no script.
 
     Every text of a run is escaped by the template, and made printable; the Content-Security-Policy names the SHA-256
-    of the one style sheet and the one script, so that even a text that got through could do nothing.
+    of the one style sheet and allows no script, so that even a text that got through could do nothing.
     """
-    templates = resources.files("lenet_mnist.reporting") / "templates"
-    style, script = (templates.joinpath(name).read_text(encoding="utf-8") for name in ("report.css", "report.js"))
-    policy = (
-        f"default-src 'none'; img-src data:; style-src {policy_source(style)}; script-src {policy_source(script)}; "
-        "base-uri 'none'; form-action 'none'"
-    )
+    style = (resources.files("lenet_mnist.reporting") / "templates" / "report.css").read_text(encoding="utf-8")
+    policy = f"default-src 'none'; img-src data:; style-src {policy_source(style)}; base-uri 'none'; form-action 'none'"
     template = _environment().get_template("report.html.jinja")
-    return template.render(report=report, policy=policy, style=Markup(style), script=Markup(script)).lstrip()
+    return template.render(report=report, policy=policy, style=Markup(style)).lstrip()
 
 
 @cache
@@ -277,16 +273,3 @@ def _time(text: str) -> str:
         return f"{datetime.fromisoformat(text):%d %B %Y, %H:%M} UTC".lstrip("0")
     except ValueError:
         return text
-
-
-def _commands(manifest: Manifest, place: str) -> list[tuple[str, str]]:
-    """Return the commands that do this again, and what each does."""
-    verify = (f"lenet verify {place}", "recomputes the figures, and compares every file")
-    if manifest.num_ranks == 1 and not manifest.accepted_differences:
-        verify = (f"{verify[0]} --retrain", "trains again in memory, and compares every row")
-    return [
-        (f"lenet train --config {place}/config.yaml", "trains again, with every setting of this run"),
-        (f"lenet evaluate {place}", "evaluates it on the test set, and writes this report again"),
-        verify,
-        (manifest.command, "is the command that started this run"),
-    ]

@@ -33,7 +33,8 @@ _MOST_EPOCHS = 60  # of the table of epochs
 _MOST_CLASSES = 26  # of a matrix that can be read
 _MOST_PAIRS, _IMAGES_PER_PAIR = 6, 6
 _SHADES = 5
-_BLUE, _ORANGE, _WHITE = np.array([0, 114, 178]), np.array([213, 94, 0]), np.array([255, 255, 255])
+_SIGNED = np.array([(213, 94, 0), (255, 255, 255), (0, 114, 178)])  # below zero, zero, above
+Reals = npt.NDArray[np.float64]
 
 Values = dict[str, Any]
 
@@ -151,14 +152,15 @@ def _class_row(scores: ClassScores, mistakes: Counts, names: tuple[str, ...]) ->
 def _digits(evaluation: SavedEvaluation, examples: Examples, positions: Iterable[int]) -> list[Values]:
     """Return some of the images that an evaluation has kept."""
     names, digits = evaluation.class_names, []
-    paper, black = (0, 255) if is_on_black(examples.images) else (255, 0)
+    shades = (255, 0) if is_on_black(examples.images) else (0, 255)
     for position in positions:
         true, predicted = int(examples.labels[position]), int(examples.predictions[position])
         index, confidence = int(examples.indices[position]), float(examples.confidences[position])
         sure = per_cent(confidence).replace("over ", ">").replace("under ", "<")  # there is room for no more
         read_as = "read as that" if true == predicted else f"read as {names[predicted]}"
         alt = f"{evaluation.split} image {index}: {names[true]}, {read_as}, {sure} sure"
-        digits.append(_picture(_ink(examples.images[position], paper, black), alt, sure, f"#{index}"))
+        pixels = np.interp(examples.images[position], (0, 255), shades)
+        digits.append(_picture(pixels, alt, sure, f"#{index}"))
     return digits
 
 
@@ -173,13 +175,10 @@ def network_pictures(trained: TrainedNetwork, results: Values | str, examples: E
         row, column = divmod(int(kernel.argmax()), kernel.shape[1])
         span = f"{kernel.min():.2f} to {kernel.max():.2f}"
         alt = f"C1 filter {k}: 5 by 5 weights from {span}, the largest in row {row + 1}, column {column + 1}"
-        filters.append(_picture(_signed(kernel, largest), alt, span))
-    shown = {
-        "epoch": trained.epoch,
-        "activation": activation_name(network.activation),
-        "filters": filters,
-        "image": None,
-    }
+        colours = [np.interp(kernel / (largest or 1), (-1, 0, 1), channel) for channel in _SIGNED.T]
+        filters.append(_picture(np.stack(colours, axis=-1), alt, span))
+    name = activation_name(network.activation)
+    shown = {"epoch": trained.epoch, "activation": name, "filters": filters, "image": None}
     if isinstance(examples, str) or isinstance(results, str) or len(examples) == 0:
         return shown
     if examples.images.shape[1] != network.image_size:
@@ -190,7 +189,6 @@ def network_pictures(trained: TrainedNetwork, results: Values | str, examples: E
     pixels = torch.from_numpy(examples.images[position].copy())[None]
     with torch.inference_mode():
         outputs = network.layer_outputs(trained.normalization.apply(pixels))
-    shown["activation"] = activation_name(network.activation)
     return shown | {"image": image, "s2": _maps("S2", outputs.s2[0]), "s4": _maps("S4", outputs.s4[0])}
 
 
@@ -200,32 +198,20 @@ def activation_name(activation: Activation) -> str:
 
 
 def _maps(layer: str, outputs: torch.Tensor) -> list[Values]:
-    """Draw the feature maps of a layer on one scale. Shapes: outputs C H W."""
-    maps, pictures = outputs.numpy(), []
+    """Draw the feature maps of a layer on one scale, from white paper to black ink. Shapes: outputs C H W."""
+    maps, pictures = outputs.double().numpy(), []
+    low, high = maps.min(), maps.max()
     for k, values in enumerate(maps):
         height, width = values.shape
         spread = f"from {values.min():.2f} to {values.max():.2f}, mean {values.mean():.2f}"
         alt = f"{layer} map {k}, {height} by {width}: {spread}"
-        pictures.append(_picture(_ink(values, float(maps.min()), float(maps.max())), alt, f"map {k}"))
+        pictures.append(_picture(255 * (high - values) / ((high - low) or 1), alt, f"map {k}"))
     return pictures
 
 
-def _picture(pixels: npt.NDArray[np.uint8], alt: str, *captions: str) -> Values:
-    """Return a small image: its data, what it shows in words, and the lines below it."""
-    return {"source": _png(pixels), "alt": alt, "captions": captions}
-
-
-def _ink(values: npt.NDArray[np.floating | np.uint8], low: float, high: float) -> npt.NDArray[np.uint8]:
-    """Draw `low` as white paper and `high` as black ink. Shapes: values H W."""
-    part = np.clip((values.astype(np.float64) - low) / ((high - low) or 1), 0, 1)
-    return np.round(255 * (1 - part)).astype(np.uint8)
-
-
-def _signed(values: npt.NDArray[np.floating], largest: float) -> npt.NDArray[np.uint8]:
-    """Draw zero as white, positive numbers blue, negative ones orange. Shapes: values H W."""
-    part = np.clip(values.astype(np.float64) / (largest or 1), -1, 1)[..., None]
-    colour = np.where(part < 0, _ORANGE, _BLUE)
-    return np.asarray(np.round(_WHITE + np.abs(part) * (colour - _WHITE)), dtype=np.uint8)
+def _picture(pixels: Reals, alt: str, *captions: str) -> Values:
+    """Return a small image: its data, what it shows in words, and the lines below it. Shapes: pixels H W or H W 3."""
+    return {"source": _png(pixels.round().astype(np.uint8)), "alt": alt, "captions": captions}
 
 
 def _png(pixels: npt.NDArray[np.uint8]) -> Markup:
