@@ -57,30 +57,27 @@ def export_run(
         raise ConfigError(f"--compare: goes with --format {ExportFormat.HTML} only, which shows two runs in one page")
     if output is not None and output.suffix.lower() != f".{export_format}":  # or it could overwrite any file
         raise ConfigError(f"--output {output}: expected a name that ends in .{export_format}")
-    if export_format is ExportFormat.ONNX:
-        provenance.require_packages("--format onnx", "onnx", "onnxruntime")
-        return _export_onnx(run, output, access)
-    if export_format is ExportFormat.SAFETENSORS:
-        content, name = network_bytes(kept_network(run)), "lenet.safetensors"
-    else:
-        runs, name = ([run], "lenet.html") if compared is None else ([run, compared], "compared.html")
+    path = output or run.export_path / ("compared.html" if compared is not None else f"lenet.{export_format}")
+    check = None
+    if export_format is ExportFormat.HTML:
+        runs = [run] if compared is None else [run, compared]
         content = drawing_page([(each.id, digit_network(each)) for each in runs]).encode()
-    path = _path(run, output, name)
+    elif export_format is ExportFormat.SAFETENSORS:
+        content = network_bytes(kept_network(run))
+    else:
+        content, check = _checked_onnx(run, path, access)
+    if output is None:
+        prepare_to_write(run.path)
+        make_directory(run.export_path)
     write_bytes(path, content)
-    return Exported(export_format, path)
+    if check is not None:
+        write_json(path.with_name(f"{path.name}.json"), check)
+    return Exported(export_format, path, check)
 
 
-def _path(run: Run, output: Path | None, name: str) -> Path:
-    """Return where the user wants the file, or its place in the run, whose directory is made."""
-    if output is not None:
-        return output
-    prepare_to_write(run.path)
-    make_directory(run.export_path)
-    return run.export_path / name
-
-
-def _export_onnx(run: Run, output: Path | None, access: DataAccess) -> Exported:
-    """Write the network as ONNX, if ONNX Runtime gives torch's answers from it."""
+def _checked_onnx(run: Run, path: Path, access: DataAccess) -> tuple[bytes, dict[str, Any]]:
+    """Return the network as ONNX, for `path`, and how close ONNX Runtime comes to torch's answers with it."""
+    provenance.require_packages("--format onnx", "onnx", "onnxruntime")
     from lenet_mnist.inference import onnx_file
 
     trained = kept_network(run)
@@ -89,7 +86,6 @@ def _export_onnx(run: Run, output: Path | None, access: DataAccess) -> Exported:
         images = load_train_val(run.config.data.model_copy(update={"limit_train": None}), access).train.images
     except DataError as error:
         raise DataError(f"{error}. Without training images the network is not checked, and so not exported") from None
-    path = _path(run, output, "lenet.onnx")
     try:
         agreement = onnx_file.compare(trained, onnx_file.open_onnx(content), images[:_NUM_CHECKED].numpy())
     except (CheckFailedError, DataError) as error:
@@ -97,8 +93,7 @@ def _export_onnx(run: Run, output: Path | None, access: DataAccess) -> Exported:
     found = asdict(agreement)
     if not agreement.holds:
         raise CheckFailedError(f"{path}: not written: ONNX Runtime does not give torch's answers: {_words(found)}")
-    write_bytes(path, content)
-    figures = {
+    return content, {
         "file": path.name,
         "sha256": hashlib.sha256(content).hexdigest(),
         "opset": onnx_file.OPSET,
@@ -107,8 +102,6 @@ def _export_onnx(run: Run, output: Path | None, access: DataAccess) -> Exported:
         **found,
         "versions": {**provenance.versions(), "onnxruntime": onnx_file.RUNTIME_VERSION},
     }
-    write_json(path.with_name(f"{path.name}.json"), figures)
-    return Exported(ExportFormat.ONNX, path, figures)
 
 
 def _words(check: dict[str, Any]) -> str:
