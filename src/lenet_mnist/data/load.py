@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import torch
 
 from lenet_mnist.config import DataConfig, Source
 from lenet_mnist.data import idx, mnist, picture_folders
@@ -30,7 +29,7 @@ from lenet_mnist.data.sets import (
     TrainVal,
     ValSet,
 )
-from lenet_mnist.data.split import Indices, digest_of_split, limit, split_train_val
+from lenet_mnist.data.split import digest_of_split, limit, split_train_val
 from lenet_mnist.errors import ConfigError, DataError
 
 NAMES = tuple(source.value for source in Source)
@@ -210,21 +209,11 @@ def _split(config: DataConfig, loaded: LoadedPart) -> tuple[TrainSet, ValSet, li
     else:
         train, val = split_train_val(loaded.labels, config.train_size, config.val_size, config.split_seed)
     train = limit(train, loaded.labels, config.limit_train, config.split_seed)
-    return TrainSet(*_chosen(loaded, train)), ValSet(*_chosen(loaded, val)), notes
+    return TrainSet.of(loaded, train), ValSet.of(loaded, val), notes
 
 
 def _test_set(loaded: LoadedPart) -> TestSet:
-    return TestSet(*_chosen(loaded, np.arange(len(loaded.labels))))
-
-
-def _chosen(loaded: LoadedPart, positions: Indices) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, tuple[str, ...]]:
-    """Return copies of the chosen images, labels, indices and names: the arguments of an ImageSet."""
-    return (
-        torch.from_numpy(loaded.images[positions]),
-        torch.from_numpy(loaded.labels[positions]),
-        torch.from_numpy(loaded.indices[positions]),
-        tuple(loaded.names[k] for k in positions) if loaded.names else (),
-    )
+    return TestSet.of(loaded, np.arange(len(loaded.labels)))
 
 
 def survey_of(

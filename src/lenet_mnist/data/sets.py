@@ -86,6 +86,16 @@ class ImageSet:
         assert self.labels.shape == self.indices.shape == (num_images,)
         assert len(self.names) in (0, num_images)
 
+    @classmethod
+    def of(cls, loaded: LoadedPart, positions: npt.NDArray[np.int64]) -> Self:
+        """Return copies of the chosen images of a part."""
+        return cls(
+            torch.from_numpy(loaded.images[positions]),
+            torch.from_numpy(loaded.labels[positions]),
+            torch.from_numpy(loaded.indices[positions]),
+            tuple(loaded.names[k] for k in positions) if loaded.names else (),
+        )
+
     def __len__(self) -> int:
         return len(self.images)
 

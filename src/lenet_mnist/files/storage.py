@@ -30,6 +30,9 @@ if sys.platform == "darwin":
 _NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0)  # Windows has neither this flag nor the next
 _NO_WAIT = getattr(os, "O_NONBLOCK", 0)  # for the other end of a pipe
 _BINARY = getattr(os, "O_BINARY", 0)  # only Windows has this one
+_ADVICE = dict.fromkeys(
+    (errno.ENOSPC, errno.EDQUOT, errno.EFBIG), ". Free some space, or choose another directory"
+) | dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), ". Check the permissions, or choose another directory")
 _UNFINISHED = re.compile(r"\..*\.([0-9a-f]{8})-(\d{1,9})-[0-9a-f]{8}\.part", re.DOTALL)
 _LONGEST_WRITE_SECONDS = 24 * 3600
 _WAITS = (0.05, 0.1, 0.2, 0.4, 0.8, 1.6)  # seconds between attempts to replace a file that another program has open
@@ -52,15 +55,8 @@ def storage_errors(path: Path, action: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise StorageError(f"{path}: cannot {action}: {error.strerror or error}{_advice(error)}") from error
-
-
-def _advice(error: OSError) -> str:
-    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-        return ". Free some space, or choose another directory"
-    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        return ". Check the permissions, or choose another directory"
-    return ""
+        advice = _ADVICE.get(error.errno or 0, "")
+        raise StorageError(f"{path}: cannot {action}: {error.strerror or error}{advice}") from error
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -72,12 +68,7 @@ def write_bytes(path: Path, content: bytes) -> None:
     temporary = path.with_name(f".{path.name[:40]}.{_this_machine()}-{os.getpid()}-{secrets.token_hex(4)}.part")
     with storage_errors(path, "write"), synced_entries(path.parent):
         try:
-            handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _BINARY, 0o666)
-            try:
-                write_all(handle, content)
-                sync(handle)
-            finally:
-                os.close(handle)
+            _fill(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _BINARY, 0o666), content)
             _replace(temporary, path)
         except BaseException:
             with suppress(OSError):
@@ -85,13 +76,17 @@ def write_bytes(path: Path, content: bytes) -> None:
             raise
 
 
-def sync(handle: int) -> None:
-    """Return when what was written to a file is on the disk: macOS's fsync leaves it in the cache of the disk."""
-    if sys.platform == "darwin":
-        with suppress(OSError):  # not every file system has it
-            fcntl.fcntl(handle, fcntl.F_FULLFSYNC)
-            return
-    os.fsync(handle)
+def _fill(handle: int, content: bytes) -> None:
+    """Write all of `content` to the disk, and close the file. macOS's fsync would leave it in the disk's cache."""
+    try:
+        write_all(handle, content)
+        if sys.platform == "darwin":
+            with suppress(OSError):  # not every file system has it
+                fcntl.fcntl(handle, fcntl.F_FULLFSYNC)
+                return
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def _replace(temporary: Path, path: Path) -> None:
@@ -128,23 +123,12 @@ def open_in_place(path: Path, flags: int) -> int:
 def append_line(path: Path, line: bytes) -> None:
     """Append a line to a file, which may be new; when this returns, it is on disk. Raises: StorageError."""
     with storage_errors(path, "append"), synced_entries(path.parent):
-        handle = open_in_place(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
-        try:
-            write_all(handle, line)
-            sync(handle)
-        finally:
-            os.close(handle)
+        _fill(open_in_place(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT), line)
 
 
 def write_text(path: Path, text: str) -> None:
     """Write `text` as UTF-8, whole or not at all. Raises: StorageError."""
     write_bytes(path, text.encode("utf-8"))
-
-
-def remove(path: Path) -> None:
-    """Remove a file. Raises: StorageError."""
-    with storage_errors(path, "remove"):
-        path.unlink()
 
 
 def prepare_to_write(directory: Path) -> None:

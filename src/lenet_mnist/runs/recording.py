@@ -16,7 +16,7 @@ from lenet_mnist import provenance
 from lenet_mnist.config import Config
 from lenet_mnist.config_file import to_yaml
 from lenet_mnist.errors import DataError
-from lenet_mnist.files.storage import read_bounded, remove, storage_errors, write_bytes, write_text
+from lenet_mnist.files.storage import read_bounded, storage_errors, write_bytes, write_text
 from lenet_mnist.runs.manifest import Resume, machine_of
 from lenet_mnist.runs.run import Run, sha256_of
 from lenet_mnist.training.checkpoint import TrainedNetwork, parse_state, state_bytes, weights_digest, write_network
@@ -71,7 +71,8 @@ def save_checkpoint(directory: Path, state: TrainState) -> None:
     until_now = [checkpoint for checkpoint in list_checkpoints(directory) if checkpoint.step <= state.step]
     intact = [checkpoint for checkpoint in until_now if checkpoint.is_intact]
     for checkpoint in intact[NUM_KEPT:]:
-        remove(checkpoint.path)
+        with storage_errors(checkpoint.path, "remove"):
+            checkpoint.path.unlink()
 
 
 def restore_newest(directory: Path, state: TrainState) -> list[str]:
