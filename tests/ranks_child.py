@@ -20,9 +20,9 @@ from lenet_mnist.training.checkpoint import weights_digest
 from lenet_mnist.training.context import Context
 from lenet_mnist.training.distillation import Teachers
 from lenet_mnist.training.loop import TrainResult, train
-from lenet_mnist.training.optimizer import FlatOptimizer
+from lenet_mnist.training.muon import optimizer_of
 from lenet_mnist.training.rows import StepRow
-from lenet_mnist.training.state import TrainState, flatten
+from lenet_mnist.training.state import TrainState
 from lenet_mnist.training.updates import make_update
 
 CPU = torch.device("cpu")
@@ -38,7 +38,7 @@ def weights_after_20(config: Config, data: TrainVal, ranks: Ranks) -> Tensor:
     """Return all weights, in one row, after 20 updates in float64."""
     state = TrainState.start(config, Context(data))
     state.network.double()
-    state.optimizer = FlatOptimizer(flatten(state.network), config.training)
+    state.optimizer = optimizer_of(state.network, config.training)
     batches = TrainBatches(data, config, ranks=ranks)
     has_failed = torch.zeros(())
     made = 0

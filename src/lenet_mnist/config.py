@@ -33,6 +33,7 @@ class Optimizer(StrEnum):
     SGD = "sgd"
     ADAM = "adam"
     ADAMW = "adamw"
+    MUON = "muon"
 
 
 class Schedule(StrEnum):
@@ -210,17 +211,17 @@ class TrainingConfig(Section):
     batch_size: int = Field(64, ge=1, le=1_000_000)
     """Images per update; the last batch of an epoch may be smaller."""
     optimizer: Optimizer = Field(Optimizer.SGD, strict=False)
-    """How a gradient becomes an update; only sgd uses the momentum."""
+    """How a gradient becomes an update: sgd, adam, adamw, or muon, which makes the momentum of matrices orthogonal."""
     learning_rate: LearningRate = Field(0.04, json_schema_extra={"flag": "--lr"})
     """Peak learning rate, which the schedule scales; auto searches for it before training."""
     learning_rate_budget: float | None = Field(None, gt=0, le=1e6, json_schema_extra={"flag": "--lr-budget"})
     """With learning rate auto: cost of the search in epochs, at most; null is twice max_epochs."""
     momentum: float = Field(0.9, ge=0, lt=1)
-    """Momentum of sgd; adam and adamw ignore it."""
+    """Momentum of sgd and muon; adam and adamw ignore it."""
     nesterov: bool = False
     """Nesterov momentum; needs sgd and a momentum above 0."""
     weight_decay: float = Field(1e-3, ge=0, le=1e3)
-    """Strength of weight decay: part of the gradient (L2) for sgd and adam, decoupled for adamw."""
+    """Strength of weight decay: part of the gradient (L2) for sgd and adam, decoupled for adamw and muon."""
     label_smoothing: float = Field(0.0, ge=0, lt=1)
     """Share of each label spread evenly over all classes in training; shown losses and teachers stay as they are."""
     schedule: Schedule = Field(Schedule.LINEAR, strict=False)

@@ -159,6 +159,7 @@ PATIENT = {"training.patience": 1, "training.learning_rate": 0.3, "training.max_
 KINDS: dict[str, dict[str, Any]] = {
     "sgd": {},
     "adam": ADAM,
+    "muon": {"training.optimizer": "muon", "training.momentum": 0.95},
     "plateau": PLATEAU,
     "the last weights": LAST,
     "patience 1": PATIENT,

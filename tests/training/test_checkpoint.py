@@ -38,6 +38,7 @@ CONFIGS: dict[str, Config] = {
     "plain": config_of(optimizer="sgd", momentum=0.0),
     "adam": config_of(optimizer="adam", learning_rate=1e-3),
     "adamw": config_of(optimizer="adamw", learning_rate=1e-3),
+    "muon": config_of(optimizer="muon"),
 }
 PATH = Path("model.safetensors")
 DIGITS = tuple(string.digits)

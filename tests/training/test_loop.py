@@ -36,6 +36,7 @@ RESUMED: dict[str, Config] = {
     "plain sgd one-cycle": config_of(optimizer="sgd", schedule="one-cycle", momentum=0.0),
     "adam plateau": config_of(optimizer="adam", schedule="plateau", learning_rate=0.05, plateau_patience=0),
     "adamw linear": config_of(optimizer="adamw", schedule="linear", learning_rate=3e-3),
+    "muon linear": config_of(optimizer="muon", schedule="linear", momentum=0.95),
 }
 OVERFITTING: dict[str, Any] = {"learning_rate": 0.05, "schedule": "constant", "weight_decay": 0.0}
 
@@ -239,7 +240,7 @@ def set_window(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
 def test_reading_the_figures_later_changes_none(
     set_window: Callable[[int], None], tiny: TrainVal, unbroken: Callable[[str], Trained]
 ) -> None:
-    whole = {name: unbroken(name).everything for name in ("sgd linear", "adam plateau")}
+    whole = {name: unbroken(name).everything for name in ("sgd linear", "adam plateau", "muon linear")}
     for window in (2, 20):
         set_window(window)
         for name, expected in whole.items():
@@ -272,7 +273,7 @@ def test_no_update_is_made_from_the_first_that_is_not_finite(
     set_window: Callable[[int], None], monkeypatch: pytest.MonkeyPatch, tiny: TrainVal
 ) -> None:
     """Nobody looks before the window ends: the device itself leaves the weights as they were."""
-    configs = [config_of(optimizer=optimizer, learning_rate=1e-3) for optimizer in ("sgd", "adam", "adamw")]
+    configs = [config_of(optimizer=optimizer, learning_rate=1e-3) for optimizer in ("sgd", "adam", "adamw", "muon")]
     good = [trained(config, tiny, stop=lambda row: row.step == 4).everything[1:] for config in configs]
     of_epoch = TrainBatches.of_epoch
 
@@ -424,10 +425,10 @@ def gradients_of(state: TrainState) -> dict[str, Tensor]:
     gradients: dict[str, Tensor] = {}
     step = state.optimizer.step
 
-    def watched(gradient: Tensor, lr: float, has_failed: Tensor) -> None:
+    def watched(gradient: Tensor, lr: float, has_failed: Tensor, is_last: bool) -> None:
         parts = torch.split(gradient, [parameter.numel() for parameter in named.values()])
         gradients.update({name: part.view_as(named[name]) for name, part in zip(named, parts, strict=True)})
-        step(gradient, lr, has_failed)
+        step(gradient, lr, has_failed, is_last)
 
     state.optimizer.step = watched
     return gradients

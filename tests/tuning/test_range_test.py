@@ -61,7 +61,7 @@ def test_a_range_test_sees_distorted_images_where_a_training_would(tiny: TrainVa
 def test_a_real_range_test_reaches_from_chance_level_to_breaking(
     small: TrainVal, engine: ResolvedEngine, activation: Activation
 ) -> None:
-    for optimizer in ("sgd", "adam"):
+    for optimizer in ("sgd", "adam", "muon"):
         config = Config(training={"optimizer": optimizer, "batch_size": 32})
         test = run_range_test(config, Context(small, engine=engine), activation, 0)
         points = test.points

@@ -128,9 +128,10 @@ def torch_gradient(images: Tensor, parameters: Sequence[Tensor], activation: Act
 
 @dataclass(frozen=True)
 class ResolvedEngine:
-    """The engine that is used, and why: its forms of the network, of its gradient, and of data/augment.py's resampling.
+    """The engine that is used, and why: its forms of the network and of its gradient.
 
-    `set_threads` says with how many threads it computes.
+    Where it has its own, also those of data/augment.py's resampling and of training/muon.py's directions. `set_threads`
+    says with how many threads it computes.
     """
 
     name: Engine
@@ -139,6 +140,7 @@ class ResolvedEngine:
     gradient: GradientFunction
     set_threads: Callable[[int], None]
     resample: Callable[..., Tensor] | None = None
+    orthogonalised: Callable[[Sequence[Tensor]], list[Tensor]] | None = None
     library: str | None = None  # which one it is: another compiler's, or another version's, has other last bits
 
 
@@ -174,6 +176,7 @@ def resolve_engine(
             network.gradient,
             network.set_threads,
             network.resample,
+            network.orthogonalised,
             network.digest,
         )
     reason = f"native is not available: {missing}"

@@ -11,6 +11,7 @@ from torch.optim.adamw import adamw
 from torch.optim.sgd import sgd
 
 from lenet_mnist.config import Optimizer, TrainingConfig
+from lenet_mnist.model.lenet import LeNet
 
 _BETA1, _BETA2, _EPS = 0.9, 0.999, 1e-8
 
@@ -18,13 +19,15 @@ _BETA1, _BETA2, _EPS = 0.9, 0.999, 1e-8
 class FlatOptimizer:
     """Updates `weights`, and keeps what the configured optimizer remembers of earlier gradients in `memory`.
 
-    Each tensor in `memory` has the shape of `weights`, apart from Adam's count of steps, which has none.
+    Each tensor in `memory` has the shape of `weights`, apart from Adam's count of steps, which has none. `num_steps`
+    counts the updates, as `TrainState.step` does once it has read them.
     """
 
     def __init__(self, weights: Tensor, training: TrainingConfig) -> None:
         self._weights = weights
         self._training = training
         self.name = training.optimizer.value
+        self.num_steps = 0
         self.memory: dict[str, Tensor] = {}
         if training.optimizer is not Optimizer.SGD:
             self.memory["exp_avg"] = torch.zeros_like(weights)
@@ -34,11 +37,14 @@ class FlatOptimizer:
             self.memory["momentum_buffer"] = torch.zeros_like(weights)
 
     @torch.no_grad()
-    def step(self, gradient: Tensor, lr: float, has_failed: Tensor) -> None:
+    def step(self, gradient: Tensor, lr: float, has_failed: Tensor, is_last: bool = False) -> None:
         """Make one update at learning rate `lr`, or none if `has_failed` is 1, which the device itself looks up.
 
-        Shapes: gradient as the weights; has_failed none.
+        `is_last` says whether it is the last of an epoch, which only Muon asks. Shapes: gradient as the weights;
+        has_failed none.
         """
+        del is_last
+        self.num_steps += 1
         training = self._training
         match training.optimizer:
             case Optimizer.SGD:
@@ -55,7 +61,7 @@ class FlatOptimizer:
                     fused=True,
                     found_inf=has_failed,
                 )
-            case Optimizer.ADAM | Optimizer.ADAMW:
+            case Optimizer.ADAM | Optimizer.ADAMW | Optimizer.MUON:  # of Muon, the weights that are in no matrix
                 update = adam if training.optimizer is Optimizer.ADAM else adamw
                 update(
                     [self._weights],
@@ -74,3 +80,13 @@ class FlatOptimizer:
                     fused=True,
                     found_inf=has_failed,
                 )
+
+
+def flatten(network: LeNet) -> Tensor:
+    """Make all parameters views of one contiguous tensor, and return it: an update is then one operation, not ten."""
+    parameters = list(network.parameters())
+    weights = torch.cat([parameter.detach().flatten() for parameter in parameters])
+    parts = torch.split(weights, [parameter.numel() for parameter in parameters])
+    for parameter, part in zip(parameters, parts, strict=True):
+        parameter.data = part.view_as(parameter)
+    return weights

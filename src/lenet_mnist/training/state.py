@@ -15,6 +15,7 @@ from lenet_mnist.randomness import Purpose, torch_generator
 from lenet_mnist.tally import Tally
 from lenet_mnist.training.context import Context
 from lenet_mnist.training.early_stopping import EarlyStopping
+from lenet_mnist.training.muon import optimizer_of
 from lenet_mnist.training.optimizer import FlatOptimizer
 from lenet_mnist.training.rows import Histories
 from lenet_mnist.training.schedule import Plateau
@@ -54,7 +55,7 @@ class TrainState:
         network.to(context.device)
         return cls(
             network=network,
-            optimizer=FlatOptimizer(flatten(network), training),
+            optimizer=optimizer_of(network, training),
             stopping=EarlyStopping(training.patience, training.min_delta, context.guessing_loss, training.keep),
             plateau=Plateau.of(training),
         )
@@ -126,6 +127,7 @@ class TrainState:
         self.kept_weights = {name: value.to(device) for name, value in parts["best"].items()}
         for name, value in parts["optimizer"].items():
             self.optimizer.memory[name].copy_(value)
+        self.optimizer.num_steps = scalars["step"]
         for name in ("epoch", "batches_done", "step", "lr", "seconds", "update_ratios", "tally"):
             setattr(self, name, scalars[name])
         self.histories = histories
@@ -133,13 +135,3 @@ class TrainState:
         self.stopping = replace(scalars["stopping"], patience=settings.patience, min_delta=settings.min_delta)
         reduction, patience = self.plateau.reduction, self.plateau.patience
         self.plateau = replace(scalars["plateau"], reduction=reduction, patience=patience)
-
-
-def flatten(network: LeNet) -> Tensor:
-    """Make all parameters views of one contiguous tensor, and return it: an update is then one operation, not ten."""
-    parameters = list(network.parameters())
-    weights = torch.cat([parameter.detach().flatten() for parameter in parameters])
-    parts = torch.split(weights, [parameter.numel() for parameter in parameters])
-    for parameter, part in zip(parameters, parts, strict=True):
-        parameter.data = part.view_as(parameter)
-    return weights

@@ -101,7 +101,7 @@ def make_update(
     seen = torch.stack([loss, gradient.norm(), c1_gradient.norm(), num_correct])
     torch.maximum(has_failed, (~seen.isfinite().all()).float(), out=has_failed)
     weights_before = [weights.detach().clone() for weights in state.network.weights_in_order] if batch.is_last else []
-    state.optimizer.step(gradient, lr, has_failed)
+    state.optimizer.step(gradient, lr, has_failed, batch.is_last)
     if batch.is_last:
         state.update_ratios = update_ratios(weights_before, state.network.weights_in_order)
     return seen

@@ -23,7 +23,12 @@ from lenet_mnist.tuning.trial import Trial, config_of, first_images
 
 NUM_STEPS = 200
 # Far too low and far too high for every activation and batch size here.
-RANGES = {Optimizer.SGD: (1e-5, 10.0), Optimizer.ADAM: (1e-7, 1.0), Optimizer.ADAMW: (1e-7, 1.0)}
+RANGES = {
+    Optimizer.SGD: (1e-5, 10.0),
+    Optimizer.ADAM: (1e-7, 1.0),
+    Optimizer.ADAMW: (1e-7, 1.0),
+    Optimizer.MUON: (1e-5, 10.0),
+}
 _BROKEN = 3.0  # times the loss at the start: nothing is to be learnt from here on
 _SMOOTHED_SHARE = 0.07  # of all steps
 _FALLEN = 0.1  # of the whole fall

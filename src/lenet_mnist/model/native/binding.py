@@ -38,6 +38,8 @@ class NativeNetwork:
         targets = [_POINTER, *[ctypes.c_float] * 2]
         self._gradient = _declare(functions.lenet_gradient, [*network, *targets, *[_POINTER] * 2, _INT], _INT)
         self.peak = _declare(functions.lenet_peak, [ctypes.c_int64, _POINTER, _INT], ctypes.c_double)
+        self._muon_workspace = _declare(functions.lenet_muon_workspace, [], ctypes.c_int64)
+        self._muon = _declare(functions.lenet_muon, [*[_POINTER] * 3, _INT])
         numbers = [_INT, _POINTER, _INT, *[_POINTER] * 3, _INT, *[_POINTER] * 2, *[ctypes.c_float] * 2, _POINTER, _INT]
         self.augment = _declare(functions.lenet_augment, numbers, _INT)
 
@@ -73,6 +75,18 @@ class NativeNetwork:
         if not self._gradient(*numbers, *given, target.label_smoothing, scale, *written, threads):
             raise IndexError(f"one of the labels does not exist: there are {num_classes:,} classes")
         return sums
+
+    def orthogonalised(self, matrices: Sequence[Tensor]) -> list[Tensor]:
+        """Return the directions of Muon; the same as `orthogonalised` of training/muon.py, but for rounding.
+
+        Shapes: matrices those of the weights of C3, C5 and F6: 16 150, 120 400, 84 120.
+        """
+        for matrix, shape in zip(matrices, ((16, 150), (120, 400), (84, 120)), strict=True):
+            _require("matrix", matrix, shape)
+        matrices = [matrix / (matrix.norm() + 1e-7) for matrix in matrices]
+        directions, workspace = [torch.empty_like(matrix) for matrix in matrices], _bytes(self._muon_workspace())
+        self._muon(_pointers(matrices), _pointers(directions), workspace.data_ptr(), self.threads)
+        return directions
 
     def resample(
         self,

@@ -1,0 +1,94 @@
+"""Muon: it moves the weights of a layer along their momentum made orthogonal, and so learns much from few images.
+
+A gradient is mostly made of a few directions that many images agree on. The weights of a layer are a matrix, units x
+inputs; made orthogonal, its momentum keeps all its directions and makes them equally strong. This is for the layers
+between layers: C3, C5 and F6. C1, the output layer and all biases are moved by AdamW, at a tenth of the rate.
+
+To make a momentum orthogonal costs as much as the gradient of 64 images. So that is done at every third update, and the
+momentum gathers the gradients in between: it leads as far as at every update (docs/accuracy.md).
+
+Source: Jordan et al., "Muon: an optimizer for hidden layers in neural networks", 2024,
+https://kellerjordan.github.io/posts/muon; Bernstein and Newhouse, "Old optimizer, new norm: an anthology", 2024.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from lenet_mnist.config import Optimizer, TrainingConfig
+from lenet_mnist.model.lenet import LeNet
+from lenet_mnist.training.optimizer import FlatOptimizer, flatten
+
+INTERVAL = 3  # updates
+ADAM_RATE = 0.1  # of Muon's
+_NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
+_NUM_STEPS = 5
+_EPS = 1e-7
+
+
+class Muon(FlatOptimizer):
+    """Muon on the weights of C3, C5 and F6, AdamW on all others.
+
+    `memory` holds the momentum of all weights, and what Adam remembers of the others.
+    """
+
+    def __init__(self, network: LeNet, training: TrainingConfig) -> None:
+        self._flat = flatten(network)
+        self._sizes = [parameter.numel() for parameter in network.parameters()]
+        self._orthogonalised = network.engine.orthogonalised or orthogonalised
+        is_other = torch.ones_like(self._flat, dtype=torch.bool)
+        self._shapes = [(len(weights), -1) for weights in network.weights_in_order[1:4]]
+        for matrix in self._matrices(is_other):
+            matrix.fill_(False)
+        self._others = is_other.nonzero().squeeze(1)
+        super().__init__(self._flat[self._others], training)
+        self.memory["momentum_buffer"] = torch.zeros_like(self._flat)
+
+    @torch.no_grad()
+    def step(self, gradient: Tensor, lr: float, has_failed: Tensor, is_last: bool = False) -> None:
+        """Make one update at learning rate `lr`, or none if `has_failed` is 1. Shapes: gradient as all weights."""
+        torch.index_select(self._flat, 0, self._others, out=self._weights)
+        super().step(gradient[self._others], ADAM_RATE * lr, has_failed)
+        self._flat[self._others] = self._weights
+        momentum, buffer, failed = self._training.momentum, self.memory["momentum_buffer"], has_failed.bool()
+        gradient = torch.where(failed, buffer, gradient)
+        buffer.lerp_(gradient, 1 - momentum)
+        if self.num_steps % INTERVAL == 0 or is_last:  # the last one, because its size is shown (probe.update_ratios)
+            nesterov = self._matrices(torch.lerp(gradient, buffer, momentum))
+            for matrix, direction in zip(self._matrices(self._flat), self._orthogonalised(nesterov), strict=True):
+                num_units, num_inputs = matrix.shape
+                moved = matrix * (1 - lr * self._training.weight_decay)
+                moved -= lr * max(1, num_units / num_inputs) ** 0.5 * direction
+                matrix.copy_(torch.where(failed, matrix, moved))
+
+    def _matrices(self, flat: Tensor) -> list[Tensor]:
+        """Return views of what belongs to the weights of C3, C5 and F6. Shapes: each units x inputs."""
+        parts = torch.split(flat, self._sizes)[2:8:2]
+        return [part.view(shape) for part, shape in zip(parts, self._shapes, strict=True)]
+
+
+def orthogonalised(matrices: Sequence[Tensor]) -> list[Tensor]:
+    """Return for each matrix one with the same singular vectors, and singular values near 1 (0.7 to 1.2).
+
+    By five Newton-Schulz steps: x <- a x + (b g + c g g) x, where g = x x^T.
+    """
+    return [
+        _newton_schulz(matrix) if len(matrix) <= matrix.shape[1] else _newton_schulz(matrix.T).T for matrix in matrices
+    ]
+
+
+def _newton_schulz(x: Tensor) -> Tensor:
+    a, b, c = _NEWTON_SCHULZ
+    x = x / (x.norm() + _EPS)
+    for _ in range(_NUM_STEPS):
+        gram = x @ x.T
+        x = a * x + (b * gram + c * gram @ gram) @ x
+    return x
+
+
+def optimizer_of(network: LeNet, training: TrainingConfig) -> FlatOptimizer:
+    """Return the configured optimizer of the weights of `network`, which become views of one tensor."""
+    if training.optimizer is Optimizer.MUON:
+        return Muon(network, training)
+    return FlatOptimizer(flatten(network), training)

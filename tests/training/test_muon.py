@@ -1,0 +1,103 @@
+"""Muon against its published form in float64, in torch and in C."""
+
+from collections.abc import Callable, Sequence
+
+import pytest
+import torch
+from tests.tiny import config_of
+from torch import Tensor
+from torch.optim import AdamW
+
+from lenet_mnist.config import Activation
+from lenet_mnist.model.engines import ResolvedEngine
+from lenet_mnist.model.lenet import LeNet, initialise
+from lenet_mnist.randomness import Purpose, torch_generator
+from lenet_mnist.training.muon import ADAM_RATE, INTERVAL, optimizer_of, orthogonalised
+
+SHAPES = ((16, 150), (120, 400), (84, 120))
+SPECTRA: dict[str, Callable[[int], Tensor]] = {
+    "even": lambda count: torch.ones(count),
+    "steep": lambda count: torch.logspace(0, -6, count),
+    "few directions": lambda count: (torch.arange(count) < 5).float(),
+}
+
+
+def published(gradient: Tensor) -> Tensor:
+    """Jordan's zeropower_via_newtonschulz5, in the precision of `gradient`."""
+    a, b, c = 3.4445, -4.7750, 2.0315
+    x = gradient / (gradient.norm() + 1e-7)
+    if gradient.size(0) > gradient.size(1):
+        x = x.T
+    for _ in range(5):
+        square = x @ x.T
+        x = a * x + (b * square + c * square @ square) @ x
+    return x.T if gradient.size(0) > gradient.size(1) else x
+
+
+def matrices(spectrum: str, size: float) -> list[Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    drawn = [torch.randn(shape, generator=generator) for shape in SHAPES]
+    return [size * matrix * SPECTRA[spectrum](matrix.shape[1]) for matrix in drawn]
+
+
+@pytest.mark.parametrize("size", [1.0, 1e-5, 0.0])
+@pytest.mark.parametrize("spectrum", SPECTRA)
+def test_the_directions_are_those_of_the_published_form(engine: ResolvedEngine, spectrum: str, size: float) -> None:
+    """The C form works on squares, which costs digits of the weakest directions."""
+    given = matrices(spectrum, size)
+    for form, error in ((orthogonalised, 1e-4), (engine.orthogonalised or orthogonalised, 1e-3)):
+        for matrix, direction in zip(given, form(given), strict=True):
+            expected = published(matrix.double())
+            torch.testing.assert_close(direction.double(), expected, rtol=0, atol=error * float(expected.abs().max()))
+            if spectrum == "even" and size > 0:
+                lengths = torch.linalg.svdvals(direction)
+                assert 0.6 < lengths.min() < lengths.max() < 1.3
+
+
+def test_the_number_of_threads_changes_nothing(engine: ResolvedEngine) -> None:
+    given, found = matrices("steep", 1.0), []
+    for threads in (2, 3, 64, 1):
+        engine.set_threads(threads)
+        found.append((engine.orthogonalised or orthogonalised)(given))
+    for one, *others in zip(*found, strict=True):
+        for other in others:
+            torch.testing.assert_close(other, one, rtol=0, atol=1e-5)
+
+
+def test_a_matrix_with_more_rows_than_columns_is_turned_over() -> None:
+    tall = matrices("even", 1.0)[1].T
+    (direction,) = orthogonalised([tall])
+    torch.testing.assert_close(direction, published(tall.double()).float(), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("image_size", [28, 12])  # with 12, C5 has more units than inputs
+def test_updates_are_those_of_a_plain_reference(image_size: int) -> None:
+    config = config_of(optimizer="muon", momentum=0.8, weight_decay=0.3)
+    network = initialise(LeNet(Activation.RELU, 10, image_size), torch_generator(0, Purpose.INITIALISATION)).double()
+    optimizer = optimizer_of(network, config.training)
+    weights = [parameter.detach().clone().requires_grad_() for parameter in network.parameters()]
+    hidden, others = weights[2:8:2], [*weights[:2], *weights[3:8:2], *weights[8:]]
+    adamw = AdamW(others, lr=1, weight_decay=0.3)
+    buffers = [torch.zeros_like(each) for each in hidden]
+    for number in range(1, 12):
+        lr, is_last = 0.05 / number, number == 8
+        gradients = random_gradients(weights, number)
+        optimizer.step(torch.cat([each.flatten() for each in gradients]), lr, torch.zeros(()), is_last)
+        for each, gradient in zip(weights, gradients, strict=True):
+            each.grad = gradient
+        adamw.param_groups[0]["lr"] = ADAM_RATE * lr
+        adamw.step()
+        with torch.no_grad():
+            for each, buffer in zip(hidden, buffers, strict=True):
+                buffer.mul_(0.8).add_(0.2 * each.grad)
+                if number % INTERVAL == 0 or is_last:
+                    update = (0.2 * each.grad + 0.8 * buffer).flatten(start_dim=1)
+                    scale = max(1, update.shape[0] / update.shape[1]) ** 0.5
+                    each.mul_(1 - lr * 0.3).sub_(lr * scale * published(update).view_as(each))
+        for each, parameter in zip(weights, network.parameters(), strict=True):
+            torch.testing.assert_close(parameter.detach(), each.detach(), rtol=1e-9, atol=1e-9)
+
+
+def random_gradients(like: Sequence[Tensor], seed: int) -> list[Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    return [torch.randn(each.shape, generator=generator, dtype=each.dtype) for each in like]
