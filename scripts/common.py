@@ -21,7 +21,7 @@ from typing import Any, TypeVar
 import torch
 from rich.console import Console
 
-from lenet_mnist.cli.flags import DEFAULT_DATA_DIR
+from lenet_mnist.cli.commands import DEFAULT_DATA_DIR
 from lenet_mnist.config import Config, DataConfig
 from lenet_mnist.config_file import load_config
 from lenet_mnist.cores import THREADS

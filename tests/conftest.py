@@ -15,7 +15,7 @@ from tests.once import draw_roughly, read_once
 from tests.tiny import part_of
 
 from lenet_mnist.cli import main as command_line
-from lenet_mnist.cli.flags import DEFAULT_DATA_DIR
+from lenet_mnist.cli.commands import DEFAULT_DATA_DIR
 from lenet_mnist.config import Config, DataConfig, Engine, Source
 from lenet_mnist.data.fetch import fetch_missing
 from lenet_mnist.data.load import load_train_val

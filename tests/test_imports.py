@@ -21,7 +21,7 @@ ROOMS = [
 # page of the lab carries them, so that its reader can count them at the end; `lenet lab` sees no answer to them.
 WAYS_TO_THE_TEST_IMAGES = {
     "load_test": {"data/load", "study/evaluation", "lab/page"},
-    "survey": {"data/load", "cli/data", "reporting/training_results"},
+    "survey": {"data/load", "cli/app", "reporting/training_results"},
     "answers_of": {"study/evaluation", "study/comparison"},
     "evaluate_runs": {"study/evaluation", "cli/analysis", "trained"},
     "evaluate_module": {"study/evaluation", "api"},

@@ -1,16 +1,28 @@
-"""Step 4 of the lecture, performance analysis: what a trained network does."""
+"""Step 4 of the lecture, performance analysis: what a trained network does; and what it is used for after that."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from lenet_mnist.cli import flags
-from lenet_mnist.cli.commands import Call, Commands
-from lenet_mnist.cli.flags import EXPERIMENT, MACHINE, configured
-from lenet_mnist.config import Split
+from lenet_mnist.cli.commands import (
+    EXPERIMENT,
+    MACHINE,
+    RUN,
+    RUN_HELP,
+    RUNS,
+    Call,
+    Commands,
+    DeviceName,
+    Resume,
+    RunName,
+    path_option,
+)
+from lenet_mnist.config import ExportFormat, Split
 
 app = Commands("4. Performance analysis")
+use_app = Commands("A trained network, used")
+_BEFORE_ANY_TRAINING = "record"  # the most accurate of the networks that come with lenet
 
 
 @app.command(
@@ -24,7 +36,7 @@ app = Commands("4. Performance analysis")
 )
 def evaluate(
     call: Call,
-    runs: Annotated[list[str], typer.Argument(**flags.RUNS, help="Paths, ids or names of runs, or `latest`.")],
+    runs: Annotated[list[str], typer.Argument(**RUNS, help="Paths, ids or names of runs, or `latest`.")],
     split: Annotated[Split, typer.Option("--split", help="The part of the data to evaluate on.")] = Split.TEST,
     batch_size: Annotated[
         int | None,
@@ -33,7 +45,7 @@ def evaluate(
     min_accuracy: Annotated[
         float | None, typer.Option("--min-accuracy", min=0, max=1, help="Exit with 5 if the accuracy is lower.")
     ] = None,
-    device: flags.Device = None,
+    device: DeviceName = None,
 ) -> None:
     from lenet_mnist.data.batches import EVALUATION_CHUNK
     from lenet_mnist.reporting.analysis_results import evaluation_result
@@ -63,7 +75,7 @@ def evaluate(
 )
 def verify(
     call: Call,
-    run: flags.RunName,
+    run: RunName,
     retrain: Annotated[bool, typer.Option("--retrain", help="Train it again, too, and compare every row.")] = False,
 ) -> None:
     from lenet_mnist.reporting.analysis_results import verification_result
@@ -81,7 +93,7 @@ def verify(
     examples=("lenet diagnose latest", "lenet diagnose lr-sweep                      # the newest sweep"),
     offers=("runs_dir", "as_json"),
 )
-def diagnose(call: Call, run: flags.RunName) -> None:
+def diagnose(call: Call, run: RunName) -> None:
     from lenet_mnist.reporting.analysis_results import diagnosis_result, sweep_advice
     from lenet_mnist.study.diagnosis import advise_sweep, diagnose_training
 
@@ -99,7 +111,7 @@ def diagnose(call: Call, run: flags.RunName) -> None:
 )
 def compare(
     call: Call,
-    runs: Annotated[list[str], typer.Argument(**flags.RUNS, help="Paths, ids or names of two or more runs.")],
+    runs: Annotated[list[str], typer.Argument(**RUNS, help="Paths, ids or names of two or more runs.")],
     split: Annotated[
         Split, typer.Option("--split", help="Data to compare on; test counts as a test evaluation of each run.")
     ] = Split.VAL,
@@ -107,8 +119,8 @@ def compare(
         list[str] | None,
         typer.Option("--speed-ratio", metavar="loss=NUMBER", help="Compare updates to this training loss. Repeatable."),
     ] = None,
-    output: Annotated[Path | None, flags.output("A new directory to write to.")] = None,
-    device: flags.Device = None,
+    output: Annotated[Path | None, path_option("--output", "A new directory to write to.")] = None,
+    device: DeviceName = None,
 ) -> None:
     from lenet_mnist.reporting import compare_plots
     from lenet_mnist.reporting.analysis_results import comparison_result
@@ -132,11 +144,10 @@ def compare(
         "lenet cross-validate --limit-train 1000",
         "lenet cross-validate --config digits --folds 10 --repeats 3",
     ),
+    settings=("--lr", *EXPERIMENT, *MACHINE),
 )
-@configured("--lr", *EXPERIMENT, *MACHINE)
 def cross_validate(
     call: Call,
-    resolved: flags.ResolvedConfig,
     folds: Annotated[
         int | None, typer.Option("--folds", min=2, max=1000, help="Number of folds.  [default: 5]")
     ] = None,
@@ -144,16 +155,16 @@ def cross_validate(
         int | None,
         typer.Option("--repeats", min=1, max=1000, help="Cross-validations, each with a new split.  [default: 1]"),
     ] = None,
-    resume: flags.Resume = None,
+    resume: Resume = None,
 ) -> None:
     from lenet_mnist.reporting.evaluation_plots import draw_cross_validation
     from lenet_mnist.reporting.training_results import cross_validation_result
     from lenet_mnist.study import cross_validation
 
-    with call.session(resolved) as session:
-        call.warn(resolved.notes if resume is None else ())
+    with call.session() as session:
+        call.warn(call.resolved.notes if resume is None else ())
         place = call.runs_dir if resume is None else call.run(resume, ("cross-validation",))
-        pooled = cross_validation.cross_validate(place, resolved, folds, repeats, session)
+        pooled = cross_validation.cross_validate(place, call.resolved, folds, repeats, session)
     draw_cross_validation(pooled)
     call.say(cross_validation_result(pooled))
 
@@ -162,7 +173,7 @@ def cross_validate(
     help="Write a run's report.html, one page with all results. The run may still be training.",
     offers=("runs_dir", "as_json"),
 )
-def report(call: Call, run: flags.RunName) -> None:
+def report(call: Call, run: RunName) -> None:
     from lenet_mnist.reporting.report import write_report
     from lenet_mnist.reporting.text import Result
 
@@ -177,3 +188,61 @@ def runs(call: Call, test: Annotated[bool, typer.Option("--test", help="Show tes
 
     rows = [row_of(run, with_test=test) for run in list_runs(call.runs_dir)]
     call.say(runs_result(rows, call.runs_dir))
+
+
+@use_app.command(
+    help="Read the digits in your own pictures, one per picture. Exits with 3 if a picture cannot be read.",
+    examples=("lenet predict photo.jpg", "lenet predict scans/ --run relu --show"),
+    offers=("runs_dir", "as_json"),
+)
+def predict(
+    call: Call,
+    pictures: Annotated[
+        list[Path], typer.Argument(metavar="PICTURE...", help="Pictures (HEIC of phones, too), or folders of them.")
+    ],
+    run: Annotated[str, typer.Option("--run", **RUN, help=RUN_HELP)] = "latest",
+    show: Annotated[bool, typer.Option("--show", help="Also draw the steps of the preparation, into the run.")] = False,
+) -> None:
+    from lenet_mnist.inference.predict import read_pictures
+    from lenet_mnist.reporting.gallery import draw_reading
+    from lenet_mnist.runs.listing import LATEST, newest_run
+
+    if run == LATEST and newest_run(call.runs_dir) is None:
+        run = _BEFORE_ANY_TRAINING
+    reading = read_pictures(call.run(run, is_written=show), pictures)
+    for part in reading.json_parts() if call.as_json else reading.texts():
+        call.say(part)
+    call.warn(reading.notes)
+    if show and (drawn := draw_reading(reading)):
+        call.note(f"steps drawn in {drawn}")
+    elif show and reading.num_answered:
+        call.note("no steps to draw: a network that was not trained on MNIST takes pictures as they are")
+    reading.require_all_answered()
+
+
+@use_app.command(
+    help="Write a run's network in a form that other programs read.",
+    examples=(
+        "lenet export latest --format html            # a page to draw on",
+        "lenet export relu --format onnx --output relu.onnx",
+    ),
+)
+def export(
+    call: Call,
+    run: RunName,
+    export_format: Annotated[
+        ExportFormat,
+        typer.Option("--format", help="html: a page to draw digits on; onnx or safetensors: the network."),
+    ],
+    compare: Annotated[
+        str | None, typer.Option("--compare", **RUN, help="html: show a second run next to the first.")
+    ] = None,
+    output: Annotated[Path | None, path_option("--output", "File to write; by default in the run.")] = None,
+) -> None:
+    from lenet_mnist.inference.export import export_run
+
+    compared = None if compare is None else call.run(compare)
+    access = call.access()
+    chosen = call.run(run, is_written=output is None)
+    exported = export_run(chosen, compared, export_format, output, access)
+    call.say(exported)

@@ -1,4 +1,4 @@
-"""The command line: all commands together, and those that show a configuration and its network.
+"""The command line: all commands together, and those that show the network, the data, and what is set here.
 
 Each command parses, calls one function, and prints. Results go to stdout, progress and notes to stderr.
 """
@@ -9,9 +9,8 @@ from typing import Annotated
 import typer
 
 from lenet_mnist import __version__
-from lenet_mnist.cli import analysis, data, flags, inference, training
-from lenet_mnist.cli.commands import Call, Commands
-from lenet_mnist.cli.flags import configured
+from lenet_mnist.cli import analysis, training
+from lenet_mnist.cli.commands import CONFIG_HELP, DEFAULT_RUNS_DIR, RECIPE, Assignments, Call, Commands, path_option
 from lenet_mnist.cores import torchrun_rank
 from lenet_mnist.errors import ConfigError, StorageError
 
@@ -25,6 +24,7 @@ app = Commands(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+data_app = Commands(help="Download, check, find and show the data.")
 config_app = Commands(help="Show and check configurations.")
 settings_app = Commands(_SETTINGS)
 
@@ -53,18 +53,89 @@ def options(
         )
 
 
-@app.command(help="Show the network, layer by layer.", offers=("data_dir", "as_json"))
-@configured("--activation")
-def describe(call: Call, resolved: flags.ResolvedConfig) -> None:
+@app.command(help="Show the network, layer by layer.", offers=("data_dir", "as_json"), settings=("--activation",))
+def describe(call: Call) -> None:
     from lenet_mnist.data.load import source_of
     from lenet_mnist.data.sets import IMAGE_SIZE
     from lenet_mnist.model.lenet import layer_table
     from lenet_mnist.reporting.training_results import layers_result
 
-    with resolved.naming_origins():
-        class_names = source_of(resolved.config.data, call.access()).class_names()
-    rows = layer_table(resolved.config.model.activation, len(class_names), IMAGE_SIZE)
+    class_names = source_of(call.resolved.config.data, call.access()).class_names()
+    rows = layer_table(call.resolved.config.model.activation, len(class_names), IMAGE_SIZE)
     call.say(layers_result(rows))
+
+
+@data_app.command(
+    "fetch",
+    help="Download the missing files of MNIST or its relatives.",
+    offers=("data_dir", "offline"),
+    settings=("--source",),
+)
+def data_fetch(call: Call) -> None:
+    from lenet_mnist.data.fetch import fetch_missing
+    from lenet_mnist.data.load import published_files
+    from lenet_mnist.data.mnist import read_verified
+
+    files = published_files(call.resolved.config.data)
+    fetched = fetch_missing(call.access(), files)
+    for file in files:
+        path, _ = read_verified(file, call.data_dir)
+        call.say(f"{'fetched' if file in fetched else 'was there'}  {path}")
+
+
+@data_app.command(
+    "check",
+    help="Check the files; count classes and duplicate images.",
+    offers=("data_dir", "as_json"),
+    settings=("--source",),
+)
+def data_check(call: Call) -> None:
+    from lenet_mnist.data.load import survey, verified_files
+    from lenet_mnist.reporting.training_results import data_result
+
+    files = verified_files(call.resolved.config.data, call.data_dir)
+    seen = survey(call.resolved.config.data, call.access())
+    call.say(data_result(files, seen))
+
+
+@data_app.command(
+    "where", help="Print the data directory and what was found in it.", offers=("data_dir",), settings=("--source",)
+)
+def data_where(call: Call) -> None:
+    from lenet_mnist.data.load import source_of
+
+    places = source_of(call.resolved.config.data, call.access()).places
+    call.say(str(call.data_dir))
+    for name, path in places:
+        call.say(f"  {name}: {path or 'missing'}")
+
+
+@data_app.command(
+    "show",
+    help="Draw training images, never test images.",
+    offers=("data_dir", "offline"),
+    settings=("--source", "--seed"),
+)
+def data_show(
+    call: Call,
+    augment: Annotated[
+        bool, typer.Option("--augment", help="Show each image as the epochs see it, augmented.")
+    ] = False,
+    epoch: Annotated[int, typer.Option("--epoch", min=1, help="First epoch to show.")] = 1,
+    num: Annotated[int, typer.Option("--num", min=1, max=80, help="Number of images.")] = 10,
+    output: Annotated[Path, path_option("--output", "PNG file to write.")] = DEFAULT_RUNS_DIR / "training-images.png",
+) -> None:
+    from lenet_mnist.data.load import load_train_val
+    from lenet_mnist.reporting.gallery import EXAMPLE, contact_tiles, draw_contact_sheet
+
+    augmentation = call.resolved.config.augmentation
+    if augment and not augmentation.is_on:
+        call.note("the configuration does not augment: showing the example of docs/augmentation.md")
+        augmentation = EXAMPLE
+    data = load_train_val(call.resolved.config.data, call.access())
+    tiles, title = contact_tiles(data, augmentation if augment else None, call.resolved.config.seed, epoch, num)
+    draw_contact_sheet(tiles, title, output)
+    call.say(str(output))
 
 
 @settings_app.command(
@@ -88,9 +159,7 @@ def recipes(
     call: Call,
     copy: Annotated[
         str | None,
-        typer.Option(
-            "--copy", **flags.RECIPE | {"metavar": "NAME"}, help="Write this recipe into ./NAME.yaml, to edit it."
-        ),
+        typer.Option("--copy", **RECIPE | {"metavar": "NAME"}, help="Write this recipe into ./NAME.yaml, to edit it."),
     ] = None,
 ) -> None:
     from lenet_mnist.recipes import copy_recipe, list_recipes
@@ -103,8 +172,8 @@ def recipes(
 @config_app.command("show", help="Print every value and where it comes from, as YAML for --config.", offers=())
 def config_show(
     call: Call,
-    config: Annotated[str | None, typer.Argument(**flags.RECIPE, help=flags.CONFIG_HELP)] = None,
-    assignments: flags.Assignments = None,
+    config: Annotated[str | None, typer.Argument(**RECIPE, help=CONFIG_HELP)] = None,
+    assignments: Assignments = None,
 ) -> None:
     from lenet_mnist.config_file import annotated_yaml, load_config
 
@@ -116,9 +185,9 @@ def config_check(
     call: Call,
     configs: Annotated[
         list[str],
-        typer.Argument(**flags.RECIPE | {"metavar": "NAME|FILE..."}, help="Recipes, or YAML files."),
+        typer.Argument(**RECIPE | {"metavar": "NAME|FILE..."}, help="Recipes, or YAML files."),
     ],
-    assignments: flags.Assignments = None,
+    assignments: Assignments = None,
 ) -> None:
     from lenet_mnist.config_file import load_config
 
@@ -138,7 +207,7 @@ def config_schema(call: Call) -> None:
     )
 
 
-for part in (training.app, analysis.app, inference.app, settings_app):
+for part in (training.app, analysis.app, analysis.use_app, settings_app):
     app.add_typer(part)
-app.add_typer(data.app, name="data", rich_help_panel="2. Data")
+app.add_typer(data_app, name="data", rich_help_panel="2. Data")
 app.add_typer(config_app, name="config", rich_help_panel=_SETTINGS)

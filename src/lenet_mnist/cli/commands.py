@@ -1,21 +1,28 @@
 """What all commands share: headings and examples in the help, the flags that many offer, and what they are used for.
 
-torch and matplotlib are imported inside what needs them, so that `lenet --help` answers at once.
+A flag that sets a value of the configuration is made from its field in config.py. torch and matplotlib are imported
+inside what needs them, so that `lenet --help` answers at once.
 """
 
+import functools
 import inspect
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from types import NoneType, UnionType
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 import typer
 from typer.core import TyperGroup
 
-from lenet_mnist.cli import flags
+from lenet_mnist.config import Config, Device
 from lenet_mnist.errors import ConfigError
+from lenet_mnist.files.storage import user_cache
+from lenet_mnist.recipes import recipe_paths
+from lenet_mnist.sections import fields_of, flags_of
 
 if TYPE_CHECKING:
     from lenet_mnist.config_file import ResolvedConfig
@@ -25,29 +32,22 @@ if TYPE_CHECKING:
     from lenet_mnist.runs.run import Run
     from lenet_mnist.training.context import Session
 
-_Function = TypeVar("_Function", bound=flags.Command)
-# Fields of a Call, and the flags that give them.
-_SHARED: dict[str, tuple[Any, Any]] = {
-    "data_dir": (flags.DataDir, flags.DEFAULT_DATA_DIR),
-    "runs_dir": (flags.RunsDir, flags.DEFAULT_RUNS_DIR),
-    "offline": (flags.Offline, False),
-    "as_json": (flags.AsJson, False),
-    "quiet": (flags.Quiet, False),
-    "verbose": (flags.Verbose, False),
-}
-_ALL = ("data_dir", "runs_dir", "offline", "as_json")
+DEFAULT_DATA_DIR = user_cache()
+DEFAULT_RUNS_DIR = Path("runs")
+_Function = TypeVar("_Function", bound=Callable[..., None])
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class Call:
     """One call of a command: what it was given with the flags that many share. Without --offline it is offline."""
 
     quiet: bool
     verbose: bool
-    data_dir: Path = flags.DEFAULT_DATA_DIR
-    runs_dir: Path = flags.DEFAULT_RUNS_DIR
+    data_dir: Path = DEFAULT_DATA_DIR
+    runs_dir: Path = DEFAULT_RUNS_DIR
     offline: bool = True
     as_json: bool = False
+    resolved: "ResolvedConfig" = field(init=False)  # of commands with `settings`
     _runs_meant: list[str] = field(default_factory=list)  # by the names that were given; shown with the result
 
     def run(self, argument: str, kinds: "Sequence[Kind]" = ("train",), is_written: bool = False) -> "Run":
@@ -74,7 +74,7 @@ class Call:
         return DataAccess(self.data_dir, self.offline, FetchProgress(StderrConsole(self.quiet)))
 
     @contextmanager
-    def session(self, resolved: "ResolvedConfig") -> "Iterator[Session]":
+    def session(self) -> "Iterator[Session]":
         """Yield the session of a training. A rank of torchrun that does not lead serves, and ends the command here.
 
         Raises: ConfigError, on every rank, if not all were started with the same configuration.
@@ -83,9 +83,9 @@ class Call:
         from lenet_mnist.sections import flat_values
         from lenet_mnist.training.context import Session
 
-        with resolved.naming_origins(), joined_ranks() as ranks:
+        with joined_ranks() as ranks:
             session = Session(self.access(), self.progress(), ranks)
-            ranks.require_same({key: str(value) for key, value in flat_values(resolved.config).items()})
+            ranks.require_same({key: str(value) for key, value in flat_values(self.resolved.config).items()})
             if ranks.is_first:
                 yield session
                 return
@@ -120,15 +120,66 @@ class Call:
         print(render(result, self.as_json), flush=True)
 
 
-class _Notes(logging.Handler):
-    """Shows what is decided."""
+def parse_path(text: str) -> Path:
+    """Expand ~ in `--data-dir=~/mnist` too, where no shell does it; refuse an empty name."""
+    if text == "":
+        raise typer.BadParameter("expected the name of a file or directory")
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:
+        raise typer.BadParameter(f"{text}: no such user, or no home directory is known") from None
 
-    def __init__(self, call: Call) -> None:
-        super().__init__()
-        self._call = call
 
-    def emit(self, record: logging.LogRecord) -> None:
-        self._call.note(record.getMessage())
+def run_names(context: typer.Context) -> list[str]:
+    """Return what a shell completes a run to: `latest`, names, and ids, the newest first. No run is opened."""
+    ids = _run_ids(Path(context.params.get("runs_dir") or DEFAULT_RUNS_DIR))
+    shipped = _run_ids(Path(__file__).parents[1] / "networks")
+    return ["latest", *dict.fromkeys("-".join(run.split("-")[2:-1]) for run in ids + shipped), *ids]
+
+
+def _run_ids(directory: Path) -> list[str]:
+    with suppress(OSError):
+        return sorted((path.name for path in directory.iterdir() if (path / "manifest.json").is_file()), reverse=True)
+    return []
+
+
+def path_option(flag: str, help_text: str, **more: Any) -> Any:
+    """Return an option that takes a path."""
+    return typer.Option(flag, parser=parse_path, metavar="<path>", help=help_text, **more)
+
+
+CONFIG_HELP = "A recipe (`lenet recipes`), or a YAML file; by default, the recipe relu."
+RECIPE: dict[str, Any] = {"metavar": "NAME|FILE", "autocompletion": recipe_paths}
+ConfigName = Annotated[str | None, typer.Option("--config", "-c", **RECIPE, help=CONFIG_HELP)]
+Assignments = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Set any value (docs/options.md); repeatable.")
+]
+RUN: dict[str, Any] = {"metavar": "RUN", "autocompletion": run_names}
+RUNS = RUN | {"metavar": "RUN..."}
+RUN_HELP = "A run's path, id or name, or `latest`."
+RunName = Annotated[str, typer.Argument(**RUN, help=RUN_HELP)]
+Resume = Annotated[str | None, typer.Option("--resume", **RUN, help="Resume an interrupted run.")]
+DeviceName = Annotated[Device | None, typer.Option("--device", help="Where to compute; by default, as in training.")]
+
+_DATA = path_option("--data-dir", "Where the data are.", envvar="LENET_DATA_DIR", show_default="the user's cache")
+# Fields of a Call, and the flags that give them.
+_SHARED: dict[str, tuple[Any, Any]] = {
+    "data_dir": (Annotated[Path, _DATA], DEFAULT_DATA_DIR),
+    "runs_dir": (
+        Annotated[Path, path_option("--runs-dir", "Where runs are.", envvar="LENET_RUNS_DIR")],
+        DEFAULT_RUNS_DIR,
+    ),
+    "offline": (Annotated[bool, typer.Option("--offline", help="Never use the network.")], False),
+    "as_json": (Annotated[bool, typer.Option("--json", help="Print the result as JSON.")], False),
+    "quiet": (Annotated[bool, typer.Option("--quiet", "-q", help="Show results and errors only.")], False),
+    "verbose": (
+        Annotated[bool, typer.Option("--verbose", "-v", help="Show what is decided: engine, threads, files.")],
+        False,
+    ),
+}
+_ALL = ("data_dir", "runs_dir", "offline", "as_json")
+EXPERIMENT = ("--activation", "--epochs", "--batch-size", "--limit-train", "--seed", "--name")
+MACHINE = ("--threads", "--device", "--engine")
 
 
 class _Help(TyperGroup):
@@ -154,23 +205,92 @@ class Commands(typer.Typer):
         self._heading = heading
 
     def command(
-        self, *name: Any, offers: Sequence[str] = _ALL, examples: Sequence[str] = (), **options: Any
+        self,
+        *name: Any,
+        settings: Sequence[str] | None = None,
+        offers: Sequence[str] = _ALL,
+        examples: Sequence[str] = (),
+        **options: Any,
     ) -> Callable[[_Function], _Function]:
-        """Add a command; of the shared flags it has those that it `offers`; `examples` are lines one could type."""
+        """Add a command. `examples` are lines one could type; of the shared flags it has those that it `offers`.
+
+        With `settings`, some flags of config.py, it is given the configuration that these, --config and --set make.
+        """
         epilog = "\b\nExamples:\n  " + "\n  ".join(examples) if examples else None
         add: Any = super().command(*name, epilog=epilog, rich_help_panel=self._heading, **options)
-        return lambda command: add(_called(command, (*offers, "quiet", "verbose")))
+        return lambda command: add(_called(command, settings, (*offers, "quiet", "verbose")))
 
 
-def _called(command: flags.Command, offers: Sequence[str]) -> flags.Command:
+def _called(command: _Function, settings: Sequence[str] | None, offers: Sequence[str]) -> Any:
+    """Return what typer calls for `command`: it has all flags as parameters, and makes the Call of them."""
+
     def run(**given: Any) -> None:
         call = Call(**{name: given.pop(name) for name in offers})
         if call.quiet and call.verbose:
             raise ConfigError("--quiet and --verbose exclude each other")
         logger = logging.getLogger("lenet_mnist")
         logger.setLevel(logging.INFO if call.verbose else logging.WARNING)
-        logger.handlers = [_Notes(call)] if call.verbose else []
-        command(call=call, **given)
+        logger.handlers = [logging.StreamHandler()] if call.verbose else []
+        if settings is None:
+            command(call=call, **given)
+            return
+        from lenet_mnist.config_file import load_config
+
+        typed = {flag: given.pop(_parameter_name(flag)) for flag in settings}
+        values = {_KEYS[flag]: _value(flag, words) for flag, words in typed.items() if words not in (None, [])}
+        call.resolved = load_config(given.pop("config"), given.pop("assignments") or (), values)
+        with call.resolved.naming_origins():
+            command(call=call, **given)
+
+    def flag(name: str, kind: Any, default: Any = None) -> inspect.Parameter:
+        return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=kind)
 
     own = [each for each in inspect.signature(command).parameters.values() if each.name != "call"]
-    return flags.taking(run, command, own + [flags.parameter(name, *_SHARED[name]) for name in offers])
+    parameters = [] if settings is None else [flag("config", ConfigName), flag("assignments", Assignments)]
+    parameters += [flag(_parameter_name(each), _option(each)) for each in settings or ()]
+    parameters += [each.replace(kind=inspect.Parameter.KEYWORD_ONLY) for each in own]
+    parameters += [flag(name, *_SHARED[name]) for name in offers]
+    functools.update_wrapper(run, command)
+    run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    run.__annotations__ = {each.name: each.annotation for each in parameters}
+    return run
+
+
+# Flags of config.py.
+
+_KEYS = {flag: key for key, flag in flags_of(Config).items()}
+_TYPES = ("int", "float", "str", "bool")
+
+
+def _parameter_name(flag: str) -> str:
+    return flag.removeprefix("--").replace("-", "_")
+
+
+def _option(flag: str) -> Any:
+    """Return a flag of config.py as typer wants it. It takes any text: the configuration says what is wrong with it."""
+    field = fields_of(Config)[_KEYS[flag]]
+    is_list = get_origin(field.annotation) is tuple
+    about = f"{field.description}{' Repeatable.' * is_list}"
+    words = _words(field.annotation)
+    completed = run_names if flag == "--teacher" else lambda: [word for word in words if word not in _TYPES]
+    option = typer.Option(flag, metavar=f"<{'|'.join(words)}>", autocompletion=completed, help=about)
+    return Annotated[(list[str] if is_list else str) | None, option]
+
+
+def _value(flag: str, words: Any) -> Any:
+    """Return what was typed: YAML, unless the value is text. Nothing is text, too, not null."""
+    from lenet_mnist.config_file import parse_yaml
+
+    is_text = words == "" or "str" in _words(fields_of(Config)[_KEYS[flag]].annotation)
+    return words if is_text else parse_yaml(words, flag)
+
+
+def _words(kind: Any) -> list[str]:
+    """Return what a value may be: the names of types, and words."""
+    if get_origin(kind) is Literal:
+        return list(get_args(kind))
+    if get_origin(kind) in (Annotated, tuple):
+        return _words(get_args(kind)[0])
+    if get_origin(kind) in (Union, UnionType):
+        return [word for part in get_args(kind) if part is not NoneType for word in _words(part)]
+    return list(kind) if issubclass(kind, StrEnum) else [kind.__name__]

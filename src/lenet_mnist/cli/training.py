@@ -7,9 +7,7 @@ from typing import Annotated
 
 import typer
 
-from lenet_mnist.cli import flags
-from lenet_mnist.cli.commands import Call, Commands
-from lenet_mnist.cli.flags import EXPERIMENT, MACHINE, configured
+from lenet_mnist.cli.commands import EXPERIMENT, MACHINE, Call, Commands, Resume, path_option
 from lenet_mnist.errors import ConfigError
 
 app = Commands("3. Training")
@@ -30,19 +28,18 @@ class Log(StrEnum):
         "lenet train --activation tanh --lr 0.02 --epochs 5",
         "lenet train --resume latest                  # after a crash or Ctrl-C",
     ),
+    settings=("--lr", "--lr-budget", *EXPERIMENT, "--teacher", *MACHINE),
 )
-@configured("--lr", "--lr-budget", *EXPERIMENT, "--teacher", *MACHINE)
 def train(
     call: Call,
-    resolved: flags.ResolvedConfig,
     seeds: Annotated[str | None, typer.Option("--seeds", help="One run per seed, as in 0-4 or 0,7.")] = None,
-    resume: flags.Resume = None,
+    resume: Resume = None,
     accept_differences: Annotated[
         bool, typer.Option("--accept-differences", help="With --resume: resume even if the result will differ.")
     ] = False,
     log: Annotated[Log | None, typer.Option("--log", help="Also log values while training, for TensorBoard.")] = None,
 ) -> None:
-    if seeds is not None and resolved.origins.get("seed") == "--seed":
+    if seeds is not None and call.resolved.origins.get("seed") == "--seed":
         raise ConfigError("--seed and --seeds exclude each other")
     if seeds is not None and resume is not None:
         raise ConfigError("--resume is for one run: --seeds cannot be combined with it")
@@ -53,7 +50,7 @@ def train(
     from lenet_mnist.reporting.training_results import training_result
     from lenet_mnist.study import train as training
 
-    with call.session(resolved) as session:
+    with call.session() as session:
         if log is Log.TENSORBOARD:
             from lenet_mnist.provenance import require_packages
             from lenet_mnist.reporting.tensorboard import TensorBoardLog
@@ -61,10 +58,10 @@ def train(
             require_packages("--log tensorboard", "tensorboard")
             session = replace(session, open_log=TensorBoardLog)
         if resume is None:
-            call.warn(resolved.notes)
-            runs = training.train_seeds(resolved.config, seeds, session, call.runs_dir)
+            call.warn(call.resolved.notes)
+            runs = training.train_seeds(call.resolved.config, seeds, session, call.runs_dir)
         else:
-            runs = [training.resume_run(call.run(resume), resolved, accept_differences, session)]
+            runs = [training.resume_run(call.run(resume), call.resolved, accept_differences, session)]
     for trained in runs:
         draw_training(trained.directory, session.progress.note)
     call.say(training_result(runs))
@@ -80,11 +77,10 @@ def train(
         "lenet lr-sweep --lrs 0.01,0.03,0.1 --seeds 0-4 --epochs 2",
         "lenet lr-sweep --limit-train 10000 --budget 60s",
     ),
+    settings=("--optimizer", "--batch-size", "--limit-train", *MACHINE, "--name"),
 )
-@configured("--optimizer", "--batch-size", "--limit-train", *MACHINE, "--name")
 def lr_sweep(
     call: Call,
-    resolved: flags.ResolvedConfig,
     activation: Annotated[
         str | None, typer.Option("--activation", help="One activation, or several as in sigmoid,relu.")
     ] = None,
@@ -97,7 +93,7 @@ def lr_sweep(
     ] = None,
     epochs: Annotated[float | None, typer.Option("--epochs", help="Epochs per training.  [default: 0.5]")] = None,
     budget: Annotated[str | None, typer.Option("--budget", help="Time for the whole sweep, as in 60s or 2m.")] = None,
-    resume: flags.Resume = None,
+    resume: Resume = None,
 ) -> None:
     from lenet_mnist.reporting import sweep_plots
     from lenet_mnist.reporting.training_results import sweep_result
@@ -107,10 +103,10 @@ def lr_sweep(
     rates = {"lrs": lrs, "min_lr": min_lr, "max_lr": max_lr, "num": num}
     request = sweep_request({"activation": activation, **rates, "seeds": seeds, "epochs": epochs, "budget": budget})
     if request.activations is not None and len(request.activations) == 1:
-        resolved = resolved.with_flag("model.activation", request.activations[0])
-    with call.session(resolved) as session:
+        call.resolved = call.resolved.with_flag("model.activation", request.activations[0])
+    with call.session() as session:
         place = call.runs_dir if resume is None else call.run(resume, ("sweep",))
-        swept = sweep(place, resolved, request, session)
+        swept = sweep(place, call.resolved, request, session)
     sweep_plots.draw_swept_run(swept)
     call.say(sweep_result(swept))
     require_answers(swept)
@@ -119,19 +115,17 @@ def lr_sweep(
 @app.command(
     help="Measure how fast this machine trains. Shows each engine, and where the time goes. Takes about a minute.",
     offers=("data_dir", "offline", "as_json"),
+    settings=("--activation", *MACHINE),
 )
-@configured("--activation", *MACHINE)
 def bench(
     call: Call,
-    resolved: flags.ResolvedConfig,
     batch_size: Annotated[
         list[int] | None, typer.Option("--batch-size", min=1, metavar="<int>", help="Images per update; repeatable.")
     ] = None,
 ) -> None:
     from lenet_mnist.bench import run_benchmark
 
-    with resolved.naming_origins():
-        measured = run_benchmark(resolved.config, batch_size or (64, 256), call.access())
+    measured = run_benchmark(call.resolved.config, batch_size or (64, 256), call.access())
     call.say(measured)
 
 
@@ -144,24 +138,22 @@ def bench(
         "lenet lab --source fashion-mnist",
     ),
     offers=("data_dir", "offline", "as_json"),
+    settings=("--source",),
 )
-@configured("--source")
 def lab(
     call: Call,
-    resolved: flags.ResolvedConfig,
     images: Annotated[
         str,
         typer.Option("--images", metavar="<int|all>", help="Training images; a fifth of that to validate and test."),
     ] = "10000",
-    output: Annotated[Path, flags.output("HTML file to write.")] = Path("lenet-lab.html"),
+    output: Annotated[Path, path_option("--output", "HTML file to write.")] = Path("lenet-lab.html"),
     no_open: Annotated[bool, typer.Option("--no-open", help="Do not open it in the browser.")] = False,
 ) -> None:
     from lenet_mnist.lab.page import open_lab, parse_images, write_lab
     from lenet_mnist.reporting.text import Result
 
     num_images = parse_images(images)
-    with resolved.naming_origins():
-        write_lab(resolved.config.data, num_images, output, call.access())
+    write_lab(call.resolved.config.data, num_images, output, call.access())
     call.say(Result({"path": output}, str(output)))
     if not no_open:
         open_lab(output)
