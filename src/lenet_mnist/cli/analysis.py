@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated
 
-import typer
+from typer import Argument, Option
 
 from lenet_mnist.cli.commands import (
     EXPERIMENT,
@@ -36,15 +36,12 @@ _BEFORE_ANY_TRAINING = "record"  # the most accurate of the networks that come w
 )
 def evaluate(
     call: Call,
-    runs: Annotated[list[str], typer.Argument(**RUNS, help="Paths, ids or names of runs, or `latest`.")],
-    split: Annotated[Split, typer.Option("--split", help="The part of the data to evaluate on.")] = Split.TEST,
+    runs: Annotated[list[str], Argument(**RUNS, help="Paths, ids or names of runs, or `latest`.")],
+    split: Annotated[Split, Option(help="The part of the data to evaluate on.")] = Split.TEST,
     batch_size: Annotated[
-        int | None,
-        typer.Option("--batch-size", min=1, max=1_000_000, help="Images per batch; does not affect the results."),
+        int | None, Option(min=1, max=1_000_000, help="Images per batch; does not affect the results.")
     ] = None,
-    min_accuracy: Annotated[
-        float | None, typer.Option("--min-accuracy", min=0, max=1, help="Exit with 5 if the accuracy is lower.")
-    ] = None,
+    min_accuracy: Annotated[float | None, Option(min=0, max=1, help="Exit with 5 if the accuracy is lower.")] = None,
     device: DeviceName = None,
 ) -> None:
     from lenet_mnist.data.batches import EVALUATION_CHUNK
@@ -76,7 +73,7 @@ def evaluate(
 def verify(
     call: Call,
     run: RunName,
-    retrain: Annotated[bool, typer.Option("--retrain", help="Train it again, too, and compare every row.")] = False,
+    retrain: Annotated[bool, Option("--retrain", help="Train it again, too, and compare every row.")] = False,
 ) -> None:
     from lenet_mnist.reporting.analysis_results import verification_result
     from lenet_mnist.study.verification import require_all_hold, verify_run
@@ -111,13 +108,12 @@ def diagnose(call: Call, run: RunName) -> None:
 )
 def compare(
     call: Call,
-    runs: Annotated[list[str], typer.Argument(**RUNS, help="Paths, ids or names of two or more runs.")],
+    runs: Annotated[list[str], Argument(**RUNS, help="Paths, ids or names of two or more runs.")],
     split: Annotated[
-        Split, typer.Option("--split", help="Data to compare on; test counts as a test evaluation of each run.")
+        Split, Option(help="Data to compare on; test counts as a test evaluation of each run.")
     ] = Split.VAL,
     speed_ratio: Annotated[
-        list[str] | None,
-        typer.Option("--speed-ratio", metavar="loss=NUMBER", help="Compare updates to this training loss. Repeatable."),
+        list[str] | None, Option(metavar="loss=NUMBER", help="Compare updates to this training loss. Repeatable.")
     ] = None,
     output: Annotated[Path | None, path_option("--output", "A new directory to write to.")] = None,
     device: DeviceName = None,
@@ -148,12 +144,9 @@ def compare(
 )
 def cross_validate(
     call: Call,
-    folds: Annotated[
-        int | None, typer.Option("--folds", min=2, max=1000, help="Number of folds.  [default: 5]")
-    ] = None,
+    folds: Annotated[int | None, Option(min=2, max=1000, help="Number of folds.  [default: 5]")] = None,
     repeats: Annotated[
-        int | None,
-        typer.Option("--repeats", min=1, max=1000, help="Cross-validations, each with a new split.  [default: 1]"),
+        int | None, Option(min=1, max=1000, help="Cross-validations, each with a new split.  [default: 1]")
     ] = None,
     resume: Resume = None,
 ) -> None:
@@ -182,7 +175,7 @@ def report(call: Call, run: RunName) -> None:
 
 
 @app.command(help="List the runs, newest first.", offers=("runs_dir", "as_json"))
-def runs(call: Call, test: Annotated[bool, typer.Option("--test", help="Show test accuracies, too.")] = False) -> None:
+def runs(call: Call, test: Annotated[bool, Option("--test", help="Show test accuracies, too.")] = False) -> None:
     from lenet_mnist.reporting.analysis_results import runs_result
     from lenet_mnist.runs.listing import list_runs, row_of
 
@@ -198,10 +191,10 @@ def runs(call: Call, test: Annotated[bool, typer.Option("--test", help="Show tes
 def predict(
     call: Call,
     pictures: Annotated[
-        list[Path], typer.Argument(metavar="PICTURE...", help="Pictures (HEIC of phones, too), or folders of them.")
+        list[Path], Argument(metavar="PICTURE...", help="Pictures (HEIC of phones, too), or folders of them.")
     ],
-    run: Annotated[str, typer.Option("--run", **RUN, help=RUN_HELP)] = "latest",
-    show: Annotated[bool, typer.Option("--show", help="Also draw the steps of the preparation, into the run.")] = False,
+    run: Annotated[str, Option(**RUN, help=RUN_HELP)] = "latest",
+    show: Annotated[bool, Option("--show", help="Also draw the steps of the preparation, into the run.")] = False,
 ) -> None:
     from lenet_mnist.inference.predict import read_pictures
     from lenet_mnist.reporting.gallery import draw_reading
@@ -231,12 +224,9 @@ def export(
     call: Call,
     run: RunName,
     export_format: Annotated[
-        ExportFormat,
-        typer.Option("--format", help="html: a page to draw digits on; onnx or safetensors: the network."),
+        ExportFormat, Option("--format", help="html: a page to draw digits on; onnx or safetensors: the network.")
     ],
-    compare: Annotated[
-        str | None, typer.Option("--compare", **RUN, help="html: show a second run next to the first.")
-    ] = None,
+    compare: Annotated[str | None, Option(**RUN, help="html: show a second run next to the first.")] = None,
     output: Annotated[Path | None, path_option("--output", "File to write; by default in the run.")] = None,
 ) -> None:
     from lenet_mnist.inference.export import export_run

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from typer import Argument, Option
 
 from lenet_mnist import __version__
 from lenet_mnist.cli import analysis, training
@@ -39,7 +40,7 @@ def _print_version(is_wanted: bool) -> None:
 def options(
     context: typer.Context,
     _version: Annotated[
-        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version.")
+        bool, Option("--version", callback=_print_version, is_eager=True, help="Show the version.")
     ] = False,
 ) -> None:
     """Refuse what no command can do here."""
@@ -118,11 +119,9 @@ def data_where(call: Call) -> None:
 )
 def data_show(
     call: Call,
-    augment: Annotated[
-        bool, typer.Option("--augment", help="Show each image as the epochs see it, augmented.")
-    ] = False,
-    epoch: Annotated[int, typer.Option("--epoch", min=1, help="First epoch to show.")] = 1,
-    num: Annotated[int, typer.Option("--num", min=1, max=80, help="Number of images.")] = 10,
+    augment: Annotated[bool, Option("--augment", help="Show each image as the epochs see it, augmented.")] = False,
+    epoch: Annotated[int, Option(min=1, help="First epoch to show.")] = 1,
+    num: Annotated[int, Option(min=1, max=80, help="Number of images.")] = 10,
     output: Annotated[Path, path_option("--output", "PNG file to write.")] = DEFAULT_RUNS_DIR / "training-images.png",
 ) -> None:
     from lenet_mnist.data.load import load_train_val
@@ -158,8 +157,7 @@ def doctor(call: Call) -> None:
 def recipes(
     call: Call,
     copy: Annotated[
-        str | None,
-        typer.Option("--copy", **RECIPE | {"metavar": "NAME"}, help="Write this recipe into ./NAME.yaml, to edit it."),
+        str | None, Option(**RECIPE | {"metavar": "NAME"}, help="Write this recipe into ./NAME.yaml, to edit it.")
     ] = None,
 ) -> None:
     from lenet_mnist.recipes import copy_recipe, list_recipes
@@ -172,7 +170,7 @@ def recipes(
 @config_app.command("show", help="Print every value and where it comes from, as YAML for --config.", offers=())
 def config_show(
     call: Call,
-    config: Annotated[str | None, typer.Argument(**RECIPE, help=CONFIG_HELP)] = None,
+    config: Annotated[str | None, Argument(**RECIPE, help=CONFIG_HELP)] = None,
     assignments: Assignments = None,
 ) -> None:
     from lenet_mnist.config_file import annotated_yaml, load_config
@@ -183,10 +181,7 @@ def config_show(
 @config_app.command("check", help="Check that configuration files are valid.", offers=())
 def config_check(
     call: Call,
-    configs: Annotated[
-        list[str],
-        typer.Argument(**RECIPE | {"metavar": "NAME|FILE..."}, help="Recipes, or YAML files."),
-    ],
+    configs: Annotated[list[str], Argument(**RECIPE | {"metavar": "NAME|FILE..."}, help="Recipes, or YAML files.")],
     assignments: Assignments = None,
 ) -> None:
     from lenet_mnist.config_file import load_config

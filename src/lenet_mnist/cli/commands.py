@@ -16,6 +16,7 @@ from types import NoneType, UnionType
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 import typer
+from typer import Argument, Option
 from typer.core import TyperGroup
 
 from lenet_mnist.config import Config, Device
@@ -145,21 +146,21 @@ def _run_ids(directory: Path) -> list[str]:
 
 def path_option(flag: str, help_text: str, **more: Any) -> Any:
     """Return an option that takes a path."""
-    return typer.Option(flag, parser=parse_path, metavar="<path>", help=help_text, **more)
+    return Option(flag, parser=parse_path, metavar="<path>", help=help_text, **more)
 
 
 CONFIG_HELP = "A recipe (`lenet recipes`), or a YAML file; by default, the recipe relu."
 RECIPE: dict[str, Any] = {"metavar": "NAME|FILE", "autocompletion": recipe_paths}
-ConfigName = Annotated[str | None, typer.Option("--config", "-c", **RECIPE, help=CONFIG_HELP)]
+ConfigName = Annotated[str | None, Option("--config", "-c", **RECIPE, help=CONFIG_HELP)]
 Assignments = Annotated[
-    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Set any value (docs/options.md); repeatable.")
+    list[str] | None, Option("--set", metavar="KEY=VALUE", help="Set any value (docs/options.md); repeatable.")
 ]
 RUN: dict[str, Any] = {"metavar": "RUN", "autocompletion": run_names}
 RUNS = RUN | {"metavar": "RUN..."}
 RUN_HELP = "A run's path, id or name, or `latest`."
-RunName = Annotated[str, typer.Argument(**RUN, help=RUN_HELP)]
-Resume = Annotated[str | None, typer.Option("--resume", **RUN, help="Resume an interrupted run.")]
-DeviceName = Annotated[Device | None, typer.Option("--device", help="Where to compute; by default, as in training.")]
+RunName = Annotated[str, Argument(**RUN, help=RUN_HELP)]
+Resume = Annotated[str | None, Option("--resume", **RUN, help="Resume an interrupted run.")]
+DeviceName = Annotated[Device | None, Option("--device", help="Where to compute; by default, as in training.")]
 
 _DATA = path_option("--data-dir", "Where the data are.", envvar="LENET_DATA_DIR", show_default="the user's cache")
 # Fields of a Call, and the flags that give them.
@@ -169,11 +170,11 @@ _SHARED: dict[str, tuple[Any, Any]] = {
         Annotated[Path, path_option("--runs-dir", "Where runs are.", envvar="LENET_RUNS_DIR")],
         DEFAULT_RUNS_DIR,
     ),
-    "offline": (Annotated[bool, typer.Option("--offline", help="Never use the network.")], False),
-    "as_json": (Annotated[bool, typer.Option("--json", help="Print the result as JSON.")], False),
-    "quiet": (Annotated[bool, typer.Option("--quiet", "-q", help="Show results and errors only.")], False),
+    "offline": (Annotated[bool, Option("--offline", help="Never use the network.")], False),
+    "as_json": (Annotated[bool, Option("--json", help="Print the result as JSON.")], False),
+    "quiet": (Annotated[bool, Option("--quiet", "-q", help="Show results and errors only.")], False),
     "verbose": (
-        Annotated[bool, typer.Option("--verbose", "-v", help="Show what is decided: engine, threads, files.")],
+        Annotated[bool, Option("--verbose", "-v", help="Show what is decided: engine, threads, files.")],
         False,
     ),
 }
@@ -273,7 +274,7 @@ def _option(flag: str) -> Any:
     about = f"{field.description}{' Repeatable.' * is_list}"
     words = _words(field.annotation)
     completed = run_names if flag == "--teacher" else lambda: [word for word in words if word not in _TYPES]
-    option = typer.Option(flag, metavar=f"<{'|'.join(words)}>", autocompletion=completed, help=about)
+    option = Option(flag, metavar=f"<{'|'.join(words)}>", autocompletion=completed, help=about)
     return Annotated[(list[str] if is_list else str) | None, option]
 
 

@@ -1,22 +1,15 @@
 """Step 3 of the lecture, training: the weights, and the learning rate."""
 
 from dataclasses import replace
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
-import typer
+from typer import Argument, Option
 
 from lenet_mnist.cli.commands import EXPERIMENT, MACHINE, Call, Commands, Resume, path_option
 from lenet_mnist.errors import ConfigError
 
 app = Commands("3. Training")
-
-
-class Log(StrEnum):
-    """Where `lenet train --log` writes, besides the files of the run."""
-
-    TENSORBOARD = "tensorboard"
 
 
 @app.command(
@@ -32,12 +25,14 @@ class Log(StrEnum):
 )
 def train(
     call: Call,
-    seeds: Annotated[str | None, typer.Option("--seeds", help="One run per seed, as in 0-4 or 0,7.")] = None,
+    seeds: Annotated[str | None, Option(help="One run per seed, as in 0-4 or 0,7.")] = None,
     resume: Resume = None,
     accept_differences: Annotated[
-        bool, typer.Option("--accept-differences", help="With --resume: resume even if the result will differ.")
+        bool, Option("--accept-differences", help="With --resume: resume even if the result will differ.")
     ] = False,
-    log: Annotated[Log | None, typer.Option("--log", help="Also log values while training, for TensorBoard.")] = None,
+    log: Annotated[
+        Literal["tensorboard"] | None, Option(help="Also log values while training, for TensorBoard.")
+    ] = None,
 ) -> None:
     if seeds is not None and call.resolved.origins.get("seed") == "--seed":
         raise ConfigError("--seed and --seeds exclude each other")
@@ -51,7 +46,7 @@ def train(
     from lenet_mnist.study import train as training
 
     with call.session() as session:
-        if log is Log.TENSORBOARD:
+        if log is not None:
             from lenet_mnist.provenance import require_packages
             from lenet_mnist.reporting.tensorboard import TensorBoardLog
 
@@ -81,18 +76,14 @@ def train(
 )
 def lr_sweep(
     call: Call,
-    activation: Annotated[
-        str | None, typer.Option("--activation", help="One activation, or several as in sigmoid,relu.")
-    ] = None,
-    lrs: Annotated[str | None, typer.Option("--lrs", help="Compare these rates, as in 0.01,0.1.")] = None,
-    min_lr: Annotated[float | None, typer.Option("--min-lr", help="Smallest rate to try.")] = None,
-    max_lr: Annotated[float | None, typer.Option("--max-lr", help="Largest rate to try.")] = None,
-    num: Annotated[int | None, typer.Option("--num", help="Number of rates.  [default: 8]")] = None,
-    seeds: Annotated[
-        str | None, typer.Option("--seeds", help="Seeds to train at each rate, as in 0-4.  [default: 0-1]")
-    ] = None,
-    epochs: Annotated[float | None, typer.Option("--epochs", help="Epochs per training.  [default: 0.5]")] = None,
-    budget: Annotated[str | None, typer.Option("--budget", help="Time for the whole sweep, as in 60s or 2m.")] = None,
+    activation: Annotated[str | None, Option(help="One activation, or several as in sigmoid,relu.")] = None,
+    lrs: Annotated[str | None, Option(help="Compare these rates, as in 0.01,0.1.")] = None,
+    min_lr: Annotated[float | None, Option(help="Smallest rate to try.")] = None,
+    max_lr: Annotated[float | None, Option(help="Largest rate to try.")] = None,
+    num: Annotated[int | None, Option(help="Number of rates.  [default: 8]")] = None,
+    seeds: Annotated[str | None, Option(help="Seeds to train at each rate, as in 0-4.  [default: 0-1]")] = None,
+    epochs: Annotated[float | None, Option(help="Epochs per training.  [default: 0.5]")] = None,
+    budget: Annotated[str | None, Option(help="Time for the whole sweep, as in 60s or 2m.")] = None,
     resume: Resume = None,
 ) -> None:
     from lenet_mnist.reporting import sweep_plots
@@ -120,7 +111,7 @@ def lr_sweep(
 def bench(
     call: Call,
     batch_size: Annotated[
-        list[int] | None, typer.Option("--batch-size", min=1, metavar="<int>", help="Images per update; repeatable.")
+        list[int] | None, Option(min=1, metavar="<int>", help="Images per update; repeatable.")
     ] = None,
 ) -> None:
     from lenet_mnist.bench import run_benchmark
@@ -143,11 +134,10 @@ def bench(
 def lab(
     call: Call,
     images: Annotated[
-        str,
-        typer.Option("--images", metavar="<int|all>", help="Training images; a fifth of that to validate and test."),
+        str, Option(metavar="<int|all>", help="Training images; a fifth of that to validate and test.")
     ] = "10000",
     output: Annotated[Path, path_option("--output", "HTML file to write.")] = Path("lenet-lab.html"),
-    no_open: Annotated[bool, typer.Option("--no-open", help="Do not open it in the browser.")] = False,
+    no_open: Annotated[bool, Option("--no-open", help="Do not open it in the browser.")] = False,
 ) -> None:
     from lenet_mnist.lab.page import open_lab, parse_images, write_lab
     from lenet_mnist.reporting.text import Result
@@ -167,7 +157,7 @@ def lab(
 )
 def import_zip(
     call: Call,
-    saved: Annotated[Path, typer.Argument(metavar="ZIP", help="The zip, or the directory that it was unpacked into.")],
+    saved: Annotated[Path, Argument(metavar="ZIP", help="The zip, or the directory that it was unpacked into.")],
 ) -> None:
     from lenet_mnist.lab.exchange import import_run
     from lenet_mnist.reporting.plots import draw_training
