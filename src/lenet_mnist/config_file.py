@@ -3,11 +3,10 @@
 Later layers win over earlier ones: defaults, the file, `--set key=value`, flags.
 """
 
-import difflib
 import math
 import re
 from collections.abc import Hashable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -65,11 +64,9 @@ class ResolvedConfig:
         """Return the same with one more value. Raises: ConfigError."""
         return ResolvedConfig(self.config.replace({key: value}), {**self.origins, key: FLAGS[key]})
 
-    @contextmanager
-    def naming_origins(self) -> Iterator[None]:
+    def naming_origins(self) -> AbstractContextManager[None]:
         """Put the origin of its key before the message of a ConfigError that is raised inside."""
-        with _naming(self.origins):
-            yield
+        return _naming(self.origins)
 
 
 def load_config(
@@ -103,10 +100,8 @@ def resolve(layers: Sequence[Layer]) -> ResolvedConfig:
     merged: dict[str, Any] = {}
     origins: dict[str, str] = {}
     for layer in layers:
-        for key, value in layer.values.items():
-            _require_known(key, layer.origin)
-            merged[key] = value
-            origins[key] = layer.origin
+        merged |= layer.values
+        origins |= dict.fromkeys(layer.values, layer.origin)
     with _naming(origins):
         return ResolvedConfig(Config.of(merged), origins)
 
@@ -167,11 +162,8 @@ def _assignment(text: str) -> Layer:
     origin = f"--set {text}"
     if not separator:
         raise ConfigError(f"{origin}: expected key=value, as in --set training.max_epochs=3")
-    section, point, name = key.strip().rpartition(".")
-    parsed = parse_yaml(value, origin)
-    if point and section not in _SECTIONS:
-        _require_known(key.strip(), origin)
-    return Layer(origin, dict(_flatten({section: {name: parsed}} if section else {name: parsed}, origin)))
+    values = {key.strip(): parse_yaml(value, origin)}
+    return Layer(origin, values if "." in key else dict(_flatten(values, origin)))
 
 
 def _flatten(values: Mapping[str, Any], origin: str) -> Iterator[tuple[str, Any]]:
@@ -185,17 +177,6 @@ def _flatten(values: Mapping[str, Any], origin: str) -> Iterator[tuple[str, Any]
             yield from ((f"{name}.{inner}", inner_value) for inner, inner_value in value.items())
         elif value is not None:  # an empty section changes nothing
             raise ConfigError(f"{origin}: {name}: is a section with keys of its own, not a value")
-
-
-def _require_known(key: str, origin: str) -> None:
-    """Raise ConfigError, with the nearest known key, if there is no such key."""
-    if key in KNOWN_KEYS:
-        return
-    by_last_name = {known.rpartition(".")[2]: known for known in KNOWN_KEYS}
-    near = difflib.get_close_matches(key, [*KNOWN_KEYS, *_SECTIONS], n=1)
-    near = near or [by_last_name[name] for name in difflib.get_close_matches(key.rpartition(".")[2], by_last_name, n=1)]
-    hint = f"Did you mean {near[0]}?" if near else "`lenet config show` lists all keys"
-    raise ConfigError(f"{origin}: {key}: unknown key. {hint}")
 
 
 # Strict YAML: the plain scalars of YAML 1.2 (`1e-3` is a number, `no` a word); no aliases, tags or duplicate keys.

@@ -1,5 +1,6 @@
 """Frozen values in sections, each with a dotted key: what a configuration is made of (config.py declares ours)."""
 
+import difflib
 from collections.abc import Mapping
 from functools import cache
 from typing import Any, Self
@@ -23,7 +24,7 @@ class Section(BaseModel):
         nested: dict[str, Any] = {}
         for key, value in values.items():
             if key not in fields_of(cls) and key not in cls.model_fields:
-                raise ConfigError(f"{key}: unknown key", key=key)
+                raise ConfigError(f"{key}: unknown key. {_hint(cls, key)}", key=key)
             section, _, name = key.rpartition(".")
             (nested.setdefault(section, {}) if section else nested)[name] = value
         try:
@@ -65,6 +66,14 @@ def flags_of(section: type[Section]) -> dict[str, str]:
         own = "--" + key.rpartition(".")[2].replace("_", "-")
         flags[key] = str(other["flag"]) if isinstance(other, dict) else own
     return flags
+
+
+def _hint(section: type[Section], key: str) -> str:
+    """Return the nearest known key, by all of it or by its last part."""
+    by_last_name = {known.rpartition(".")[2]: known for known in fields_of(section)}
+    near = difflib.get_close_matches(key, [*fields_of(section), *section.model_fields], n=1)
+    near = near or [by_last_name[name] for name in difflib.get_close_matches(key.rpartition(".")[2], by_last_name, n=1)]
+    return f"Did you mean {near[0]}?" if near else "`lenet config show` lists all keys"
 
 
 def _first_problem(error: ValidationError) -> tuple[str, str]:
