@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 from tests.conftest import copy_training_files
 
+from lenet_mnist import doctor
+
 Lenet = Callable[..., Any]
 
 
@@ -53,6 +55,14 @@ def test_a_place_that_cannot_be_written_is_bad(lenet: Lenet, tmp_path: Path) -> 
     (tmp_path / "file").touch()
     code, bad, _ = examined(lenet, "--runs-dir", "file/runs", "--data-dir", "file")
     assert (code, {*bad}) == (6, {"disk", "data"})
+
+
+def test_a_package_older_than_lenet_requires_is_bad(lenet: Lenet, monkeypatch: pytest.MonkeyPatch) -> None:
+    installed = doctor.version
+    monkeypatch.setattr(doctor, "version", lambda name: "2.9.1" if name == "torch" else installed(name))
+    code, bad, _ = examined(lenet)
+    assert (code, {*bad}) == (6, {"packages"})
+    assert bad["packages"]["advice"] == "pip install 'torch>=2.10'"
 
 
 def test_broken_packages_are_bad_and_the_rest_is_looked_at(lenet: Lenet, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,6 +19,21 @@ from torch.distributed.rendezvous import rendezvous
 from lenet_mnist.cores import torchrun_rank
 from lenet_mnist.errors import ConfigError, InstallationError, ProcessLostError
 
+_SOURCE_LINE = re.compile(r"\[[^\]]*\.cc:\d+\] ")
+
+
+@contextmanager
+def _lost_ranks_named() -> Iterator[None]:
+    """Turn what torch says of a lost connection into what the user should know."""
+    try:
+        yield
+    except RuntimeError as error:
+        reason = _SOURCE_LINE.sub("", str(error).splitlines()[0])[:100]
+        raise ProcessLostError(
+            f"another process is gone, or cannot be reached ({reason}). What the training has saved is kept: --resume "
+            "continues it, with as many processes; torchrun --max-restarts N does so by itself"
+        ) from None
+
 
 @dataclass(frozen=True)
 class Ranks:
@@ -48,25 +63,25 @@ class Ranks:
         """Return this rank's share of `num_items`: contiguous, and as even as possible."""
         return slice(num_items * self.rank // self.num_ranks, num_items * (self.rank + 1) // self.num_ranks)
 
+    @_lost_ranks_named()
     def all_reduce_sum(self, values: Tensor) -> Tensor:
         """Return the sum over all ranks, the same bits on each. `values` is overwritten."""
         if not self.is_single:
-            with _lost_ranks_named():
-                torch.distributed.all_reduce(values)
+            torch.distributed.all_reduce(values)
         return values
 
     def any(self, flag: bool) -> bool:
         """Return whether `flag` is True on some rank."""
         return flag if self.is_single else bool(self.all_reduce_sum(torch.tensor(int(flag))))
 
+    @_lost_ranks_named()
     def call(self, function: Callable[..., object] | None, *arguments: Any) -> None:
         """Let every other rank call `function(*arguments, ...)`, with what its `serve` adds; None ends their service.
 
         For rank 0, which then does its own share. (Torch pickles the call: all ranks run the same program.)
         """
         if not self.is_single:
-            with _lost_ranks_named():
-                torch.distributed.broadcast_object_list([(function, arguments)], src=0)
+            torch.distributed.broadcast_object_list([(function, arguments)], src=0)
 
     def serve(self, *context: Any) -> None:
         """Call what rank 0 asks for, with `context` added, until it is done. For the other ranks."""
@@ -79,13 +94,13 @@ class Ranks:
                 return
             function(*arguments, *context)
 
+    @_lost_ranks_named()
     def all_gather(self, value: Any) -> list[Any]:
         """Return the `value` of each rank, by rank; on every rank."""
         if self.is_single:
             return [value]
         gathered: list[Any] = [None] * self.num_ranks
-        with _lost_ranks_named():
-            torch.distributed.all_gather_object(gathered, value)
+        torch.distributed.all_gather_object(gathered, value)
         return gathered
 
     def require_same(self, values: dict[str, str]) -> None:
@@ -94,14 +109,11 @@ class Ranks:
         for rank, theirs in enumerate(others, start=1):
             for key in sorted(first.keys() | theirs.keys()):
                 if first.get(key) != theirs.get(key):
-                    raise ConfigError(
-                        f"the processes disagree: {key} is {first.get(key)} on rank 0, and {theirs.get(key)} on rank "
-                        f"{rank}"
-                    )
+                    answers = f"{first.get(key)} on rank 0, and {theirs.get(key)} on rank {rank}"
+                    raise ConfigError(f"the processes disagree: {key} is {answers}")
 
 
 SINGLE = Ranks()
-_SOURCE_LINE = re.compile(r"\[[^\]]*\.cc:\d+\] ")
 
 
 @contextmanager
@@ -113,16 +125,10 @@ def joined_ranks() -> Iterator[Ranks]:
     if torchrun_rank() is None:
         yield SINGLE
         return
-    number = {name: int(os.environ[name]) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")}
+    places = (int(os.environ[name]) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE"))
     run_id = os.environ["TORCHELASTIC_RUN_ID"]
-    ranks = Ranks(
-        rank=number["RANK"],
-        num_ranks=number["WORLD_SIZE"],
-        local_rank=number["LOCAL_RANK"],
-        num_local=number["LOCAL_WORLD_SIZE"],
-        restarts=int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)),
-        job=run_id if run_id != "none" else f"torchrun-{os.getppid()}",
-    )
+    job = run_id if run_id != "none" else f"torchrun-{os.getppid()}"
+    ranks = Ranks(*places, restarts=int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)), job=job)
     if ranks.is_single:
         yield ranks
         return
@@ -138,16 +144,3 @@ def joined_ranks() -> Iterator[Ranks]:
     if ranks.is_first:
         ranks.call(None)
     torch.distributed.destroy_process_group()  # not after an exception: the others may wait for what will not come
-
-
-@contextmanager
-def _lost_ranks_named() -> Iterator[None]:
-    """Turn what torch says of a lost connection into what the user should know."""
-    try:
-        yield
-    except RuntimeError as error:
-        reason = _SOURCE_LINE.sub("", str(error).splitlines()[0])[:100]
-        raise ProcessLostError(
-            f"another process is gone, or cannot be reached ({reason}). What the training has saved is kept: --resume "
-            "continues it, with as many processes; torchrun --max-restarts N does so by itself"
-        ) from None

@@ -6,6 +6,7 @@ What may be broken is imported and looked at where nothing that it raises ends t
 import os
 import platform
 import re
+import shlex
 import shutil
 import sys
 import tempfile
@@ -15,12 +16,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 from lenet_mnist import __version__
+from lenet_mnist.config import Engine, Source
 from lenet_mnist.cores import THREADS, usable_cores
 from lenet_mnist.errors import InstallationError, LenetError
 from lenet_mnist.files.storage import require_directory, storage_errors, user_cache
 from lenet_mnist.reporting.text import Result
 
-_TORCH = (2, 10)  # as in pyproject.toml
 _OPTIONAL = {"onnx": "export", "onnxruntime": "export", "tensorboard": "--log", "scikit-learn": "digits"}
 _OPTIONAL |= {"pillow-heif": "HEIC pictures", "torchvision": "download of data"}
 _ROOM = 100_000_000  # bytes: MNIST has 55 million, a run some 2
@@ -65,10 +66,11 @@ def _lenet() -> Iterator[Finding]:
 
 
 def _packages() -> Iterator[Finding]:
-    names = (re.match(r"[\w-]+(?!.*extra)", line) for line in requires("lenet-mnist") or ())
-    missing = [name[0] for name in names if name and name[0] not in _OPTIONAL and not _version(name[0])]
-    if missing:
-        yield Finding("packages", f"missing: {' '.join(missing)}", f"pip install {' '.join(missing)}", _BROKEN)
+    required = (re.fullmatch(r"([\w-]+)>=([\d.]+)", line) for line in requires("lenet-mnist") or ())  # no extras
+    lowest = {found[1]: found[2] for found in required if found and found[1] not in _OPTIONAL}
+    bad = [f"{name}>={least}" for name, least in lowest.items() if _numbers(_version(name)) < _numbers(least)]
+    if bad:
+        yield Finding("packages", f"missing, or too old: {', '.join(bad)}", f"pip install {shlex.join(bad)}", _BROKEN)
     lacking = " ".join(name for name in _OPTIONAL if not _version(name))
     found = ", ".join(f"{name} {_version(name) or f'is missing ({use})'}" for name, use in _OPTIONAL.items())
     yield Finding("optional", found, lacking and f"if you need it: pip install {lacking}")
@@ -81,24 +83,24 @@ def _version(name: str) -> str:
         return ""
 
 
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(map(int, re.findall(r"\d+", version)[:2]))
+
+
 def _torch() -> Iterator[Finding]:
     import torch
 
-    is_old = tuple(map(int, re.findall(r"\d+", torch.__version__)[:2])) < _TORCH
-    advice = "pip install --upgrade torch torchvision" if is_old else ""
-    yield Finding("torch", torch.__version__, advice, _BROKEN * is_old)
-    gpus = [torch.cuda.get_device_name(k) for k in range(torch.cuda.device_count())]
-    yield Finding("devices", ", ".join(["cpu", *gpus, *["mps"] * torch.backends.mps.is_available()]))
-    from lenet_mnist.config import Engine
     from lenet_mnist.model.engines import resolve_engine
 
+    yield Finding("torch", torch.__version__)
+    gpus = [torch.cuda.get_device_name(k) for k in range(torch.cuda.device_count())]
+    yield Finding("devices", ", ".join(["cpu", *gpus, *["mps"] * torch.backends.mps.is_available()]))
     engine = resolve_engine(Engine.AUTO, torch.device("cpu"), 28)
     advice = "" if engine.name is Engine.NATIVE else "training works, several times slower: see docs/platforms.md"
     yield Finding("engine", f"{engine.name}: {engine.reason}", advice)
 
 
 def _data(directory: Path) -> Iterator[Finding]:
-    from lenet_mnist.config import Source
     from lenet_mnist.data.mnist import FILES, find, raw_directory, read_verified
 
     files = FILES[Source.MNIST]
