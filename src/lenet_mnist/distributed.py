@@ -125,10 +125,12 @@ def joined_ranks() -> Iterator[Ranks]:
     if torchrun_rank() is None:
         yield SINGLE
         return
-    places = (int(os.environ[name]) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE"))
+    names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
+    rank, num_ranks, local_rank, num_local = (int(os.environ[name]) for name in names)
     run_id = os.environ["TORCHELASTIC_RUN_ID"]
     job = run_id if run_id != "none" else f"torchrun-{os.getppid()}"
-    ranks = Ranks(*places, restarts=int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)), job=job)
+    restarts = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0))
+    ranks = Ranks(rank, num_ranks, local_rank, num_local, restarts, job)
     if ranks.is_single:
         yield ranks
         return
