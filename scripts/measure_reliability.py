@@ -46,7 +46,7 @@ from safetensors.torch import load, save
 
 from common import ROOT, arguments, data_access, data_of
 from lenet_mnist.cli.app import app
-from lenet_mnist.cli.flags import DEFAULT_DATA_DIR
+from lenet_mnist.cli.commands import DEFAULT_DATA_DIR
 from lenet_mnist.cli.main import main as lenet
 from lenet_mnist.config import Config, DataConfig
 from lenet_mnist.config_file import load_config, parse_yaml
