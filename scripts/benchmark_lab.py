@@ -20,8 +20,8 @@ from typing import Any
 
 from playwright.sync_api import Browser, sync_playwright
 
-from benchmark_peers import Setting, train
-from common import SMALL, arguments, lenet, table, take_threads
+from benchmark import Setting, second_epoch
+from common import SMALL, arguments, lenet, table
 from lenet_mnist.provenance import machine, versions
 
 NUM_IMAGES = 4_000 if SMALL else 10_000
@@ -90,8 +90,7 @@ def main() -> None:
     parser.add_argument("--browser", help="the browser's program; by default Chromium on PATH")
     options = parser.parse_args()
     print(f"{machine()}; {versions()}")
-    take_threads(1)
-    setting = Setting(BATCH_SIZE, NUM_IMAGES)
+    setting = Setting(BATCH_SIZE, NUM_IMAGES, threads=1)
     speeds: dict[str, list[float]] = {"page": [], "lenet-native": [], "plain": []}
     firsts, reached, long = [], [], []
     with tempfile.TemporaryDirectory() as directory, sync_playwright() as playwright:
@@ -107,7 +106,7 @@ def main() -> None:
             reached += [when - seen["begun"] for when, accuracy in seen["epochs"] if accuracy >= GOAL][:1]
             long.append(max(page_seen(browser, path, is_race=True)["long"], default=0.0))
             for arm in ("lenet-native", "plain"):
-                speeds[arm].append(NUM_IMAGES / train(arm, setting)[1].seconds)
+                speeds[arm] += [NUM_IMAGES / seconds for seconds in second_epoch(arm, setting)]
         browser.close()
         if not SMALL:
             lenet("lab", "--images", "all", "--output", all_path, "--no-open")

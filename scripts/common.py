@@ -105,11 +105,6 @@ def take_threads(number: int) -> None:
 _threads = THREADS
 
 
-def threads_here() -> int:
-    """Return how many threads trainings of this process have."""
-    return _threads
-
-
 def context_of(config: Config) -> Context:
     """Return what a training of `config` on the CPU is given, and set the threads."""
     data = data_of(config.data)

@@ -265,7 +265,7 @@ def doubts(looks: Looks, confidence: float) -> list[str]:
 
     Thresholds are the 0.1 and 99.9 percentiles of the training images. That of the ink apart is the 99.5th: two digits
     in a picture are more common than a digit in two components. That of the confidence is the first percentile of the
-    validation images. (`python scripts/measure_predict.py likeness`; docs/predict.md says what they catch.)
+    validation images. (`scripts/measure_predict.py likeness` at 1b6751d; docs/predict.md says what they catch.)
     """
     checks = (
         (looks.ink < 0.041, f"thin or few strokes: ink on {looks.ink:.1%} of the picture"),

@@ -8,8 +8,8 @@ best(long) = best(short) x (short / long)^exponent. A long training over-fits at
 back, which makes the exponent positive. A short schedule warms up within fewer updates, so that the highest rates break
 it, which makes it negative. With Adam, whose weight decay is divided away with the gradient, the first wins for ReLU
 and sigmoid; with SGD and weight decay the second. The exponents lead from what the parabola finds at a half, 1 and 2
-epochs to the best rate of 8: `python scripts/measure_learning_rate.py exponents`, docs/learning-rate.md. AdamW was not
-measured, and is treated as Adam; for an activation that was not measured the rate stays as it is.
+epochs to the best rate of 8: `scripts/measure_learning_rate.py exponents` at 1b6751d, docs/learning-rate.md. AdamW was
+not measured, and is treated as Adam; for an activation that was not measured the rate stays as it is.
 """
 
 import math
