@@ -68,10 +68,8 @@ def _number(name: str) -> int | None:
 
 def _decide() -> int:
     """Return the number of threads where no option gives one, and leave OpenMP nothing else to decide by."""
-    is_torchruns = (
-        "TORCHELASTIC_RUN_ID" in os.environ
-    )  # torchrun sets OMP_NUM_THREADS to 1 by itself: that says nothing
-    wanted = None if is_torchruns else _number("OMP_NUM_THREADS")
+    # torchrun sets OMP_NUM_THREADS to 1 by itself: that says nothing.
+    wanted = None if "TORCHELASTIC_RUN_ID" in os.environ else _number("OMP_NUM_THREADS")
     limits = [limit for limit in map(_number, _LIMITS) if limit is not None]
     number = min([wanted or usable_cores(), *limits])
     for name in (*_LIMITS, *_UNHEARD):

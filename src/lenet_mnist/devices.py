@@ -26,36 +26,25 @@ def choose_device(device: Device, ranks: Ranks = SINGLE) -> torch.device:
 
     Raises: ConfigError if this machine does not have it, or has fewer than ranks.
     """
-    available = {
-        Device.CUDA: torch.cuda.is_available(),
-        Device.MPS: torch.backends.mps.is_available(),
-        Device.CPU: True,
-    }
+    has_cuda, has_mps = torch.cuda.is_available(), torch.backends.mps.is_available()
     if device is Device.AUTO:
-        device = Device.CUDA if available[Device.CUDA] and not _has_native_engine() else Device.CPU
-    if not available[device]:
-        raise ConfigError(
-            f"{device.value} is asked for, but torch finds no such device here; auto takes what there is",
-            key="training.device",
-        )
-    if device is Device.CUDA:
-        # Else cuDNN is free to add up in any order, so that a resumed training comes to other weights, and to leave out
-        # 13 of the 23 bits of what it multiplies.
-        torch.backends.cudnn.deterministic = True
-        torch.backends.cudnn.allow_tf32 = False
-    if device is Device.CUDA and not ranks.is_single:
-        if torch.cuda.device_count() < ranks.num_local:
-            raise ConfigError(
-                f"{ranks.num_local} processes on this machine, but {torch.cuda.device_count()} GPUs: each needs one",
-                key="training.device",
-            )
-        return torch.device("cuda", ranks.local_rank)
-    return torch.device(device.value)
-
-
-def _has_native_engine() -> bool:
-    image_size = 28  # it takes no other
-    return resolve_engine(Engine.AUTO, torch.device("cpu"), image_size).name is Engine.NATIVE
+        lacks_native = has_cuda and resolve_engine(Engine.AUTO, torch.device("cpu"), image_size=28).name is Engine.TORCH
+        device = Device.CUDA if lacks_native else Device.CPU
+    if (device is Device.CUDA and not has_cuda) or (device is Device.MPS and not has_mps):
+        message = f"{device} is asked for, but torch finds no such device here; auto takes what there is"
+        raise ConfigError(message, key="training.device")
+    if device is not Device.CUDA:
+        return torch.device(device.value)
+    # Else cuDNN is free to add up in any order, so that a resumed training comes to other weights, and to leave out 13
+    # of the 23 bits of what it multiplies.
+    torch.backends.cudnn.deterministic = True
+    torch.backends.cudnn.allow_tf32 = False
+    if ranks.is_single:
+        return torch.device("cuda")
+    if (num_gpus := torch.cuda.device_count()) < ranks.num_local:
+        message = f"{ranks.num_local} processes on this machine, but {num_gpus} GPUs: each needs one"
+        raise ConfigError(message, key="training.device")
+    return torch.device("cuda", ranks.local_rank)
 
 
 def set_threads(threads: int | None, engine: ResolvedEngine, ranks: Ranks = SINGLE) -> int:
@@ -69,10 +58,8 @@ def set_threads(threads: int | None, engine: ResolvedEngine, ranks: Ranks = SING
     has_one = _is_forked and engine.name is Engine.TORCH
     count = threads if threads is not None else 1 if has_one else max(1, THREADS // ranks.num_local)
     if has_one and count > 1:
-        raise InstallationError(
-            f"{count} threads are asked for in a forked process, where torch has one: give 1, or start it with "
-            "multiprocessing's spawn"
-        )
+        asked = f"{count} threads are asked for in a forked process, where torch has one"
+        raise InstallationError(f"{asked}: give 1, or start it with multiprocessing's spawn")
     _require_threads(count)
     _last_set[:] = [(engine, count)]
     engine.set_threads(count)

@@ -77,7 +77,7 @@ _UNUSUAL = re.compile(r"[^\n -~]")
 
 def printable(text: str) -> str:
     """Escape control characters, and bytes of a name that are no text: nothing shown must move the cursor."""
-    return _UNUSUAL.sub(lambda found: found[0] if found[0].isprintable() else _escaped(found[0]), text)
+    return _UNUSUAL.sub(lambda found: found[0] if found[0].isprintable() else ascii(found[0])[1:-1], text)
 
 
 def one_line(text: str) -> str:
@@ -88,7 +88,3 @@ def one_line(text: str) -> str:
 def per_cent(probability: float) -> str:
     """Write a probability so that it never looks like certainty."""
     return "over 99.9%" if probability > 0.999 else "under 0.1%" if probability < 0.001 else f"{probability:.1%}"
-
-
-def _escaped(letter: str) -> str:
-    return letter.encode("unicode_escape").decode()
