@@ -41,7 +41,10 @@ def test_a_recipe_is_meant_by_its_name_and_a_file_by_its_path(lenet: Callable[..
     assert "accurate?" in misspelled.err
 
 
-def test_recipes_are_listed_with_what_they_claim_and_copied_but_never_over_a_file(lenet: Callable[..., Answer]) -> None:
+def test_recipes_are_listed_with_what_they_claim_and_copied_but_never_over_a_file(
+    lenet: Callable[..., Answer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
     listed = {each["name"]: each for each in json.loads(lenet("recipes", "--json").out)["recipes"]}
     assert set(listed) == {path.stem for path in CONFIGS}
     assert all("accuracy" in each["expected"] and each["about"].endswith(".") for each in listed.values())

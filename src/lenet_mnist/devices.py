@@ -96,10 +96,10 @@ def _require_threads(count: int) -> None:
     end = threading.Event()
     try:
         while count > 1 and len(made) < count + 2:
-            made.append(threading.Thread(target=end.wait, daemon=True))
-            made[-1].start()
+            thread = threading.Thread(target=end.wait, daemon=True)
+            thread.start()
+            made.append(thread)
     except RuntimeError:
-        made.pop()
         raise InstallationError(
             f"{count:,} threads are asked for, but the system allows {len(made)} more here: give fewer with --threads"
         ) from None

@@ -3,7 +3,6 @@
 import difflib
 import os
 import re
-import textwrap
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +10,6 @@ from lenet_mnist.errors import ConfigError, StorageError
 from lenet_mnist.files.storage import write_bytes
 
 _PLACES = (Path(__file__).with_name("configs"), Path(__file__).parents[2] / "configs")  # in a wheel, in a checkout
-_WIDTH = 80
 
 
 @dataclass(frozen=True)
@@ -21,12 +19,11 @@ class Recipes:
     recipes: list[dict[str, str]]
 
     def __str__(self) -> str:
-        margin = " " * (2 + max(len(recipe["name"]) for recipe in self.recipes))
+        width = max(len(recipe["name"]) for recipe in self.recipes)
         lines = []
         for recipe in self.recipes:
-            for first, text in ((recipe["name"], recipe["about"]), ("", f"Expected: {recipe['expected']}")):
-                wrapper = textwrap.TextWrapper(_WIDTH, first.ljust(len(margin)), margin, break_on_hyphens=False)
-                lines.append(wrapper.fill(text))
+            lines.append(f"{recipe['name']:{width}}  {recipe['about']}")
+            lines.append(f"{'':{width}}  Expected: {recipe['expected']}")
         return "\n".join(lines)
 
 

@@ -8,6 +8,7 @@ from typer import Argument, Option
 from lenet_mnist.cli.commands import (
     EXPERIMENT,
     MACHINE,
+    PATH,
     RUN,
     RUN_HELP,
     RUNS,
@@ -16,7 +17,6 @@ from lenet_mnist.cli.commands import (
     DeviceName,
     Resume,
     RunName,
-    path_option,
 )
 from lenet_mnist.config import ExportFormat, Split
 
@@ -115,7 +115,7 @@ def compare(
     speed_ratio: Annotated[
         list[str] | None, Option(metavar="loss=NUMBER", help="Compare updates to this training loss. Repeatable.")
     ] = None,
-    output: Annotated[Path | None, path_option("--output", "A new directory to write to.")] = None,
+    output: Annotated[Path | None, Option(**PATH, help="A new directory to write to.")] = None,
     device: DeviceName = None,
 ) -> None:
     from lenet_mnist.reporting import compare_plots
@@ -227,7 +227,7 @@ def export(
         ExportFormat, Option("--format", help="html: a page to draw digits on; onnx or safetensors: the network.")
     ],
     compare: Annotated[str | None, Option(**RUN, help="html: show a second run next to the first.")] = None,
-    output: Annotated[Path | None, path_option("--output", "File to write; by default in the run.")] = None,
+    output: Annotated[Path | None, Option(**PATH, help="File to write; by default in the run.")] = None,
 ) -> None:
     from lenet_mnist.inference.export import export_run
 

@@ -11,7 +11,7 @@ from typer import Argument, Option
 
 from lenet_mnist import __version__
 from lenet_mnist.cli import analysis, training
-from lenet_mnist.cli.commands import CONFIG_HELP, DEFAULT_RUNS_DIR, RECIPE, Assignments, Call, Commands, path_option
+from lenet_mnist.cli.commands import CONFIG_HELP, DEFAULT_RUNS_DIR, PATH, RECIPE, Assignments, Call, Commands
 from lenet_mnist.cores import torchrun_rank
 from lenet_mnist.errors import ConfigError, StorageError
 
@@ -122,7 +122,7 @@ def data_show(
     augment: Annotated[bool, Option("--augment", help="Show each image as the epochs see it, augmented.")] = False,
     epoch: Annotated[int, Option(min=1, help="First epoch to show.")] = 1,
     num: Annotated[int, Option(min=1, max=80, help="Number of images.")] = 10,
-    output: Annotated[Path, path_option("--output", "PNG file to write.")] = DEFAULT_RUNS_DIR / "training-images.png",
+    output: Annotated[Path, Option(**PATH, help="PNG file to write.")] = DEFAULT_RUNS_DIR / "training-images.png",
 ) -> None:
     from lenet_mnist.data.load import load_train_val
     from lenet_mnist.reporting.gallery import EXAMPLE, contact_tiles, draw_contact_sheet

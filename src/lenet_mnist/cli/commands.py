@@ -144,11 +144,8 @@ def _run_ids(directory: Path) -> list[str]:
     return []
 
 
-def path_option(flag: str, help_text: str, **more: Any) -> Any:
-    """Return an option that takes a path."""
-    return Option(flag, parser=parse_path, metavar="<path>", help=help_text, **more)
-
-
+PATH: dict[str, Any] = {"parser": parse_path, "metavar": "<path>"}
+_DATA: dict[str, Any] = {"show_default": "the user's cache", "help": "Where the data are."}
 CONFIG_HELP = "A recipe (`lenet recipes`), or a YAML file; by default, the recipe relu."
 RECIPE: dict[str, Any] = {"metavar": "NAME|FILE", "autocompletion": recipe_paths}
 ConfigName = Annotated[str | None, Option("--config", "-c", **RECIPE, help=CONFIG_HELP)]
@@ -162,21 +159,14 @@ RunName = Annotated[str, Argument(**RUN, help=RUN_HELP)]
 Resume = Annotated[str | None, Option("--resume", **RUN, help="Resume an interrupted run.")]
 DeviceName = Annotated[Device | None, Option("--device", help="Where to compute; by default, as in training.")]
 
-_DATA = path_option("--data-dir", "Where the data are.", envvar="LENET_DATA_DIR", show_default="the user's cache")
 # Fields of a Call, and the flags that give them.
 _SHARED: dict[str, tuple[Any, Any]] = {
-    "data_dir": (Annotated[Path, _DATA], DEFAULT_DATA_DIR),
-    "runs_dir": (
-        Annotated[Path, path_option("--runs-dir", "Where runs are.", envvar="LENET_RUNS_DIR")],
-        DEFAULT_RUNS_DIR,
-    ),
-    "offline": (Annotated[bool, Option("--offline", help="Never use the network.")], False),
-    "as_json": (Annotated[bool, Option("--json", help="Print the result as JSON.")], False),
-    "quiet": (Annotated[bool, Option("--quiet", "-q", help="Show results and errors only.")], False),
-    "verbose": (
-        Annotated[bool, Option("--verbose", "-v", help="Show what is decided: engine, threads, files.")],
-        False,
-    ),
+    "data_dir": (Path, Option(DEFAULT_DATA_DIR, **PATH, envvar="LENET_DATA_DIR", **_DATA)),
+    "runs_dir": (Path, Option(DEFAULT_RUNS_DIR, **PATH, envvar="LENET_RUNS_DIR", help="Where runs are.")),
+    "offline": (bool, Option(False, "--offline", help="Never use the network.")),
+    "as_json": (bool, Option(False, "--json", help="Print the result as JSON.")),
+    "quiet": (bool, Option(False, "--quiet", "-q", help="Show results and errors only.")),
+    "verbose": (bool, Option(False, "--verbose", "-v", help="Show what is decided: engine, threads, files.")),
 }
 _ALL = ("data_dir", "runs_dir", "offline", "as_json")
 EXPERIMENT = ("--activation", "--epochs", "--batch-size", "--limit-train", "--seed", "--name")

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from typer import Argument, Option
 
-from lenet_mnist.cli.commands import EXPERIMENT, MACHINE, Call, Commands, Resume, path_option
+from lenet_mnist.cli.commands import EXPERIMENT, MACHINE, PATH, Call, Commands, Resume
 from lenet_mnist.errors import ConfigError
 
 app = Commands("3. Training")
@@ -136,7 +136,7 @@ def lab(
     images: Annotated[
         str, Option(metavar="<int|all>", help="Training images; a fifth of that to validate and test.")
     ] = "10000",
-    output: Annotated[Path, path_option("--output", "HTML file to write.")] = Path("lenet-lab.html"),
+    output: Annotated[Path, Option(**PATH, help="HTML file to write.")] = Path("lenet-lab.html"),
     no_open: Annotated[bool, Option("--no-open", help="Do not open it in the browser.")] = False,
 ) -> None:
     from lenet_mnist.lab.page import open_lab, parse_images, write_lab
