@@ -26,9 +26,9 @@ from lenet_mnist.inference.predict import (
 from lenet_mnist.options import NotebookProgress, Places, one_of, progress_of, resolved_options, session_of
 from lenet_mnist.provenance import require_packages
 from lenet_mnist.reporting import analysis_results, evaluation_plots
-from lenet_mnist.reporting.figure import Figure
 from lenet_mnist.reporting.plots import draw_training, training_figure
 from lenet_mnist.reporting.report import write_report
+from lenet_mnist.reporting.style import Figure
 from lenet_mnist.reporting.text import Result, counted, html_of
 from lenet_mnist.runs import results
 from lenet_mnist.runs.listing import comes_with_lenet, own_run

@@ -15,9 +15,17 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import PercentFormatter
 
 from lenet_mnist.analysis.groups import smoothed_loss
-from lenet_mnist.reporting.figure import Figure
 from lenet_mnist.reporting.gallery import mistake_tile, tiles_figure
-from lenet_mnist.reporting.style import BLACK, COLOURS, TITLE_POINTS, plain_log_axis, plain_numbers, save_figure, tidy
+from lenet_mnist.reporting.style import (
+    BLACK,
+    COLOURS,
+    TITLE_POINTS,
+    Figure,
+    plain_log_axis,
+    plain_numbers,
+    save_figure,
+    tidy,
+)
 from lenet_mnist.reporting.text import counted
 from lenet_mnist.runs.run import Run
 from lenet_mnist.study.comparison import Comparison, Group, Pair
@@ -54,13 +62,13 @@ def loss_curves_figure(compared: Comparison) -> Figure:
     _draw_curves(above, compared.groups, training_loss)
     _draw_curves(below, compared.groups, _by_epoch("val_loss"), marker=".")
     for axes in above:
-        if any((np.asarray(line.get_xdata(), dtype=float) > 0).any() for line in axes.lines):
+        if axes.dataLim.minposx < math.inf:  # some of what is drawn is above zero
             axes.set_xscale("log")
             axes.xaxis.set_major_formatter(plain_numbers())
         for steps in compared.groups[0].steps:
             axes.axhline(steps.loss, color=BLACK, linestyle=":", linewidth=1)
     for axes in (*above, *below):
-        if any((np.asarray(line.get_ydata(), dtype=float) > 0).any() for line in axes.lines):
+        if axes.dataLim.minposy < math.inf:
             plain_log_axis(axes.yaxis)
     return figure
 
@@ -98,8 +106,7 @@ def _four_axes(what: str, groups: Sequence[Group], labels: tuple[str, str]) -> t
     figure.suptitle(f"{what}{seeds}", fontsize=TITLE_POINTS)
     rows = figure.subplots(2, 2, sharey="row")
     for (left, right), label in zip(rows, labels, strict=True):
-        left.set_ylabel(label)
-        left.set_xlabel("update")
+        left.set(xlabel="update", ylabel=label)
         right.set_xlabel("seconds of training")
         tidy(left)
         tidy(right)

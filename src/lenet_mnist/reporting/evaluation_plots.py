@@ -10,12 +10,21 @@ from matplotlib.colors import LogNorm
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from lenet_mnist.analysis.intervals import wilson_interval
-from lenet_mnist.analysis.metrics import FEW_IMAGES, CalibrationBin, Counts, Evaluation, Scored
+from lenet_mnist.analysis.metrics import FEW_IMAGES, Evaluation, Scored
 from lenet_mnist.config import Split
 from lenet_mnist.data.sets import ImageSet
-from lenet_mnist.reporting.figure import Figure
 from lenet_mnist.reporting.gallery import mistake_tile, tiles_figure
-from lenet_mnist.reporting.style import BLUE, GREY, ORANGE, TITLE_POINTS, plain, plain_log_axis, save_figure, tidy
+from lenet_mnist.reporting.style import (
+    BLUE,
+    GREY,
+    ORANGE,
+    TITLE_POINTS,
+    Figure,
+    plain,
+    plain_log_axis,
+    save_figure,
+    tidy,
+)
 from lenet_mnist.reporting.text import counted
 from lenet_mnist.runs.results import Examples, SavedEvaluation
 from lenet_mnist.study.cross_validation import CrossValidation
@@ -81,7 +90,7 @@ def confusion_figure(evaluation: Scored, title: str) -> Figure:
     """Return the confusion matrix alone, as large as its classes need."""
     side = _confusion_inches(evaluation.class_names)
     figure = Figure(figsize=(side, side), layout="constrained")
-    _draw_confusion(figure.add_subplot(), evaluation.confusion_matrix, evaluation.class_names, title)
+    _draw_confusion(figure.add_subplot(), evaluation, title)
     return figure
 
 
@@ -105,19 +114,12 @@ def calibration_figure(evaluation: Evaluation, title: str) -> Figure:
     draw_calibration(upper, evaluation)
     upper.set_xlabel("")
     bins = evaluation.calibration
-    lower.bar(
-        [row.low for row in bins],
-        [row.num_images for row in bins],
-        width=[row.high - row.low for row in bins],
-        align="edge",
-        color=BLUE,
-        edgecolor="white",
-    )
-    plain_log_axis(lower.yaxis)
-    lower.set_ylabel("images")
-    lower.set_xlabel("confidence of the prediction [probability]")
     tidy(lower)
     lower.grid(visible=False)
+    lows, widths = [row.low for row in bins], [row.high - row.low for row in bins]
+    lower.bar(lows, [row.num_images for row in bins], widths, align="edge", color=BLUE, edgecolor="white")
+    plain_log_axis(lower.yaxis)
+    lower.set(xlabel="confidence of the prediction [probability]", ylabel="images")
     figure.legend(*upper.get_legend_handles_labels(), loc="outside lower center", frameon=False, fontsize=8)
     return figure
 
@@ -130,22 +132,16 @@ def draw_calibration(axes: Axes, evaluation: Any) -> None:
     bins = evaluation.calibration
     axes.plot([0, 1], [0, 1], color=GREY, linestyle="--", linewidth=1, label="as sure as right")
     error = f"calibration error {evaluation.expected_calibration_error:.2%}"
-    _draw_bins(axes, [row for row in bins if row.num_images >= FEW_IMAGES], error, "o-", 1.0)
-    few = f"fewer than {FEW_IMAGES} images"
-    _draw_bins(axes, [row for row in bins if row.num_images < FEW_IMAGES], few, "o", 0.35)
-    axes.set_ylabel("accuracy [fraction]")
-    axes.set_xlabel("confidence")
-    axes.set_ylim(-0.03, 1.03)
-
-
-def _draw_bins(axes: Axes, bins: Sequence[CalibrationBin], label: str, look: str, alpha: float) -> None:
-    if bins:
-        intervals = [wilson_interval(round(row.accuracy * row.num_images), row.num_images) for row in bins]
-        accuracies, confidences = [row.accuracy for row in bins], [row.mean_confidence for row in bins]
-        below = [max(row.accuracy - each.low, 0.0) for row, each in zip(bins, intervals, strict=True)]
-        above = [max(each.high - row.accuracy, 0.0) for row, each in zip(bins, intervals, strict=True)]
-        style: dict[str, Any] = {"color": BLUE, "alpha": alpha, "linewidth": 1.3, "markersize": 5, "elinewidth": 0.8}
-        axes.errorbar(confidences, accuracies, [below, above], fmt=look, label=label, **style)
+    for has_few, label, look in ((False, error, "o-"), (True, f"fewer than {FEW_IMAGES} images", "o")):
+        shown = [row for row in bins if (row.num_images < FEW_IMAGES) is has_few]
+        if shown:
+            ends = [wilson_interval(round(row.accuracy * row.num_images), row.num_images) for row in shown]
+            accuracies = np.array([row.accuracy for row in shown])
+            reach = np.abs(np.transpose(ends) - accuracies)
+            style: dict[str, Any] = {"alpha": 0.35 if has_few else 1.0, "markersize": 5, "elinewidth": 0.8}
+            confidences = [row.mean_confidence for row in shown]
+            axes.errorbar(confidences, accuracies, reach, fmt=look, color=BLUE, linewidth=1.3, label=label, **style)
+    axes.set(xlabel="confidence", ylabel="accuracy [fraction]", ylim=(-0.03, 1.03))
 
 
 def _confusion_inches(class_names: Sequence[str]) -> float:
@@ -155,12 +151,13 @@ def _confusion_inches(class_names: Sequence[str]) -> float:
     return side + (0.08 * longest if longest > 2 else 0)
 
 
-def _draw_confusion(axes: Axes, matrix: Counts, class_names: Sequence[str], title: str) -> None:
+def _draw_confusion(axes: Axes, scored: Scored, title: str) -> None:
     """Write counts into the cells: rows are true, columns predicted. Mistakes are coloured by their number.
 
     Of many classes there are colours only, and of very many no names.
     """
-    names, num_classes = [plain(name, _NAME_WIDTH) for name in class_names], len(class_names)
+    matrix, names = scored.confusion_matrix, [plain(name, _NAME_WIDTH) for name in scored.class_names]
+    num_classes = len(names)
     mistakes = matrix.astype(float)
     np.fill_diagonal(mistakes, 0)
     most = max(mistakes.max(), 2)
@@ -176,12 +173,10 @@ def _draw_confusion(axes: Axes, matrix: Counts, class_names: Sequence[str], titl
         turned = 90 if 0.09 * max(map(len, names)) > max(3.4 / num_classes, 0.42) else 0
         axes.set_xticks(range(num_classes), names, fontsize=points, rotation=turned)
         axes.set_yticks(range(num_classes), names, fontsize=points)
-        for set_ticks in (axes.set_xticks, axes.set_yticks):
-            set_ticks(np.arange(num_classes + 1) - 0.5, minor=True)
-        axes.grid(which="minor", color="#d0d0d0", linewidth=0.6)
-        axes.tick_params(which="minor", length=0)
-    axes.set_xlabel("predicted class")
-    axes.set_ylabel("true class")
+        edges = np.arange(num_classes + 1) - 0.5
+        axes.vlines(edges, -0.5, num_classes - 0.5, color="#d0d0d0", linewidth=0.6)
+        axes.hlines(edges, -0.5, num_classes - 0.5, color="#d0d0d0", linewidth=0.6)
+    axes.set(xlabel="predicted class", ylabel="true class")
     axes.set_title(title, fontsize=TITLE_POINTS)
 
 
@@ -201,21 +196,18 @@ def cross_validation_figure(pooled: CrossValidation) -> Figure:
     below.set_title("Loss, in nats", fontsize=TITLE_POINTS)
     below.set_xlabel("epoch")
     for axes in (above, below):
-        tidy(axes)
-        axes.grid(visible=False)
+        axes.spines[["top", "right"]].set_visible(False)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.legend(fontsize=8, frameon=False)
-    title = f"All folds: {pooled.accuracy:.2%} right"
-    _draw_confusion(right.add_subplot(), pooled.confusion_matrix, pooled.class_names, title)
+    _draw_confusion(right.add_subplot(), pooled, f"All folds: {pooled.accuracy:.2%} right")
     return figure
 
 
 def _draw_accuracies(axes: Axes, pooled: CrossValidation) -> None:
     """Draw one dot per fold, and the mean with its interval."""
     numbers, num_folds = range(1, len(pooled.results) + 1), pooled.folds.num_folds
-    axes.axhspan(
-        *pooled.accuracy_interval, facecolor="#e3ebf2", edgecolor=GREY, linewidth=0.8, label="95 % interval, new images"
-    )
+    style: dict[str, Any] = {"facecolor": "#e3ebf2", "edgecolor": GREY, "linewidth": 0.8}
+    axes.axhspan(*pooled.accuracy_interval, label="95 % interval, new images", **style)
     axes.axhline(pooled.accuracy, color=BLUE, linewidth=1, label="all folds")
     axes.plot(numbers, pooled.accuracies, "o", color=ORANGE, label="one fold")
     for number in range(num_folds, len(pooled.results), num_folds):

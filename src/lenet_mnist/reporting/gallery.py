@@ -19,8 +19,7 @@ from lenet_mnist.errors import ConfigError, per_cent
 from lenet_mnist.files.storage import prepare_to_write
 from lenet_mnist.inference.predict import Reading
 from lenet_mnist.randomness import Purpose, random_order
-from lenet_mnist.reporting.figure import Figure
-from lenet_mnist.reporting.style import GREY, ORANGE, TITLE_POINTS, plain, save_figure
+from lenet_mnist.reporting.style import GREY, ORANGE, TITLE_POINTS, Figure, plain, save_figure
 from lenet_mnist.sections import flat_values
 
 _COLUMNS = 8

@@ -5,16 +5,17 @@
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.ticker import MaxNLocator, PercentFormatter
+from matplotlib.ticker import MaxNLocator, MultipleLocator, PercentFormatter
 
 from lenet_mnist.analysis.findings import TrainingRecord
 from lenet_mnist.config import Schedule
 from lenet_mnist.errors import one_line
-from lenet_mnist.reporting.figure import Figure
 from lenet_mnist.reporting.style import (
     BLACK,
     BLUE,
@@ -23,15 +24,14 @@ from lenet_mnist.reporting.style import (
     ORANGE,
     PURPLE,
     TITLE_POINTS,
+    Figure,
     chart,
-    epoch_axis,
     plain,
     plain_log_axis,
+    plain_numbers,
     save_figure,
-    say_inside,
     tidy,
 )
-from lenet_mnist.reporting.text import plain_number
 from lenet_mnist.runs.run import Run
 from lenet_mnist.training.probe import flat_word, passed_gradients
 from lenet_mnist.training.rows import EpochRow, Layer, ProbeRow
@@ -88,26 +88,21 @@ def draw_loss(axes: Axes, record: TrainingRecord, best_epoch: int | None) -> Non
     at, losses, means = loss_by_update(record)
     axes.plot(*_thinned(at, losses), color=BLUE, alpha=0.25, linewidth=0.6)
     axes.plot(*_thinned(at, means), color=BLUE, linewidth=1.3, label="training, running mean")
-    _draw_validation(axes, history, [row.val_loss for row in history], best_epoch)
+    _draw_validation(axes, history, "val_loss", best_epoch)
     axes.axhline(chance, color=GREY, linestyle=":", label=f"chance level: {chance:.2f}")
     if record.stop_reason == "diverged" and at:
         axes.axvline(at[-1], color=ORANGE, linewidth=1, linestyle="-.", label="diverged")
-    if record.config.training.schedule is Schedule.PLATEAU:
-        for before, after in pairwise(history):
-            if after.lr < before.lr:
-                axes.axvline(before.epoch, color=GREEN, linestyle=":", linewidth=1.2)
-                place, text = (before.epoch, 0.99), f" lr {after.lr:.2g}"
-                axes.text(*place, text, transform=axes.get_xaxis_transform(), va="top", fontsize=7, color=GREEN)
+    for before, after in pairwise(history):
+        if after.lr < before.lr and record.config.training.schedule is Schedule.PLATEAU:
+            axes.axvline(before.epoch, color=GREEN, linestyle=":", linewidth=1.2)
+            place, words = (before.epoch, 0.99), f" lr {after.lr:.2g}"
+            axes.text(*place, words, transform=axes.get_xaxis_transform(), va="top", fontsize=7, color=GREEN)
     drawn = [loss for loss in (*means, *(row.val_loss for row in history)) if loss > 0]
     low, high = min([chance / 2, *drawn]), max([chance * 1.5, *drawn])
     axes.set_ylim(max(low, _LOWEST_LOSS) / 1.2, min(high, _HIGHEST_LOSS * chance) * 1.2)
     plain_log_axis(axes.yaxis)
-    if history:
-        epoch_axis(axes, math.ceil(max([history[-1].epoch, *at])))
-    else:
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.set_xlabel("epoch" if history else "update")
-    axes.set_ylabel("cross-entropy [nats per image]")
+    _epoch_axis(axes, math.ceil(max([history[-1].epoch, *at])) if history else None)
+    axes.set(xlabel="epoch" if history else "update", ylabel="cross-entropy [nats per image]")
 
 
 def loss_by_update(record: TrainingRecord) -> tuple[list[float], list[float], list[float]]:
@@ -131,46 +126,58 @@ def draw_accuracy(axes: Axes, record: TrainingRecord, best_epoch: int | None) ->
     """Draw training and validation accuracy by epoch."""
     history = record.history
     if history:
-        epochs, train = _thinned([row.epoch for row in history], [row.train_accuracy for row in history])
-        axes.plot(epochs, train, color=BLUE, linestyle="--", marker=_dots(epochs), label="training, while learning")
-        _draw_validation(axes, history, [row.val_accuracy for row in history], best_epoch)
+        _draw_by_epoch(axes, history, "train_accuracy", color=BLUE, linestyle="--", label="training, while learning")
+        _draw_validation(axes, history, "val_accuracy", best_epoch)
         low, high = axes.get_ylim()
         axes.set_ylim(min(low, high - 0.02), max(high, low + 0.02))
         axes.yaxis.set_major_formatter(PercentFormatter(xmax=1))
     else:
-        say_inside(axes, "no epoch was completed")
+        _say_inside(axes, "no epoch was completed")
         axes.set_yticks([])
-    epoch_axis(axes, history[-1].epoch if history else 1)
-    axes.set_xlabel("epoch")
-    axes.set_ylabel("accuracy [% of the images]")
+    _epoch_axis(axes, history[-1].epoch if history else 1)
+    axes.set(xlabel="epoch", ylabel="accuracy [% of the images]")
 
 
-def _draw_validation(axes: Axes, history: Sequence[EpochRow], val: Sequence[float], best_epoch: int | None) -> None:
+def _draw_validation(axes: Axes, history: Sequence[EpochRow], field: str, best_epoch: int | None) -> None:
     """Draw the validation curve, and mark the epoch whose weights were kept."""
-    epochs, values = _thinned([row.epoch for row in history], val)
-    if history:
-        axes.plot(
-            epochs, values, color=ORANGE, marker=_dots(epochs), linewidth=1.3, label="validation, after the epoch"
-        )
-    for row, value in zip(history, val, strict=True):
+    _draw_by_epoch(axes, history, field, color=ORANGE, linewidth=1.3, label="validation, after the epoch")
+    for row in history:
         if row.epoch == best_epoch:
-            label = f"kept: epoch {best_epoch}"
-            axes.plot([best_epoch], [value], "o", markersize=9, fillstyle="none", color=BLACK, label=label)
+            style: dict[str, Any] = {"markersize": 9, "fillstyle": "none", "color": BLACK}
+            axes.plot(row.epoch, getattr(row, field), "o", label=f"kept: epoch {best_epoch}", **style)
+
+
+def _draw_by_epoch(axes: Axes, rows: Sequence[Any], field: str, marker: str = ".", **style: Any) -> None:
+    """Draw one column of the rows, with dots unless they would hide the line; nothing if there are no rows."""
+    xs, ys = _thinned([row.epoch for row in rows], [getattr(row, field) for row in rows])
+    if xs:
+        axes.plot(xs, ys, marker=marker if len(xs) <= _MOST_DOTS else "", **style)
+
+
+def _epoch_axis(axes: Axes, last: int | None) -> None:
+    """Let x go from before the first update to the last epoch, however few there are; None: it counts updates."""
+    if last is not None:
+        axes.set_xlim(-0.04 * max(last, 1), 1.04 * max(last, 1))
+    is_short = last is not None and last < 8
+    axes.xaxis.set_major_locator(MultipleLocator(1) if is_short else MaxNLocator(integer=True))
+
+
+def _say_inside(axes: Axes, text: str) -> None:
+    """Write into empty axes why they are empty."""
+    axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center", color=GREY, fontsize=8)
 
 
 def layers_figure(record: TrainingRecord, title: str) -> Figure:
     """Return the four panels of the layers in one figure; epoch 0 is the moment before the first update."""
     figure = Figure(figsize=(8.4, 6.4), layout="constrained")
     figure.suptitle(title, fontsize=TITLE_POINTS)
+    figure.supxlabel("epoch", fontsize=TITLE_POINTS)
     panels = figure.subplots(2, 2, sharex=True).flat
     for axes, (name, draw) in zip(panels, layer_panels(record).items(), strict=True):
         tidy(axes)
         draw(axes)
         axes.set_title(name, fontsize=8)
-        axes.set_xlabel("")
-        axes.set_ylabel("")
-    for axes in figure.axes[2:]:
-        axes.set_xlabel("epoch")
+        axes.set(xlabel="", ylabel="")
     if record.probe:
         handles = max((axes.get_legend_handles_labels() for axes in figure.axes), key=lambda found: len(found[0]))
         figure.legend(*handles, loc="outside lower center", ncols=len(Layer), frameon=False, fontsize=9)
@@ -183,65 +190,50 @@ def layer_panels(record: TrainingRecord) -> dict[str, Callable[[Axes], None]]:
     inner, updated = [row for row in probe if row.layer is not Layer.OUTPUT], [row for row in probe if row.epoch > 0]
     passing, words = passed_gradients(probe)
     last = max((row.epoch for row in probe), default=0)
-
-    def panel(rows: Sequence[ProbeRow], field: str, label: str, is_share: bool) -> Callable[[Axes], None]:
-        return lambda axes: _draw_layers(axes, rows, field, label, is_share, last)
-
-    dead = f"dead: units that are {flat} on all images of the probe"
-    return {
-        f"gradient of the weights, Euclidean norm\n{words}": panel(
-            passing, "gradient_norm", "norm of the gradient", False
-        ),
-        "last update of the epoch / weights, norms": panel(updated, "update_ratio", "update / weights", False),
-        f"outputs that are {flat}": panel(inner, "saturated", "share of the outputs", True),
-        dead: panel(inner, "dead", "share of the units", True),
+    panels: dict[str, tuple[Sequence[ProbeRow], str, str]] = {
+        f"gradient of the weights, Euclidean norm\n{words}": (passing, "gradient_norm", "norm of the gradient"),
+        "last update of the epoch / weights, norms": (updated, "update_ratio", "update / weights"),
+        f"outputs that are {flat}": (inner, "saturated", "share of the outputs"),
+        f"dead: units that are {flat} on all images of the probe": (inner, "dead", "share of the units"),
     }
+    return {title: partial(_draw_layers, panel=panel, last=last) for title, panel in panels.items()}
 
 
-def _draw_layers(axes: Axes, rows: Sequence[ProbeRow], field: str, label: str, is_share: bool, last: int) -> None:
+def _draw_layers(axes: Axes, panel: tuple[Sequence[ProbeRow], str, str], last: int) -> None:
+    rows, field, label = panel
     for layer, (color, dash, marker) in _LAYERS.items():
-        of_layer = [row for row in rows if row.layer is layer]
-        if of_layer:
-            xs, ys = _thinned([row.epoch for row in of_layer], [getattr(row, field) for row in of_layer])
-            marker = marker if len(xs) <= _MOST_DOTS else ""
-            axes.plot(xs, ys, f"{dash}{marker}", color=color, label=layer.value, markersize=4, linewidth=1.3)
-    if is_share:
+        style = {"color": color, "linestyle": dash, "label": layer.value, "markersize": 4, "linewidth": 1.3}
+        _draw_by_epoch(axes, [row for row in rows if row.layer is layer], field, marker, **style)
+    if label.startswith("share"):
         axes.set_ylim(-0.03, 1.03)
         axes.yaxis.set_major_formatter(PercentFormatter(xmax=1))
     else:
         if not axes.lines:
-            say_inside(axes, "nothing was recorded" if last > 0 else "no epoch was completed")
+            _say_inside(axes, "nothing was recorded" if last > 0 else "no epoch was completed")
         _log_axis_with_zero(axes)
-    epoch_axis(axes, last)
-    axes.set_xlabel("epoch")
-    axes.set_ylabel(label)
+    _epoch_axis(axes, last)
+    axes.set(xlabel="epoch", ylabel=label)
 
 
 def _log_axis_with_zero(axes: Axes) -> None:
-    """Make y logarithmic. Zero has no place on a log axis: it is drawn at the lower end, and labelled 0."""
+    """Make y logarithmic; where there are zeros, linear below a power of ten, so that they have a place."""
     values = np.concatenate([np.zeros(0), *(np.asarray(line.get_ydata(), dtype=float) for line in axes.lines)])
     seen = values[np.isfinite(values) & (values > 0)]
     low, high = (seen.min(), seen.max()) if len(seen) else (0.1, 1.0)
     axes.set_ylim(low / 1.5, high * 1.5)
-    if not (values == 0).any():
-        plain_log_axis(axes.yaxis)
-        return
-    zero = 10.0 ** (math.floor(math.log10(low)) - 1)
-    for line in axes.lines:
-        line.set_ydata(np.where(np.asarray(line.get_ydata()) == 0, zero, line.get_ydata()))
-    axes.set_ylim(zero / 1.5, high * 1.5)
     plain_log_axis(axes.yaxis)
-    axes.yaxis.set_major_formatter(lambda value, _: "0" if value < 1.5 * zero else plain_number(value, 6))
-    axes.axhspan(zero / 1.5, 1.5 * zero, color="#F0F0F0", zorder=0)
+    if (values == 0).any():
+        threshold = 10.0 ** math.floor(math.log10(low))
+        axes.set_yscale("symlog", linthresh=threshold)
+        axes.set_ylim(-threshold / 5, high * 1.5)
+        axes.yaxis.set_major_formatter(plain_numbers())
 
 
 def draw_rate(axes: Axes, record: TrainingRecord) -> None:
     """Draw the learning rate by update."""
     xs, ys = _thinned([row.step for row in record.steps], [row.lr for row in record.steps])
     axes.plot(xs, ys, color=BLUE, linewidth=1.3, label="learning rate")
-    axes.set_ylim(0, None)
-    axes.set_xlabel("update")
-    axes.set_ylabel("learning rate")
+    axes.set(xlabel="update", ylabel="learning rate", ylim=(0, None))
 
 
 def _thinned(xs: Sequence[float], ys: Sequence[float]) -> tuple[list[float], list[float]]:
@@ -251,7 +243,3 @@ def _thinned(xs: Sequence[float], ys: Sequence[float]) -> tuple[list[float], lis
     """
     chosen = np.unique(np.linspace(0, len(xs) - 1, min(len(xs), _MOST_POINTS)).round().astype(int))
     return [xs[k] for k in chosen], [ys[k] if abs(ys[k]) < _LARGEST else math.nan for k in chosen]
-
-
-def _dots(xs: Sequence[float]) -> str:
-    return "." if len(xs) <= _MOST_DOTS else ""

@@ -1,4 +1,4 @@
-"""What the pictures share: colours, axes, and how a figure becomes a PNG file or an SVG in the report.
+"""What the pictures share: colours, axes, and figures, which become PNG files or SVGs in the report.
 
 The colours are Okabe and Ito's, which people with any colour vision can tell apart; lines differ in dash as well.
 """
@@ -14,14 +14,13 @@ from xml.sax.saxutils import quoteattr
 import matplotlib
 import numpy as np
 from markupsafe import Markup
+from matplotlib import figure
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.font_manager import FontProperties, findfont, get_font
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, MultipleLocator, NullFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from lenet_mnist.config import Activation
 from lenet_mnist.files.storage import make_directory, write_bytes
-from lenet_mnist.reporting.figure import Figure
 from lenet_mnist.reporting.text import plain_number
 
 BLUE = "#0072B2"
@@ -37,7 +36,7 @@ COLOURS = (BLUE, ORANGE, GREEN, PURPLE, SKY, AMBER, GREY, BLACK)  # in this orde
 
 TITLE_POINTS = 10
 _MOST_LETTERS = 200  # of a name
-_DOTS_PER_INCH = 160
+_DOTS_PER_INCH, _DOTS_ON_SCREEN = 160, 90
 # In the report a colour is a variable of its style sheet, which is another one in the dark.
 _VARIABLES = {BLUE: "look-0", ORANGE: "look-1", GREEN: "look-2", PURPLE: "look-3", GREY: "look-4", GRID: "rule"}
 _VARIABLES |= {BLACK: "ink", "#F0F0F0": "wash"}
@@ -45,9 +44,16 @@ _VARIABLES |= {BLACK: "ink", "#F0F0F0": "wash"}
 _NUMBERS_OF_A_DECADE = ((8, (1, 1.5, 2, 3, 4, 5, 7)), (300, (1, 2, 5)), (math.inf, (1,)))
 
 
-def colour_of(activation: Activation) -> str:
-    """Return the colour that an activation has wherever several are drawn together."""
-    return COLOURS[list(Activation).index(activation) % len(COLOURS)]
+class Figure(figure.Figure):
+    """A figure without pyplot, which would keep it until it is closed. A notebook shows it all the same."""
+
+    def png(self, dots_per_inch: int) -> bytes:
+        picture = io.BytesIO()
+        self.savefig(picture, format="png", dpi=dots_per_inch)
+        return picture.getvalue()
+
+    def _repr_png_(self) -> bytes:
+        return self.png(_DOTS_ON_SCREEN)
 
 
 def save_figure(figure: Figure, path: Path) -> None:
@@ -132,12 +138,6 @@ def plain_numbers() -> FuncFormatter:
     return FuncFormatter(lambda value, _: plain_number(value, 6))
 
 
-def epoch_axis(axes: Axes, last: int) -> None:
-    """Let x go from before the first update to the last epoch, however few there are."""
-    axes.set_xlim(-0.04 * max(last, 1), 1.04 * max(last, 1))
-    axes.xaxis.set_major_locator(MultipleLocator(1) if last < 8 else MaxNLocator(integer=True))
-
-
 def tidy(axes: Axes) -> None:
     """Draw a grid behind the lines, and no frame above and to the right."""
     axes.grid(color=GRID)
@@ -145,22 +145,17 @@ def tidy(axes: Axes) -> None:
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def say_inside(axes: Axes, text: str) -> None:
-    """Write into empty axes why they are empty."""
-    axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center", color=GREY, fontsize=8)
-
-
 def plain(name: str, widest: float = 64) -> str:
-    """Return a name that a picture can show: cut to a width, no formula, no letter that the font lacks."""
+    """Return a name that a picture can show: cut to a width in n's, no formula, no letter that the font lacks."""
     parts = [
         letter if letter.isprintable() and _width(letter) else letter.encode("unicode_escape").decode()
         for letter in name[:_MOST_LETTERS]
     ]
-    widths = [sum(map(_width, part)) for part in parts]
-    if sum(widths) > widest:
-        while parts and sum(widths) + _width("…") > widest:
-            parts.pop()
-            widths.pop()
+    room = widest - sum(sum(map(_width, part)) for part in parts)
+    if room < 0:
+        room -= _width("…")
+        while room < 0:
+            room += sum(map(_width, parts.pop()))
         parts.append("…")
     return "".join(parts).replace("$", r"\$")
 
@@ -169,6 +164,5 @@ def plain(name: str, widest: float = 64) -> str:
 def _width(letter: str) -> float:
     """Return how many times as wide as an n a letter is, 0 if the font lacks it."""
     font = get_font(findfont(FontProperties()))
-    if not font.get_char_index(ord(letter)):
-        return 0.0
-    return float(font.load_char(ord(letter)).horiAdvance / font.load_char(ord("n")).horiAdvance)
+    is_there = font.get_char_index(ord(letter)) > 0
+    return is_there and float(font.load_char(ord(letter)).horiAdvance / font.load_char(ord("n")).horiAdvance)

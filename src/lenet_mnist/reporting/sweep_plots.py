@@ -13,16 +13,25 @@ from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import LogNorm
 
+from lenet_mnist.analysis.groups import smoothed_loss
 from lenet_mnist.config import Activation
-from lenet_mnist.reporting.figure import Figure
-from lenet_mnist.reporting.style import BLACK, GREY, ORANGE, PURPLE, colour_of, plain_log_axis, save_figure, tidy
+from lenet_mnist.reporting.style import (
+    BLACK,
+    COLOURS,
+    GREY,
+    ORANGE,
+    PURPLE,
+    Figure,
+    plain_log_axis,
+    save_figure,
+    tidy,
+)
 from lenet_mnist.study.lr_sweep import Answer, SweptRun
 from lenet_mnist.tuning.plan import epochs_text
 from lenet_mnist.tuning.range_test import smoothed
 from lenet_mnist.tuning.trial import TrialResult
 
 _HIGHEST_LOSS = 10.0  # times that of chance level: what rises above it is cut off
-_PARTS = 40  # of a training: each is one point of its loss curve
 _COLOURS = colormaps["viridis"]
 _LOST: dict[str, Any] = {"marker": "x", "color": ORANGE, "markersize": 9, "markeredgewidth": 2, "linestyle": ""}
 
@@ -46,7 +55,7 @@ def sweep_figure(answers: dict[Activation, Answer], max_epochs: int, chance: flo
     lrs = [result.trial.lr for answer in answers.values() for result in answer.results]
     norm = LogNorm(min(lrs), max(lrs))
     for (activation, answer), (left, right) in zip(answers.items(), rows, strict=True):
-        _draw_rates(left, answer, colour_of(activation), max_epochs)
+        _draw_rates(left, answer, COLOURS[list(Activation).index(activation) % len(COLOURS)], max_epochs)
         _draw_curves(right, answer.results, norm)
         plain_log_axis(figure.colorbar(ScalarMappable(norm, _COLOURS), ax=right, label="learning rate").ax.yaxis)
         left.set_title(f"{activation}: validation loss by learning rate", fontsize=10)
@@ -82,15 +91,12 @@ def _draw_rates(axes: Axes, answer: Answer, colour: str, max_epochs: int) -> Non
     lrs, losses = smoothed(answer.range_tests)
     axes.plot(lrs, losses, color=GREY, linewidth=1, label="range test: training loss while the rate rises")
     done = [rate for rate in ranking.rates if rate.mean_loss is not None]
-    middles = [rate.mean_loss or 0.0 for rate in done]
-    below = [middle - (rate.low or 0.0) for rate, middle in zip(done, middles, strict=True)]
-    above = [(rate.high or 0.0) - middle for rate, middle in zip(done, middles, strict=True)]
+    low, middle, high = np.array([(rate.low, rate.mean_loss, rate.high) for rate in done], float).reshape(-1, 3).T
     label = f"{epochs_text(ranking.epochs)}, annealed: mean and range of the seeds"
-    axes.errorbar([r.lr for r in done], middles, [below, above], fmt="o-", color=colour, capsize=3, label=label)
-    lost = [rate.lr for rate in ranking.rates if rate.num_diverged]
-    if lost:
-        top = max([*middles, *losses.tolist()])
-        axes.plot(lost, [top] * len(lost), label="diverged", **_LOST)
+    ranges = [middle - low, high - middle]
+    axes.errorbar([rate.lr for rate in done], middle, ranges, fmt="o-", color=colour, capsize=3, label=label)
+    if lost := [rate.lr for rate in ranking.rates if rate.num_diverged]:
+        axes.plot(lost, [max([*middle, *losses])] * len(lost), label="diverged", **_LOST)
     if choice is not None:
         axes.axvline(choice.lr, color=PURPLE, linestyle="--", label=f"chosen for {max_epochs} epochs: {choice.lr:.2g}")
         interval = "95 % interval of that" if choice.is_fitted else "no better known than this"
@@ -99,15 +105,11 @@ def _draw_rates(axes: Axes, answer: Answer, colour: str, max_epochs: int) -> Non
 
 
 def _draw_curves(axes: Axes, results: Sequence[TrialResult], norm: LogNorm) -> None:
-    """Draw the mean training loss of each fortieth of a training, for the first seed."""
+    """Draw the training losses of the first seed, smoothed."""
     first_seed = min(result.trial.seed for result in results)
     shown = sorted((r for r in results if r.trial.seed == first_seed and r.steps), key=lambda result: result.trial.lr)
     for result in shown:
-        last = result.steps[-1].step
-        parts: dict[int, list[tuple[int, float]]] = {}
-        for row in result.steps:
-            parts.setdefault(min((row.step - 1) * _PARTS // last, _PARTS - 1), []).append((row.step, row.train_loss))
-        steps, losses = np.array([np.mean(rows, axis=0) for rows in parts.values()]).T
+        steps, losses = smoothed_loss(result.steps)
         axes.plot(steps, losses, color=_COLOURS(norm(result.trial.lr)), linewidth=1.2)
         if result.val_loss is None:
             axes.plot(steps[-1:], losses[-1:], **_LOST)
