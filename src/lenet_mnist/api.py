@@ -20,7 +20,7 @@ from lenet_mnist.data.load import load_train_val
 from lenet_mnist.devices import settings_kept
 from lenet_mnist.errors import LenetError as LenetError
 from lenet_mnist.options import AnyConfig, Places, one_of, plain_value, resolved_options, session_of
-from lenet_mnist.reporting import analysis_results, compare_plots, evaluation_plots, sweep_plots, training_results
+from lenet_mnist.reporting import analysis_results, evaluation_plots, study_plots, training_results
 from lenet_mnist.reporting.text import Result
 from lenet_mnist.runs.listing import LATEST, find_run, own_run
 from lenet_mnist.runs.manifest import Kind
@@ -92,7 +92,7 @@ def sweep(config: AnyConfig = None, *, resume: AnyRun | None = None, progress: b
     with session_of("sweep", places, progress, resolved) as session:
         place = places.runs_dir if resume is None else _directory(resume, places, ("sweep",))
         swept = lr_sweep.sweep(place, resolved, request, session)
-    figures = {"sweep": sweep_plots.draw_swept_run(swept)}
+    figures = {"sweep": study_plots.draw_swept_run(swept)}
     return replace(training_results.sweep_result(swept), figures=figures)
 
 
@@ -113,7 +113,7 @@ def compare(*runs: AnyRun, split: str = "val", speed_ratio: Sequence[float] = ()
     with settings_kept():
         compared = comparison.compare_runs(directories, part, levels, Evaluator(places.access()))
     directory = comparison.write_comparison(compared, places.runs_dir, output)
-    figures = compare_plots.draw_comparison(compared, directory)
+    figures = study_plots.draw_comparison(compared, directory)
     return replace(analysis_results.comparison_result(compared, directory), figures=figures)
 
 

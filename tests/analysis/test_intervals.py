@@ -74,7 +74,7 @@ def test_values_without_scatter_have_an_interval_of_one_point_and_one_value_has_
         lambda: difference_interval([1.0], [1.0, 2.0]),
         lambda: mean_interval([]),
     ):
-        with pytest.raises(ValueError, match="how far the values scatter"):
+        with pytest.raises(ValueError, match="two data points"):
             call()
 
 

@@ -66,7 +66,8 @@ def mean_interval(values: Sequence[float]) -> Interval:
 
     Source: Student, "The probable error of a mean", Biometrika 6, 1908.
     """
-    return _student(values, 1 / len(values) if values else 0.0)
+    scatter = variance(values)
+    return _student(fmean(values), scatter / len(values), len(values) - 1)
 
 
 def resampled_interval(values: Sequence[float], num_folds: int) -> Interval:
@@ -76,7 +77,8 @@ def resampled_interval(values: Sequence[float], num_folds: int) -> Interval:
     Source: Nadeau and Bengio, "Inference for the generalization error", Machine Learning 52, 2003, section 3.4: the
     variance is multiplied by 1/n + (images tested on) / (images trained on), instead of 1/n.
     """
-    return _student(values, 1 / len(values) + 1 / (num_folds - 1) if values else 0.0)
+    scatter = variance(values)
+    return _student(fmean(values), scatter * (1 / len(values) + 1 / (num_folds - 1)), len(values) - 1)
 
 
 def difference_interval(values: Sequence[float], others: Sequence[float]) -> Interval:
@@ -86,19 +88,11 @@ def difference_interval(values: Sequence[float], others: Sequence[float]) -> Int
     Source: Welch, "The generalization of 'Student's' problem when several different population variances are
     involved", Biometrika 34, 1947.
     """
-    _require_two(values)
-    _require_two(others)
-    difference = fmean(values) - fmean(others)
     squares = [variance(side) / len(side) for side in (values, others)]
-    total = sum(squares)
-    if total == 0:
-        return Interval(difference, difference)
-    from scipy.stats import t  # its own ttest_ind warns where one side does not scatter
-
+    total = sum(squares) or 1.0  # where no side scatters, any freedom will do
     sizes = (len(values), len(others))
-    freedom = 1 / sum((square / total) ** 2 / (size - 1) for square, size in zip(squares, sizes, strict=True))
-    half = float(t.ppf(_UPPER, freedom)) * math.sqrt(total)
-    return Interval(difference - half, difference + half)
+    parts = [(square / total) ** 2 / (size - 1) for square, size in zip(squares, sizes, strict=True)]
+    return _student(fmean(values) - fmean(others), sum(squares), 1 / (sum(parts) or 1.0))
 
 
 def mcnemar_p_value(num_fixed: int, num_broken: int) -> float:
@@ -135,15 +129,9 @@ def difference_of(values: Mapping[int, float], others: Mapping[int, float]) -> E
     return Estimate(value, difference_interval(list(values.values()), list(others.values())), Method.WELCH)
 
 
-def _student(values: Sequence[float], scale: float) -> Interval:
-    """Return mean +- t * sqrt(variance * scale)."""
-    _require_two(values)
-    from scipy.stats import t
+def _student(middle: float, square: float, freedom: float) -> Interval:
+    """Return `middle` +- t * sqrt(square), where `square` is the square of a standard error."""
+    from scipy.stats import t  # whose own ttest_ind warns where one side does not scatter
 
-    half = float(t.ppf(_UPPER, len(values) - 1)) * math.sqrt(variance(values) * scale)
-    return Interval(fmean(values) - half, fmean(values) + half)
-
-
-def _require_two(values: Sequence[float]) -> None:
-    if len(values) < 2:
-        raise ValueError("one value does not tell how far the values scatter")
+    half = float(t.ppf(_UPPER, freedom)) * math.sqrt(square)
+    return Interval(middle - half, middle + half)

@@ -4,7 +4,7 @@ Source: lecture points 8 (softmax) and 9 (validation and test).
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Annotated, Any
 
@@ -149,17 +149,12 @@ class Evaluation(Scored):
         confidences, is_correct = self.confidences, self.predictions == self.labels
         edges = np.linspace(0, 1, _CALIBRATION_BINS + 1)
         bin_of = np.clip(np.digitize(confidences, edges, right=True) - 1, 0, _CALIBRATION_BINS - 1)
-        return [
-            CalibrationBin(
-                low=float(edges[k]),
-                high=float(edges[k + 1]),
-                num_images=int(inside.sum()),
-                mean_confidence=float(confidences[inside].mean()),
-                accuracy=float(is_correct[inside].mean()),
-            )
-            for k in range(_CALIBRATION_BINS)
-            if (inside := bin_of == k).any()
-        ]
+        bins = []
+        for k in np.unique(bin_of):
+            inside = bin_of == k
+            confidence, accuracy = float(confidences[inside].mean()), float(is_correct[inside].mean())
+            bins.append(CalibrationBin(float(edges[k]), float(edges[k + 1]), int(inside.sum()), confidence, accuracy))
+        return bins
 
     @property
     def expected_calibration_error(self) -> float:
@@ -249,14 +244,8 @@ def mean_prediction(evaluations: Sequence[Evaluation]) -> Evaluation:
         _require_same_images(first, other)
     probabilities = np.mean([each.probabilities for each in evaluations], axis=0)
     of_label = probabilities[np.arange(len(first)), first.labels]
-    return Evaluation(
-        class_names=first.class_names,
-        indices=first.indices,
-        labels=first.labels,
-        predictions=probabilities.argmax(axis=1),
-        probabilities=probabilities,
-        loss_sum=float(-np.log(np.maximum(of_label, np.finfo(np.float64).tiny)).sum()),
-    )
+    loss_sum = float(-np.log(np.maximum(of_label, np.finfo(np.float64).tiny)).sum())
+    return replace(first, predictions=probabilities.argmax(axis=1), probabilities=probabilities, loss_sum=loss_sum)
 
 
 @dataclass(frozen=True, eq=False)

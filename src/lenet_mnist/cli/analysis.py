@@ -118,7 +118,7 @@ def compare(
     output: Annotated[Path | None, Option(**PATH, help="A new directory to write to.")] = None,
     device: DeviceName = None,
 ) -> None:
-    from lenet_mnist.reporting import compare_plots
+    from lenet_mnist.reporting import study_plots
     from lenet_mnist.reporting.analysis_results import comparison_result
     from lenet_mnist.study import comparison
     from lenet_mnist.study.evaluation import Evaluator
@@ -129,7 +129,7 @@ def compare(
     evaluator = Evaluator(call.access(), device)
     compared = comparison.compare_runs(directories, split, levels, evaluator)
     directory = comparison.write_comparison(compared, call.runs_dir, output)
-    compare_plots.draw_comparison(compared, directory)
+    study_plots.draw_comparison(compared, directory)
     call.say(comparison_result(compared, directory))
 
 

@@ -86,7 +86,7 @@ def lr_sweep(
     budget: Annotated[str | None, Option(help="Time for the whole sweep, as in 60s or 2m.")] = None,
     resume: Resume = None,
 ) -> None:
-    from lenet_mnist.reporting import sweep_plots
+    from lenet_mnist.reporting import study_plots
     from lenet_mnist.reporting.training_results import sweep_result
     from lenet_mnist.study.lr_sweep import require_answers, sweep
     from lenet_mnist.tuning.plan import sweep_request
@@ -98,7 +98,7 @@ def lr_sweep(
     with call.session() as session:
         place = call.runs_dir if resume is None else call.run(resume, ("sweep",))
         swept = sweep(place, call.resolved, request, session)
-    sweep_plots.draw_swept_run(swept)
+    study_plots.draw_swept_run(swept)
     call.say(sweep_result(swept))
     require_answers(swept)
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from lenet_mnist.analysis.advice import Direction
 from lenet_mnist.analysis.intervals import SURE, Estimate, Interval, Method
-from lenet_mnist.analysis.metrics import Evaluation
+from lenet_mnist.analysis.metrics import Evaluation, Scored
 from lenet_mnist.errors import one_line
 from lenet_mnist.provenance import typed
 from lenet_mnist.reporting.text import Result, aligned, counted
@@ -43,14 +43,20 @@ def evaluation_result(seen: EvaluatedRun | EvaluatedEnsemble) -> Result:
 
 def evaluation_lines(evaluation: Evaluation, split: str) -> list[str]:
     """Return the figures of one network on one split."""
-    (low, high), worst = evaluation.accuracy_interval, min(evaluation.per_class, key=lambda row: row.f1)
+    low, high = evaluation.accuracy_interval
     return [
         f"{split} accuracy  {evaluation.accuracy:.2%}  ({evaluation.num_correct:,} of {len(evaluation):,}; "
         f"95 % interval {low:.2%} to {high:.2%})",
         f"{split} loss      {evaluation.mean_loss:.4f} nats per image",
         f"calibration    expected calibration error {evaluation.expected_calibration_error:.2%}",
-        f"hardest class  {worst.name}: precision {worst.precision:.2%}, recall {worst.recall:.2%}",
+        hardest_class(evaluation),
     ]
+
+
+def hardest_class(scored: Scored) -> str:
+    """Return the line of the class with the lowest F1."""
+    worst = min(scored.per_class, key=lambda row: row.f1)
+    return f"hardest class  {worst.name}: precision {worst.precision:.2%}, recall {worst.recall:.2%}"
 
 
 def written_to(files: Sequence[Path]) -> list[str]:

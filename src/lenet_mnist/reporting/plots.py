@@ -171,13 +171,12 @@ def layers_figure(record: TrainingRecord, title: str) -> Figure:
     """Return the four panels of the layers in one figure; epoch 0 is the moment before the first update."""
     figure = Figure(figsize=(8.4, 6.4), layout="constrained")
     figure.suptitle(title, fontsize=TITLE_POINTS)
-    figure.supxlabel("epoch", fontsize=TITLE_POINTS)
     panels = figure.subplots(2, 2, sharex=True).flat
     for axes, (name, draw) in zip(panels, layer_panels(record).items(), strict=True):
         tidy(axes)
         draw(axes)
         axes.set_title(name, fontsize=8)
-        axes.set(xlabel="", ylabel="")
+        axes.set(xlabel="epoch" if axes in figure.axes[2:] else "", ylabel="")
     if record.probe:
         handles = max((axes.get_legend_handles_labels() for axes in figure.axes), key=lambda found: len(found[0]))
         figure.legend(*handles, loc="outside lower center", ncols=len(Layer), frameon=False, fontsize=9)

@@ -87,12 +87,9 @@ def report_of(run: Run) -> dict[str, Any]:
     if manifest.best_epoch is not None or run.model_path.exists():
         network = part(lambda: read_kept_network(run))
     record = part(lambda rows: _record(manifest, config, (rows, steps, probe)), history)
-    has_probe = probe or "Nothing was recorded of what goes on inside."
-    has_steps = steps or "No update has been recorded."
-    layers = part(
-        lambda _config, _probe, of: [svg_chart(*panel) for panel in layer_panels(of).items()], config, has_probe, record
-    )
-    rate = part(lambda _, of: svg_chart("Learning rate", lambda axes: draw_rate(axes, of)), has_steps, record)
+    seen, updates = probe or "Nothing was recorded of what goes on inside.", steps or "No update has been recorded."
+    layers = part(lambda of, *_: [svg_chart(*panel) for panel in layer_panels(of).items()], record, config, seen)
+    rate = part(lambda of, _: svg_chart("Learning rate", lambda axes: draw_rate(axes, of)), record, updates)
     return {
         "run_id": run.id,
         "place": typed(Path(place)),

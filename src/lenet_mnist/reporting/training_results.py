@@ -11,7 +11,7 @@ from lenet_mnist.data.load import Survey, VerifiedFile
 from lenet_mnist.errors import one_line
 from lenet_mnist.model.lenet import LayerRow
 from lenet_mnist.provenance import typed
-from lenet_mnist.reporting.analysis_results import diagnosis_values, findings_lines
+from lenet_mnist.reporting.analysis_results import diagnosis_values, findings_lines, hardest_class
 from lenet_mnist.reporting.text import Result, aligned, counted
 from lenet_mnist.study.cross_validation import CrossValidation
 from lenet_mnist.study.diagnosis import Diagnosis, diagnose_training
@@ -204,30 +204,14 @@ def _mark(ranking: Ranking, rate: RateSummary) -> str:
 def cross_validation_result(pooled: CrossValidation) -> Result:
     """Return how each fold did, what all folds say together, and what the interval means."""
     path, num_repeats, results = pooled.run.path, pooled.folds.num_repeats, pooled.results
-    folds = [
-        {
-            "repeat": result.fold.repeat,
-            "fold": result.fold.number,
-            "num_train": result.num_train,
-            "num_images": len(result.labels),
-            "accuracy": result.accuracy,
-            "loss": result.mean_loss,
-        }
-        for result in results
-    ]
+    columns = ("repeat", "fold", "num_train", "num_images", "accuracy", "loss")
+    folds = [(r.fold.repeat, r.fold.number, r.num_train, len(r.labels), r.accuracy, r.mean_loss) for r in results]
     rows = [
-        (
-            f"{fold['repeat']}.{fold['fold']}" if num_repeats > 1 else f"{fold['fold']}",
-            f"{fold['num_train']:,}",
-            f"{fold['num_images']:,}",
-            f"{fold['accuracy']:.2%}",
-            f"{fold['loss']:.4f}",
-        )
-        for fold in folds
+        (f"{repeat}." * (num_repeats > 1) + f"{number}", f"{train:,}", f"{tested:,}", f"{accuracy:.2%}", f"{loss:.4f}")
+        for repeat, number, train, tested, accuracy, loss in folds
     ]
     low, high = pooled.accuracy_interval
     each = "once" if num_repeats == 1 else f"{num_repeats} times"
-    worst = min(pooled.per_class, key=lambda row: row.f1)
     lines = [
         f"run  {path}",
         "",
@@ -238,7 +222,7 @@ def cross_validation_result(pooled: CrossValidation) -> Result:
         f"over folds     mean {mean(pooled.accuracies):.2%}, standard deviation {pooled.deviation:.2%}",
         f"95 % interval  {low:.2%} to {high:.2%}, for new images and networks trained on {results[0].num_train:,}",
         "               (Nadeau and Bengio's: the folds share training images, Student's would be too narrow)",
-        f"hardest class  {worst.name}: precision {worst.precision:.2%}, recall {worst.recall:.2%}",
+        hardest_class(pooled),
     ]
-    values = {"run": path, "status": pooled.run.manifest.status, **pooled.metrics(), "folds": folds}
-    return Result(values, "\n".join(lines))
+    values = {"run": path, "status": pooled.run.manifest.status, **pooled.metrics()}
+    return Result(values | {"folds": [dict(zip(columns, fold, strict=True)) for fold in folds]}, "\n".join(lines))

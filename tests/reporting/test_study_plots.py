@@ -12,7 +12,7 @@ from lenet_mnist.analysis.metrics import Evaluation, pair_answers
 from lenet_mnist.config import Config, Split
 from lenet_mnist.data.sets import ImageSet, Normalization
 from lenet_mnist.model.lenet import LeNet
-from lenet_mnist.reporting import compare_plots
+from lenet_mnist.reporting import study_plots
 from lenet_mnist.reporting.style import save_figure
 from lenet_mnist.runs.manifest import Manifest
 from lenet_mnist.runs.run import Run
@@ -45,7 +45,7 @@ def comparison(*groups: list[Run], levels: tuple[float, ...] = (0.1,)) -> Compar
 
 
 def drawn(found: Comparison, tmp_path: Path) -> None:
-    for figure in (compare_plots.loss_curves_figure(found), compare_plots.accuracy_curves_figure(found)):
+    for figure in (study_plots.loss_curves_figure(found), study_plots.accuracy_curves_figure(found)):
         save_figure(figure, tmp_path / "p.png")
 
 
@@ -55,7 +55,7 @@ def lines(axes: Any) -> list[Any]:
 
 def test_a_group_is_its_mean_and_the_range_of_its_seeds() -> None:
     found = comparison([run(0, 3), run(1, 3, factor=3.0)], [run(0, 2)])
-    _, _, by_step, by_second = compare_plots.loss_curves_figure(found).axes
+    _, _, by_step, by_second = study_plots.loss_curves_figure(found).axes
     assert list(lines(by_step)[0].get_xdata()) == [100, 200, 300]
     assert list(lines(by_second)[0].get_xdata()) == [2, 4, 6]
     assert list(lines(by_step)[0].get_ydata()) == pytest.approx([3, 1.5, 1])
@@ -63,13 +63,13 @@ def test_a_group_is_its_mean_and_the_range_of_its_seeds() -> None:
     edges = band.get_paths()[0].vertices
     assert (edges[:, 1].min(), edges[:, 1].max()) == pytest.approx((0.5, 4.5))
     assert list(lines(by_step)[1].get_ydata()) == pytest.approx([1.5, 0.75])
-    above, _, below, _ = compare_plots.accuracy_curves_figure(comparison([run(0, 3)], [run(0, 1)])).axes
+    above, _, below, _ = study_plots.accuracy_curves_figure(comparison([run(0, 3)], [run(0, 1)])).axes
     assert list(lines(above)[0].get_ydata()) == pytest.approx([0.5, 0.75, 1 - 0.5 / 3])
     assert list(lines(below)[0].get_ydata()) == pytest.approx([0.4, 0.7, 0.8])
 
 
 def test_where_one_seed_goes_further_it_is_a_thin_line() -> None:
-    _, _, by_step, _ = compare_plots.loss_curves_figure(comparison([run(0, 3), run(1, 5)])).axes
+    _, _, by_step, _ = study_plots.loss_curves_figure(comparison([run(0, 3), run(1, 5)])).axes
     mean, alone = lines(by_step)
     assert (mean.get_xdata()[-1], list(alone.get_xdata())) == (300, [300, 400, 500])
     assert alone.get_linewidth() < mean.get_linewidth()
@@ -78,7 +78,7 @@ def test_where_one_seed_goes_further_it_is_a_thin_line() -> None:
 def test_a_divergence_ends_in_a_cross_and_does_not_press_the_others_flat() -> None:
     lost = [StepRow(k, 1, 50.0, 10.0**k, 1.0, 1.0) for k in range(1, 34)]
     found = comparison([run(0, 3)], [run(0, 0, status="diverged", steps=lost), run(1, 2, status="diverged")])
-    figure = compare_plots.loss_curves_figure(found)
+    figure = study_plots.loss_curves_figure(found)
     by_step = figure.axes[0]
     assert [line.get_marker() for line in by_step.lines].count("x") == 2
     assert by_step.get_ylim()[1] < 10
@@ -97,7 +97,7 @@ def test_whatever_was_recorded_can_be_drawn(tmp_path: Path) -> None:
 
 def test_eight_groups_differ_in_colour_and_in_dash() -> None:
     found = comparison(*([run(0, 1)] for _ in range(8)))
-    handles = compare_plots.loss_curves_figure(found).legends[0].get_lines()
+    handles = study_plots.loss_curves_figure(found).legends[0].get_lines()
     assert len({handle.get_color() for handle in handles}) == 8
     assert len({str(handle._dash_pattern) for handle in handles}) == 5
 
@@ -116,7 +116,7 @@ def answers(labels: list[int], predictions: list[int]) -> EvaluatedRun:
 def test_the_galleries_show_what_the_one_that_errs_has_read(tmp_path: Path) -> None:
     first, second = answers([0, 1, 2], [0, 1, 0]), answers([0, 1, 2], [1, 1, 2])
     pair = Pair(("A", "B"), ("A: relu", "B: tanh"), (first, second), pair_answers(first.evaluation, second.evaluation))
-    fixed, broken = compare_plots.pair_figures(pair, "val")
+    fixed, broken = study_plots.pair_figures(pair, "val")
     assert [text.get_text() for text in fixed.axes[0].texts] == ["\\$a\\$ read as b\n90.0% sure", "#0"]
     assert [text.get_text() for text in broken.axes[0].texts] == ["c read as \\$a\\$\n90.0% sure", "#2"]
     assert "A right, B wrong: 1 image. What B reads" in fixed.axes[0].get_title()
@@ -128,7 +128,7 @@ def test_the_galleries_show_what_the_one_that_errs_has_read(tmp_path: Path) -> N
 def test_galleries_of_many_say_how_many_are_shown_and_of_none_that_there_is_none() -> None:
     right, wrong = answers([0] * 50, [0] * 50), answers([0] * 50, [1] * 50)
     pair = Pair(("A", "B"), ("A: relu", "B: tanh"), (right, wrong), pair_answers(right.evaluation, wrong.evaluation))
-    fixed, broken = compare_plots.pair_figures(pair, "test")
+    fixed, broken = study_plots.pair_figures(pair, "test")
     assert "50 images, 40 of them shown" in fixed.axes[0].get_title()
     assert len(fixed.axes[0].images) == 40
     assert [text.get_text() for text in broken.axes[0].texts] == ["no such image"]
