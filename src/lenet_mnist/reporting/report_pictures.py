@@ -131,7 +131,7 @@ def _cell(evaluation: SavedEvaluation, examples: Examples | str, place: tuple[in
     words = "read correctly" if true == predicted else f"read as {names[predicted]}"
     return {
         "count": count,
-        "look": "hit" if true == predicted else f"shade-{shade}",
+        "look": "hit" if true == predicted else f"shade-{shade}" if shade else "",
         "title": f"{names[true]} {words}: {counted(count, 'image')}",
         "note": note,
         "digits": digits,
