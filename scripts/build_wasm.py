@@ -15,7 +15,7 @@ from common import ROOT, arguments
 
 PACKAGE = ROOT / "src" / "lenet_mnist"
 SOURCES = [PACKAGE / "model" / "native" / f"{name}.c" for name in ("lenet", "convolution", "classifier", "loss")]
-SOURCES += [PACKAGE / "lab" / f"{name}.c" for name in ("lab", "random")]
+SOURCES += [PACKAGE / "lab" / f"{name}.c" for name in ("lab", "random", "picture")]
 TARGET = PACKAGE / "lab" / "lab.wasm"
 FLAGS = (
     "-target",

@@ -84,7 +84,7 @@ def test_a_small_source_is_whole_and_a_home_is_not_named(lenet: Lenet, tmp_path:
         (own / name).write_bytes(content[:4] + (1000).to_bytes(4, "big") + content[8 : head + 1000 * size])
     told = written(lenet, "--source", own)
     assert told["counts"] == {"train": 600, "val": 200, "test": 200}
-    assert told["source"] == "letters"
+    assert told["origin"]["data"]["source"] == told["changes"]["data.source"] == "letters"
     assert str(tmp_path) not in Path("lenet-lab.html").read_text(encoding="utf-8")
 
 

@@ -16,6 +16,7 @@ from tests.tiny import part_of
 from lenet_mnist.config import Activation, Config, Schedule
 from lenet_mnist.data.batches import TrainBatches
 from lenet_mnist.data.sets import TrainVal
+from lenet_mnist.lab.exchange import settings_of
 from lenet_mnist.randomness import Purpose, random_order
 from lenet_mnist.training.context import Context
 from lenet_mnist.training.schedule import rate_factor
@@ -60,24 +61,6 @@ def page(browser: Browser, tiny: TrainVal) -> Iterator[Page]:
         yield page
 
 
-def settings_of(config: Config) -> dict[str, Any]:
-    training = config.training
-    return {
-        "activation": config.model.activation.value,
-        "seed": config.seed,
-        "optimizer": training.optimizer.value,
-        "rate": training.peak_learning_rate,
-        "momentum": training.momentum,
-        "nesterov": training.nesterov,
-        "weightDecay": training.weight_decay,
-        "batchSize": training.batch_size,
-        "epochs": training.max_epochs,
-        "schedule": training.schedule.value,
-        "warmup": training.warmup,
-        "labelSmoothing": training.label_smoothing,
-    }
-
-
 @pytest.mark.parametrize("activation", [Activation.SIGMOID, Activation.TANH, Activation.RELU])
 @pytest.mark.parametrize("seed", [0, 2**40 + 3])
 def test_the_starting_weights_are_the_packages(page: Page, tiny: TrainVal, activation: Activation, seed: int) -> None:
@@ -98,7 +81,7 @@ def test_the_order_of_the_images_is_the_packages(page: Page, seed: int, epoch: i
     found = page.evaluate(
         """([seed, epoch, count]) => {
           const [order, spare] = [engine.allocate(4 * count), engine.allocate(24 * count)];
-          engine.wasm.lab_order(seed, epoch, count, order, spare);
+          engine.wasm.lab_order(seed, PURPOSE.order, epoch, count, order, spare);
           return [...engine.words(order, count)];
         }""",
         [seed, epoch, count],
@@ -132,8 +115,8 @@ def test_updates_come_to_torchs_logits(page: Page, tiny: TrainVal, activation: A
     found = page.evaluate(
         """([settings, updates]) => {
           const training = new Training(engine, data, settings);
-          for (let k = 0; k < updates; k++) training.update();
-          training.network.evaluate({ ...data.val, count: 100 });
+          while (training.step < updates) training.advance();
+          training.network.evaluation(data.val).next();
           const logits = engine.floats(engine.wasm.lab_logits(training.network.place), 1000);
           return { logits: [...logits], steps: training.steps };
         }""",
@@ -155,8 +138,7 @@ def test_an_epoch_ends_with_the_validation_and_a_divergence_ends_the_training(pa
     found = page.evaluate(
         """([calm, wild]) => {
           const [training, other] = [calm, wild].map((settings) => new Training(engine, data, settings));
-          while (training.update());
-          while (other.update());
+          for (const each of [training, other]) while (!each.ended) each.advance();
           const weights = [...other.network.weights];
           return [training.epochs, training.ended, other.ended, weights.every(Number.isFinite)];
         }""",
@@ -178,9 +160,8 @@ def test_a_network_shows_each_of_its_layers(page: Page, tiny: TrainVal) -> None:
     found = page.evaluate(
         """(settings) => {
           const { network } = new Training(engine, data, settings);
-          const layers = network.layers(data.val.bytes.subarray(0, PIXELS), data.val.levels);
-          const shown = [layers.s2, layers.s4, layers.c5, layers.f6].map(({ values }) => values);
-          return [...shown, layers.logits].map((values) => [...values]);
+          const layers = network.layers(engine.bytes(data.val.pixels, PIXELS), data.val.levels);
+          return ["s2", "s4", "c5", "f6", "logits"].map((name) => [...layers[name]]);
         }""",
         settings_of(config),
     )

@@ -1,11 +1,10 @@
 """A run's network in the forms that other programs read: a page to draw on, ONNX, safetensors.
 
-The page is one HTML file (templates/): networks, their forward pass and the preparation of pictures are inside. A run
-is not trusted: names reach the page as JSON in a block that is never run, and are shown as text; a policy in the page
-lets no script but its own run, and nothing be fetched.
+The page (templates/) is the lab without training, made of the lab's parts: one HTML file with networks and engine. A
+run is not trusted: names reach the page as JSON in a block that is never run, and are shown as text; a policy in the
+page lets no script but its own run, and nothing be fetched.
 """
 
-import base64
 import hashlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -13,21 +12,22 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from lenet_mnist import provenance
-from lenet_mnist.config import Activation, ExportFormat, Source
+from lenet_mnist.config import ExportFormat, Source
 from lenet_mnist.data.load import load_train_val
 from lenet_mnist.data.mnist import DataAccess
 from lenet_mnist.errors import CheckFailedError, ConfigError, DataError
-from lenet_mnist.files.pages import filled, inert_json, policy_source, style_of
 from lenet_mnist.files.storage import make_directory, prepare_to_write, write_bytes
 from lenet_mnist.files.tables import write_json
 from lenet_mnist.inference.predict import kept_network
+from lenet_mnist.lab.exchange import DRAWN
+from lenet_mnist.lab.page import base64_of, levels_of, reader_page
 from lenet_mnist.runs.run import Run
 from lenet_mnist.training.checkpoint import TrainedNetwork, network_bytes, weights_digest
 
 _NUM_CHECKED = 10_000
-_SCRIPTS = ("picture.js", "drawing.js", "network.js", "page.js")
-_DRAWN = (Activation.SIGMOID, Activation.TANH, Activation.RELU)  # ACTIVATIONS in network.js, SCALES in drawing.js
 
 
 @dataclass(frozen=True)
@@ -130,31 +130,22 @@ def drawing_page(networks: Sequence[tuple[str, TrainedNetwork]]) -> str:
     Raises: ConfigError if the page cannot compute one of them.
     """
     for _, trained in networks:
-        if (own := trained.network.activation) not in _DRAWN:
+        if (own := trained.network.activation) not in DRAWN:
             raise ConfigError(
-                f"--format html: the page computes {', '.join(_DRAWN)}, not {own}; use --format safetensors"
+                f"--format html: the page computes {', '.join(DRAWN)}, not {own}; use --format safetensors"
             )
-    templates = files("lenet_mnist.inference") / "templates"
-    page, *scripts = ((templates / name).read_text(encoding="utf-8") for name in ("page.html", *_SCRIPTS))
-    script = "\n".join(scripts)
-    sources = f"script-src {policy_source(script)}; style-src {policy_source(style_of(page))}"
-    values = {
-        "policy": f"default-src 'none'; {sources}",
-        "script": script,
-        "data": inert_json({"networks": [_packed(name, trained) for name, trained in networks]}),
-    }
-    return filled(page, values)
+    page, script = ((files(__package__) / "templates" / name).read_text("utf-8") for name in ("page.html", "page.js"))
+    return reader_page(page, script, {"networks": [_packed(name, trained) for name, trained in networks]})
 
 
 def _packed(name: str, trained: TrainedNetwork) -> dict[str, Any]:
     """Return a network as plain values; weights in base64, float32, least significant byte first."""
-    weights = {key: value.detach().cpu().numpy().astype("<f4") for key, value in trained.network.state_dict().items()}
+    weights = torch.cat([each.detach().cpu().flatten() for each in trained.network.parameters_in_order])
     return {
         "name": name,
         "activation": trained.network.activation.value,
         "epoch": trained.epoch,
         "classNames": list(trained.class_names),
-        "mean": trained.normalization.mean,
-        "std": trained.normalization.std,
-        "weights": {key: base64.b64encode(value.tobytes()).decode() for key, value in weights.items()},
+        "levels": levels_of(trained.normalization),
+        "weights": base64_of(weights.numpy().astype("<f4").tobytes()),
     }

@@ -1,7 +1,7 @@
 """From a grey picture of a digit to the small one that the network sees, made as MNIST's were, and whether it looks so.
 
-Each step is a value. templates/picture.js is the same as the steps here and in data/decoding.py, line by line, for the
-page to draw on: change both (tests/inference/test_page.py).
+Each step is a value. lab/picture.c is the same as the steps here and in data/decoding.py, function by function, for the
+pages: change both (tests/inference/test_page.py).
 
 Source: yann.lecun.com/exdb/mnist: "size normalized to fit in a 20x20 pixel box while preserving their aspect ratio",
 "centered in a 28x28 image by computing the center of mass of the pixels". What was measured: docs/predict.md.

@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Literal, Self
+from typing import Any, Literal, NamedTuple, Self
 
 import numpy as np
 import torch
@@ -25,7 +25,7 @@ from pydantic import Field, ValidationError
 from torch.nn.utils import vector_to_parameters
 
 from lenet_mnist import provenance
-from lenet_mnist.config import Config, DataConfig, Optimizer
+from lenet_mnist.config import Activation, Config, DataConfig, Optimizer
 from lenet_mnist.data.sets import IMAGE_SIZE, Normalization, TrainVal
 from lenet_mnist.errors import ConfigError, DataError
 from lenet_mnist.files.storage import make_directory, read_bounded, storage_errors, synced_entries, write_bytes
@@ -40,10 +40,43 @@ from lenet_mnist.training.context import Context
 from lenet_mnist.training.loop import StopReason
 
 MOST_CLASSES = 100  # MOST_CLASSES in lab.c
-_KEYS = {"activation": "model.activation", "seed": "seed", "rate": "training.learning_rate"}
-_KEYS |= {"epochs": "training.max_epochs", "batchSize": "training.batch_size", "weightDecay": "training.weight_decay"}
-_KEYS |= {"labelSmoothing": "training.label_smoothing"}
-_KEYS |= {name: f"training.{name}" for name in ("optimizer", "momentum", "nesterov", "schedule", "warmup")}
+DRAWN = (Activation.SIGMOID, Activation.TANH, Activation.RELU)  # that the engine in WebAssembly computes
+
+
+class Setting(NamedTuple):
+    """A setting of a training in the page: one of `choices`, or a number; form, address and command follow from it.
+
+    `flag` is that of `lenet train`; without one, the command says `--set key=value`.
+    """
+
+    key: str
+    choices: tuple[str | bool, ...] = ()
+    low: float | None = None
+    high: float | None = None
+    whole: bool = False
+    flag: str | None = None
+    optional: bool = False
+
+
+_ACTIVATIONS = tuple(activation.value for activation in DRAWN)
+SETTINGS = {
+    "activation": Setting("model.activation", _ACTIVATIONS, flag="--activation"),
+    "rate": Setting("training.learning_rate", low=1e-5, high=10, flag="--lr"),
+    "epochs": Setting("training.max_epochs", low=1, high=500, whole=True, flag="--epochs"),
+    "batchSize": Setting("training.batch_size", low=1, high=256, whole=True, flag="--batch-size"),
+    "seed": Setting("seed", low=0, high=2**53 - 1, whole=True, flag="--seed"),
+    "optimizer": Setting("training.optimizer", ("sgd", "adam", "adamw")),
+    "momentum": Setting("training.momentum", low=0, high=0.999),
+    "nesterov": Setting("training.nesterov", (False, True)),
+    "schedule": Setting("training.schedule", ("constant", "linear", "cosine", "one-cycle", "plateau")),
+    "warmup": Setting("training.warmup", low=0, high=0.99),
+    "weightDecay": Setting("training.weight_decay", low=0, high=10),
+    "labelSmoothing": Setting("training.label_smoothing", low=0, high=0.99),
+}
+ONLY_IN_PAGE = {  # what was trained with one of these is no run
+    "trainImages": Setting("data.limit_train", low=100, high=1e6, whole=True, flag="--limit-train", optional=True),
+    "fold": Setting("", low=0, high=4, whole=True, optional=True),
+}
 _OF_DATA = (
     "data_source",
     "data_files",
@@ -62,14 +95,14 @@ _STOPS = {"all epochs done": StopReason.MAX_EPOCHS, "diverged": StopReason.DIVER
 def settings_of(config: Config) -> dict[str, Any]:
     """Return the settings of a training as the page has them."""
     values = flat_values(config)
-    return {name: values[key] for name, key in _KEYS.items()}
+    return {name: values[setting.key] for name, setting in SETTINGS.items()}
 
 
 def config_of(settings: Mapping[str, Any], data: DataConfig) -> Config:
     """Return the configuration of a training of the page, which makes all its epochs. Raises: ConfigError."""
-    if settings.keys() != _KEYS.keys():
-        raise ConfigError(f"expected these settings and no others: {', '.join(_KEYS)}")
-    values = {key: settings[name] for name, key in _KEYS.items()}
+    if settings.keys() != SETTINGS.keys():
+        raise ConfigError(f"expected these settings and no others: {', '.join(SETTINGS)}")
+    values = {setting.key: settings[name] for name, setting in SETTINGS.items()}
     if values["training.optimizer"] != Optimizer.SGD or values["training.momentum"] == 0:
         values["training.nesterov"] = False  # there is nothing that it could change
     config = Config.of({**values, "training.patience": None, "data": data})
@@ -158,14 +191,8 @@ def _run_of(saved: Path, place: Path) -> Run:
         "config_sha256": sha256_of(run.config_path),
         "engine_reason": "compiled to WebAssembly, in a page of the lab",
     }
-    here = {
-        "git": None,
-        "machine": about.agent,
-        "browser": about.agent,
-        "device": "cpu",
-        "threads": 1,
-        "engine": "native",
-    }
+    here: dict[str, Any] = {"git": None, "machine": about.agent, "browser": about.agent}
+    here |= {"device": "cpu", "threads": 1, "engine": "native"}
     of_data = {name: origin.manifest.get(name) for name in _OF_DATA}
     run.write_manifest(Manifest.model_validate({**of_data, **values_of_run, **here}))
     for _ in range(about.testLooks):

@@ -6,8 +6,6 @@
 #include "../model/native/threads.h"
 #include "random.h"
 
-#define EXPORT(name) __attribute__((export_name(#name))) name
-
 int64_t lenet_workspace(int n, int classes, int threads);
 void lenet_forward(int n, int classes, Activation activation, const float *images, const float *const *parameters,
                    void *workspace, float *logits, int threads);
@@ -15,23 +13,29 @@ int lenet_gradient(int n, int classes, Activation activation, const float *image
                    void *workspace, const int64_t *labels, float smoothing, float scale, float *const *gradients,
                    float sums[2], int threads);
 
-enum { PIXELS = SIDE * SIDE, NUM_PARAMETERS = 10, MOST_CLASSES = 100 };
+enum {
+    PIXELS = SIDE * SIDE,
+    NUM_PARAMETERS = 10,
+    MOST_CLASSES = 100,
+    CAPACITY = 256, /* images of a batch */
+    MOST_WEIGHTS = 69360, /* of 100 classes 69,356, padded to whole vectors */
+};
 
 void run_parts(int parts, Task *task, void *argument) {
     for (int part = 0; part < parts; part++) task(argument, part, parts);
 }
 
-/* A network and its optimizer. The arrays are flat, in the order of the state dict. */
+/* A network and its optimizer. Weights, gradient and memory are flat, in the order of the state dict. */
 typedef struct {
-    int classes, num_weights, capacity;
+    int classes, num_weights;
     Activation activation;
     double num_updates;
-    float *weights, *gradient, *memory[2];
     float *parameters[NUM_PARAMETERS], *gradients[NUM_PARAMETERS];
-    float *images, *logits, *losses;
-    int64_t *labels;
-    int *correct;
-    char *workspace;
+    _Alignas(LINE) float weights[MOST_WEIGHTS], gradient[MOST_WEIGHTS], memory[2][MOST_WEIGHTS];
+    float images[CAPACITY * PIXELS], logits[CAPACITY * MOST_CLASSES], losses[CAPACITY];
+    int64_t labels[CAPACITY];
+    int correct[CAPACITY];
+    _Alignas(LINE) char workspace[];
 } Network;
 
 static int size_of(int parameter, int classes) {
@@ -45,37 +49,23 @@ void *EXPORT(lab_allocate)(size_t bytes) { return aligned_alloc(LINE, (bytes + L
 
 void EXPORT(lab_release)(void *memory) { free(memory); }
 
-/* Return a network for batches of up to `capacity` images, or NULL if there is no memory for it. */
-Network *EXPORT(lab_network)(Activation activation, int classes, int capacity) {
-    int num_weights = 0;
-    for (int p = 0; p < NUM_PARAMETERS; p++) num_weights += size_of(p, classes);
-    size_t n = (size_t)capacity, w = (size_t)(num_weights + LONGEST - 1) / LONGEST * LONGEST;
-    size_t floats = 4 * w + n * (PIXELS + (size_t)classes + 2) + 16 * LONGEST;
-    size_t bytes = sizeof(Network) + LINE + floats * sizeof(float) + n * (sizeof(int64_t)) + LINE +
-                   (size_t)lenet_workspace(capacity, classes, 1);
+/* Return a network, or NULL if there is no memory for it. */
+Network *EXPORT(lab_network)(Activation activation, int classes) {
+    size_t bytes = sizeof(Network) + (size_t)lenet_workspace(CAPACITY, classes, 1);
     Network *network = lab_allocate(bytes);
     if (network == NULL) return NULL;
     memset(network, 0, bytes);
-    *network = (Network){.classes = classes, .num_weights = num_weights, .capacity = capacity, .activation = activation};
-    char *place = (char *)network + (sizeof(Network) + LINE - 1) / LINE * LINE;
-    float **arrays[] = {&network->weights, &network->gradient, &network->memory[0], &network->memory[1]};
-    for (int a = 0; a < 4; a++, place += w * sizeof(float)) *arrays[a] = (float *)place;
-    network->workspace = place;
-    place += lenet_workspace(capacity, classes, 1);
-    network->images = (float *)place;
-    network->labels = (int64_t *)(network->images + n * PIXELS);
-    network->logits = (float *)(network->labels + n);
-    network->losses = network->logits + n * (size_t)classes;
-    network->correct = (int *)(network->losses + n);
-    for (int p = 0, offset = 0; p < NUM_PARAMETERS; offset += size_of(p++, classes)) {
-        network->parameters[p] = network->weights + offset;
-        network->gradients[p] = network->gradient + offset;
+    network->classes = classes;
+    network->activation = activation;
+    for (int p = 0; p < NUM_PARAMETERS; p++) {
+        network->parameters[p] = network->weights + network->num_weights;
+        network->gradients[p] = network->gradient + network->num_weights;
+        network->num_weights += size_of(p, classes);
     }
     return network;
 }
 
 float *EXPORT(lab_weights)(Network *network) { return network->weights; }
-float *EXPORT(lab_gradient)(Network *network) { return network->gradient; }
 float *EXPORT(lab_losses)(Network *network) { return network->losses; }
 float *EXPORT(lab_logits)(Network *network) { return network->logits; }
 int EXPORT(lab_num_weights)(Network *network) { return network->num_weights; }
@@ -85,27 +75,16 @@ void EXPORT(lab_begin)(Network *network, double seed) {
     static Generator generator;
     const int ins[] = {KERNEL * KERNEL, MAPS1 * KERNEL * KERNEL, FEATURES, UNITS5, UNITS6};
     const int outs[] = {MAPS1 * KERNEL * KERNEL, MAPS3 * KERNEL * KERNEL, UNITS5, UNITS6, network->classes};
-    size_t bytes = (size_t)network->num_weights * sizeof(float);
-    for (int a = 0; a < 2; a++) memset(network->memory[a], 0, bytes);
-    memset(network->weights, 0, bytes);
+    memset(network->memory, 0, sizeof network->memory);
+    memset(network->weights, 0, sizeof network->weights);
     network->num_updates = 0;
-    seed_generator(&generator, (uint64_t)seed, INITIALISATION);
+    seed_generator(&generator, (uint64_t)seed, 3); /* Purpose.INITIALISATION in randomness.py */
     for (int layer = 0; layer < 5; layer++) {
         int is_relu = network->activation == RELU, p = 2 * layer;
         if (is_relu && p == W_OUT) continue;
         double deviation = is_relu ? sqrt(2.0) / sqrt(ins[layer]) : sqrt(2.0 / (ins[layer] + outs[layer]));
         uniform(&generator, sqrt(3.0) * deviation, size_of(p, network->classes), network->parameters[p]);
     }
-}
-
-/* The order of the training images in an epoch, counted from 1. `spare` has room for 6 x `count` words. */
-void EXPORT(lab_order)(double seed, int epoch, int count, uint32_t *order, uint32_t *spare) {
-    random_order((uint64_t)seed, ORDER, epoch, count, order, spare);
-}
-
-/* The same for the images of the probe: its first 512 are looked at. */
-void EXPORT(lab_probe_order)(double seed, int count, uint32_t *order, uint32_t *spare) {
-    random_order((uint64_t)seed, PROBE, 0, count, order, spare);
 }
 
 /* Put some images of a set before the network: those named in `chosen`, whose pixels become `levels[pixel]`. */
@@ -167,35 +146,29 @@ static int is_flat(float y, Activation activation) {
     }
 }
 
+/* How many of `units` x `places` values are flat; mark in `alive` the units that are not flat somewhere. */
+static int look(const float *values, int units, int places, int next_unit, int next_place, Activation activation,
+                uint8_t *alive) {
+    int flat = 0;
+    for (int u = 0; u < units; u++)
+        for (int p = 0; p < places; p++) {
+            int is = is_flat(values[u * next_unit + p * next_place], activation);
+            flat += is;
+            alive[u] |= !is;
+        }
+    return flat;
+}
+
 /* After `lab_forward` with as many images: add to `flat` how many values of S2, S4, C5 and F6 are flat, and mark in
  * `alive` the units of these layers, 6 + 16 + 120 + 84, that are not flat somewhere. */
-void EXPORT(lab_probe)(const Network *network, int count, uint32_t flat[4],
-                       uint8_t alive[MAPS1 + MAPS3 + UNITS5 + UNITS6]) {
+void EXPORT(lab_probe)(const Network *network, int count, uint32_t flat[4], uint8_t *alive) {
     const Activations *acts = (const Activations *)network->workspace; /* lenet.c begins its workspace with them */
     Activation activation = network->activation;
-    for (int i = 0; i < count; i++) {
-        const Activations *a = &acts[i];
-        for (int place = 0; place < SIDE1 * SIDE1; place++)
-            for (int c = 0; c < MAPS1; c++) {
-                int f = is_flat(a->s2[place * PIXEL + c], activation);
-                flat[0] += (uint32_t)f;
-                alive[c] |= !f;
-            }
-        for (int k = 0; k < FEATURES; k++) {
-            int f = is_flat(a->s4[k], activation);
-            flat[1] += (uint32_t)f;
-            alive[MAPS1 + k / WINDOWS3] |= !f;
-        }
-        for (int u = 0; u < UNITS5; u++) {
-            int f = is_flat(a->c5[u], activation);
-            flat[2] += (uint32_t)f;
-            alive[MAPS1 + MAPS3 + u] |= !f;
-        }
-        for (int u = 0; u < UNITS6; u++) {
-            int f = is_flat(a->f6[u], activation);
-            flat[3] += (uint32_t)f;
-            alive[MAPS1 + MAPS3 + UNITS5 + u] |= !f;
-        }
+    for (const Activations *a = acts; a < acts + count; a++) {
+        flat[0] += look(a->s2, MAPS1, SIDE1 * SIDE1, 1, PIXEL, activation, alive);
+        flat[1] += look(a->s4, MAPS3, WINDOWS3, WINDOWS3, 1, activation, &alive[MAPS1]);
+        flat[2] += look(a->c5, UNITS5, 1, 1, 0, activation, &alive[MAPS1 + MAPS3]);
+        flat[3] += look(a->f6, UNITS6, 1, 1, 0, activation, &alive[MAPS1 + MAPS3 + UNITS5]);
     }
 }
 

@@ -19,23 +19,21 @@ from torch import Tensor
 
 from lenet_mnist.analysis.advice import LIMITS
 from lenet_mnist.config import Activation, DataConfig
-from lenet_mnist.config_file import load_config
+from lenet_mnist.config_file import load_config, parse_yaml
 from lenet_mnist.data.load import load_test, load_train_val
 from lenet_mnist.data.mnist import DataAccess
-from lenet_mnist.data.sets import ImageSet, TrainVal
+from lenet_mnist.data.sets import IMAGE_SIZE, ImageSet, Normalization, TrainVal
 from lenet_mnist.data.split import limit
 from lenet_mnist.errors import ConfigError
-from lenet_mnist.files.pages import filled, inert_json, policy_source, style_of
+from lenet_mnist.files.pages import filled, inert_json, policy_source
 from lenet_mnist.files.storage import make_directory, open_regular, write_text
-from lenet_mnist.lab.exchange import MOST_CLASSES, Origin, settings_of
+from lenet_mnist.lab.exchange import DRAWN, MOST_CLASSES, ONLY_IN_PAGE, SETTINGS, Origin, settings_of
+from lenet_mnist.model.layer_table import LayerRow, layer_table
 
-_PAGE = Path(__file__).with_name("page")
-_DRAWING = Path(__file__).parents[1] / "inference" / "templates"  # the page to draw on has two scripts as well
-_WORKER = [_PAGE / f"{name}.js" for name in ("engine", "training", "worker")]
-_SCRIPTS = [_DRAWING / "picture.js", _DRAWING / "drawing.js"]
-_NAMES = ("charts", "advice", "texts", "missions", "mission_texts", "views", "digits", "controls", "saving", "page")
-_SCRIPTS += [_PAGE / f"{name}.js" for name in _NAMES]
-_RECIPES = (Activation.RELU, Activation.SIGMOID, Activation.TANH)
+_PARTS = Path(__file__).with_name("page")
+_SHARED = ("drawing", "texts")  # with the page to draw on
+_LAB = (*_SHARED, "advice", "charts", "views", "missions", "controls", "saving", "page")
+_WORKER = ("engine", "training", "worker")
 _MARK = '<meta name="generator" content="lenet lab">'
 _VAL_SHARE = 5  # training images for one of validation, and for one of the test
 
@@ -67,7 +65,9 @@ def write_lab(config: DataConfig, num_images: int | None, output: Path, access: 
     test: ImageSet = load_test(config, access)
     num_test = min(len(test), most.get("val_size", len(test)))
     test = test.part(torch.from_numpy(limit(np.arange(len(test)), test.labels.numpy(), num_test, config.split_seed)))
-    content = _page(_values(Origin.of_data(config, data), data, {"train": data.train, "val": data.val, "test": test}))
+    values = _values(config, data, {"train": data.train, "val": data.val, "test": test})
+    template = _read("lab.html").replace("<head>", f"<head>\n{_MARK}", 1)
+    content = page_of(template, _scripts(*_LAB), values, worker=_scripts(*_WORKER))
     make_directory(output.parent)
     write_text(output, content)
 
@@ -88,42 +88,82 @@ def _require_free(output: Path) -> None:
                 raise ConfigError(f"--output {output}: is there already, and is no page of the lab: name another file")
 
 
-def _values(origin: Origin, data: TrainVal, parts: dict[str, ImageSet]) -> dict[str, Any]:
-    """Return what the page is told, as plain values; arrays in base64, the long ones as gzip."""
-    levels = data.normalization.apply(torch.arange(256, dtype=torch.uint8).view(1, 16, 16))
+def reader_page(template: str, script: str, values: dict[str, Any]) -> str:
+    """Return the lab without training: a page whose `script` may use the engine, the paper and the texts of the lab."""
+    return page_of(template, f"{_scripts('engine', *_SHARED)}\n{script}", {**values, **_common()})
+
+
+def page_of(template: str, script: str, values: dict[str, Any], worker: str = "") -> str:
+    """Return a page of the lab's parts that may run nothing but its own scripts, and is told `values`."""
+    style = _read("page.css")
+    policy = (
+        f"default-src 'none'; script-src {policy_source(script)} 'wasm-unsafe-eval'; worker-src blob:; "
+        f"style-src {policy_source(style)}; img-src data: blob:; base-uri 'none'; form-action 'none'"
+    )
+    parts = {"policy": policy, "style": style, "paper": _read("paper.html"), "script": script, "worker": worker}
+    return filled(template, {**parts, "data": inert_json(values)})
+
+
+def _common() -> dict[str, Any]:
+    return {"wasm": base64_of(_PARTS.with_name("lab.wasm").read_bytes()), "texts": _yaml("texts.yaml")}
+
+
+def levels_of(normalization: Normalization) -> str:
+    """Return what the 256 grey levels are for the network, in base64."""
+    levels = normalization.apply(torch.arange(256, dtype=torch.uint8).view(1, 16, 16))
+    return base64_of(levels.numpy().astype("<f4").tobytes())
+
+
+def _values(config: DataConfig, data: TrainVal, parts: dict[str, ImageSet]) -> dict[str, Any]:
+    """Return what the lab is told, as plain values; arrays in base64, the long ones as gzip."""
+    origin = Origin.of_data(config, data)
+    usual = DataConfig().model_dump(mode="json")
+    layers = layer_table(Activation.RELU, data.num_classes, IMAGE_SIZE)
     return {
-        "wasm": _text(_PAGE.with_name("lab.wasm").read_bytes()),
-        "source": origin.data.source,
+        **_common(),
+        "missions": _yaml("missions.yaml"),
+        "settings": {name: setting._asdict() for name, setting in (SETTINGS | ONLY_IN_PAGE).items()},
+        "recipes": {name.value: settings_of(load_config(name.value).config) for name in DRAWN},
+        "layers": [_layer(row) for row in layers if row.num_parameters or row.name.startswith("S")],
         "classNames": list(data.class_names),
         "counts": {name: len(part) for name, part in parts.items()},
-        "levels": _text(levels.numpy().astype("<f4").tobytes()),
-        "mean": origin.mean,
-        "std": origin.std,
-        "guessingLoss": origin.manifest["guessing_loss"],
+        "levels": levels_of(data.normalization),
         "images": _packed(part.images for part in parts.values()),
         "labels": _packed(part.labels for part in parts.values()),
-        "recipes": {name.value: settings_of(load_config(name.value).config) for name in _RECIPES},
+        "guessingLoss": origin.manifest["guessing_loss"],
         "advice": LIMITS._asdict(),
-        "versions": origin.manifest["versions"],
         "origin": origin.model_dump(mode="json"),
+        "limit": config.limit_train,
+        "changes": {
+            f"data.{name}": value
+            for name, value in origin.data.model_dump(mode="json").items()
+            if value != usual[name] and name != "limit_train"
+        },
     }
 
 
-def _page(values: dict[str, Any]) -> str:
-    template, *texts = (path.read_text(encoding="utf-8") for path in (_PAGE / "lab.html", *_SCRIPTS, *_WORKER))
-    script, worker = "\n".join(texts[: len(_SCRIPTS)]), "\n".join(texts[len(_SCRIPTS) :])
-    policy = (
-        f"default-src 'none'; script-src {policy_source(script)} 'wasm-unsafe-eval'; worker-src blob:; "
-        f"style-src {policy_source(style_of(template))}; img-src data: blob:; base-uri 'none'; form-action 'none'"
-    )
-    marked = template.replace("<head>", f"<head>\n{_MARK}", 1)
-    return filled(marked, {"policy": policy, "script": script, "worker": worker, "data": inert_json(values)})
+def _layer(row: LayerRow) -> dict[str, Any]:
+    output = " × ".join(map(str, row.output_shape))
+    return {"name": row.name, "output": output, "weights": row.num_parameters, "products": row.num_multiply_adds}
+
+
+def _read(name: str) -> str:
+    return (_PARTS / name).read_text(encoding="utf-8")
+
+
+def _yaml(name: str) -> Any:
+    return parse_yaml(_read(name), name)
+
+
+def _scripts(*names: str) -> str:
+    return "\n".join(_read(f"{name}.js") for name in names)
 
 
 def _packed(arrays: Iterable[Tensor]) -> str:
     content = b"".join(array.to(torch.uint8).numpy().tobytes() for array in arrays)
-    return _text(gzip.compress(content, mtime=0))
+    return base64_of(gzip.compress(content, mtime=0))
 
 
-def _text(content: bytes) -> str:
+def base64_of(content: bytes) -> str:
+    """Return bytes as text for the page's JSON."""
     return base64.b64encode(content).decode()

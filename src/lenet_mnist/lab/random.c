@@ -70,9 +70,11 @@ static void philox(uint64_t counter, const uint64_t key[2], uint64_t out[4]) {
     memcpy(out, x, sizeof x);
 }
 
-void random_order(uint64_t seed, int purpose, int position, int count, uint32_t *order, uint32_t *spare) {
+/* The indices 0 .. count-1, sorted by their random keys: random_order in randomness.py. `spare` has room for 6 x `count`
+ * words. */
+void EXPORT(lab_order)(double seed, int purpose, int position, int count, uint32_t *order, uint32_t *spare) {
     uint32_t words[4], state[4];
-    int num_words = words_of(seed, words);
+    int num_words = words_of((uint64_t)seed, words);
     words[num_words++] = (uint32_t)purpose;
     words[num_words++] = (uint32_t)position;
     seed_words(words, num_words, 4, state);

@@ -4,10 +4,7 @@
 
 #include <stdint.h>
 
-enum { ORDER = 4, INITIALISATION = 3, PROBE = 7 }; /* purposes, as in randomness.py */
-
-/* random_order: the indices 0 .. count-1, sorted by their random keys. `spare` has room for 6 x `count` words. */
-void random_order(uint64_t seed, int purpose, int position, int count, uint32_t *order, uint32_t *spare);
+#define EXPORT(name) __attribute__((export_name(#name))) name
 
 /* The generator of torch_generator(seed, purpose): MT19937. */
 typedef struct {

@@ -1,44 +1,53 @@
-// The page: shows each network's answer to what is drawn. Text from a run is only ever set as text.
+// The page to draw on: the lab without training. Each network says what it reads.
 "use strict";
 
-function show() {
-  const steps = prepare(paper.grey());
-  const seen = steps?.seen ?? picture(IMAGE_SIZE, IMAGE_SIZE, () => 0);
-  const canvas = document.getElementById("seen");
-  drawMaps(canvas, { channels: 1, size: IMAGE_SIZE, values: seen.values }, [0, 255], 1);
-  canvas.ariaLabel = steps ? "Your digit in 28 by 28 pixels" : "Nothing yet: 28 by 28 empty pixels";
-  const answers = views.map((each) => each(seen, steps !== null));
-  document.getElementById("short-answer").textContent = steps ? answers.join(" / ") : "";
+let engine = null;
+let networks = [];
+let seen = null; // 28 x 28 pixels; null of an empty paper
+let sections = [];
+
+function read(grey, isFile) {
+  seen = engine.prepare(grey);
+  say(isFile && !seen ? words("noInk") : "");
+  show();
 }
 
-// Add a network to the page; return the function that shows, and returns, its answer to a picture.
-function view(network) {
-  const section = document.getElementById("network").content.cloneNode(true).firstElementChild;
-  const part = (selector) => section.querySelector(selector);
-  part("h2").textContent = network.name;
-  part(".facts").textContent = `${network.activation}, weights of epoch ${network.epoch}`;
-  part(".scale").textContent = SCALES[network.activation].words;
-  const rows = network.classNames.map((name) => barRow(name, part(".bars")));
-  document.getElementById("networks").append(section);
+function show() {
+  const answers = sections.map((section, k) => section(networks[k], seen ?? new Uint8Array(PIXELS), !seen));
+  byId("short-answer").textContent = seen ? answers.join(" / ") : "";
+}
 
-  return (seen, hasInk) => {
-    const layers = forward(network, seen);
-    const probabilities = softmax(layers.logits);
-    const first = probabilities.indexOf(Math.max(...probabilities));
-    rows.forEach((row, k) => row(hasInk ? probabilities[k] : 0, hasInk && k === first));
-    part(".answer").textContent = hasInk ? `${network.classNames[first]}, ${perCent(probabilities[first])}` : "–";
-    for (const [name, columns] of [["c1", 3], ["c3", 8]]) {
-      drawMaps(part(`.${name}`), layers[name], SCALES[network.activation].range(layers[name].values), columns);
-      part(`.${name}`).ariaLabel = `${layers[name].channels} feature maps of ${name.toUpperCase()}, dark where they are active`;
-    }
-    return network.classNames[first];
+// Add a network's section to the page; return the function that shows its answer.
+function sectionOf({ name, activation, epoch, classNames }) {
+  const section = make("section", { className: "network", parent: byId("networks") });
+  make("h2", { text: name, parent: section });
+  make("p", { className: "small", text: words("facts", { activation, epoch }), parent: section });
+  const showLayers = layersIn(section, activation, classNames);
+  section.querySelector(".says").ariaLive = "polite";
+  return ({ network, levels }, pixels, isEmpty) => {
+    const sentence = (answer, probability) => (isEmpty ? "–" : `${answer}, ${probability}`);
+    return showLayers(pixels, network.layers(pixels, levels), sentence, isEmpty);
   };
 }
 
-const networks = JSON.parse(document.getElementById("data").textContent).networks.map(unpacked);
-const views = networks.map(view);
-const penState = document.getElementById("pen-state");
-const say = (isDown) => (penState.textContent = isDown ? "pen down" : "pen lifted");
-const paper = new Paper(document.getElementById("paper"), document.getElementById("pen"), say, show);
-document.getElementById("clear").addEventListener("click", () => paper.clear());
-paper.clear();
+function fill() {
+  if (!engine) return; // not open yet
+  byId("networks").replaceChildren();
+  sections = DATA.networks.map(sectionOf);
+  show();
+}
+
+async function start() {
+  speak(fill);
+  if (!hasVectors()) return say(words("noSimd"));
+  engine = await openEngine(bytesOf(DATA.wasm));
+  networks = DATA.networks.map(({ activation, classNames, weights, levels }) => {
+    const network = new Network(engine, activation, classNames.length);
+    network.weights.set(new Float32Array(bytesOf(weights).buffer));
+    return { network, levels: engine.keep(bytesOf(levels)) };
+  });
+  fill();
+  new Paper(read);
+}
+
+start();

@@ -3,6 +3,12 @@
 
 const mean = (values) => values.reduce((sum, value) => sum + value, 0) / values.length;
 
+function median(values) {
+  const sorted = Float64Array.from(values).sort();
+  const half = Math.floor(sorted.length / 2);
+  return sorted.length % 2 ? sorted[half] : (sorted[half - 1] + sorted[half]) / 2;
+}
+
 // Return { verdict, direction, value }, or null of fewer than five updates. `view` is a network as the page has it.
 function advise(view, settings, limits, guessing) {
   const { steps, epochs, ended } = view;

@@ -1,45 +1,53 @@
-// The settings of the networks: in the form, and in the page's address, which restores an experiment.
+// The settings of the networks, by the table of exchange.py: in the form, in the page's address, which restores an
+// experiment, and in the command that does the same.
 "use strict";
 
-const isWhole = (value, least, most) => Number.isInteger(value) && value >= least && value <= most;
-const isBetween = (value, least, most) => typeof value === "number" && value >= least && value <= most;
-const isOneOf = (...names) => (value) => names.includes(value);
 const MOST_NETWORKS = 8;
+const SETTINGS = DATA.settings; // of each name { key, low, high, whole, choices, optional, flag }
+const NUMBER = { type: "number", required: true };
 
-// What each setting may be.
-const ALLOWED = {
-  activation: isOneOf("relu", "sigmoid", "tanh"),
-  rate: (value) => isBetween(value, 1e-5, 10),
-  batchSize: (value) => isWhole(value, 1, 256),
-  optimizer: isOneOf("sgd", "adam", "adamw"),
-  schedule: isOneOf("constant", "linear", "cosine", "one-cycle", "plateau"),
-  epochs: (value) => isWhole(value, 1, 500),
-  seed: (value) => isWhole(value, 0, Number.MAX_SAFE_INTEGER),
-  momentum: (value) => isBetween(value, 0, 0.999),
-  nesterov: isOneOf(false, true),
-  weightDecay: (value) => isBetween(value, 0, 10),
-  warmup: (value) => isBetween(value, 0, 0.99),
-  labelSmoothing: (value) => isBetween(value, 0, 0.99),
-  trainImages: (value) => value === null || isWhole(value, 100, 1e6),
-  fold: (value) => value === null || isWhole(value, 0, 4),
-};
+// Whether a setting may have a value; null stands for all images, or no fold.
+function isAllowed(name, value) {
+  const { choices, optional, low, high, whole } = SETTINGS[name];
+  if (choices.length) return choices.includes(value);
+  if (value === null) return optional;
+  return typeof value === "number" && value >= low && value <= high && (!whole || Number.isInteger(value));
+}
 
 // The recipe of an activation, with other settings where they are given.
 function settingsOf({ activation = "relu", ...others }) {
-  return { ...lab.data.recipes[activation], trainImages: null, fold: null, ...others, activation };
+  return { ...DATA.recipes[activation], trainImages: null, fold: null, ...others, activation };
 }
 
-const form = () => byId("controls");
+const currentSettings = () => lab.settings[lab.current] ?? lab.settings[0];
+
+// The settings of all networks, with some of the current one changed; of many networks only one remains.
+function changed(changes) {
+  const current = { ...currentSettings(), ...changes };
+  if (lab.settings.length > 2) return [{ ...current, fold: null }];
+  return lab.settings.map((each, k) => (k === lab.current ? current : each));
+}
+
+// Make the fields of all settings that have a name in texts.yaml.
+function makeFields() {
+  for (const [name, { choices, low: min, high: max, whole, optional }] of Object.entries(SETTINGS)) {
+    if (!(name in DATA.texts) || name === "activation") continue;
+    const label = make("label", { className: "field", parent: byId(name === "rate" ? "rate-field" : "fields") });
+    make("span", { parent: label }).dataset.t = name;
+    const step = whole ? 1 : "any";
+    if (!choices.length) make("input", { ...NUMBER, name, min, max, step, required: !optional, parent: label });
+    else make("select", { name, parent: label }).append(...choices.map((text) => make("option", { text })));
+  }
+}
 
 function showForm() {
   const { settings } = lab;
-  const current = settings[Math.min(lab.current, settings.length - 1)];
-  for (const [name, value] of Object.entries(current)) {
-    const field = form().elements[name];
+  for (const [name, value] of Object.entries(currentSettings())) {
+    const field = byId("controls").elements[name];
     if (field) field.value = value ?? "";
   }
-  byId("slider").value = Math.log10(current.rate);
-  byId("slider").ariaValueText = short(current.rate);
+  byId("slider").value = Math.log10(currentSettings().rate);
+  byId("slider").ariaValueText = short(currentSettings().rate);
   byId("second").checked = settings.length === 2;
   byId("second").closest("p").hidden = settings.length > 2;
   byId("whose").hidden = settings.length !== 2;
@@ -54,44 +62,30 @@ function showForm() {
   }));
 }
 
-// Read the field that has changed; return the settings with it, or null if it is not allowed.
-function readField({ name, value, validity }) {
-  const current = lab.settings[Math.min(lab.current, lab.settings.length - 1)];
-  const isNumber = !["activation", "optimizer", "schedule"].includes(name);
-  const read = name === "trainImages" && value === "" && validity.valid ? null : isNumber ? Number(value) : value;
-  if (!validity.valid || !ALLOWED[name](read)) return null;
-  const changed = { ...current, [name]: read };
-  if (lab.settings.length > 2) return [{ ...changed, fold: null }];
-  return lab.settings.map((each) => (each === current ? changed : each));
-}
-
+// Call `begin` with the settings of all networks after the student has changed something.
 function listenToForm(begin) {
-  form().addEventListener("submit", (event) => event.preventDefault());
-  form().addEventListener("change", ({ target }) => {
-    if (!(target.name in ALLOWED)) return;
-    const settings = readField(target);
-    if (!settings) say(words().badField);
-    else begin(settings);
+  const on = (id, event, action) => byId(id).addEventListener(event, action);
+  const slided = () => Number((10 ** byId("slider").value).toPrecision(2));
+  on("controls", "submit", (event) => event.preventDefault());
+  on("controls", "change", ({ target: { name, value, type, validity } }) => {
+    if (!(name in SETTINGS)) return;
+    const read = type !== "number" ? value : value === "" ? null : Number(value);
+    if (validity.valid && isAllowed(name, read)) begin(changed({ [name]: read }));
+    else say(words("badField"));
   });
-  const rate = () => Number((10 ** byId("slider").value).toPrecision(2));
-  byId("slider").addEventListener("input", ({ target }) => {
-    form().elements.rate.value = rate();
-    target.ariaValueText = short(rate());
+  on("slider", "input", ({ target }) => {
+    byId("controls").elements.rate.value = slided();
+    target.ariaValueText = short(slided());
   });
-  const field = () => ({ name: "rate", value: rate(), validity: { valid: true } });
-  byId("slider").addEventListener("change", () => begin(readField(field())));
-  byId("second").addEventListener("change", ({ target }) => {
+  on("slider", "change", () => begin(changed({ rate: slided() })));
+  on("second", "change", ({ target }) => {
     lab.current = target.checked ? 1 : 0;
     const [first] = lab.settings;
-    if (!target.checked) return begin([first]);
     const activation = first.activation === "sigmoid" ? "relu" : "sigmoid";
-    begin([first, settingsOf({ activation, epochs: first.epochs, seed: first.seed })]);
+    const second = settingsOf({ activation, epochs: first.epochs, seed: first.seed });
+    begin(target.checked ? [first, second] : [first]);
   });
-  byId("recipe").addEventListener("click", () => {
-    const { activation } = lab.settings[lab.current] ?? lab.settings[0];
-    const own = settingsOf({ activation });
-    begin(lab.settings.length > 2 ? [own] : lab.settings.map((each, k) => (k === lab.current ? own : each)));
-  });
+  on("recipe", "click", () => begin(changed(settingsOf({ activation: currentSettings().activation }))));
 }
 
 // ---- the address
@@ -123,15 +117,30 @@ function readAddress(address) {
   let mission = 0;
   for (const [key, text] of new URLSearchParams(address.slice(1))) {
     const value = valueOf(text);
-    if (key === "mission") {
-      if (!isWhole(value, 1, MISSIONS.length)) return null;
-      mission = value;
-      continue;
-    }
     const [, number, name] = /^(?:([2-8])\.)?(\w+)$/.exec(key) ?? [];
-    if (!Object.hasOwn(ALLOWED, name ?? "") || !ALLOWED[name](value)) return null;
-    (given[(number ?? 1) - 1] ??= {})[name] = value;
+    if (key === "mission" && MISSIONS[value - 1]) mission = value;
+    else if (Object.hasOwn(SETTINGS, name ?? "") && isAllowed(name, value)) (given[(number ?? 1) - 1] ??= {})[name] = value;
+    else return null;
   }
   if (given.length > MOST_NETWORKS || given.includes(undefined)) return null;
   return { mission, settings: given.length ? given.map(settingsOf) : null };
+}
+
+// ---- the command line
+
+// The command that trains the same on the same images; of folds, the one that cross-validates. What the recipe relu, which
+// is the default, has as well is left out.
+function commandOf({ trainImages, fold, ...settings }) {
+  const isFold = fold !== null;
+  const [flags, sets] = [[], []];
+  const quoted = (text) => (/^[\w./-]+$/.test(text) ? text : `'${String(text).replaceAll("'", "'\\''")}'`);
+  for (const [name, value] of Object.entries({ ...settings, trainImages: trainImages ?? DATA.limit })) {
+    const { flag, key } = SETTINGS[name];
+    if (flag && value !== null) flags.push(`${flag} ${value}`);
+    else if (!flag && value !== DATA.recipes.relu[name]) sets.push([key, value]);
+  }
+  sets.push(...Object.entries(DATA.changes).filter(([key]) => !(isFold && key.endsWith("_size"))));
+  if (!isFold) sets.push(["training.patience", "null"]);
+  const command = isFold ? "lenet cross-validate --folds 5" : "lenet train";
+  return [command, ...flags, ...sets.map(([key, value]) => `--set ${key}=${quoted(value)}`)].join(" ");
 }

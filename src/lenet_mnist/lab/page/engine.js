@@ -1,12 +1,23 @@
-// The engine in WebAssembly, as values of JavaScript: sets of images, and networks that can be trained.
+// The engine in WebAssembly, as values of JavaScript: pictures, sets of images, and networks that can be trained.
 "use strict";
 
 const PIXELS = 28 * 28;
 const ACTIVATIONS = ["sigmoid", "tanh", "relu"];
-const LAYERS = ["c1", "c3", "c5", "f6", "output"]; // that have weights
-const CAPACITY = 256; // images of the largest batch
+const NUM_NORMS = 6; // of the gradients of C1, C3, C5, F6 and the output, and of all together
+const CAPACITY = 256; // images of the largest batch, as in lab.c
 // What `lab_layers` gives, one behind the other: [name, maps, side].
 const OUTPUTS = [["c1", 6, 28], ["s2", 6, 14], ["c3", 16, 10], ["s4", 16, 5], ["c5", 120, 1], ["f6", 84, 1]];
+const NUM_OUTPUTS = OUTPUTS.reduce((sum, [, maps, side]) => sum + maps * side * side, 0);
+// Of the layers that have an activation: units, and values.
+const PROBED_LAYERS = [[6, 6 * 14 * 14], [16, 16 * 5 * 5], [120, 120], [84, 84]];
+const [SEEN_AT, STEPS_BYTES] = [3232, 4016]; // Steps in picture.c
+
+function bytesOf(base64) {
+  const text = atob(base64);
+  const bytes = new Uint8Array(text.length);
+  for (let k = 0; k < text.length; k++) bytes[k] = text.charCodeAt(k);
+  return bytes;
+}
 
 // Return the engine; `bytes` is lab.wasm. It has one memory, which may grow: views of it are made when they are needed.
 async function openEngine(bytes) {
@@ -15,6 +26,7 @@ async function openEngine(bytes) {
   wasm._initialize();
   return {
     wasm,
+    bytes: (place, count) => new Uint8Array(wasm.memory.buffer, place, count),
     floats: (place, count) => new Float32Array(wasm.memory.buffer, place, count),
     words: (place, count) => new Uint32Array(wasm.memory.buffer, place, count),
     allocate(bytes) {
@@ -23,9 +35,21 @@ async function openEngine(bytes) {
       return place;
     },
     keep(array) {
-      const [place, { buffer, byteOffset, byteLength }] = [this.allocate(array.byteLength), array];
-      new Uint8Array(wasm.memory.buffer, place, byteLength).set(new Uint8Array(buffer, byteOffset, byteLength));
+      const { buffer, byteOffset, byteLength } = array;
+      const place = this.allocate(byteLength);
+      this.bytes(place, byteLength).set(new Uint8Array(buffer, byteOffset, byteLength));
       return place;
+    },
+    // Of a grey picture, 0 .. 255, the 28 x 28 pixels that networks see; null if there is no ink in it.
+    prepare({ height, width, values }) {
+      const size = 8 * height * width;
+      const places = [this.keep(values), this.allocate(size), this.allocate(size), this.allocate(STEPS_BYTES)];
+      const [grey, ...steps] = places;
+      const found = wasm.lab_prepare(grey, height, width, ...steps);
+      const seen = this.bytes(steps[2] + SEEN_AT, PIXELS).slice();
+      for (const place of places) wasm.lab_release(place);
+      if (found < 0) throw new RangeError("the browser refuses the memory for this picture");
+      return found ? seen : null;
     },
   };
 }
@@ -33,17 +57,18 @@ async function openEngine(bytes) {
 // Images in the engine's memory. `levels` are the 256 values that pixels have for the network.
 class ImageSet {
   constructor(engine, pixels, labels, levels) {
-    this.engine = engine;
-    this.count = labels.length;
-    this.labels = labels;
+    Object.assign(this, { engine, labels, levels, count: labels.length });
     this.pixels = engine.keep(pixels);
     this.classes = engine.keep(labels);
-    this.levels = levels;
     this.all = engine.keep(Uint32Array.from(labels, (_, k) => k));
   }
 
-  get bytes() {
-    return new Uint8Array(this.engine.wasm.memory.buffer, this.pixels, this.count * PIXELS);
+  // The images at some places, as a set of their own.
+  part(places) {
+    const bytes = this.engine.bytes(this.pixels, this.count * PIXELS);
+    const pixels = new Uint8Array(places.length * PIXELS);
+    places.forEach((place, k) => pixels.set(bytes.subarray(place * PIXELS, (place + 1) * PIXELS), k * PIXELS));
+    return new ImageSet(this.engine, pixels, Uint8Array.from(places, (place) => this.labels[place]), this.levels);
   }
 
   release() {
@@ -53,15 +78,10 @@ class ImageSet {
 
 class Network {
   constructor(engine, activation, numClasses) {
-    this.engine = engine;
-    this.wasm = engine.wasm;
-    this.activation = activation;
-    this.numClasses = numClasses;
-    this.place = this.wasm.lab_network(ACTIVATIONS.indexOf(activation), numClasses, CAPACITY);
+    Object.assign(this, { engine, wasm: engine.wasm, numClasses });
+    this.place = this.wasm.lab_network(ACTIVATIONS.indexOf(activation), numClasses);
     if (this.place === 0) throw new RangeError("the browser refuses the memory for a network");
-    this.sums = engine.allocate(8);
-    this.norms = engine.allocate(4 * LAYERS.length + 4);
-    this.numWeights = this.wasm.lab_num_weights(this.place);
+    this.spare = engine.allocate(4 * (PIXELS + NUM_OUTPUTS + numClasses)); // for all that goes in and out
   }
 
   begin(seed) {
@@ -69,21 +89,26 @@ class Network {
   }
 
   get weights() {
-    return this.engine.floats(this.wasm.lab_weights(this.place), this.numWeights);
+    return this.engine.floats(this.wasm.lab_weights(this.place), this.wasm.lab_num_weights(this.place));
   }
 
   // The norm of the gradient of each layer's weights, and that of the whole gradient.
   gradientNorms() {
-    this.wasm.lab_norms(this.place, this.norms);
-    return Array.from(this.engine.floats(this.norms, LAYERS.length + 1));
+    this.wasm.lab_norms(this.place, this.spare);
+    return Array.from(this.engine.floats(this.spare, NUM_NORMS));
   }
 
   // Of the chosen images of a set: make the gradient of their loss; return the mean loss, and how many are right.
-  backward(set, chosen, count, labelSmoothing = 0) {
+  backward(set, chosen, count, labelSmoothing) {
     this.#choose(set, chosen, count);
-    this.wasm.lab_backward(this.place, count, labelSmoothing, this.sums);
-    const [loss, right] = this.engine.floats(this.sums, 2);
+    this.wasm.lab_backward(this.place, count, labelSmoothing, this.spare);
+    const [loss, right] = this.engine.floats(this.spare, 2);
     return { loss, right };
+  }
+
+  update(rate, { optimizer, momentum, nesterov, weightDecay }) {
+    if (optimizer === "sgd") this.wasm.lab_sgd(this.place, rate, momentum, nesterov, weightDecay);
+    else this.wasm.lab_adam(this.place, rate, weightDecay, optimizer === "adamw");
   }
 
   // Of a whole set, 256 images at a time: the mean loss, the share that is right, each image's answer and the
@@ -108,71 +133,42 @@ class Network {
     return { loss: loss / set.count, accuracy: right / set.count, answers, confidences };
   }
 
-  // The same at once.
-  evaluate(set) {
-    const parts = this.evaluation(set);
-    for (;;) {
-      const { done, value } = parts.next();
-      if (done) return value;
-    }
-  }
-
-  // Of the chosen images: [name, share of flat values, share of dead units] of each layer that has an activation.
+  // Of the chosen images: [share of flat values, share of dead units] of each layer that has an activation.
   probe(set, chosen, count) {
-    const sizes = [6 * 14 * 14, 16 * 5 * 5, 120, 84];
-    const units = [6, 16, 120, 84];
-    const flat = (this.flat ??= this.engine.allocate(4 * 4 + 226));
-    this.engine.words(flat, 4).fill(0);
-    const alive = () => new Uint8Array(this.wasm.memory.buffer, flat + 16, 226);
-    alive().fill(0);
+    const flat = this.spare;
+    const alive = flat + 4 * PROBED_LAYERS.length;
+    this.engine.floats(flat, PIXELS).fill(0);
     for (let from = 0; from < count; from += CAPACITY) {
       const some = Math.min(CAPACITY, count - from);
       this.#choose(set, chosen + 4 * from, some);
       this.wasm.lab_forward(this.place, some);
-      this.wasm.lab_probe(this.place, some, flat, flat + 16);
+      this.wasm.lab_probe(this.place, some, flat, alive);
     }
-    let first = 0;
-    return ["C1", "C3", "C5", "F6"].map((name, k) => {
-      const living = alive().subarray(first, (first += units[k])).reduce((sum, x) => sum + x, 0);
-      return [name, this.engine.words(flat, 4)[k] / sizes[k] / count, 1 - living / units[k]];
+    let first = alive;
+    return PROBED_LAYERS.map(([units, values], k) => {
+      const living = this.engine.bytes(first, units).reduce((sum, x) => sum + x, 0);
+      first += units;
+      return [this.engine.words(flat, k + 1)[k] / values / count, 1 - living / units];
     });
+  }
+
+  // What each layer makes of one image, whose 28 x 28 pixels go from 0 to 255: {c1: values, ..., f6: values, logits}.
+  layers(pixels, levels) {
+    const table = this.engine.floats(levels, 256);
+    this.engine.floats(this.spare, PIXELS).set(Float32Array.from(pixels, (pixel) => table[pixel]));
+    this.wasm.lab_layers(this.place, this.spare, this.spare + 4 * PIXELS);
+    const values = this.engine.floats(this.spare + 4 * PIXELS, NUM_OUTPUTS + this.numClasses).slice();
+    const found = {};
+    let end = 0;
+    for (const [name, maps, side] of OUTPUTS) found[name] = values.subarray(end, (end += maps * side * side));
+    return { ...found, logits: values.subarray(end) };
+  }
+
+  release() {
+    for (const place of [this.place, this.spare]) this.wasm.lab_release(place);
   }
 
   #choose(set, chosen, count) {
     this.wasm.lab_choose(this.place, set.pixels, set.classes, set.levels, chosen, count);
-  }
-
-  sgd(rate, { momentum, nesterov, weightDecay }) {
-    this.wasm.lab_sgd(this.place, rate, momentum, nesterov ? 1 : 0, weightDecay);
-  }
-
-  adam(rate, { weightDecay, optimizer }) {
-    this.wasm.lab_adam(this.place, rate, weightDecay, optimizer === "adamw" ? 1 : 0);
-  }
-
-  // What each layer makes of one image, whose 28 x 28 pixels go from 0 to 255: {c1: {maps, side, values}, ..., logits}.
-  layers(pixels, levels) {
-    const own = Uint8Array.from(pixels); // they may be a view of the memory, which may grow now
-    const image = (this.image ??= this.engine.allocate(4 * PIXELS));
-    const sizes = OUTPUTS.map(([, maps, side]) => maps * side * side);
-    const total = sizes.reduce((sum, size) => sum + size, 0) + this.numClasses;
-    const place = (this.outputs ??= this.engine.allocate(4 * total));
-    const table = this.engine.floats(levels, 256);
-    this.engine.floats(image, PIXELS).set(Float32Array.from(own, (pixel) => table[pixel]));
-    this.wasm.lab_layers(this.place, image, place);
-    const values = this.engine.floats(place, total).slice();
-    let offset = 0;
-    const found = {};
-    OUTPUTS.forEach(([name, maps, side], k) => {
-      found[name] = { maps, side, values: values.subarray(offset, (offset += sizes[k])) };
-    });
-    found.logits = values.subarray(offset);
-    return found;
-  }
-
-  release() {
-    for (const place of [this.place, this.sums, this.norms, this.flat, this.image, this.outputs]) {
-      if (place) this.wasm.lab_release(place);
-    }
   }
 }

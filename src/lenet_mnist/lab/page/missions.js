@@ -1,154 +1,102 @@
-// Thirteen missions, one for each point of the lecture; mission_texts.js has their words. `rooms` are opened, `stages` say
-// what is trained: settings beside those of the recipe of their activation; `measure` returns what the answer is made of,
-// from what was measured in this page, or nothing before.
+// What the answers of the thirteen missions of missions.yaml are made of: for each a function of `lab`, which returns what
+// stands for the answer's {words}, from what was measured in this page, or nothing before.
 "use strict";
 
 const reached = (view, loss) => view.means.findIndex((value) => value < loss) + 1; // update, counted from 1; 0: never
-const times = (norms) => norms[4] / norms[0]; // the output's gradient by C1's
-const hasEpoch = (lab) => lab.views.every((view) => view.epochs.length > 0);
-const lastVal = (view) => view.epochs.at(-1).val;
-const RATES = [0.0006, 0.0025, 0.01, 0.04, 0.16, 0.64];
-const stage = (en, it, ...networks) => ({ label: { en, it }, networks });
+const timesSmaller = ({ steps: [{ norms }] }) => short(norms[4] / norms[0]); // the output's gradient by C1's
+const sizeOf = (weights) => Math.hypot(...weights);
+const counts = () => Object.fromEntries(Object.entries(DATA.counts).map(([name, count]) => [name, n(count)]));
+const vals = ({ views }) => (views.every(({ epochs }) => epochs.length) ? views.map(({ epochs }) => epochs.at(-1).val) : null);
 
-const MISSIONS = [
-  {
-    rooms: ["data-room"],
-    stages: [],
-    measure: ({ perClass, data }) => {
-      const counts = perClass.map(([train]) => train);
-      const name = (count) => data.classNames[counts.indexOf(count)];
-      const [least, most] = [Math.min(...counts), Math.max(...counts)];
-      return { least, most, rarest: name(least), commonest: name(most), ...data.counts };
-    },
+const MEASURES = [
+  ({ perClass }) => {
+    const all = perClass.map(([train]) => train);
+    const [least, most] = [Math.min(...all), Math.max(...all)];
+    const [rarest, commonest] = [least, most].map((count) => DATA.classNames[all.indexOf(count)]);
+    return { least: n(least), most: n(most), rarest, commonest, ...counts() };
   },
-  {
-    rooms: ["architecture", "data-room", "training", "performance"],
-    stages: [stage("All four steps, two epochs", "Tutti e quattro i passi, due epoche", { activation: "relu", epochs: 2 })],
-    measure: (lab) => {
-      const [view] = lab.views;
-      return hasEpoch(lab) && { step: view.step, accuracy: lastVal(view).accuracy, ...lab.data.counts };
-    },
+  (lab) => {
+    const [val] = vals(lab) ?? [];
+    return val && { step: n(lab.views[0].step), accuracy: share(val.accuracy), ...counts() };
   },
-  {
-    rooms: ["architecture", "table"],
-    stages: [],
-    measure: ({ layerTable }) => {
-      const [c1, , c3, , c5, f6, output] = layerTable.map((row) => row.weights);
-      return { features: c1 + c3, classifier: c5 + f6 + output, c5 };
-    },
+  () => {
+    const weights = Object.fromEntries(DATA.layers.map((layer) => [layer.name, layer.weights]));
+    const { C1, C3, C5, F6, output } = weights;
+    return { features: n(C1 + C3), classifier: n(C5 + F6 + output), c5: n(C5) };
   },
-  {
-    rooms: ["architecture", "kernels"],
-    stages: [stage("Let kernels form", "Formare i kernel", { activation: "relu", epochs: 4 })],
-    measure: ({ views: [{ kernels, firstKernels, step }] }) => {
-      if (!step) return null;
-      const size = (values) => Math.hypot(...values);
-      const change = size(kernels.slice(0, 150).map((w, k) => w - firstKernels[k])) / size(firstKernels.slice(0, 150));
-      return { change, count: kernels.length };
-    },
+  ({ views: [{ kernels, firstKernels, step }] }) => {
+    if (!step) return null;
+    const [first, now] = [firstKernels, kernels].map((weights) => weights.slice(0, NUM_KERNEL_WEIGHTS));
+    const change = sizeOf(now.map((weight, k) => weight - first[k])) / sizeOf(first);
+    return { change: share(change, 0), count: kernels.length };
   },
-  {
-    rooms: ["training", "gradients"],
-    stages: [
-      stage("sigmoid beside tanh, rate 0.02", "sigmoide accanto a tanh, rate 0,02",
-        ...["sigmoid", "tanh"].map((activation) => ({ activation, rate: 0.02, schedule: "constant", warmup: 0, epochs: 3 }))),
-    ],
-    measure: ({ views: [a, b] }) => a?.step >= 20 && b && {
-      a: times(a.steps[0].norms), b: times(b.steps[0].norms), step: a.step, lossA: a.means.at(-1), lossB: b.means.at(-1),
-    },
+  ({ views: [a, b] }) => {
+    if (!b || a.step < 20) return null;
+    const [lossA, lossB] = [a, b].map(({ means }) => short(means.at(-1)));
+    return { a: timesSmaller(a), b: timesSmaller(b), step: n(a.step), lossA, lossB };
   },
-  {
-    rooms: ["training", "units"],
-    stages: [
-      stage("The race: ReLU and sigmoid", "La gara: ReLU e sigmoide",
-        ...["relu", "sigmoid"].map((activation) => ({ activation, epochs: 8 }))),
-      stage("Dead units: ReLU, rate 0.4", "Neuroni spenti: ReLU, rate 0,4",
-        { activation: "relu", rate: 0.4, schedule: "constant", epochs: 2 }),
-    ],
-    measure: ({ views: [a, b], memory }) => {
-      if (b && a.step > 20) memory.race = [1, 0.1].map((loss) => [reached(a, loss), reached(b, loss)]);
-      else if (a?.step > 20) memory.dead = [a.probe.at(-1)[2], a.means.at(-1)];
-      return memory.race && memory;
-    },
+  ({ views: [a, b], memory }) => {
+    if (b && a.step > 20) memory.race = [1, 0.1].map((loss) => [reached(a, loss), reached(b, loss)]);
+    else if (a.step > 20) memory.dead = [a.units.at(-1)[1], a.means.at(-1)];
+    if (!memory.race) return null;
+    const { never, times, dead, notYet } = currentMission();
+    const [[relu1, sigmoid1], [relu2, sigmoid2]] = memory.race.map(([relu, sigmoid]) => {
+      const count = sigmoid ? n(sigmoid) : words(never);
+      if (!relu) return [words(never), count];
+      return [n(relu), sigmoid ? words(times, { count, ratio: short(sigmoid / relu) }) : count];
+    });
+    const [part, loss] = memory.dead ?? [];
+    const said = memory.dead ? words(dead, { share: share(part, 0), loss: short(loss) }) : words(notYet);
+    return { relu1, sigmoid1, relu2, sigmoid2, dead: said };
   },
-  {
-    rooms: ["architecture"],
-    stages: [],
-    measure: ({ views: [{ layers }] }) => {
-      if (!layers) return null;
-      const { c1, s2 } = layers;
-      const same = s2.values.filter((value, k) => {
-        const first = 56 * Math.floor(k / 14) + 2 * (k % 14); // of the four in C1, whose rows are 28 long
-        return value === Math.max(...[0, 1, 28, 29].map((step) => c1.values[first + step]));
-      });
-      return { same: same.length, all: s2.values.length };
-    },
+  ({ views: [{ layers }] }) => {
+    if (!layers) return null;
+    const same = layers.s2.filter((value, k) => {
+      const first = 56 * Math.floor(k / 14) + 2 * (k % 14); // of the four in C1, whose rows are 28 long
+      return value === Math.max(...[0, 1, 28, 29].map((step) => layers.c1[first + step]));
+    });
+    return { same: n(same.length), all: n(layers.s2.length) };
   },
-  {
-    rooms: ["architecture"],
-    stages: [stage("Train, then draw", "Addestrare, poi disegnare", { activation: "relu", epochs: 4 })],
-    measure: (lab) => hasEpoch(lab) && (({ confidences, accuracy }) => ({
-      accuracy, sure: confidences.reduce((sum, x) => sum + x, 0) / confidences.length, least: Math.min(...confidences),
-    }))(lastVal(lab.views[0])),
+  (lab) => {
+    const [val] = vals(lab) ?? [];
+    if (!val) return null;
+    const { confidences, accuracy } = val;
+    const least = Math.min(...confidences);
+    return { accuracy: share(accuracy), sure: share(mean(confidences)), least: share(least, 0) };
   },
-  {
-    rooms: ["training", "performance"],
-    stages: [
-      stage("Only 500 images, 60 epochs", "Solo 500 immagini, 60 epoche",
-        { activation: "relu", rate: 0.01, schedule: "constant", warmup: 0, weightDecay: 0, trainImages: 500, epochs: 60 }),
-    ],
-    measure: ({ views: [{ epochs }] }) => {
-      if (epochs.length < 10) return null;
-      const losses = epochs.map(({ val }) => val.loss);
-      const least = Math.min(...losses);
-      return { least, epoch: losses.indexOf(least) + 1, last: losses.at(-1), train: epochs.at(-1).train };
-    },
+  ({ views: [{ epochs }] }) => {
+    if (epochs.length < 10) return null;
+    const losses = epochs.map(({ val }) => val.loss);
+    const least = Math.min(...losses);
+    const { loss, accuracy } = epochs.at(-1).train;
+    const now = { last: short(losses.at(-1)), trainLoss: short(loss), trainAccuracy: share(accuracy) };
+    return { least: short(least), epoch: losses.indexOf(least) + 1, ...now };
   },
-  {
-    rooms: ["data-room"],
-    stages: [],
-    measure: ({ perClass, data: { counts, classNames } }) => {
-      const sizes = Object.values(counts);
-      const apart = perClass.map(([train, val]) => Math.abs(train / sizes[0] - val / sizes[1]));
-      const most = Math.max(...apart);
-      return { most, name: classNames[apart.indexOf(most)], ...counts };
-    },
+  ({ perClass }) => {
+    const { train, val } = DATA.counts;
+    const apart = perClass.map(([ofTrain, ofVal]) => Math.abs(ofTrain / train - ofVal / val));
+    const most = Math.max(...apart);
+    return { most: share(most, 2), name: DATA.classNames[apart.indexOf(most)], ...counts() };
   },
-  {
-    rooms: ["training"],
-    stages: [
-      stage("Five folds of 1,000 images", "Cinque fold di 1.000 immagini",
-        ...[0, 1, 2, 3, 4].map((fold) => ({ activation: "relu", batchSize: 32, trainImages: 1000, epochs: 12, fold }))),
-    ],
-    measure: (lab) => {
-      if (lab.views.length < 5 || !hasEpoch(lab)) return null;
-      const shares = lab.views.map((view) => lastVal(view).accuracy);
-      return { least: Math.min(...shares), most: Math.max(...shares), mean: mean(shares) };
-    },
+  (lab) => {
+    const shares = vals(lab)?.map(({ accuracy }) => accuracy) ?? [];
+    if (shares.length < 5) return null;
+    return { least: share(Math.min(...shares)), most: share(Math.max(...shares)), mean: share(mean(shares)) };
   },
-  {
-    rooms: ["training"],
-    stages: [
-      stage("Falls slowly", "Decresce lentamente", { activation: "relu", rate: 0.0003, epochs: 5 }),
-      stage("Does not fall", "Non decresce", { activation: "relu", rate: 0.4, schedule: "constant", epochs: 2 }),
-      stage("Oscillates", "Oscilla", { activation: "tanh", rate: 1, epochs: 5 }),
-    ],
-    measure: ({ views: [view], memory, stage: k }) => {
-      if (view.advice) (memory.said ??= [])[k] = [view.advice.direction, view.means.at(-1)];
-      return memory.said && memory;
-    },
+  ({ views: [view], memory, stage }) => {
+    if (view.advice) (memory.said ??= [])[stage] = [view.advice.direction, view.means.at(-1)];
+    const mission = currentMission();
+    const curves = memory.said?.map(([direction, loss], k) => {
+      return `${words(mission.stages[k].label)}: ${words(mission[direction] ?? mission.other)} (loss ${short(loss)}).`;
+    });
+    return curves && { curves: curves.filter(Boolean).join(" ") };
   },
-  {
-    rooms: ["training", "sweep"],
-    stages: [
-      stage("Six rates, two epochs", "Sei learning rate, due epoche",
-        ...RATES.map((rate) => ({ activation: "relu", rate, epochs: 2 }))),
-    ],
-    measure: (lab) => {
-      if (lab.views.length < RATES.length || !hasEpoch(lab)) return null;
-      const losses = lab.views.map((view) => lastVal(view).loss);
-      const least = Math.min(...losses);
-      return { best: RATES[losses.indexOf(least)], least, good: RATES.filter((_, k) => losses[k] < 2 * least) };
-    },
+  (lab) => {
+    const losses = vals(lab)?.map(({ loss }) => loss) ?? [];
+    const rates = lab.settings.map(({ rate }) => rate);
+    if (losses.length < 6) return null;
+    const least = Math.min(...losses);
+    const good = rates.filter((_, k) => losses[k] < 2 * least).map(short).join(", ");
+    return { best: short(rates[losses.indexOf(least)]), least: short(least), good };
   },
 ];

@@ -1,59 +1,56 @@
 // The page: starts the worker, and goes from what the student does to what is shown. Names from data are only set as text.
 "use strict";
 
-// A function of WebAssembly that uses a vector: (module (func (result v128) i32.const 0 i8x16.splat i8x16.popcnt))
-const WITH_VECTORS = [
-  ...[0, 97, 115, 109, 1, 0, 0, 0, 1, 5, 1, 96, 0, 1, 123, 3, 2, 1, 0],
-  ...[10, 10, 1, 8, 0, 65, 0, 253, 15, 253, 98, 11],
-];
+const MISSIONS = DATA.missions;
 const ROOMS = ["architecture", "data-room", "training", "performance", "table", "kernels", "gradients", "units"];
+const PAINTERS = {
+  training: drawCurves, gradients: showGradients, units: showUnits, architecture: showNetworks, kernels: showKernels,
+  performance: showPerformance,
+};
 const LONG_AGO = 20; // updates: a curve that is worth to be kept beside the next one
 
 // All that the page knows. `settings` and `views` have one entry for each network; `experiment` and
 // `runs` count what the worker was told, so that older reports are known.
 const lab = {
-  data: null, pixels: null, labels: null, guessing: 0, perClass: [], layerTable: [],
-  settings: [], views: [], parts: {}, experiment: 0, runs: 0, current: 0, isRunning: false, before: null,
-  mission: 0, stage: -1, memory: {}, looks: 0, digit: null,
+  pixels: null, labels: null, perClass: [], digit: null, settings: [], views: [], experiment: 0, runs: 0, current: 0,
+  isRunning: false, before: null, mission: 0, stage: -1, memory: {}, looks: 0,
 };
 let worker = null;
 const isDeepEqual = (a, b) => JSON.stringify(a) === JSON.stringify(b);
 const tell = (type, rest = {}) => worker.postMessage({ type, ...rest });
 
-function say(text) {
-  byId("message").hidden = !text;
-  byId("message").textContent = text;
-}
-
 // Begin an experiment anew, from the starting weights of its seeds.
 function begin(settings) {
   say("");
   if (lab.views[0]?.step > LONG_AGO) lab.before = lab.views[0].means;
-  Object.assign(lab, { settings, views: settings.map(emptyView), parts: {}, isRunning: false });
-  lab.experiment += 1;
+  Object.assign(lab, { settings, views: settings.map(emptyView), isRunning: false, experiment: lab.experiment + 1 });
   lab.current = Math.min(lab.current, settings.length - 1);
   tell("begin", { settings, id: lab.experiment });
   enableButtons();
-  lab.stage = currentMission()?.stages.findIndex((each) => isDeepEqual(each.networks.map(settingsOf), settings)) ?? -1;
+  lab.stage = stages().findIndex((each) => isDeepEqual(each.networks.map(settingsOf), settings));
   byId("sweep").hidden = new Set(settings.map(({ rate }) => rate)).size <= 2;
-  byId("zips").replaceChildren(...settings.slice(0, 2).map((_, k) => {
-    const button = make("button", { type: "button", text: words().zip(letter(k)) });
-    button.onclick = () => tell("weights", { number: k });
-    return button;
-  }));
   byId("command").textContent = settings[0].fold === null ? settings.map(commandOf).join("\n") : commandOf(settings[0]);
   byId("tested").textContent = "";
   byId("cell").replaceChildren();
+  showZips();
   showForm();
   history.replaceState(null, "", addressOf());
   showSoon();
 }
 
+function showZips() {
+  byId("zips").replaceChildren(...lab.settings.slice(0, 2).map((_, number) => {
+    const button = make("button", { type: "button", text: words("zip", { name: letter(number) }) });
+    button.onclick = () => tell("weights", { number });
+    return button;
+  }));
+}
+
 function enableButtons() {
   const isDone = lab.views.every(({ ended }) => ended);
-  for (const id of ["train", "step", "epoch", "reset"]) {
-    byId(id).disabled = id !== "reset" && (isDone || (lab.isRunning && id !== "train"));
-  }
+  byId("reset").disabled = false;
+  byId("train").disabled = isDone;
+  for (const id of ["step", "epoch"]) byId(id).disabled = isDone || lab.isRunning;
 }
 
 function run(until) {
@@ -68,15 +65,13 @@ function run(until) {
 
 const told = {
   loaded({ pixels, labels }) {
-    Object.assign(lab, { pixels, labels });
-    const { counts, classNames } = lab.data;
-    const [first, second] = [counts.train, counts.train + counts.val];
-    lab.perClass = classNames.map(() => [0, 0, 0]);
-    labels.forEach((label, k) => (lab.perClass[label][(k >= first) + (k >= second)] += 1));
+    Object.assign(lab, { pixels, labels, perClass: DATA.classNames.map(() => [0, 0, 0]) });
+    const { train, val } = DATA.counts;
+    labels.forEach((label, k) => (lab.perClass[label][(k >= train) + (k >= train + val)] += 1));
     showSamples();
     showTables();
     chooseDigit();
-    byId("spoken").textContent = words().ready;
+    byId("spoken").textContent = words("ready");
     restore();
   },
   progress({ id, number, isRunning, networks }) {
@@ -87,31 +82,35 @@ const told = {
       if (each.step < lab.views[k].step) lab.views[k] = emptyView(); // back at the start
       merge(lab.views[k], each);
     });
-    if (wasRunning && !lab.isRunning) speak();
+    if (wasRunning && !lab.isRunning) speakOfEpoch();
     showSoon();
+  },
+  drawn({ pixels, isFile }) {
+    if (pixels) lab.digit = { pixels, label: null };
+    if (isFile) say(pixels ? "" : words("noInk"));
+    watch();
   },
   tested({ results }) {
     lab.looks += 1;
     byId("tested").textContent = results.map(({ accuracy }, k) => {
-      const all = lab.data.counts.test;
-      const shares = [accuracy, ...wilson(accuracy, all)].map((value) => share(value, 2));
-      return words().tested(letter(k), Math.round(accuracy * all), all, ...shares);
+      const all = DATA.counts.test;
+      const [low, high] = wilson(accuracy, all).map((end) => share(end, 2));
+      const counted = { right: n(Math.round(accuracy * all)), all: n(all), share: share(accuracy, 2), low, high };
+      return words("tested", { name: letter(k), ...counted });
     }).join(" ");
     showSoon();
   },
   weights: saveZip,
   failed({ noMemory, message }) {
     lab.isRunning = false;
-    say(noMemory ? words().noMemory : words().failed(message));
+    say(noMemory ? words("noMemory") : words("failed", { what: message }));
   },
 };
 
-function speak() {
-  const { views } = lab;
-  const epoch = views[0].epochs.length;
-  const shares = views.map(({ epochs }) => (epochs.length ? share(epochs.at(-1).val.accuracy) : words().none)).join(", ");
-  const ended = views.every((view) => view.ended) ? ` ${words().ended}` : "";
-  byId("spoken").textContent = words().epochDone(epoch, shares) + ended;
+function speakOfEpoch() {
+  const shares = lab.views.map(({ epochs }) => (epochs.length ? share(epochs.at(-1).val.accuracy) : words("none")));
+  const ended = lab.views.every((view) => view.ended) ? ` ${words("ended")}` : "";
+  byId("spoken").textContent = words("epochDone", { k: lab.views[0].epochs.length, shares: shares.join(", ") }) + ended;
 }
 
 // ---- what is shown: anew once a frame at most, and in pieces, so that no frame takes long
@@ -135,21 +134,17 @@ function paintSome() {
 
 const isOpen = (id) => byId(id).open && (byId(id).parentElement.closest("details")?.open ?? true);
 
-const PAINTERS = {
-  training: drawCurves, gradients: showGradients, units: showUnits, architecture: showNetworks, kernels: showKernels,
-  performance: showPerformance,
-};
-
 function showState() {
   const [view] = lab.views;
   if (!view?.perEpoch) return void (painters = []); // nothing is told yet
   enableButtons();
-  const train = lab.isRunning ? words().pause : language === "it" ? ITALIAN.train : ENGLISH["data-ttrain"];
-  setText(byId("train"), train);
-  const stop = lab.views.some(({ ended }) => ended === "diverged") ? `. ${words().diverged}` : "";
-  setText(byId("where"), words().where(view, lab.settings[0]) + stop);
+  setText(byId("train"), words(lab.isRunning ? "pause" : "train"));
+  const { epochs } = lab.settings[0];
+  const [step, steps] = [n(view.step), n(epochs * view.perEpoch)];
+  const where = words("where", { step, steps, epoch: Math.min(view.epoch, epochs), epochs, rate: short(view.rate) });
+  setText(byId("where"), where + (lab.views.some(({ ended }) => ended === "diverged") ? `. ${words("diverged")}` : ""));
   showAdvice();
-  if (lab.stage >= 0) currentMission().measure(lab); // which may remember what a stage came to
+  if (lab.stage >= 0) measured(); // which may remember what a stage came to
 }
 
 function showPerformance() {
@@ -159,27 +154,28 @@ function showPerformance() {
   for (const [k, button] of [...byId("zips").children].entries()) {
     const isWhole = lab.settings[k].trainImages === null && lab.settings[k].fold === null;
     button.disabled = !isReady || !isWhole;
-    button.title = isWhole ? "" : words().noZip;
+    button.title = isWhole ? "" : words("noZip");
   }
-  setText(byId("looks"), words().looks(lab.looks));
+  setText(byId("looks"), words("looks", { k: lab.looks }));
 }
 
 // ---- missions
 
 const currentMission = () => MISSIONS[lab.mission - 1];
+const stages = () => currentMission()?.stages ?? [];
+const measured = () => MEASURES[lab.mission - 1](lab);
 
 function showMission() {
   const mission = currentMission();
-  const options = [words().noMission, ...MISSION_TEXTS[language].map(({ title }) => title)];
+  const options = [words("free"), ...MISSIONS.map(({ title }) => words(title))];
   byId("missions").replaceChildren(...options.map((text, value) => make("option", { text, value })));
   byId("missions").value = lab.mission;
   byId("mission").hidden = !mission;
   byId("no-mission").hidden = Boolean(mission);
   byId("answer").hidden = true;
-  if (!mission) return;
-  for (const id of ["says", "look", "question"]) byId(id).textContent = MISSION_TEXTS[language][lab.mission - 1][id];
-  byId("stages").replaceChildren(...mission.stages.map(({ label, networks }, k) => {
-    const button = make("button", { type: "button", text: label[language], className: k ? "" : "main" });
+  for (const id of mission ? ["says", "look", "question"] : []) byId(id).textContent = words(mission[id]);
+  byId("stages").replaceChildren(...stages().map(({ label, networks }, k) => {
+    const button = make("button", { type: "button", text: words(label), className: k ? "" : "main" });
     button.onclick = () => {
       begin(networks.map(settingsOf));
       lab.before = null;
@@ -198,8 +194,7 @@ function openRooms(rooms) {
 function chooseMission(number, settings) {
   Object.assign(lab, { mission: number, memory: {} });
   showMission();
-  const first = currentMission()?.stages[0]?.networks.map(settingsOf);
-  const own = settings ?? first ?? (lab.settings.length === 1 ? null : [settingsOf({})]);
+  const own = settings ?? stages()[0]?.networks.map(settingsOf) ?? (lab.settings.length === 1 ? null : [settingsOf({})]);
   if (own) begin(own);
   else history.replaceState(null, "", addressOf());
   lab.before = null;
@@ -208,21 +203,30 @@ function chooseMission(number, settings) {
 }
 
 function reveal() {
-  const mission = currentMission();
-  const isSet = lab.stage >= 0 || !mission.stages.length;
-  const measured = isSet && mission.measure(lab);
+  const values = lab.stage >= 0 || !stages().length ? measured() : null;
   byId("answer").hidden = false;
-  byId("answer").textContent = measured ? MISSION_TEXTS[language][lab.mission - 1].answer(measured) : words().first;
+  byId("answer").textContent = values ? words(currentMission().answer, values) : words("first");
 }
 
 // Restore what the address says.
 function restore() {
   const found = readAddress(location.hash);
   chooseMission(found?.mission ?? 0, found?.settings);
-  if (!found) say(words().badLink);
+  if (!found) say(words("badLink"));
 }
 
 // ---- what the student does
+
+function watch() {
+  if (!lab.digit) return; // nothing is loaded yet
+  tell("watch", { picture: isOpen("architecture") ? lab.digit.pixels : null, probe: isOpen("units") });
+}
+
+function chooseDigit() {
+  const index = DATA.counts.train + Math.floor(Math.random() * DATA.counts.val);
+  lab.digit = { pixels: pixelsOf(index).slice(), label: lab.labels[index] };
+  watch();
+}
 
 function listen() {
   const on = (id, action, event = "click") => byId(id).addEventListener(event, action);
@@ -240,61 +244,47 @@ function listen() {
   on("next-mission", () => chooseMission((lab.mission % MISSIONS.length) + 1));
   on("link", async () => {
     const isCopied = await navigator.clipboard?.writeText(location.href).then(() => true, () => false);
-    say(isCopied ? words().copied : location.href);
+    say(isCopied ? words("copied") : location.href);
   });
   on("draw", ({ target }) => {
     byId("drawing").hidden = !byId("drawing").hidden;
     target.ariaExpanded = String(!byId("drawing").hidden);
   });
-  const penState = (isDown) => (byId("pen-state").textContent = isDown ? words().penDown : words().penUp);
-  const paper = new Paper(byId("paper"), byId("pen"), penState, () => readGrey(paper.grey()));
-  on("clear", () => paper.clear());
-  paper.ink.fillStyle = "#fff";
-  paper.ink.fillRect(0, 0, 256, 256);
-  on("file", ({ target }) => readFile(target.files[0]), "change");
-  // Anywhere: a browser that opens what is dropped would leave the page.
-  addEventListener("dragover", (event) => event.preventDefault());
-  addEventListener("drop", (event) => {
-    event.preventDefault();
-    byId("architecture").open = true;
-    readFile(event.dataTransfer.files[0]);
+  new Paper((grey, isFile) => {
+    if (isFile) byId("architecture").open = true;
+    tell("draw", { grey, isFile });
   });
   for (const id of ROOMS) on(id, () => (watch(), showSoon()), "toggle");
   listenToForm(begin);
   addEventListener("resize", showSoon);
   addEventListener("hashchange", restore);
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", showSoon);
-  for (const button of document.querySelectorAll("[data-language]")) {
-    button.addEventListener("click", () => speakLanguage(button.dataset.language));
-  }
 }
 
-function speakLanguage(to) {
+// Show anew what depends on the language.
+function showWords() {
   const isRevealed = !byId("answer").hidden;
-  translate(to);
   showMission();
   if (!lab.settings.length) return; // nothing is loaded yet
   if (isRevealed) reveal();
   showTables();
   showForm();
-  for (const [k, button] of [...byId("zips").children].entries()) button.textContent = words().zip(letter(k));
-  byId("advice").replaceChildren();
+  showZips();
   showSoon();
 }
 
 function start() {
-  lab.data = JSON.parse(byId("data").textContent);
-  lab.guessing = lab.data.guessingLoss;
-  if (!WebAssembly.validate?.(Uint8Array.from(WITH_VECTORS))) return say(words().noSimd);
+  makeFields();
+  speak(showWords);
+  if (!hasVectors()) return say(words("noSimd"));
   const source = new Blob([byId("worker").textContent], { type: "text/javascript" });
   worker = new Worker(URL.createObjectURL(source));
   worker.onmessage = ({ data: { type, ...rest } }) => told[type](rest);
-  worker.onerror = ({ message, type }) => say(words().failed(message ?? type));
-  const { wasm, images, labels, levels, counts, classNames } = lab.data;
+  worker.onerror = ({ message, type }) => say(words("failed", { what: message ?? type }));
+  const { wasm, images, labels, levels, counts, classNames } = DATA;
   tell("load", { wasm, images, labels, levels, counts, classNames });
-  for (const name of ["wasm", "images"]) delete lab.data[name];
+  for (const name of ["wasm", "images"]) delete DATA[name];
   listen();
-  speakLanguage(navigator.language.startsWith("it") ? "it" : "en");
 }
 
 start();

@@ -1,30 +1,23 @@
-// What can be taken away: the network as a zip for `lenet lab --import`, the curve, the command line.
+// What can be taken away: the network as a zip for `lenet import`, and the curve.
 "use strict";
 
-const CRC_TABLE = Uint32Array.from({ length: 256 }, (_, value) => {
-  for (let bit = 0; bit < 8; bit++) value = value & 1 ? (value >>> 1) ^ 0xedb88320 : value >>> 1;
-  return value >>> 0;
-});
-
 function crc32(bytes) {
-  let crc = 0xffffffff;
-  for (const byte of bytes) crc = CRC_TABLE[(crc ^ byte) & 255] ^ (crc >>> 8);
-  return (crc ^ 0xffffffff) >>> 0;
+  let crc = -1;
+  for (const byte of bytes) {
+    crc ^= byte;
+    for (let bit = 0; bit < 8; bit++) crc = (crc >>> 1) ^ (crc & 1 ? 0xedb88320 : 0);
+  }
+  return ~crc >>> 0;
 }
+
+// Whole numbers [bytes, value], least significant byte first.
+const numbers = (...fields) => Uint8Array.from(fields.flatMap(([size, value]) => {
+  return Array.from({ length: size }, (_, k) => (value >>> (8 * k)) & 255);
+}));
 
 // A zip of files {name: text or bytes}, stored as they are. Source: PKWARE's APPNOTE 6.3, 4.3.7, 4.3.12 and 4.3.16.
 function zipOf(files) {
   const encoder = new TextEncoder();
-  const numbers = (...fields) => {
-    const view = new DataView(new ArrayBuffer(fields.reduce((sum, [size]) => sum + size, 0)));
-    let place = 0;
-    for (const [size, value] of fields) {
-      if (size === 2) view.setUint16(place, value, true);
-      else view.setUint32(place, value, true);
-      place += size;
-    }
-    return new Uint8Array(view.buffer);
-  };
   const [local, central] = [[], []];
   let offset = 0;
   for (const [name, content] of Object.entries(files)) {
@@ -48,86 +41,54 @@ function download(name, blob) {
   setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
 }
 
+// The rows that `lenet train` writes, too.
+const EPOCH_HEAD = "epoch,step,lr,train_loss,train_accuracy,val_loss,val_accuracy,seconds";
+const epochRow = ({ epoch, step, rate, train, val, seconds }) => {
+  return [epoch, step, rate, train.loss, train.accuracy, val.loss, val.accuracy, seconds];
+};
+const STEP_HEAD = "step,epoch,lr,train_loss,gradient_norm,c1_gradient_norm";
+const stepRow = ({ step, epoch, rate, loss, norms }) => [step, epoch, rate, loss, norms[5], norms[0]];
 const csv = (head, rows) => [head, ...rows.map((row) => row.join(","))].join("\n") + "\n";
 
-// The rows that `lenet train` writes, too.
-function historyCsv({ epochs }) {
-  const head = "epoch,step,lr,train_loss,train_accuracy,val_loss,val_accuracy,seconds";
-  return csv(head, epochs.map(({ epoch, step, rate, train, val, seconds }) => {
-    return [epoch, step, rate, train.loss, train.accuracy, val.loss, val.accuracy, seconds];
-  }));
-}
-
-function stepsCsv({ steps }) {
-  const rows = steps.filter(({ step }) => step <= 200 || step % 20 === 0);
-  const head = "step,epoch,lr,train_loss,gradient_norm,c1_gradient_norm";
-  return csv(head, rows.map(({ step, epoch, rate, loss, norms }) => [step, epoch, rate, loss, norms[5], norms[0]]));
-}
-
 function saveZip({ number, weights, epoch }) {
-  const view = lab.views[number];
+  const { steps, epochs, ended } = lab.views[number];
   const { trainImages, fold, ...settings } = lab.settings[number];
-  const ended = view.ended ?? null;
-  const about = {
-    engine: "browser", agent: navigator.userAgent, origin: lab.data.origin, epoch, ended, testLooks: lab.looks,
+  const about = { engine: "browser", agent: navigator.userAgent, origin: DATA.origin, epoch, ended, testLooks: lab.looks };
+  const kept = steps.filter(({ step }) => step <= 200 || step % 20 === 0);
+  const files = {
+    "config.json": JSON.stringify(settings, null, 2),
+    "about.json": JSON.stringify(about, null, 2),
+    "history.csv": csv(EPOCH_HEAD, epochs.map(epochRow)),
+    "steps.csv": csv(STEP_HEAD, kept.map(stepRow)),
+    "weights.bin": new Uint8Array(weights.buffer),
   };
-  const files = { "config.json": JSON.stringify(settings, null, 2), "about.json": JSON.stringify(about, null, 2) };
-  files["history.csv"] = historyCsv(view);
-  files["steps.csv"] = stepsCsv(view);
-  files["weights.bin"] = new Uint8Array(weights.buffer, weights.byteOffset, weights.byteLength);
   download(`lenet-lab-${settings.activation}-${letter(number)}.zip`, zipOf(files));
 }
 
 function saveCsv() {
-  const rows = lab.views.flatMap((view, k) => historyCsv(view).trim().split("\n").slice(1).map((row) => `${letter(k)},${row}`));
-  const head = "network,epoch,step,lr,train_loss,train_accuracy,val_loss,val_accuracy,seconds";
-  download("lenet-lab-curve.csv", new Blob([csv(head, rows.map((row) => [row]))], { type: "text/csv" }));
+  const rows = lab.views.flatMap(({ epochs }, k) => epochs.map((row) => [letter(k), ...epochRow(row)]));
+  download("lenet-lab-curve.csv", new Blob([csv(`network,${EPOCH_HEAD}`, rows)], { type: "text/csv" }));
 }
 
 function savePng() {
   const charts = [byId("loss"), byId("accuracy")].filter(({ width }) => width);
-  const [scale, width] = [devicePixelRatio || 1, Math.max(...charts.map((chart) => chart.width))];
-  const row = 24 * scale;
-  const height = charts.reduce((sum, chart) => sum + chart.height, row);
-  const canvas = make("canvas", { width, height });
+  const scale = devicePixelRatio || 1;
+  const head = 24 * scale;
+  const width = Math.max(...charts.map((chart) => chart.width));
+  const canvas = make("canvas", { width, height: charts.reduce((sum, chart) => sum + chart.height, head) });
   const context = canvas.getContext("2d");
   context.fillStyle = colour("ground");
-  context.fillRect(0, 0, width, height);
+  context.fillRect(0, 0, width, canvas.height);
   context.font = `${13 * scale}px sans-serif`;
-  let x = 8 * scale;
-  lab.settings.forEach((settings, k) => {
-    context.fillStyle = networkColour(k);
-    context.fillText(nameOf(settings, k), x, 16 * scale);
-    x += context.measureText(nameOf(settings, k)).width + 16 * scale;
+  let [x, y] = [8 * scale, head];
+  lab.settings.map(nameOf).forEach((name, k) => {
+    context.fillStyle = colour(`c${k}`);
+    context.fillText(name, x, 16 * scale);
+    x += context.measureText(name).width + 16 * scale;
   });
-  let y = row;
   for (const chart of charts) {
     context.drawImage(chart, 0, y);
     y += chart.height;
   }
   canvas.toBlob((blob) => download("lenet-lab-curve.png", blob), "image/png");
-}
-
-// The command that trains the same on the same images; of folds, the one that cross-validates. What the recipe relu, which
-// is the default, has as well is left out.
-function commandOf(settings) {
-  const isFold = settings.fold !== null;
-  const usual = { ...lab.data.recipes.relu, source: "mnist", train_size: 55000, val_size: 5000, split_seed: 0 };
-  const { limit_train: limited, ...images } = lab.data.origin.data;
-  const limit = settings.trainImages ?? limited;
-  const flags = { activation: "--activation", rate: "--lr", epochs: "--epochs", batchSize: "--batch-size", seed: "--seed" };
-  const words = Object.entries(flags).map(([name, flag]) => `${flag} ${settings[name]}`);
-  if (limit !== null) words.push(`--limit-train ${limit}`);
-  const keys = { weightDecay: "weight_decay", labelSmoothing: "label_smoothing" };
-  const sets = Object.entries(settings)
-    .filter(([name, value]) => !(name in flags) && name in usual && value !== usual[name])
-    .map(([name, value]) => [`training.${keys[name] ?? name}`, value]);
-  for (const [name, value] of Object.entries(images)) {
-    const isUsual = value === null || value === false || value === usual[name];
-    if (!isUsual && !(isFold && name.endsWith("_size"))) sets.push([`data.${name}`, value]);
-  }
-  if (!isFold) sets.push(["training.patience", "null"]);
-  const quoted = (text) => (/^[\w./-]+$/.test(text) ? text : `'${String(text).replaceAll("'", "'\\''")}'`);
-  words.push(...sets.map(([key, value]) => `--set ${key}=${quoted(value)}`));
-  return [isFold ? "lenet cross-validate --folds 5" : "lenet train", ...words].join(" ");
 }

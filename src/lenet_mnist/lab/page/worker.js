@@ -1,15 +1,15 @@
 // The worker: holds the engine and the networks, trains them in step, and tells the page what it sees.
 //
-// From the page: load, begin, run, pause, reset, watch, test, weights. To the page: loaded, progress, tested, weights, failed.
+// From the page: load, begin, reset, run, pause, watch, draw, test, weights. To the page: loaded, progress, drawn, tested,
+// weights, failed.
 "use strict";
 
 const SLICE = 25; // ms of work, after which messages of the page are answered
 const BETWEEN = 80; // ms between two reports: at most 12 a second
 const BETWEEN_PROBES = 1000; // ms
-const PROBED = 512; // images, as in training/probe.py
 const FOLDS = 5;
 
-let lab = null; // { engine, classNames, train, val, test }
+let lab = null; // { engine, classNames, levels, train, val, test }
 let trainings = [];
 let [experiment, runs] = [0, 0]; // their numbers, so that the page knows old reports
 let goal = null; // while it trains: whether that is done, as a function
@@ -24,13 +24,6 @@ const waiting = [];
 port1.onmessage = () => waiting.shift()();
 const breath = () => new Promise((resume) => (waiting.push(resume), port2.postMessage(null)));
 
-function bytesOf(base64) {
-  const text = atob(base64);
-  const bytes = new Uint8Array(text.length);
-  for (let k = 0; k < text.length; k++) bytes[k] = text.charCodeAt(k);
-  return bytes;
-}
-
 async function unzipped(base64) {
   const stream = new Blob([bytesOf(base64)]).stream().pipeThrough(new DecompressionStream("gzip"));
   return new Uint8Array(await new Response(stream).arrayBuffer());
@@ -38,49 +31,24 @@ async function unzipped(base64) {
 
 // The data of a training: all training images, or some of each class, or of these all folds but one.
 function dataOf({ trainImages, fold }) {
-  const { train, val, classNames, levels } = lab;
-  if ((trainImages === null || trainImages >= train.count) && fold === null) return lab;
+  const { train, val, classNames } = lab;
+  if ((trainImages ?? train.count) >= train.count && fold === null) return lab;
   const byClass = Array.from(train.labels, (_, k) => k).sort((a, b) => train.labels[a] - train.labels[b] || a - b);
   const share = Math.min(trainImages ?? train.count, train.count) / train.count;
   const chosen = byClass.filter((_, k) => Math.floor((k + 1) * share) > Math.floor(k * share));
-  const part = (kept) => {
-    const places = chosen.filter((_, k) => kept(k % FOLDS));
-    const pixels = new Uint8Array(places.length * PIXELS);
-    places.forEach((place, k) => pixels.set(train.bytes.subarray(place * PIXELS, (place + 1) * PIXELS), k * PIXELS));
-    return new ImageSet(lab.engine, pixels, Uint8Array.from(places, (place) => train.labels[place]), levels);
-  };
-  if (fold === null) return { train: part(() => true), val, classNames };
-  return { train: part((k) => k !== fold), val: part((k) => k === fold), classNames };
-}
-
-function begin(settings, id) {
-  experiment = id;
-  const old = trainings;
-  trainings = [];
-  for (const { training, data } of old) {
-    training.release();
-    for (const set of [data.train, data.val]) if (set !== lab.train && set !== lab.val) set.release();
-  }
-  for (const each of settings) {
-    const data = dataOf(each);
-    const training = new Training(lab.engine, data, each);
-    const { count } = data.train;
-    const images = lab.engine.allocate(4 * count);
-    lab.engine.wasm.lab_probe_order(each.seed, count, images, training.spare);
-    trainings.push({ training, data, probed: { images, count: Math.min(PROBED, count), at: -Infinity } });
-  }
-  tellAll();
+  if (fold === null) return { train: train.part(chosen), val, classNames };
+  const [others, own] = [(_, k) => k % FOLDS !== fold, (_, k) => k % FOLDS === fold].map((kept) => chosen.filter(kept));
+  return { train: train.part(others), val: train.part(own), classNames };
 }
 
 function tellAll() {
-  for (const each of trainings) Object.assign(each, { toldSteps: 0, toldEpochs: 0 });
-  trainings.forEach(probe);
+  for (const training of trainings) Object.assign(training, { toldSteps: 0, toldEpochs: 0 });
   report();
 }
 
 // The networks that have made the fewest updates make the next one, so that all go in step.
 function round() {
-  const active = trainings.map(({ training }) => training).filter(({ ended }) => !ended);
+  const active = trainings.filter(({ ended }) => !ended);
   const least = Math.min(...active.map(({ step }) => step));
   for (const training of active) if (training.step === least) training.advance();
   return active.length > 0;
@@ -94,39 +62,31 @@ async function run() {
     const until = performance.now() + SLICE;
     while (goal && performance.now() < until) if (!round() || goal()) goal = null;
     if (performance.now() - told > BETWEEN) {
-      probeOne();
       report();
       told = performance.now();
     }
     await breath();
   }
   isLooping = false;
-  probeOne();
   report();
 }
 
-function probe(each) {
-  each.probed.at = performance.now();
-  each.probe = each.training.network.probe(each.data.train, each.probed.images, each.probed.count);
-}
-
-function probeOne() {
-  if (!watched.probe) return;
-  if (!goal) return trainings.forEach(probe);
-  const stalest = trainings.reduce((a, b) => (a.probed.at <= b.probed.at ? a : b));
-  if (performance.now() - stalest.probed.at > BETWEEN_PROBES) probe(stalest);
+// Probe all networks; while they train, the one that has waited longest.
+function probe() {
+  const stalest = trainings.reduce((a, b) => (a.probedAt <= b.probedAt ? a : b));
+  if (!goal) for (const training of trainings) training.probe();
+  else if (performance.now() - stalest.probedAt > BETWEEN_PROBES) stalest.probe();
 }
 
 function report() {
-  const networks = trainings.map((each) => {
-    const { training } = each;
-    const { network, step, epoch, rate, ended, perEpoch, data } = training;
-    const [steps, epochs] = [training.steps.slice(each.toldSteps), training.epochs.slice(each.toldEpochs)];
-    Object.assign(each, { toldSteps: training.steps.length, toldEpochs: training.epochs.length });
+  if (watched.probe) probe();
+  const networks = trainings.map((training) => {
+    const { network, step, epoch, rate, ended, perEpoch, units, toldSteps, toldEpochs } = training;
+    const [steps, epochs] = [training.steps.slice(toldSteps), training.epochs.slice(toldEpochs)];
+    Object.assign(training, { toldSteps: training.steps.length, toldEpochs: training.epochs.length });
     const layers = watched.picture && network.layers(watched.picture, lab.levels);
     const kernels = network.weights.slice(0, 156);
-    const counts = { train: data.train.count, val: data.val.count };
-    return { step, epoch, rate, ended, perEpoch, counts, steps, epochs, layers, kernels, probe: each.probe };
+    return { step, epoch, rate, ended, perEpoch, units, steps, epochs, layers, kernels };
   });
   postMessage({ type: "progress", id: experiment, number: runs, isRunning: goal !== null, networks });
 }
@@ -153,10 +113,8 @@ async function evaluateInPieces(network, set) {
 
 async function countTest() {
   const results = [];
-  for (const { training } of trainings) {
-    const { network, best, step } = training;
-    const result = await withKept(training, () => evaluateInPieces(network, lab.test));
-    results.push({ ...result, epoch: best?.epoch ?? null, step });
+  for (const training of trainings) {
+    results.push(await withKept(training, () => evaluateInPieces(training.network, lab.test)));
   }
   postMessage({ type: "tested", results });
 }
@@ -167,8 +125,8 @@ const answers = {
     const [pixels, classes] = [await unzipped(images), await unzipped(labels)];
     lab = { engine, classNames, levels: engine.keep(bytesOf(levels)) };
     let from = 0;
-    for (const name of ["train", "val", "test"]) {
-      const to = from + counts[name];
+    for (const [name, count] of Object.entries(counts)) {
+      const to = from + count;
       const part = [pixels.subarray(from * PIXELS, to * PIXELS), classes.subarray(from, to)];
       lab[name] = new ImageSet(engine, ...part, lab.levels);
       from = to;
@@ -176,39 +134,44 @@ const answers = {
     postMessage({ type: "loaded", pixels, labels: classes }, [pixels.buffer]);
   },
   begin({ settings, id }) {
-    goal = null;
-    begin(settings, id);
+    [goal, experiment] = [null, id];
+    for (const training of trainings.splice(0)) {
+      training.release();
+      const { train, val } = training.data;
+      for (const set of [train, val]) if (set !== lab.train && set !== lab.val) set.release();
+    }
+    for (const each of settings) trainings.push(new Training(lab.engine, dataOf(each), each));
+    tellAll();
   },
   reset() {
     goal = null;
-    for (const { training } of trainings) training.restart();
+    for (const training of trainings) training.restart();
     tellAll();
   },
   run({ until, number }) {
     runs = number;
-    const [{ training }] = trainings;
-    const [steps, epochs] = [training.step + 1, training.epochs.length + 1];
-    const all = (reached) => trainings.every(({ training: each }) => each.ended || (!each.evaluation && reached(each)));
-    if (until === "step") goal = () => all((each) => each.step >= steps);
-    else if (until === "epoch") goal = () => all((each) => each.epochs.length >= epochs);
-    else goal = () => false;
+    const [{ step, epochs }] = trainings;
+    const target = { step: step + 1, epoch: epochs.length + 1, end: Infinity }[until];
+    const reached = ({ step, epochs }) => (until === "step" ? step : epochs.length) >= target;
+    goal = () => trainings.every((each) => each.ended || (!each.evaluation && reached(each)));
     run();
   },
   pause() {
     goal = null;
   },
   watch(what) {
-    Object.assign(watched, what);
-    if (goal || !trainings.length) return;
-    probeOne();
-    report();
+    watched = what;
+    if (!goal && trainings.length) report();
+  },
+  draw({ grey, isFile }) {
+    postMessage({ type: "drawn", pixels: lab.engine.prepare(grey), isFile });
   },
   test() {
     goal = null;
     return (busy = countTest());
   },
   async weights({ number }) {
-    const { training } = trainings[number];
+    const training = trainings[number];
     const weights = await withKept(training, () => training.network.weights.slice());
     postMessage({ type: "weights", number, weights, epoch: training.best?.epoch ?? 0 });
   },
