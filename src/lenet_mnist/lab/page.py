@@ -28,7 +28,7 @@ from lenet_mnist.errors import ConfigError
 from lenet_mnist.files.pages import filled, inert_json, policy_source
 from lenet_mnist.files.storage import make_directory, open_regular, write_text
 from lenet_mnist.lab.exchange import DRAWN, MOST_CLASSES, ONLY_IN_PAGE, SETTINGS, Origin, settings_of
-from lenet_mnist.model.layer_table import LayerRow, layer_table
+from lenet_mnist.model.lenet import LayerRow, layer_table
 
 _PARTS = Path(__file__).with_name("page")
 _SHARED = ("drawing", "texts")  # with the page to draw on
