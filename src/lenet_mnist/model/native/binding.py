@@ -58,22 +58,34 @@ class NativeNetwork:
         self.threads = count
         torch.set_num_threads(1)
 
+    def begin(
+        self, images: Tensor, parameters: Sequence[Tensor], activation: Activation
+    ) -> tuple[tuple[int, int, int], Tensor]:
+        """Check what a pass is given. Return the numbers of images, classes and activation, and a workspace."""
+        num_images, num_classes = len(images), len(parameters[-1])
+        if num_images > _MAX_IMAGES or num_classes > _MAX_CLASSES:
+            given, most = f"{num_images:,} images, {num_classes:,} classes", f"{_MAX_IMAGES:,} and {_MAX_CLASSES:,}"
+            raise ValueError(f"{given}: at most {most} are possible")
+        _require("images", images, (num_images, 1, self.image_size, self.image_size))
+        for (name, shape), parameter in zip(parameter_shapes(num_classes).items(), parameters, strict=True):
+            _require(name, parameter, shape)
+        workspace = _bytes(self.workspace(num_images, num_classes, self.threads))
+        return (num_images, num_classes, self.activations.index(activation)), workspace
+
     def gradient(self, images: Tensor, parameters: Sequence[Tensor], activation: Activation, target: Target) -> Tensor:
         """Return the gradient of the loss, and behind it the loss of the labels and the images right.
 
         Shapes: images N 1 28 28, N at least 1; result one for each weight, in the order of the state dict, and 2.
         """
-        num_images, num_classes = _require_images(images, self.image_size), _require_parameters(parameters)
-        _require("labels", target.labels, (num_images,), torch.int64)
-        threads, scale = self.threads, 1 / target.num_images
-        workspace = _bytes(self.workspace(num_images, num_classes, threads))
+        numbers, workspace = self.begin(images, parameters, activation)
+        _require("labels", target.labels, numbers[:1], torch.int64)
         sums = torch.empty(sum(parameter.numel() for parameter in parameters) + 2)
         gradients = torch.split(sums, [*(parameter.numel() for parameter in parameters), 2])
-        numbers = (num_images, num_classes, self.activations.index(activation))
         given = (images.data_ptr(), _pointers(parameters), workspace.data_ptr(), target.labels.data_ptr())
+        options = (target.label_smoothing, 1 / target.num_images)
         written = (_pointers(gradients), gradients[-1].data_ptr())
-        if not self._gradient(*numbers, *given, target.label_smoothing, scale, *written, threads):
-            raise IndexError(f"one of the labels does not exist: there are {num_classes:,} classes")
+        if not self._gradient(*numbers, *given, *options, *written, self.threads):
+            raise IndexError(f"one of the labels does not exist: there are {numbers[1]:,} classes")
         return sums
 
     def orthogonalised(self, matrices: Sequence[Tensor]) -> list[Tensor]:
@@ -122,16 +134,13 @@ class _Network(torch.autograd.Function):
     def forward(
         ctx: Any, network: NativeNetwork, activation: Activation, images: Tensor, *parameters: Tensor
     ) -> Tensor:
-        num_images, num_classes = _require_images(images, network.image_size), _require_parameters(parameters)
+        numbers, workspace = network.begin(images, parameters, activation)
         if images.requires_grad:
             raise RuntimeError("the native engine has no gradient of the images; use training.engine=torch")
-        threads = network.threads
-        workspace = _bytes(network.workspace(num_images, num_classes, threads))
-        logits = torch.empty(num_images, num_classes)
-        numbers = (num_images, num_classes, network.activations.index(activation))
+        logits = torch.empty(numbers[:2])
         where = (images.data_ptr(), _pointers(parameters), workspace.data_ptr())
-        network.forward(*numbers, *where, logits.data_ptr(), threads)
-        ctx.network, ctx.numbers, ctx.threads = network, numbers, threads
+        network.forward(*numbers, *where, logits.data_ptr(), network.threads)
+        ctx.network, ctx.numbers, ctx.threads = network, numbers, network.threads
         ctx.save_for_backward(images, workspace, *parameters)
         return logits
 
@@ -179,23 +188,6 @@ def _bytes(count: int) -> Tensor:
 
 def _pointers(tensors: Sequence[Tensor]) -> Any:
     return (_POINTER * len(tensors))(*(tensor.data_ptr() for tensor in tensors))
-
-
-def _require_images(images: Tensor, size: int) -> int:
-    _require("images", images, (len(images), 1, size, size))
-    if len(images) > _MAX_IMAGES:
-        raise ValueError(f"{len(images):,} images at once: at most {_MAX_IMAGES:,} are possible")
-    return len(images)
-
-
-def _require_parameters(parameters: Sequence[Tensor]) -> int:
-    """Return the number of classes."""
-    num_classes = len(parameters[-1])
-    if num_classes > _MAX_CLASSES:
-        raise ValueError(f"{num_classes:,} classes: at most {_MAX_CLASSES:,} are possible")
-    for (name, shape), parameter in zip(parameter_shapes(num_classes).items(), parameters, strict=True):
-        _require(name, parameter, shape)
-    return num_classes
 
 
 def _require(name: str, value: Tensor, shape: tuple[int, ...], dtype: torch.dtype = torch.float32) -> None:
