@@ -6,12 +6,13 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
 from hypothesis import HealthCheck, settings
 from tests.once import draw_roughly, read_once
+from tests.processes import Answer
 from tests.tiny import part_of
 
 from lenet_mnist.cli import main as command_line
@@ -51,14 +52,6 @@ class Listener(Progress):
 
     def note(self, text: str) -> None:
         self.notes.append(text)
-
-
-class Answer(NamedTuple):
-    """What a command left behind."""
-
-    code: int
-    out: str
-    err: str
 
 
 # Rooms and files whose tests use nothing that only Unix has.

@@ -1,7 +1,6 @@
-"""What torchrun starts in test_ranks.py: several ranks beside one, in each of these processes. Rank 0 prints JSON."""
+"""What test_ranks.py starts: several ranks beside one, in each of these processes. Rank 0 prints JSON."""
 
 import json
-import sys
 from pathlib import Path
 
 import torch
@@ -150,7 +149,3 @@ def main(data_dir: Path) -> None:
         else:
             ranks.serve(heard)  # until rank 0 leaves
             assert heard == [("a", 1)]
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]))

@@ -1,19 +1,20 @@
-"""Several processes train one network: real ones, started by torchrun."""
+"""Several processes train one network: real ones, once started by torchrun."""
 
 import json
 import os
 import signal
-import subprocess
 import sys
-import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from functools import cache
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import torch.distributed.run
+from tests import ranks_child
+from tests.processes import Answer, Started, start, start_ranks, wait_for
+from tests.processes import lenet as lenet_command
 
 from lenet_mnist.config import Device
 from lenet_mnist.data.sets import TrainVal
@@ -25,79 +26,33 @@ from lenet_mnist.runs.run import Run
 from lenet_mnist.training.context import Context
 from lenet_mnist.training.workers import PoolSize
 
-CHILD = Path(__file__).with_name("ranks_child.py")
 SMALL = ["--limit-train", "1500", "--epochs", "2", "--engine", "torch"]
-
-
-@dataclass(frozen=True)
-class Torchrun:
-    """Several processes under way, and what they have been told."""
-
-    process: subprocess.Popen[str]
-
-    @property
-    def ranks(self) -> dict[int, int]:
-        """The process ids by rank, of those alive."""
-        found = {}
-        for path in Path("/proc").glob("[0-9]*"):
-            try:
-                status, environ = (path / "stat").read_text(), (path / "environ").read_bytes()
-            except OSError:
-                continue
-            parent = int(status.rpartition(")")[2].split()[1])
-            named = dict(entry.split(b"=", 1) for entry in environ.split(b"\0") if b"=" in entry)
-            if parent == self.process.pid and b"RANK" in named:
-                found[int(named[b"RANK"])] = int(path.name)
-        return found
-
-    def end(self) -> tuple[int, str, str]:
-        out, err = self.process.communicate(timeout=300)
-        return self.process.returncode, out, err
+EVERY_10 = ["--set", "training.checkpoint_every_steps=10"]
 
 
 @pytest.fixture
-def torchrun(mnist_dir: Path, tmp_path: Path) -> Callable[..., Torchrun]:
-    """Start processes in an empty directory: torchrun(2, "-m", "lenet_mnist", "train")."""
+def ranks_of(mnist_dir: Path, tmp_path: Path) -> Callable[..., list[Answer]]:
+    """Run a command in two processes: ranks_of("train", ...) -> the answer of each rank."""
 
-    def start(num_ranks: int, *arguments: object, restarts: int = 0) -> Torchrun:
-        command = [sys.executable, "-W", "error::UserWarning", "-m", "torch.distributed.run", "--standalone"]
-        command += ["--nproc-per-node", str(num_ranks), "--max-restarts", str(restarts), *map(str, arguments)]
-        kept = {name: value for name, value in os.environ.items() if not name.startswith(("LENET_", "PYTEST_"))}
-        environment = kept | {"LENET_DATA_DIR": str(mnist_dir), "OMP_NUM_THREADS": "1"}
-        pipe = subprocess.PIPE
-        return Torchrun(subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, cwd=tmp_path, env=environment))
+    def run(*words: object) -> list[Answer]:
+        return [rank.end() for rank in start_lenet(mnist_dir, tmp_path, *words)]
 
-    return start
+    return run
 
 
-def lenet_in(torchrun: Callable[..., Torchrun], num_ranks: int, *arguments: object, restarts: int = 0) -> Torchrun:
-    return torchrun(num_ranks, "-m", "lenet_mnist", *arguments, restarts=restarts)
+def start_lenet(mnist_dir: Path, tmp_path: Path, *words: object) -> list[Started]:
+    return start_ranks(2, lenet_command, *words, directory=tmp_path, LENET_DATA_DIR=str(mnist_dir))
 
 
 # One function, whatever the number of ranks
 
 
-@pytest.fixture(scope="module")
-def child(mnist_dir: Path) -> Callable[[int], dict[str, Any]]:
-    """What the ranks of ranks_child.py found, each number of them started once."""
-
-    @cache
-    def found(num_ranks: int) -> dict[str, Any]:
-        command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(num_ranks)]
-        done = subprocess.run(
-            [*command, str(CHILD), str(mnist_dir)], capture_output=True, text=True, timeout=300, check=False
-        )
-        assert done.returncode == 0, done.stderr
-        answer: dict[str, Any] = json.loads(done.stdout)
-        assert answer["num_ranks"] == num_ranks
-        return answer
-
-    return found
-
-
 @pytest.mark.parametrize("num_ranks", [2, 3])
-def test_several_ranks_do_what_one_process_does(child: Callable[[int], dict[str, Any]], num_ranks: int) -> None:
-    found = child(num_ranks)
+def test_several_ranks_do_what_one_process_does(mnist_dir: Path, tmp_path: Path, num_ranks: int) -> None:
+    first, *others = [rank.end() for rank in start_ranks(num_ranks, ranks_child.main, mnist_dir, directory=tmp_path)]
+    assert [answer.code for answer in (first, *others)] == [0] * num_ranks, first.err
+    found = json.loads(first.out)
+    assert found["num_ranks"] == num_ranks
     # Twenty updates in float64, from 450 images in batches of 64: the last has 2, and of three ranks one has none.
     for activation in ("sigmoid", "tanh", "relu"):
         assert found[activation] < 1e-12
@@ -129,62 +84,81 @@ def without_seconds(run: Run) -> list[str]:
     return [line.rpartition(",")[0] for line in run.history_path.read_text().splitlines()]
 
 
-def wait_for(condition: Callable[[], bool], seconds: float = 120) -> None:
-    until = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < until
-        time.sleep(0.02)
+def is_saved(runs_dir: Path, num_runs: int, step: int) -> Callable[[], bool]:
+    """Return what tells whether so many runs have come to that step."""
+
+    def asked() -> bool:
+        saved = runs_dir.glob("*/checkpoints/step-*.safetensors")
+        return len({path.parent for path in saved if int(path.name[5:13]) >= step}) == num_runs
+
+    return asked
 
 
-def num_saved(runs_dir: Path, step: int) -> int:
-    """Return how many runs have come to that step."""
-    saved = runs_dir.glob("*/checkpoints/step-*.safetensors")
-    return len({path.parent for path in saved if int(path.name[5:13]) >= step})
+def ranks_below(parent: int) -> dict[int, int]:
+    """Return the process ids by rank, of those alive that torchrun has started."""
+    found = {}
+    for path in Path("/proc").glob("[0-9]*"):
+        try:
+            status, environ = (path / "stat").read_text(), (path / "environ").read_bytes()
+        except OSError:
+            continue
+        named = dict(entry.split(b"=", 1) for entry in environ.split(b"\0") if b"=" in entry)
+        if int(status.rpartition(")")[2].split()[1]) == parent and b"RANK" in named:
+            found[int(named[b"RANK"])] = int(path.name)
+    return found
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="looks for the processes in /proc")
 def test_a_rank_that_dies_ends_the_run_and_a_restart_comes_to_the_same_weights(
-    torchrun: Callable[..., Torchrun], tmp_path: Path
+    ranks_of: Callable[..., list[Answer]], mnist_dir: Path, tmp_path: Path
 ) -> None:
-    whole = ["train", *SMALL, "--seeds", "3-4", "--set", "training.checkpoint_every_steps=10"]
-    code, out, err = lenet_in(torchrun, 2, *whole, "--runs-dir", "whole").end()
-    assert code == 0, err
-    assert out.count("validation accuracy: mean") == 1  # rank 0 alone speaks
+    """Under torchrun itself: one rank is killed, and after the restart the other."""
+    whole = ["train", *SMALL, "--seeds", "3-4", *EVERY_10]
+    first, other = ranks_of(*whole, "--runs-dir", "whole")
+    assert (first.code, other.code) == (0, 0), first.err
+    assert first.out.count("validation accuracy: mean") == 1  # rank 0 alone speaks
+    assert other.out + other.err == ""
 
-    for killed in (0, 1):
-        runs_dir = tmp_path / f"killed-{killed}"
-        started = lenet_in(torchrun, 2, *whole, "--runs-dir", runs_dir, restarts=1)
-        wait_for(lambda runs_dir=runs_dir: num_saved(runs_dir, 20) == 2)
-        os.kill(started.ranks[killed], signal.SIGKILL)
-        code, out, err = started.end()
-        assert code == 0, err
-        assert "Traceback" not in err
-        assert "resuming" in err
-        for one, other in zip(list_runs(tmp_path / "whole"), list_runs(runs_dir), strict=True):
-            expected, found = one.manifest, other.manifest
-            assert found.status == "finished"
-            assert found.num_ranks == 2
-            assert found.weights_sha256 == expected.weights_sha256
-            assert without_seconds(other) == without_seconds(one)
-            assert other.steps_path.read_bytes() == one.steps_path.read_bytes()
+    options = ["--standalone", "--nproc-per-node", "2", "--max-restarts", "2", "-m", "lenet_mnist"]
+    torchrun = start(
+        torch.distributed.run.main,
+        [*options, *whole, "--runs-dir", "killed"],
+        directory=tmp_path,
+        LENET_DATA_DIR=str(mnist_dir),
+        PYTHONWARNINGS="error::UserWarning",
+    )
+    for killed, (num_runs, step) in enumerate(((1, 20), (2, 20))):
+        wait_for(is_saved(tmp_path / "killed", num_runs, step))
+        os.kill(ranks_below(torchrun.process.pid)[killed], signal.SIGKILL)
+    code, _, err = torchrun.end()
+    assert code == 0, err
+    assert "Traceback" not in err
+    assert err.count("resuming") >= 2
+    for one, again in zip(list_runs(tmp_path / "whole"), list_runs(tmp_path / "killed"), strict=True):
+        expected, found = one.manifest, again.manifest
+        assert (found.status, found.num_ranks) == ("finished", 2)
+        assert found.weights_sha256 == expected.weights_sha256
+        assert without_seconds(again) == without_seconds(one)
+        assert again.steps_path.read_bytes() == one.steps_path.read_bytes()
 
 
 def test_a_termination_is_heard_by_all_and_the_run_goes_on_with_as_many(
-    torchrun: Callable[..., Torchrun], tmp_path: Path, lenet: Callable[..., Any]
+    ranks_of: Callable[..., list[Answer]], mnist_dir: Path, tmp_path: Path, lenet: Callable[..., Answer]
 ) -> None:
-    command = ["train", *SMALL, "--set", "training.checkpoint_every_steps=10", "--runs-dir", "runs"]
-    started = lenet_in(torchrun, 2, *command)
-    wait_for(lambda: num_saved(tmp_path / "runs", 20) == 1)
-    started.process.send_signal(signal.SIGTERM)
-    started.end()
+    longer = ["--epochs", "6", "--runs-dir", "runs"]
+    first, other = start_lenet(mnist_dir, tmp_path, "train", *SMALL, *EVERY_10, *longer)
+    wait_for(is_saved(tmp_path / "runs", 1, 20))
+    other.send(signal.SIGTERM)
+    first.end()
+    other.end()
     run = one_run(tmp_path / "runs")
     assert run.manifest.status == "interrupted"
 
     alone = lenet("train", "--resume", run.path)
     assert alone.code == 2
     assert "2 processes trained it, and now 1" in alone.err
-    code, _, err = lenet_in(torchrun, 2, "train", "--resume", run.path).end()
-    assert code == 0, err
+    resumed, _ = ranks_of("train", "--resume", run.path)
+    assert resumed.code == 0, resumed.err
     assert one_run(tmp_path / "runs").manifest.status == "finished"
     assert lenet("verify", run.path).code == 0
     retrained = lenet("verify", run.path, "--retrain")
@@ -193,26 +167,29 @@ def test_a_termination_is_heard_by_all_and_the_run_goes_on_with_as_many(
 
 
 def test_a_sweep_and_a_cross_validation_say_what_one_process_says(
-    torchrun: Callable[..., Torchrun], tmp_path: Path, lenet: Callable[..., Any]
+    ranks_of: Callable[..., list[Answer]], tmp_path: Path, lenet: Callable[..., Answer]
 ) -> None:
     small = ["--limit-train", "300", "--batch-size", "10", "--epochs", "1", "--threads", "1", "--json"]
     sweep = ["lr-sweep", "--lrs", "0.01,0.03", *small]
     folds = ["cross-validate", "--folds", "3", *small]  # in two rounds: of the second, one rank has none
     for command, table in ((sweep, "sweep.csv"), (folds, "predictions.csv")):
-        code, out, err = lenet_in(torchrun, 2, *command, "--runs-dir", f"several-{table}").end()
-        assert code == 0, err
-        json.loads(out)
+        first, _ = ranks_of(*command, "--runs-dir", f"several-{table}")
+        assert first.code == 0, first.err
+        json.loads(first.out)
         assert lenet(*command, "--runs-dir", f"one-{table}").code == 0
         several, one = ((one_run(tmp_path / f"{name}-{table}").path / table).read_text() for name in ("several", "one"))
         assert several == one
 
 
-def test_ranks_of_different_configurations_train_nothing(torchrun: Callable[..., Torchrun], tmp_path: Path) -> None:
-    script = tmp_path / "lenet.sh"
-    script.write_text(f'exec "{sys.executable}" -m lenet_mnist train --epochs $((RANK + 1)) --runs-dir runs\n')
-    code, out, err = torchrun(2, "--no-python", "bash", script).end()
-    assert (code, out) == (1, "")
-    assert "error: the processes disagree: training.max_epochs is 1 on rank 0, and 2 on rank 1" in err
+def train_epochs_by_rank() -> None:
+    lenet_command("train", "--epochs", int(os.environ["RANK"]) + 1)
+
+
+def test_ranks_of_different_configurations_train_nothing(mnist_dir: Path, tmp_path: Path) -> None:
+    started = start_ranks(2, train_epochs_by_rank, directory=tmp_path, LENET_DATA_DIR=str(mnist_dir))
+    first, other = (rank.end() for rank in started)
+    assert (first.code, other.code, first.out + other.out) == (2, 2, "")
+    assert "error: the processes disagree: training.max_epochs is 1 on rank 0, and 2 on rank 1" in first.err
     assert not (tmp_path / "runs").exists()
 
 
