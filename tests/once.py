@@ -1,7 +1,7 @@
 """What takes long and comes out the same each time is done once in a process of tests.
 
 MNIST's files off the disk, the small pictures of a report: of each, what was made from the very same things is taken
-again; and pictures have few dots. Tests of these themselves, and processes that tests start, do without.
+again; and pictures have few dots, or none. Tests of these themselves, and processes that tests start, do without.
 """
 
 import pickle
@@ -23,16 +23,19 @@ _verified: dict[tuple[Any, ...], Any] = {}
 
 
 def draw_roughly(monkeypatch: pytest.MonkeyPatch, dots: int = 10) -> None:
-    """Let pictures be drawn with few dots an inch, or none, and without a layout: that takes most of an evaluation."""
+    """Let pictures be drawn with few dots an inch, or not at all, and without a layout: most of an evaluation's time."""
 
     def save_roughly(figure: Figure, file: Any, **options: Any) -> None:
         figure.set_layout_engine("none")
-        if options["format"] != "png":
-            _savefig(figure, file, **options)
-        elif dots > 0:
-            figure.canvas.print_figure(file, format="png", dpi=dots)
-        else:
-            Image.new("L", (1, 1)).save(file, format="png")
+        match options["format"], dots:
+            case "png", 0:
+                Image.new("L", (1, 1)).save(file, format="png")
+            case "png", _:
+                figure.canvas.print_figure(file, format="png", dpi=dots)
+            case _, 0:
+                file.write("<svg><metadata></metadata></svg>")
+            case _:
+                _savefig(figure, file, **options)
 
     monkeypatch.setattr(Figure, "savefig", save_roughly)
     monkeypatch.setattr(report_pictures, "_png", _png_once)

@@ -48,7 +48,7 @@ FLAGS = ("--limit-train", "300", "--epochs", "1", "--threads", "1", "--set", "da
 @pytest.fixture(autouse=True)
 def _places(mnist_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     read_once(monkeypatch)
-    draw_roughly(monkeypatch)
+    draw_roughly(monkeypatch, dots=0)
     monkeypatch.setenv("LENET_DATA_DIR", str(mnist_dir))
     monkeypatch.chdir(tmp_path)
 
