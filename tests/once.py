@@ -23,7 +23,7 @@ _verified: dict[tuple[Any, ...], Any] = {}
 
 
 def draw_roughly(monkeypatch: pytest.MonkeyPatch, dots: int = 10) -> None:
-    """Let pictures be drawn with few dots an inch, or not at all, and without a layout: most of an evaluation's time."""
+    """Let pictures be drawn with few dots an inch, or not at all, without a layout: most of an evaluation."""
 
     def save_roughly(figure: Figure, file: Any, **options: Any) -> None:
         figure.set_layout_engine("none")

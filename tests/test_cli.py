@@ -17,6 +17,8 @@ import typer
 from tests.conftest import copy_training_files
 from tests.faults import full_disk
 from tests.once import draw_roughly
+from tests.processes import lenet as command_line
+from tests.processes import start, wait_for
 from tests.tables import read_csv
 
 from lenet_mnist.cli.app import app
@@ -386,28 +388,21 @@ def test_data_show_draws_training_images_and_opens_no_others(
 # What needs a process of its own.
 
 
-def process(*arguments: object, mnist_dir: Path, cwd: Path, stderr: int = subprocess.PIPE) -> "subprocess.Popen[str]":
-    environment = {**os.environ, "LENET_DATA_DIR": str(mnist_dir)}
-    environment.pop("LENET_RUNS_DIR", None)
-    command = [sys.executable, "-m", "lenet_mnist", *map(str, arguments)]
-    return subprocess.Popen(command, cwd=cwd, env=environment, text=True, stdout=subprocess.PIPE, stderr=stderr)
-
-
 @pytest.mark.parametrize(("number", "code"), [(2, 130), (15, 143), (signal.SIGUSR1, 138)])
 def test_a_signal_saves_and_exits_with_its_code(tmp_path: Path, mnist_dir: Path, number: int, code: int) -> None:
-    running = process("train", *QUICK, *ENDLESS, mnist_dir=mnist_dir, cwd=tmp_path)
-    assert running.stderr is not None
-    assert "epoch" in running.stderr.readline()  # the first epoch is done, the second has begun
-    running.send_signal(number)
-    out, err = running.communicate(timeout=60)
-    assert running.returncode == code, err
+    words = ("train", *QUICK, *ENDLESS)
+    running = start(command_line, *words, directory=tmp_path, LENET_DATA_DIR=str(mnist_dir))
+    wait_for(lambda: "epoch" in running.err.read_text())  # the first epoch is done, the second has begun
+    running.send(number)
+    ended = running.end()
+    assert ended.code == code, ended.err
     run = only_run(tmp_path / "runs")
     assert run.manifest.status == "interrupted"
-    assert "Traceback" not in err
+    assert "Traceback" not in ended.err
     newest = list_checkpoints(run.checkpoints_path)[0]
     assert newest.is_intact
     assert newest.step > run.history[-1].step
-    assert f"lenet train --resume runs/{run.id}" in out
+    assert f"lenet train --resume runs/{run.id}" in ended.out
 
 
 # The first process of a session gets the terminal that it opens, and its group is the one in front.
@@ -444,22 +439,20 @@ def test_on_a_terminal_that_is_closed_or_where_others_are_in_front(
         assert only_run(tmp_path).manifest.status == "interrupted"
 
 
+def lenet_watched_by_nobody(handle: int, device: str, *words: object) -> None:
+    """Run the command line with a stream that cannot be written to: nobody reads it, or the disk is full."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    os.dup2(writer if device == "a closed pipe" else os.open(device, os.O_WRONLY), handle)
+    command_line(*words)
+
+
 def test_two_trainings_that_start_together_get_a_run_each_whoever_watches_them(tmp_path: Path, mnist_dir: Path) -> None:
     """`lenet train 2>&1 | head -1` and `2>/dev/full`: the progress is lost, the training is not."""
-    running = process("config", "show", mnist_dir=mnist_dir, cwd=tmp_path)
-    assert running.stdout is not None
-    running.stdout.close()
-    assert running.communicate(timeout=60)[1] == ""
-    assert running.returncode == 0
-    reader, closed = os.pipe()
-    os.close(reader)
-    streams = {"closed": closed, "full": os.open("/dev/full", os.O_WRONLY)}
-    both = {
-        name: process("train", *QUICK, "--epochs", 4, mnist_dir=mnist_dir, cwd=tmp_path, stderr=stream)
-        for name, stream in streams.items()
-    }
-    for name, training in both.items():
-        training.communicate(timeout=120)
-        os.close(streams[name])
-        assert training.returncode == 0, name
+    places: dict[str, Any] = {"directory": tmp_path, "LENET_DATA_DIR": str(mnist_dir)}
+    shown = start(lenet_watched_by_nobody, 1, "a closed pipe", "config", "show", **places).end()
+    assert (shown.code, shown.err) == (0, "")
+    words = ("train", *QUICK, "--epochs", 4)
+    both = [start(lenet_watched_by_nobody, 2, device, *words, **places) for device in ("a closed pipe", "/dev/full")]
+    assert [training.end().code for training in both] == [0, 0]
     assert [Run(path).manifest.epochs for path in (tmp_path / "runs").iterdir()] == [4, 4]

@@ -45,7 +45,12 @@ COMMANDS = [
 ]
 TYPED = """
 import contextlib, io, json, sys
+import pytest
+from tests.once import draw_roughly, read_once
 from lenet_mnist.cli.main import main
+patch = pytest.MonkeyPatch()
+draw_roughly(patch, dots=0)
+read_once(patch)
 answers = []
 for words in json.loads(sys.argv[1]):
     sys.argv = ["lenet", *words]
@@ -80,7 +85,7 @@ def test_gelu_added_as_the_document_says_goes_through_every_command(mnist_dir: P
     Image.fromarray(pixels).save(tmp_path / "digit.png")
     finished = subprocess.run(
         [sys.executable, "-c", TYPED, json.dumps([words for words, _ in COMMANDS])],
-        env={**os.environ, "PYTHONPATH": str(source), "LENET_DATA_DIR": str(mnist_dir)},
+        env={**os.environ, "PYTHONPATH": f"{source}{os.pathsep}{ROOT}", "LENET_DATA_DIR": str(mnist_dir)},
         cwd=tmp_path,
         capture_output=True,
         text=True,
