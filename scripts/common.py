@@ -12,16 +12,13 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from statistics import fmean, median, stdev
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import torch
-from rich.console import Console
 
-from lenet_mnist.cli.commands import DEFAULT_DATA_DIR
 from lenet_mnist.config import Config, DataConfig
 from lenet_mnist.config_file import load_config
 from lenet_mnist.cores import THREADS
@@ -31,8 +28,8 @@ from lenet_mnist.data.sets import TrainVal
 from lenet_mnist.devices import set_threads
 from lenet_mnist.files.tables import Journal
 from lenet_mnist.model.engines import resolve_engine
-from lenet_mnist.reporting.terminal import FetchProgress, TerminalProgress
-from lenet_mnist.training.context import Context, Session
+from lenet_mnist.options import Places
+from lenet_mnist.training.context import Context
 from lenet_mnist.training.loop import train
 from lenet_mnist.training.rows import StepRow
 from lenet_mnist.training.state import TrainState
@@ -65,17 +62,12 @@ def few(values: Sequence[Item]) -> Sequence[Item]:
 
 def data_access() -> DataAccess:
     """Return where the commands look for MNIST, too."""
-    directory = Path(os.environ.get("LENET_DATA_DIR", DEFAULT_DATA_DIR))
-    return DataAccess(directory, offline=False, progress=FetchProgress(Console(stderr=True)))
+    return Places.taken_from({}).access()
 
 
-def session() -> Session:
-    return Session(data_access(), TerminalProgress(Console(stderr=True)))
-
-
-def recipe(name: str | None, **changes: Any) -> Config:
-    """Return configs/<name>.yaml, or the defaults, with other values, named as in `training__learning_rate`."""
-    config = Config() if name is None else load_config(ROOT / "configs" / f"{name}.yaml").config
+def recipe(file: str | None, **changes: Any) -> Config:
+    """Return configs/<file>.yaml, or the defaults, with other values, named as in `training__learning_rate`."""
+    config = Config() if file is None else load_config(ROOT / "configs" / f"{file}.yaml").config
     config = config.replace({key.replace("__", "."): value for key, value in changes.items()})
     if SMALL:
         data, training = config.data, config.training
@@ -95,55 +87,43 @@ def data_of(config: DataConfig) -> TrainVal:
     return load_train_val(config, data_access())
 
 
-def take_threads(number: int) -> None:
-    """Let trainings of this process have so many threads, where their configuration does not say how many."""
-    global _threads
-    _threads = number
-    torch.set_num_threads(number)
-
-
-_threads = THREADS
-
-
 def context_of(config: Config) -> Context:
     """Return what a training of `config` on the CPU is given, and set the threads."""
     data = data_of(config.data)
     engine = resolve_engine(config.training.engine, CPU, data.train.image_size, activation=config.model.activation)
-    return Context(data, engine=engine, threads=set_threads(config.training.threads or _threads, engine))
+    return Context(data, engine=engine, threads=set_threads(config.training.threads, engine))
 
 
-@dataclass(frozen=True)
-class Trained:
-    """A finished training. `seen` is what was seen before the first update, and after each epoch."""
+class Trained(NamedTuple):
+    """A finished training."""
 
     state: TrainState
     stop_reason: str
-    seen: list[Any]
 
 
 def trained(
     config: Config,
     context: Context | None = None,
-    watch: Callable[[TrainState], Any] = lambda _: None,
+    watch: Callable[[TrainState], object] = lambda _: None,
     on_step: Callable[[TrainState, StepRow], object] = lambda *_: None,
 ) -> Trained:
     """Train, and record nothing on disk. `watch` is called before the first update, and after each epoch."""
     context = context or context_of(config)
     state = TrainState.start(config, context)
-    seen = [watch(state)]
+    watch(state)
 
     def after_step(row: StepRow) -> bool:
         on_step(state, row)
         return False
 
-    result = train(config, context, state, after_step, lambda _: seen.append(watch(state)))
-    return Trained(state, result.stop_reason.value, seen)
+    result = train(config, context, state, after_step, lambda _: watch(state))
+    return Trained(state, result.stop_reason.value)
 
 
-def lenet(*words: object, directory: Path | None = None) -> str:
+def lenet(*words: object) -> str:
     """Run a command in a process of its own, and return what it prints. Raises: CalledProcessError."""
     command = [sys.executable, "-m", "lenet_mnist", *map(str, words)]
-    return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, cwd=directory).stdout
+    return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
 
 
 def key_of(item: Any) -> Any:
@@ -177,8 +157,9 @@ def results(
     kept = {text_of(entry["key"]): entry["value"] for entry in (journal.documents() if journal else ())}
     missing = [item for item in items if texts[item] not in kept] if task is not None else []
     if missing:
-        workers, spawn = max_workers or THREADS, multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(workers, spawn, take_threads, (max(1, THREADS // workers),)) as pool:
+        workers = max_workers or THREADS
+        os.environ["OMP_NUM_THREADS"] = str(max(1, THREADS // workers))  # of each worker
+        with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
             begun = {pool.submit(task, item): item for item in missing}
             try:
                 for number, future in enumerate(as_completed(begun), start=1):

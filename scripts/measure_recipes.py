@@ -15,15 +15,14 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any, NamedTuple
 
-from common import ROOT, Config, arguments, few, recipe, results, session, table
+import lenet_mnist
+from common import ROOT, Config, arguments, data_access, few, recipe, results, table
 from lenet_mnist import provenance
 from lenet_mnist.analysis.intervals import mean_interval
 from lenet_mnist.config import Split
-from lenet_mnist.config_file import ResolvedConfig
 from lenet_mnist.cores import THREADS
 from lenet_mnist.runs.listing import find_run, list_runs
 from lenet_mnist.study.evaluation import EvaluatedEnsemble, EvaluatedRun, Evaluator, evaluate_ensemble
-from lenet_mnist.study.train import require_all_finished, resume_run, train_seeds
 
 JOURNAL = "docs/record.jsonl"
 COLUMNS = ("networks", "test accuracy: mean", "95 % interval", "sd", "lowest", "highest", "ten together")
@@ -46,9 +45,9 @@ class Kind(NamedTuple):
     def key(self) -> dict[str, Any]:
         return {"config": self.config.model_dump(mode="json"), "seeds": list(self.seeds)}
 
-    @property
-    def run_names(self) -> list[str]:
-        return [f"{self.name}-{seed}" for seed in few(self.seeds)]
+    def trainings(self, threads: int) -> list[Config]:
+        values = [{"seed": seed, "name": f"{self.name}-{seed}"} for seed in few(self.seeds)]
+        return [self.config.replace({"training.threads": threads, **each}) for each in values]
 
 
 KINDS = {
@@ -74,10 +73,8 @@ def main() -> None:
     journal, workers = options.journal, options.workers or THREADS
     for kind in [kind for name, kind in KINDS.items() if name in options.parts]:
         if not results(journal, [kind], None):
-            threads = {"training.threads": THREADS // workers}
-            seeds = few(kind.seeds)
-            configs = [kind.config.replace(threads | {"seed": n, "name": f"{kind.name}-{n}"}) for n in seeds]
-            results(None, configs, partial(train_named, runs_dir=options.runs_dir), workers)
+            trainings = kind.trainings(THREADS // workers)
+            results(None, trainings, partial(train_named, runs_dir=options.runs_dir), workers)
             results(journal, [kind], partial(look_at_test, runs_dir=options.runs_dir))
     found = results(journal, KINDS.values(), None)
     print(table(COLUMNS, [row_of(kind, figures) for kind, figures in found.items()]))
@@ -88,28 +85,29 @@ def main() -> None:
 
 def train_named(config: Config, runs_dir: Path) -> str:
     """Return the id of the finished run of that name: found, resumed, or trained now."""
-    run = next((run for run in list_runs(runs_dir) if run.name == config.name), None)
-    if run is None:
-        finished = train_seeds(config, None, session(), runs_dir)
-        require_all_finished(finished)
-        return finished[0].directory.id
-    teachers = [find_run(name, runs_dir).id for name in config.training.teachers]
-    wanted = config.replace({"training.teachers": teachers})
-    if run.config != wanted:
-        sys.exit(f"{run.path}: is another training of the same name: move it away")
-    if run.manifest.status != "finished":
-        require_all_finished([resume_run(run, ResolvedConfig(wanted, {}), False, session())])
-    return run.id
+    found = next((run.path for run in list_runs(runs_dir) if run.name == config.name), None)
+    if found is None:
+        run = lenet_mnist.train(config, runs_dir=runs_dir, progress=False)
+    else:
+        run = lenet_mnist.load(found, runs_dir=runs_dir)
+        teachers = [find_run(name, runs_dir).id for name in config.training.teachers]
+        if run.config != config.replace({"training.teachers": teachers}):
+            sys.exit(f"{run.path}: is another training of the same name: move it away")
+        if run.status != "finished":
+            run = run.resume(progress=False)
+    if run.status != "finished":
+        sys.exit(f"{run.path}: {run.status}")
+    return run.path.name
 
 
 def together(names: list[str], runs_dir: Path) -> EvaluatedEnsemble:
     runs = [find_run(name, runs_dir) for name in names]
-    return evaluate_ensemble(runs, runs_dir, Split.TEST, Evaluator(session().access))
+    return evaluate_ensemble(runs, runs_dir, Split.TEST, Evaluator(data_access()))
 
 
 def look_at_test(kind: Kind, runs_dir: Path) -> dict[str, Any]:
     """Look at the test images once, through each network alone, and through ten together."""
-    names = kind.run_names
+    names = [f"{kind.name}-{seed}" for seed in few(kind.seeds)]
     ensembles = [together(names[first : first + 10], runs_dir) for first in range(0, len(names), 10)]
     members = [member for ensemble in ensembles for member in ensemble.members]
     manifests = [member.run.manifest for member in members]

@@ -12,7 +12,7 @@ import shutil
 from functools import partial
 from pathlib import Path
 
-from common import ROOT, SMALL, arguments, recipe, results, session, table
+from common import ROOT, SMALL, arguments, data_access, recipe, results, table
 from lenet_mnist.config import Split
 from lenet_mnist.files.storage import write_bytes
 from lenet_mnist.files.tables import read_json
@@ -50,20 +50,14 @@ def main() -> None:
     options = parser.parse_args()
     train = partial(train_named, runs_dir=options.runs_dir)
     kinds = [KINDS[name] for name in ("teachers", "sigmoid-teachers", "undecayed-teachers")]
-    one_thread = {"training.threads": 1}
-    teachers = [
-        kind.config.replace(one_thread | {"seed": seed, "name": f"{kind.name}-{seed}"})
-        for kind in kinds
-        for seed in range(10)
-    ]
-    results(None, teachers, train, options.workers)
-    results(None, [recipe(name).replace(one_thread | {"name": name}) for name in SHIPPED], train, options.workers)
+    results(None, [config for kind in kinds for config in kind.trainings(threads=1)[:10]], train, options.workers)
+    results(None, [recipe(name, name=name, training__threads=1) for name in SHIPPED], train, options.workers)
     shutil.rmtree(PLACE, ignore_errors=True)
     rows = []
     for name in SHIPPED:
         run = find_run(name, options.runs_dir)
         if run.num_test_looks() == 0:
-            evaluate_runs([run], Split.TEST, Evaluator(session().access))
+            evaluate_runs([run], Split.TEST, Evaluator(data_access()))
         for file in FILES:
             (PLACE / run.id / file).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(run.path / file, PLACE / run.id / file)
