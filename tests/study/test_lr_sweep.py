@@ -26,7 +26,7 @@ from lenet_mnist.study.lr_sweep import SWEEP, SweptRun, sweep
 from lenet_mnist.study.study import StudyJournal
 from lenet_mnist.training.context import Session
 from lenet_mnist.tuning.plan import SweepRequest
-from lenet_mnist.tuning.range_test import Bracket
+from lenet_mnist.tuning.trial import Bracket
 
 SMALL: dict[str, Any] = {
     "data": {"limit_train": 1000, "val_size": 500},
@@ -121,7 +121,7 @@ def test_an_interrupted_sweep_resumes_to_the_same_answer(swept: SweptRun, tmp_pa
 @pytest.fixture
 def _low_bracket(monkeypatch: pytest.MonkeyPatch) -> None:
     """The best rate lies beyond the edge, so that more are tried."""
-    monkeypatch.setattr(lr_sweep, "find_bracket", lambda *_: Bracket(0.002, 0.01, 0.005, has_learned=True))
+    monkeypatch.setattr(Bracket, "of", lambda *_: Bracket(0.002, 0.01, 0.005, has_learned=True))
 
 
 @pytest.mark.usefixtures("_low_bracket")

@@ -13,11 +13,9 @@ from lenet_mnist.data.sets import TrainVal
 from lenet_mnist.errors import ConfigError
 from lenet_mnist.model.engines import ResolvedEngine
 from lenet_mnist.training.context import Context
-from lenet_mnist.tuning import auto
 from lenet_mnist.tuning.auto import Search, decide_rate, rounds_of
 from lenet_mnist.tuning.best_rate import exponent_of, rate_for
-from lenet_mnist.tuning.range_test import Bracket
-from lenet_mnist.tuning.trial import Trial, TrialResult, train_trial
+from lenet_mnist.tuning.trial import Bracket, Trial, TrialResult, train_trial
 
 CONFIG = Config(training={"learning_rate": "auto", "max_epochs": 8, "batch_size": 20})
 EXPONENT = exponent_of(CONFIG, CONFIG.model.activation)
@@ -70,7 +68,7 @@ def test_a_cliff_within_the_bracket_does_no_harm(context: Context) -> None:
 def test_a_slow_starter_costs_no_more_than_the_budget_either(context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
     for has_learned in (True, False):
         bracket = Bracket(0.001, 0.3, 0.02, has_learned)
-        monkeypatch.setattr(auto, "find_bracket", lambda *_, bracket=bracket: bracket)
+        monkeypatch.setattr(Bracket, "of", lambda *_, bracket=bracket: bracket)
         for budget in (4.5, 6.0, 16.0):
             frugal = CONFIG.replace({"training.learning_rate_budget": budget})
             assert decide_rate(frugal, context, Landscape(0.03)).cost_epochs <= budget
@@ -91,7 +89,7 @@ def test_after_a_round_that_diverged_the_search_looks_lower_and_where_no_rate_le
 def test_a_slow_starter_is_searched_in_finer_steps_beside_the_best(
     context: Context, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(auto, "find_bracket", lambda *_: SLOW_STARTER)
+    monkeypatch.setattr(Bracket, "of", lambda *_: SLOW_STARTER)
     landscape = Landscape(0.3)
     decide_rate(CONFIG, context, landscape)
     assert {trial.epochs for trial in landscape.trials} == {2.0}
@@ -103,7 +101,7 @@ def test_a_slow_starter_is_searched_in_finer_steps_beside_the_best(
 def test_where_nothing_was_learned_no_rate_is_trained_twice_for_the_same_length(
     context: Context, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(auto, "find_bracket", lambda *_: SLOW_STARTER)
+    monkeypatch.setattr(Bracket, "of", lambda *_: SLOW_STARTER)
     trials: list[Trial] = []
 
     def stay_at_chance_level(of_round: Sequence[Trial]) -> list[TrialResult]:

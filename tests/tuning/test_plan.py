@@ -22,7 +22,7 @@ from lenet_mnist.tuning.plan import (
     sweep_request,
     trials_of,
 )
-from lenet_mnist.tuning.range_test import Bracket
+from lenet_mnist.tuning.trial import Bracket
 
 RELU = Activation.RELU
 HERE = CostModel(

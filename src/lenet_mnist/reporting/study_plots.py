@@ -38,8 +38,7 @@ from lenet_mnist.runs.run import Run
 from lenet_mnist.study.comparison import Comparison, Group, Pair
 from lenet_mnist.study.lr_sweep import Answer, SweptRun
 from lenet_mnist.tuning.plan import epochs_text
-from lenet_mnist.tuning.range_test import smoothed
-from lenet_mnist.tuning.trial import TrialResult
+from lenet_mnist.tuning.trial import TrialResult, smoothed
 
 Reals = npt.NDArray[np.float64]
 _Curve = tuple[Reals, Reals]  # one training's values, and at which updates

@@ -17,14 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from safetensors.torch import save
 from torch import Tensor
 
-from lenet_mnist.analysis.metrics import (
-    PER_CELL,
-    CalibrationBin,
-    Counts,
-    Evaluation,
-    Reals,
-    Scored,
-)
+from lenet_mnist.analysis.metrics import PER_CELL, CalibrationBin, Counts, Evaluation, Reals, Scored
 from lenet_mnist.errors import DataError, one_line
 from lenet_mnist.files.storage import read_bounded, write_bytes
 from lenet_mnist.files.tables import first_error, read_json_text, read_records, write_csv, write_json

@@ -22,8 +22,7 @@ from lenet_mnist.training.context import Context, Session
 from lenet_mnist.training.workers import PoolSize
 from lenet_mnist.tuning.best_rate import Choice, Ranking, choose, exponent_of, rank
 from lenet_mnist.tuning.plan import CostModel, Extension, Plan, SweepRequest, extension_of, make_plan
-from lenet_mnist.tuning.range_test import Bracket, RangeTest, find_bracket, run_range_test
-from lenet_mnist.tuning.trial import TrialResult, compared_schedule, train_trial, with_rate
+from lenet_mnist.tuning.trial import Bracket, RangeTest, TrialResult, compared_schedule, train_trial, with_rate
 
 RANGE_SEEDS = (0, 1, 2)
 _WORKER_START_SECONDS = 5.0
@@ -140,7 +139,7 @@ def _test_ranges(study: Study, started: float) -> None:
     for seed in RANGE_SEEDS:
         for activation in request.activations:
             if (activation, seed) not in done:
-                journal.add(run_range_test(study.config, study.context, activation, seed))
+                journal.add(RangeTest.run(study.config, study.context, activation, seed))
         spent = time.monotonic() - started
         if spent * (seed + 2) / (seed + 1) > _RANGE_TEST_SHARE * (request.budget_seconds or math.inf):
             return
@@ -157,7 +156,7 @@ def _make_plan(study: Study, started: float) -> Plan:
         max_epochs=training.max_epochs,
         seconds_per_image=sum(test.seconds for test in tests) / num_images / context.ranks.num_ranks,
     )
-    brackets = {each: find_bracket(_range_tests(study, each), context.guessing_loss) for each in request.activations}
+    brackets = {each: Bracket.of(_range_tests(study, each), context.guessing_loss) for each in request.activations}
     plan = make_plan(request, brackets, cost, _seconds_left(study, started))
     if _pool_size(study, plan).num_workers == 1:
         return plan
@@ -195,7 +194,7 @@ def _answer(study: Study, activation: Activation) -> Answer:
     guessing_loss = study.context.guessing_loss
     choice = choose(results, study.config.training.max_epochs, exponent_of(study.config, activation), guessing_loss)
     tests = _range_tests(study, activation)
-    return Answer(find_bracket(tests, guessing_loss), tests, results, rank(results, guessing_loss), choice)
+    return Answer(Bracket.of(tests, guessing_loss), tests, results, rank(results, guessing_loss), choice)
 
 
 def _finish(study: Study) -> SweptRun:

@@ -21,8 +21,7 @@ from lenet_mnist.training.context import Context
 from lenet_mnist.training.workers import PoolSize, TrialPool
 from lenet_mnist.tuning.best_rate import Choice, choose, exponent_of
 from lenet_mnist.tuning.plan import epochs_text, log_spaced, next_length
-from lenet_mnist.tuning.range_test import NUM_STEPS, Bracket, find_bracket, run_range_test
-from lenet_mnist.tuning.trial import Trial, TrialResult, compared_schedule, train_trial
+from lenet_mnist.tuning.trial import NUM_STEPS, Bracket, RangeTest, Trial, TrialResult, compared_schedule, train_trial
 
 _KEY = "training.learning_rate_budget"
 _DEFAULT_BUDGET = 2.0  # whole trainings
@@ -97,8 +96,8 @@ def decide_rate(config: Config, context: Context, run_trials: RunTrials) -> Deci
     exponent, guessing_loss = exponent_of(config, activation), context.guessing_loss
     search = Search.of(training, len(context.data.train))
     note(f"learning_rate auto: a search of at most {epochs_text(search.budget)}, by the validation loss")
-    test = run_range_test(config, context, activation, config.seed, search.range_steps)
-    bracket = find_bracket([test], guessing_loss)
+    test = RangeTest.run(config, context, activation, config.seed, search.range_steps)
+    bracket = Bracket.of([test], guessing_loss)
     spent, shortest = search.range_cost, search.shortest
     longer = min(next_length(2 * shortest), float(training.max_epochs))
     if not bracket.has_learned and spent + _LEAST_RATES * longer <= search.budget:

@@ -195,30 +195,23 @@ def choose(results: Sequence[TrialResult], epochs: float, exponent: float, guess
         for result in results
         if result.val_loss is None or result.val_loss >= GUESSING * guessing_loss
     }
-    points = [
-        _Point(
-            block=(trial.epochs, trial.seed),
-            u=math.log(rate_for(trial.lr, trial.epochs, epochs, exponent)),
-            y=_log_of(result.val_loss),
-        )
-        for result in sorted(results, key=lambda result: (result.trial.epochs, result.trial.lr, result.trial.seed))
-        if result.val_loss is not None and ((trial := result.trial).epochs, trial.lr) not in lost
-    ]
+    points = []
+    for result in sorted(results, key=lambda result: (result.trial.epochs, result.trial.lr, result.trial.seed)):
+        trial = result.trial
+        if result.val_loss is not None and (trial.epochs, trial.lr) not in lost:
+            u = math.log(rate_for(trial.lr, trial.epochs, epochs, exponent))
+            points.append(_Point((trial.epochs, trial.seed), u, _log_of(result.val_loss)))
     if not points:
         return None
-    return _vertex(_near(points), epochs) or _lowest(points)
-
-
-def _near(points: Sequence[_Point]) -> list[_Point]:
-    """Return the points within a factor of 2 of the lowest loss of their block."""
     lowest: dict[tuple[float, int], float] = {}
     for point in points:
         lowest[point.block] = min(point.y, lowest.get(point.block, point.y))
-    return [point for point in points if point.y - lowest[point.block] <= _NEAR]
+    near = [point for point in points if point.y - lowest[point.block] <= _NEAR]
+    return _vertex(near, epochs) or _lowest(points)
 
 
 def _vertex(points: Sequence[_Point], epochs: float) -> Choice | None:
-    """Fit y = c(block) + b u + a u^2; return the vertex if it is among the points, or not far beyond."""
+    """Fit y = c(block) + b u + a u^2 to points near the lowest of each block; return its vertex, unless it is far out."""
     blocks = sorted({point.block for point in points})
     u, y = np.array([point.u for point in points]), np.array([point.y for point in points])
     freedom = len(points) - len(blocks) - 2

@@ -16,8 +16,7 @@ from lenet_mnist.config import Activation
 from lenet_mnist.config_file import parse_seeds
 from lenet_mnist.errors import ConfigError
 from lenet_mnist.tuning.best_rate import Ranking
-from lenet_mnist.tuning.range_test import Bracket
-from lenet_mnist.tuning.trial import Trial
+from lenet_mnist.tuning.trial import Bracket, Trial
 
 DEFAULT_NUM_RATES = 8
 _FEWER_RATES = (6, 4)  # where the budget is small

@@ -1,25 +1,42 @@
-"""One little training at one learning rate: a complete schedule, from its warm-up down to zero, never one cut short.
+"""What is trained to find a rate: trials, each at one rate, and before them range tests, in which the rate rises.
 
-Constant rates stopped early favour rates that are too small; a short schedule that anneals ranks rates as a long one
-does, apart from a shift that `tuning/best_rate.py` knows.
+A trial's schedule is complete, from its warm-up down to zero. Constant rates stopped early favour rates that are too
+small; a short schedule that anneals ranks rates as a long one does, apart from a shift that best_rate.py knows.
 
-Source: lecture points 12 and 13.
+A range test goes from far too low to far too high within few updates, to bracket a sweep: it says where learning
+begins and where it breaks down, no more. The rates that peers read off it (where the loss falls fastest, a tenth of its
+minimum) are not offered as an answer.
+
+Source: lecture points 12 and 13; Smith, "Cyclical learning rates for training neural networks", WACV 2017, section 3.3.
 """
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import chain, count
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
-from lenet_mnist.config import Activation, Config, Schedule
+from lenet_mnist.config import Activation, Config, Optimizer, Schedule
+from lenet_mnist.data.batches import TrainBatches
 from lenet_mnist.data.sets import TrainVal
 from lenet_mnist.randomness import Purpose, random_order
 from lenet_mnist.training.context import Context
 from lenet_mnist.training.loop import StopReason, train
 from lenet_mnist.training.rows import EpochRow, StepRow
 from lenet_mnist.training.state import TrainState
+from lenet_mnist.training.updates import train_step
 
+NUM_STEPS = 200
+# Far too low and far too high for every activation and batch size here.
+_OF_SGD, _OF_ADAM = (1e-5, 10.0), (1e-7, 1.0)
+RANGES = {Optimizer.SGD: _OF_SGD, Optimizer.ADAM: _OF_ADAM, Optimizer.ADAMW: _OF_ADAM, Optimizer.MUON: _OF_SGD}
+_BROKEN = 3.0  # times the loss at the start: nothing is to be learnt from here on
+_SMOOTHED_SHARE = 0.07  # of all steps
+_FALLEN = 0.1  # of the whole fall
+_RISEN = 0.25  # of the whole fall, above the lowest loss
 _ANNEALED = (Schedule.LINEAR, Schedule.COSINE, Schedule.ONE_CYCLE)
 
 
@@ -96,3 +113,84 @@ def first_images(data: TrainVal, num_images: int, seed: int) -> TrainVal:
     order = random_order(seed, Purpose.TRIAL, len(train_set))
     chosen = torch.from_numpy(np.sort(order[: max(num_images, 1)]))
     return replace(data, train=train_set.part(chosen))
+
+
+@dataclass(frozen=True)
+class RangePoint:
+    """The training loss at one rate, in nats, before the update with it."""
+
+    activation: Activation
+    seed: int
+    lr: float
+    train_loss: float
+
+
+@dataclass(frozen=True)
+class RangeTest:
+    """One point per update, and how long all took."""
+
+    activation: Activation
+    seed: int
+    seconds: float
+    points: tuple[RangePoint, ...]
+
+    @classmethod
+    def run(
+        cls, config: Config, context: Context, activation: Activation, seed: int, num_steps: int = NUM_STEPS
+    ) -> "RangeTest":
+        """Train at rising rates until the loss or the gradient is not finite, or far above where it began."""
+        started = time.perf_counter()
+        config = config_of(config, Trial(activation, 1.0, seed, epochs=1))
+        data = first_images(context.data, num_steps * config.training.batch_size, seed)
+        state = TrainState.start(config, replace(context, data=data))
+        batches = TrainBatches(data, config, context.device, context.engine.resample)
+        endless = chain.from_iterable(map(batches.of_epoch, count(1)))
+        points: list[RangePoint] = []
+        for lr, batch in zip(np.geomspace(*RANGES[config.training.optimizer], num_steps), endless, strict=False):
+            row = train_step(state, batch, float(lr))
+            if not row.is_finite:
+                break
+            points.append(RangePoint(activation, seed, row.lr, row.train_loss))
+            if row.train_loss > _BROKEN * points[0].train_loss:
+                break
+        return cls(activation, seed, time.perf_counter() - started, tuple(points))
+
+
+@dataclass(frozen=True)
+class Bracket:
+    """Where rates are worth a training: from `low`, where learning begins, to `high`, where it breaks down.
+
+    `steepest` is where the smoothed loss falls fastest along the logarithm of the rate. `has_learned` is False where
+    within so few updates no rate brought the loss below chance level, as for a sigmoid network, of which only the
+    output bias learns at first: the bracket is then everything below `high`.
+    """
+
+    low: float
+    high: float
+    steepest: float
+    has_learned: bool
+
+    @classmethod
+    def of(cls, tests: Sequence[RangeTest], guessing_loss: float) -> "Bracket":
+        """Read the bracket off the range tests of several seeds, all of one activation."""
+        lrs, losses = smoothed(tests)
+        start = min(float(losses[0]), guessing_loss)
+        lowest = int(np.argmin(losses))
+        fall = start - float(losses[lowest])
+        end = next((k for k in range(lowest, len(lrs)) if losses[k] > losses[lowest] + _RISEN * fall), len(lrs) - 1)
+        slopes = np.gradient(losses, np.log(lrs))
+        steepest = float(lrs[int(np.argmin(slopes[: lowest + 1]))])
+        if fall < 0.05 * start:
+            broken = next((k for k in range(lowest, len(lrs)) if losses[k] > 1.1 * start), len(lrs) - 1)
+            return cls(float(lrs[broken]) / 1000, float(lrs[broken]), steepest, has_learned=False)
+        begin = next(k for k in range(len(lrs)) if losses[k] < start - _FALLEN * fall)
+        return cls(float(lrs[begin]), float(lrs[end]), steepest, has_learned=True)
+
+
+def smoothed(tests: Sequence[RangeTest]) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Return the rates that every test reached, and the mean loss there over tests and neighbouring rates."""
+    length = min(len(test.points) for test in tests)
+    means = np.mean([[point.train_loss for point in test.points[:length]] for test in tests], axis=0)
+    half = max(1, round(_SMOOTHED_SHARE * length / 2))
+    losses = [float(np.mean(means[max(0, k - half) : k + half + 1])) for k in range(length)]
+    return np.array([point.lr for point in tests[0].points[:length]]), np.array(losses)
