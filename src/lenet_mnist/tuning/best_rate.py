@@ -211,7 +211,7 @@ def choose(results: Sequence[TrialResult], epochs: float, exponent: float, guess
 
 
 def _vertex(points: Sequence[_Point], epochs: float) -> Choice | None:
-    """Fit y = c(block) + b u + a u^2 to points near the lowest of each block; return its vertex, unless it is far out."""
+    """Fit y = c(block) + b u + a u^2 to points near the lowest of each block; return the vertex, if not far out."""
     blocks = sorted({point.block for point in points})
     u, y = np.array([point.u for point in points]), np.array([point.y for point in points])
     freedom = len(points) - len(blocks) - 2
