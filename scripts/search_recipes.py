@@ -95,7 +95,7 @@ def main() -> None:
 def measure(config: Config, runs_dir: Path) -> dict[str, Any]:
     """Train one network; its lowest validation loss counts, as in `lenet train`."""
     context = context_of(config)
-    networks = find_teachers(config, runs_dir, context.data).networks
+    networks = [teacher.network for teacher in find_teachers(config, runs_dir, context.data)]
     training = trained(config, replace(context, teachers=teachers_of(networks, config, context)))
     state, rows, best_network = training.state, training.state.histories.history, training.state.kept_network()
     if best_network is None:

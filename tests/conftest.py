@@ -149,7 +149,7 @@ def template_run(tmp_path_factory: pytest.TempPathFactory, access: DataAccess) -
     )
     runs_dir = tmp_path_factory.mktemp("template")
     (run,) = train_seeds(config, None, Session(access), runs_dir)
-    return run.directory.path
+    return run.path
 
 
 @pytest.fixture

@@ -35,7 +35,7 @@ from lenet_mnist.runs.listing import comes_with_lenet, own_run
 from lenet_mnist.runs.run import Run as RunDirectory
 from lenet_mnist.study.diagnosis import advise_sweep, diagnose_training
 from lenet_mnist.study.evaluation import Evaluator, evaluate_runs
-from lenet_mnist.study.train import TrainedRun, resume_run
+from lenet_mnist.study.train import resume_run
 from lenet_mnist.training.context import Log, Session
 from lenet_mnist.training.rows import EpochRow, Histories, ProbeRow, Rows, StepRow
 
@@ -233,7 +233,7 @@ class RowLog:
 
 
 def watched(
-    train: Callable[[Session], Sequence[TrainedRun]], told: Told, places: Places, resolved: ResolvedConfig
+    train: Callable[[Session], Sequence[RunDirectory]], told: Told, places: Places, resolved: ResolvedConfig
 ) -> Run:
     """Train one run, draw plots/, and say how to go on after an interrupt."""
     on_epoch, on_step, is_shown = told
@@ -249,8 +249,8 @@ def watched(
             return RowLog((histories.steps, on_step), (epochs, on_epoch), (epochs, lambda _row: draw(path)))
 
         (trained,) = train(replace(session, open_log=open_log))
-    path = trained.directory.path
-    draw_training(trained.directory, shown.note)
+    path = trained.path
+    draw_training(trained, shown.note)
     draw(path, is_last=True)
     if trained.manifest.status == "interrupted":
         print(f"interrupted; {path} is kept: run.resume() goes on")

@@ -502,7 +502,7 @@ def test_after_a_restart_only_runs_of_this_configuration_are_gone_on_with(tmp_pa
     def trained(restarts: int, **changes: Any) -> dict[int, Run]:
         session = Session(access, ranks=Ranks(restarts=restarts, job="mnist-1"))
         runs = train_seeds(config_of(**changes), "3-4", session, tmp_path)
-        return {run.directory.config.seed: run.directory for run in runs}
+        return {run.config.seed: run for run in runs}
 
     trained(0)
     newer = trained(0)

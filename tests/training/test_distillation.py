@@ -177,8 +177,8 @@ def leave(tmp_path: Path, access: DataAccess) -> Callable[..., Run]:
     def interrupted(at_step: int, **changes: Any) -> Run:
         config = resolve([Layer("the test", SETTINGS | {"name": "student"} | changes)]).config
         (student,) = train_seeds(config, None, Session(access, Interrupter(at_step)), tmp_path / "runs")
-        assert student.directory.manifest.status == "interrupted"
-        return student.directory
+        assert student.manifest.status == "interrupted"
+        return student
 
     return interrupted
 
@@ -251,9 +251,9 @@ def test_the_latest_is_the_same_after_torchrun_has_started_the_job_again(
     config = Run(runs_dir / teachers[0]).config.replace({"training.teachers": ["latest"], "name": "student"})
     (first,) = train_seeds(config, "1", Session(access, ranks=Ranks(job="a job")), runs_dir)
     again, second = train_seeds(config, "1-2", Session(access, ranks=Ranks(job="a job", restarts=1)), runs_dir)
-    assert again.directory == first.directory
+    assert again == first
     assert [run.manifest.teachers[0].run for run in (first, second)] == [teachers[0]] * 2
-    assert second.directory.config.training.teachers == (teachers[0],)
+    assert second.config.training.teachers == (teachers[0],)
 
 
 def test_a_teacher_that_lies_elsewhere_or_is_a_link_is_found_again(

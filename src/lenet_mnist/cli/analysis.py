@@ -80,9 +80,10 @@ def verify(
     from lenet_mnist.training.context import Session
 
     session = Session(call.access(), call.progress())
-    verified = verify_run(call.run(run), retrain, session)
-    call.say(verification_result(verified))
-    require_all_hold(verified)
+    verified = call.run(run)
+    checks = verify_run(verified, retrain, session)
+    call.say(verification_result(verified, checks))
+    require_all_hold(verified, checks)
 
 
 @app.command(

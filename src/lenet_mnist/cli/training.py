@@ -58,7 +58,7 @@ def train(
         else:
             runs = [training.resume_run(call.run(resume), call.resolved, accept_differences, session)]
     for trained in runs:
-        draw_training(trained.directory, session.progress.note)
+        draw_training(trained, session.progress.note)
     call.say(training_result(runs))
     training.require_all_finished(runs)
 
@@ -162,8 +162,7 @@ def import_zip(
     from lenet_mnist.lab.exchange import import_run
     from lenet_mnist.reporting.plots import draw_training
     from lenet_mnist.reporting.training_results import training_result
-    from lenet_mnist.study.train import TrainedRun
 
     run = import_run(saved, call.runs_dir)
     draw_training(run, call.note)
-    call.say(training_result([TrainedRun(run, None)]))
+    call.say(training_result([run]))

@@ -15,7 +15,7 @@ from lenet_mnist.runs.run import Run
 from lenet_mnist.study.comparison import Comparison, Contrast, Group, Pair, SpeedRatio
 from lenet_mnist.study.diagnosis import Diagnosis, TrialAdvice
 from lenet_mnist.study.evaluation import EvaluatedEnsemble, EvaluatedRun
-from lenet_mnist.study.verification import Verified
+from lenet_mnist.study.verification import Check
 
 _BY = {Method.PAIRED: "Student's t, seed by seed", Method.WELCH: "Welch's t over seeds"}
 
@@ -76,11 +76,10 @@ def test_note(numbers: Sequence[int | None]) -> list[str]:
     ]
 
 
-def verification_result(verified: Verified) -> Result:
+def verification_result(run: Run, checks: Sequence[Check]) -> Result:
     """Return what `lenet verify` found, one line per check."""
-    path = verified.run.path
-    rows = [("ok" if check.holds else "FAILED", check.what, check.seen) for check in verified.checks]
-    return Result({"run": path, "checks": verified.checks}, aligned(("", str(path), "seen"), rows))
+    rows = [("ok" if check.holds else "FAILED", check.what, check.seen) for check in checks]
+    return Result({"run": run.path, "checks": checks}, aligned(("", str(run.path), "seen"), rows))
 
 
 def diagnosis_result(found: Diagnosis) -> Result:

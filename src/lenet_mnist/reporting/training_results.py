@@ -13,10 +13,10 @@ from lenet_mnist.model.lenet import LayerRow
 from lenet_mnist.provenance import typed
 from lenet_mnist.reporting.analysis_results import diagnosis_values, findings_lines, hardest_class
 from lenet_mnist.reporting.text import Result, aligned, counted
+from lenet_mnist.runs.run import Run
 from lenet_mnist.study.cross_validation import CrossValidation
 from lenet_mnist.study.diagnosis import Diagnosis, diagnose_training
 from lenet_mnist.study.lr_sweep import Answer, SweptRun, best_name
-from lenet_mnist.study.train import TrainedRun
 from lenet_mnist.tuning.best_rate import Ranking, RateSummary, exponent_of, rate_for
 from lenet_mnist.tuning.plan import epochs_text
 
@@ -71,12 +71,12 @@ def data_result(files: Sequence[VerifiedFile], survey: Survey) -> Result:
     return Result({"files": files, **vars(survey)}, "\n".join(lines))
 
 
-def training_result(runs: Sequence[TrainedRun]) -> Result:
+def training_result(runs: Sequence[Run]) -> Result:
     """Return how `lenet train` ended: one run, or one per seed, with the spread over the seeds."""
-    found = [diagnose_training(run.directory) for run in runs]
+    found = [diagnose_training(run) for run in runs]
     values = [
         {
-            "run": run.directory.path,
+            "run": run.path,
             "plots": _pictures(run),
             **run.manifest.model_dump(mode="json"),
             **diagnosis_values(diagnosis),
@@ -96,19 +96,19 @@ def training_result(runs: Sequence[TrainedRun]) -> Result:
     return Result({"runs": values, "val_accuracy": spread}, "\n".join(lines))
 
 
-def _seed_row(run: TrainedRun) -> tuple[str, ...]:
+def _seed_row(run: Run) -> tuple[str, ...]:
     manifest, kept = run.manifest, ("-", "-", "-")
     if manifest.best_epoch is not None:
         kept = (str(manifest.best_epoch), f"{manifest.best_val_loss:.4f}", f"{manifest.best_val_accuracy:.2%}")
-    return str(run.directory.config.seed), str(run.directory.path), manifest.status, *kept
+    return str(run.config.seed), str(run.path), manifest.status, *kept
 
 
-def _run_lines(run: TrainedRun, found: Diagnosis) -> list[str]:
-    manifest, directory = run.manifest, run.directory
+def _run_lines(run: Run, found: Diagnosis) -> list[str]:
+    manifest = run.manifest
     reason = STOP_REASONS[manifest.stop_reason or "interrupted"]
-    lines = [f"run         {directory.path}", f"stopped     after epoch {manifest.epochs}: {reason}"]
+    lines = [f"run         {run.path}", f"stopped     after epoch {manifest.epochs}: {reason}"]
     if manifest.best_epoch is not None:
-        lowest = min(directory.history, key=lambda row: row.val_loss)
+        lowest = min(run.history, key=lambda row: row.val_loss)
         kept = ("kept", manifest.best_epoch, manifest.best_val_loss, manifest.best_val_accuracy)
         epochs = {manifest.best_epoch: kept}
         epochs.setdefault(lowest.epoch, ("not kept", lowest.epoch, lowest.val_loss, lowest.val_accuracy))  # keep: last
@@ -121,16 +121,16 @@ def _run_lines(run: TrainedRun, found: Diagnosis) -> list[str]:
     return [*lines, *findings_lines(found)] if manifest.status in ("finished", "diverged") else lines
 
 
-def _pictures(run: TrainedRun) -> list[str]:
-    return [str(path) for path in sorted(run.directory.plots_path.glob("*.png"))]
+def _pictures(run: Run) -> list[str]:
+    return [str(path) for path in sorted(run.plots_path.glob("*.png"))]
 
 
-def _next_step(run: TrainedRun) -> str:
+def _next_step(run: Run) -> str:
     """Return what to type next. The test set is for the end, and for networks that have learned something."""
-    path = typed(run.directory.path)
+    path = typed(run.path)
     if run.manifest.status == "interrupted":
         return f"train --resume {path}"
-    has_learned = run.manifest.status == "finished" and run.directory.record.has_learned
+    has_learned = run.manifest.status == "finished" and run.record.has_learned
     return f"evaluate {path} --split val" if has_learned else f"diagnose {path}"
 
 

@@ -15,7 +15,7 @@ import re
 import secrets
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
 from itertools import pairwise
@@ -64,10 +64,13 @@ class _Place:
 class Run:
     """A run on disk, opened once: each of its files is read when it is first asked for, and remembered.
 
+    `interrupted_by` is the number of the signal that came while this process trained it, if one did.
+
     Raises: DataError, where a file is read that is missing, damaged, or not the one that the manifest names.
     """
 
     path: Path
+    interrupted_by: int | None = field(default=None, compare=False)
 
     @property
     def id(self) -> str:

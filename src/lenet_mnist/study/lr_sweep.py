@@ -71,20 +71,21 @@ def sweep(place: Path | Run, wanted: ResolvedConfig, request: SweepRequest, sess
         (plan,) = journal.of(Plan)
         size = _pool_size(study, plan)
         with study.pool(study.config.replace({"model.activation": journal.request.activations[0]}), size) as pool:
-            trials = [*plan.trials, *(trial for begun in journal.of(Extension) for trial in begun.trials)]
-            study.run_trials(pool, train_trial, trials, _trial_line)
-            while not journal.of(Finished):
+            while True:
+                trials = [*plan.trials, *(trial for begun in journal.of(Extension) for trial in begun.trials)]
+                study.run_trials(pool, train_trial, trials, _trial_line)
+                if journal.of(Finished):
+                    break
                 extensions = _extensions(study, plan)
-                trials = [trial for extension in extensions for trial in extension.trials]
+                num_more = sum(len(extension.trials) for extension in extensions)
                 num_workers = size.num_workers * study.context.ranks.num_ranks
-                seconds = mean(each.seconds for each in journal.of(TrialResult)) * len(trials) / num_workers
-                if not trials or seconds > _seconds_left(study, started):
+                seconds = mean(each.seconds for each in journal.of(TrialResult)) * num_more / num_workers
+                if num_more == 0 or seconds > _seconds_left(study, started):
                     journal.add(Finished())
                     break
                 for extension in extensions:
                     journal.add(extension)
                     session.progress.note(extension.reason)
-                study.run_trials(pool, train_trial, trials, _trial_line)
         return _finish(study)
 
 

@@ -10,7 +10,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
+from pydantic_core import to_jsonable_python
 
 from lenet_mnist.config import Config
 from lenet_mnist.config_file import ResolvedConfig
@@ -50,41 +51,40 @@ class StudyKind:
 
 
 class StudyJournal:
-    """The entries of a study's journal, in their order. Raises: DataError if one is damaged."""
+    """The entries of a study's journal, in their order: the request first. Raises: DataError if one is damaged."""
 
     def __init__(self, kind: StudyKind, path: Path, require_lock: Callable[[], None] = lambda: None) -> None:
+        self._kind, self._path = kind, path
         self._journal = Journal(path, require_lock)
-        self._trial = kind.trial
-        self._names = {entry: name for name, entry in kind.entries.items()}
-        self._adapters = {name: TypeAdapter(entry) for name, entry in kind.entries.items()}
-        self.results: dict[Any, Any] = {}  # by trial
         self.entries: list[Any] = []
+        adapters = {name: TypeAdapter(entry) for name, entry in kind.entries.items()}
         for number, document in enumerate(self._journal.documents(), start=1):
             try:
                 ((name, value),) = document.items()
-                self._take(self._adapters[name].validate_python(value))
-            except (AttributeError, KeyError, ValueError, ValidationError):
+                self.entries.append(adapters[name].validate_python(value))
+            except (AttributeError, KeyError, ValueError):
                 raise DataError(f"{path}: line {number}: not an entry of a {kind.kind}") from None
-        if self.entries and type(self.request) is not kind.request:
-            raise DataError(f"{path}: does not begin with what was requested")
 
     @property
     def request(self) -> Any:
+        if not self.entries or not isinstance(self.entries[0], self._kind.request):
+            raise DataError(f"{self._path}: does not begin with what was requested")
         return self.entries[0]
+
+    @property
+    def results(self) -> dict[Any, Any]:
+        """By trial."""
+        trial = self._kind.trial
+        return {getattr(result, trial): result for result in self.of(self._kind.entries[trial])}
 
     def of(self, kind: type[_Entry]) -> list[_Entry]:
         return [entry for entry in self.entries if isinstance(entry, kind)]
 
     def add(self, entry: Any) -> None:
         """Keep `entry`; when this returns, it is on the disk. Raises: StorageError."""
-        name = self._names[type(entry)]
-        self._journal.add({name: self._adapters[name].dump_python(entry, mode="json")})
-        self._take(entry)
-
-    def _take(self, entry: Any) -> None:
+        (name,) = (name for name, kind in self._kind.entries.items() if isinstance(entry, kind))
+        self._journal.add({name: to_jsonable_python(entry)})
         self.entries.append(entry)
-        if self._names[type(entry)] == self._trial:
-            self.results[getattr(entry, self._trial)] = entry
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,7 +104,8 @@ class Study:
         self, pool: TrialPool, task: Task[Any, Any], trials: Sequence[Any], line: Callable[[Any], str]
     ) -> None:
         """Run the trials that the journal lacks, and keep each result; `line` shows one."""
-        missing, progress = [trial for trial in trials if trial not in self.journal.results], self.session.progress
+        known, progress = self.journal.results, self.session.progress
+        missing = [trial for trial in trials if trial not in known]
         progress.begin("trainings", len(missing))
         try:
             for result in pool.run(task, missing):
@@ -142,8 +143,6 @@ def study_under_way(
         run = Run(run.path)  # read again: nobody else writes from here on
         journal = StudyJournal(kind, run.journal_path, require_lock)
         if isinstance(place, Run):
-            if not journal.entries:
-                raise DataError(f"{run.journal_path}: does not say what was requested")
             named = {key: value for key, value in flat_values(wanted.config).items() if key in wanted.origins}
             require_same(run, flat_values(run.config) | asdict(journal.request), named | asked)
             context, first = kind.contexts(run.config.replace(run.manifest.decided), journal.request, session)

@@ -19,18 +19,15 @@ _KEY = "training.teachers"
 
 
 @dataclass(frozen=True, eq=False)
-class TeacherRuns:
-    """The networks that a training learns from, by which names they are found again, and what its manifest says."""
+class Teacher:
+    """A network that a training learns from, the name by which it is found again, and what a manifest says of it."""
 
-    networks: tuple[TrainedNetwork, ...]
-    names: tuple[str, ...]
-    records: tuple[TeacherRecord, ...]
-
-
-NO_TEACHERS = TeacherRuns((), (), ())
+    network: TrainedNetwork
+    name: str
+    record: TeacherRecord
 
 
-def find_teachers(config: Config, runs_dir: Path, data: TrainVal) -> TeacherRuns:
+def find_teachers(config: Config, runs_dir: Path, data: TrainVal) -> tuple[Teacher, ...]:
     """Return the runs that `config` names, known to have been trained on this part of these data, and on nothing else.
 
     So no teacher has seen an image that validates here, let alone one that tests.
@@ -38,23 +35,19 @@ def find_teachers(config: Config, runs_dir: Path, data: TrainVal) -> TeacherRuns
     Raises: ConfigError if one is missing, not finished, listed twice, or was trained on a different split or other
     classes; DataError if one is damaged.
     """
-    runs = [find_run(name, runs_dir) for name in config.training.teachers]
-    read = [_read_teacher(run, data) for run in runs]
-    digests = [record.weights_sha256 for _, record in read]
-    for run, digest in zip(runs, digests, strict=True):
-        if digests.count(digest) > 1:
+    teachers: dict[str, Teacher] = {}
+    for run in [find_run(name, runs_dir) for name in config.training.teachers]:
+        # A run in the same directory is found again by its id, so that both can be moved together, and so is one that
+        # comes with lenet; others by their path.
+        is_here = run.path.resolve().parent == runs_dir.resolve() or comes_with_lenet(run.id)
+        network, record = _read_teacher(run, data)
+        if record.weights_sha256 in teachers:
             raise ConfigError(f"{run.path}: is listed twice as a teacher", key=_KEY)
-    # A run in the same directory is found again by its id, so that both can be moved together, and so is one that comes
-    # with lenet; others by their path.
-    here = runs_dir.resolve()
-    names = tuple(
-        run.id if run.path.resolve().parent == here or comes_with_lenet(run.id) else str(run.path.resolve())
-        for run in runs
-    )
-    return TeacherRuns(tuple(network for network, _ in read), names, tuple(record for _, record in read))
+        teachers[record.weights_sha256] = Teacher(network, run.id if is_here else str(run.path.resolve()), record)
+    return tuple(teachers.values())
 
 
-def find_teachers_again(config: Config, run: Run, data: TrainVal) -> TeacherRuns:
+def find_teachers_again(config: Config, run: Run, data: TrainVal) -> tuple[Teacher, ...]:
     """Return the teachers of a run that is resumed; they may have been moved since, together with it.
 
     Raises: ConfigError if one is not found, or is no longer what it was; DataError if one is damaged.
@@ -63,8 +56,7 @@ def find_teachers_again(config: Config, run: Run, data: TrainVal) -> TeacherRuns
         found = find_teachers(config, run.path.resolve().parent, data)
     except ConfigError as error:
         raise ConfigError(f"{run.path}: one of its teachers is not as it was: {error}") from None
-    was, now = ([record.weights_sha256 for record in records] for records in (run.manifest.teachers, found.records))
-    if was != now:
+    if [each.record.weights_sha256 for each in found] != [each.weights_sha256 for each in run.manifest.teachers]:
         raise ConfigError(f"{run.path}: its teachers are no longer the networks that manifest.json records", key=_KEY)
     return found
 

@@ -6,7 +6,7 @@ Under torchrun rank 0 runs this; the other ranks share its trainings and touch n
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from lenet_mnist import provenance
@@ -18,12 +18,12 @@ from lenet_mnist.errors import ConfigError, DivergedError, InterruptedBySignal
 from lenet_mnist.files.locks import exclusive_lock
 from lenet_mnist.files.storage import prepare_to_write
 from lenet_mnist.runs.listing import comes_with_lenet
-from lenet_mnist.runs.manifest import COMMANDS, Manifest, environment
+from lenet_mnist.runs.manifest import COMMANDS, environment
 from lenet_mnist.runs.recording import Recorder, restore_newest
 from lenet_mnist.runs.run import Run, begin_run
 from lenet_mnist.signals import PendingSignal, deferred_signals
 from lenet_mnist.study.resume import changes_of, differences_of_data, differences_of_machine, runs_of_job
-from lenet_mnist.study.teachers import NO_TEACHERS, TeacherRuns, find_teachers, find_teachers_again, teachers_of
+from lenet_mnist.study.teachers import Teacher, find_teachers, find_teachers_again, teachers_of
 from lenet_mnist.training.checkpoint import network_bytes, parse_network, parse_state, state_bytes, weights_digest
 from lenet_mnist.training.context import Context, Log, Session
 from lenet_mnist.training.loop import train
@@ -33,34 +33,20 @@ from lenet_mnist.training.state import TrainState
 from lenet_mnist.tuning.auto import Decision, search_rate
 
 
-@dataclass(frozen=True)
-class TrainedRun:
-    """A run after training, however it ended; `signal_number` is what interrupted it, if anything did."""
-
-    directory: Run
-    signal_number: int | None
-
-    @property
-    def manifest(self) -> Manifest:
-        return self.directory.manifest
-
-
-def require_all_finished(runs: Sequence[TrainedRun]) -> None:
-    """Raise InterruptedBySignal or DivergedError if a run did not come to its end."""
-    for trained in runs:
-        if trained.signal_number is not None:
-            what = "interrupted after it had finished" if trained.manifest.status == "finished" else "interrupted"
-            raise InterruptedBySignal(f"{what}; saved in {trained.directory.path}", trained.signal_number)
-    for trained in runs:
-        manifest = trained.manifest
+def require_all_finished(runs: Sequence[Run]) -> None:
+    """Raise InterruptedBySignal or DivergedError if a training did not come to its end."""
+    for run in runs:
+        if run.interrupted_by is not None:
+            what = "interrupted after it had finished" if run.manifest.status == "finished" else "interrupted"
+            raise InterruptedBySignal(f"{what}; saved in {run.path}", run.interrupted_by)
+    for run in runs:
+        manifest = run.manifest
         if manifest.status == "diverged":
             kept = f"the weights of epoch {manifest.best_epoch} are kept" if manifest.best_epoch else "no epoch ended"
-            raise DivergedError(
-                f"{trained.directory.path}: {manifest.message}; {kept}. Lower the learning rate, as with --lr"
-            )
+            raise DivergedError(f"{run.path}: {manifest.message}; {kept}. Lower the learning rate, as with --lr")
 
 
-def train_seeds(config: Config, seeds: str | None, session: Session, runs_dir: Path) -> list[TrainedRun]:
+def train_seeds(config: Config, seeds: str | None, session: Session, runs_dir: Path) -> list[Run]:
     """Train one run for each of `seeds` ("0-4", "0,7"), or one with the configuration's own seed.
 
     Data, engine, teachers and learning rate are the same for all. A run that diverges is a result like others; an
@@ -77,28 +63,27 @@ def train_seeds(config: Config, seeds: str | None, session: Session, runs_dir: P
     if before:  # whatever was left open has been decided then
         config = config.replace({"training": next(iter(before.values())).config.training})
     teachers = find_teachers(config, runs_dir, context.data)
-    if teachers.networks:
+    if teachers:
         if config.training.learning_rate == AUTO:
             raise ConfigError("a search trains without teachers: find the rate first", key="training.learning_rate")
-        config = config.replace({"training.teachers": teachers.names})
-        seconds = sum(record.seconds for record in teachers.records)
-        note(f"teachers: {len(teachers.networks)}, whose trainings took {seconds:,.0f} s together")
-        for record in teachers.records:
-            if comes_with_lenet(record.run):
-                note(f"teacher {record.run} comes with lenet")
+        config = _with_teachers(config, teachers)
+        seconds = sum(teacher.record.seconds for teacher in teachers)
+        note(f"teachers: {len(teachers)}, whose trainings took {seconds:,.0f} s together")
+        for run_id in filter(comes_with_lenet, (teacher.record.run for teacher in teachers)):
+            note(f"teacher {run_id} comes with lenet")
     decision = None
     if config.training.learning_rate == AUTO:
         decision = search_rate(config.replace({"seed": drawn[0]}), context, session.access.directory)
         config = config.replace({"training.learning_rate": float(f"{decision.lr:.3g}")})
-    runs: list[TrainedRun] = []
+    runs: list[Run] = []
     for seed in drawn:
         if seed not in before:
             runs.append(train_run(config.replace({"seed": seed}), context, runs_dir, teachers, decision))
         elif before[seed].manifest.status in ("finished", "diverged"):
-            runs.append(TrainedRun(before[seed], None))
+            runs.append(before[seed])
         else:
             runs.append(resume_run(before[seed], ResolvedConfig(before[seed].config, {}), False, session))
-        if runs[-1].signal_number is not None:
+        if runs[-1].interrupted_by is not None:
             break
     if left := ",".join(map(str, drawn[len(runs) :])):
         note(f"not begun: seeds {left}. The same command with --seeds {left} trains them")
@@ -109,9 +94,9 @@ def train_run(
     config: Config,
     context: Context,
     runs_dir: Path,
-    teachers: TeacherRuns = NO_TEACHERS,
+    teachers: Sequence[Teacher] = (),
     decision: Decision | None = None,
-) -> TrainedRun:
+) -> Run:
     """Train a network into a new directory in `runs_dir`. `decision` is how its learning rate was found, if it was.
 
     Raises: StorageError if something cannot be written: the run is then marked as failed, and what it holds stays.
@@ -120,13 +105,13 @@ def train_run(
         state = TrainState.start(config, context)
         run = begin_run(runs_dir, config, context)
         with exclusive_lock(run.path, context.progress.note) as require_lock:
-            tuning = asdict(decision) if decision is not None else None
-            run.note(tuning=tuning, teachers=teachers.records)
+            records = tuple(teacher.record for teacher in teachers)
+            run.note(tuning=decision and asdict(decision), teachers=records)
             recorder = Recorder(run, state, context, require_lock)
             return _train_and_record(config, context, recorder, pending, teachers)
 
 
-def resume_run(run: Run, wanted: ResolvedConfig, accept_differences: bool, session: Session) -> TrainedRun:
+def resume_run(run: Run, wanted: ResolvedConfig, accept_differences: bool, session: Session) -> Run:
     """Resume a training from its newest intact checkpoint: it comes to the same weights as if never interrupted.
 
     What `wanted` names must agree with the run, or be something that changes no result (study/resume.py).
@@ -155,9 +140,8 @@ def resume_run(run: Run, wanted: ResolvedConfig, accept_differences: bool, sessi
                 f"{run.path}: cannot resume reproducibly: {'; '.join(differences)}. "
                 "With --accept-differences it resumes all the same, and notes them"
             )
-        config = run.config.replace(changed)
-        teachers = find_teachers_again(config, run, context.data)
-        config = config.replace({"training.teachers": teachers.names})
+        teachers = find_teachers_again(run.config.replace(changed), run, context.data)
+        config = _with_teachers(run.config.replace(changed), teachers)
         state = TrainState.start(config, context)
         for line in restore_newest(run.checkpoints_path, state):
             session.progress.note(f"skipped: {line}")
@@ -174,8 +158,8 @@ def resume_run(run: Run, wanted: ResolvedConfig, accept_differences: bool, sessi
 
 
 def _train_and_record(
-    config: Config, context: Context, recorder: Recorder, pending: PendingSignal, taught_by: TeacherRuns
-) -> TrainedRun:
+    config: Config, context: Context, recorder: Recorder, pending: PendingSignal, teachers: Sequence[Teacher]
+) -> Run:
     """Train, and pass every row on to the files, the progress and the log. Whatever happens is noted in the run."""
     state, training, progress = recorder.state, config.training, context.progress
     crowding = Crowding(context.threads if context.device.type == "cpu" else 1)
@@ -209,9 +193,10 @@ def _train_and_record(
                 log = context.open_log(recorder.run.path, state.histories, progress.note)
             if state.step == 0:
                 state.histories.probe.extend(probe.look(state))
-            _begin_on_all_ranks(config, context, state, taught_by)
-            teachers = teachers_of(taught_by.networks, config, context)
-            result = train(config, replace(context, teachers=teachers), state, on_step, on_epoch)
+            _begin_on_all_ranks(config, context, state, teachers)
+            networks = [teacher.network for teacher in teachers]
+            taught = replace(context, teachers=teachers_of(networks, config, context))
+            result = train(config, taught, state, on_step, on_epoch)
             _require_same_weights(context, state)
         finally:
             progress.end()
@@ -221,7 +206,11 @@ def _train_and_record(
     except BaseException as error:
         recorder.run.note_failure(error, recorder.require_lock)
         raise
-    return TrainedRun(recorder.run, pending.number)
+    return replace(recorder.run, interrupted_by=pending.number)
+
+
+def _with_teachers(config: Config, teachers: Sequence[Teacher]) -> Config:
+    return config.replace({"training.teachers": tuple(teacher.name for teacher in teachers)})
 
 
 def _epoch_line(row: EpochRow, max_epochs: int, is_best: bool) -> str:
@@ -232,15 +221,15 @@ def _epoch_line(row: EpochRow, max_epochs: int, is_best: bool) -> str:
     )
 
 
-def _begin_on_all_ranks(config: Config, context: Context, state: TrainState, taught_by: TeacherRuns) -> None:
+def _begin_on_all_ranks(config: Config, context: Context, state: TrainState, teachers: Sequence[Teacher]) -> None:
     """Let the other ranks begin the training that rank 0 is about to begin, from its state.
 
     Raises: ConfigError, on every rank, if they do not see the same data, or do not have the same torch.
     """
     if not context.ranks.is_single:
-        networks = tuple(map(network_bytes, taught_by.networks))
+        contents = tuple(network_bytes(teacher.network) for teacher in teachers)
         decided = config.replace(context.decided)
-        context.ranks.call(_share_training, config, decided, state_bytes(state), networks)
+        context.ranks.call(_share_training, config, decided, state_bytes(state), contents)
         _require_same_surroundings(context)
 
 

@@ -4,9 +4,9 @@ Nothing is written into it. Recounting an evaluation that was made is not a new 
 """
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -28,7 +28,6 @@ from lenet_mnist.study.train import train_run
 from lenet_mnist.tally import count
 from lenet_mnist.training.checkpoint import parse_state, read_network, weights_digest
 from lenet_mnist.training.context import Context, Session
-from lenet_mnist.training.rows import EpochRow
 from lenet_mnist.training.state import TrainState
 
 # Other processors and engines round otherwise. One image more or less shows: its share of up to 100,000 is larger.
@@ -45,15 +44,7 @@ class Check:
     seen: str
 
 
-@dataclass(frozen=True)
-class Verified:
-    """All checks of a run."""
-
-    run: Run
-    checks: tuple[Check, ...]
-
-
-def verify_run(run: Run, retrain: bool, session: Session) -> Verified:
+def verify_run(run: Run, retrain: bool, session: Session) -> list[Check]:
     """Check everything in a training that can be computed again; with `retrain` train it again, too.
 
     Raises: ConfigError if `run` is not a training, or cannot be trained again; DataError if not even its manifest can
@@ -66,7 +57,7 @@ def verify_run(run: Run, retrain: bool, session: Session) -> Verified:
     try:
         config = run.config
     except DataError as error:
-        return Verified(run, (Check("config.yaml", False, str(error)),))
+        return [Check("config.yaml", False, str(error))]
     decided = manifest.decided
     if not retrain and manifest.engine == "native":
         decided["training.engine"] = Engine.AUTO  # only the same engine trains to the same bits; to count, any will do
@@ -91,14 +82,14 @@ def verify_run(run: Run, retrain: bool, session: Session) -> Verified:
     if retrain:
         session.progress.note(f"training again: {config.training.max_epochs} epochs at most")
         checks += _retraining_checks(run, context)
-    return Verified(run, tuple(checks))
+    return checks
 
 
-def require_all_hold(verified: Verified) -> None:
+def require_all_hold(run: Run, checks: Sequence[Check]) -> None:
     """Raise CheckFailedError if something does not hold."""
-    failed = [check.what for check in verified.checks if not check.holds]
+    failed = [check.what for check in checks if not check.holds]
     if failed:
-        raise CheckFailedError(f"{verified.run.path}: does not hold: {', '.join(failed)}")
+        raise CheckFailedError(f"{run.path}: does not hold: {', '.join(failed)}")
 
 
 def _checked(what: str, look: Callable[[], tuple[bool, str]]) -> Check:
@@ -111,9 +102,8 @@ def _checked(what: str, look: Callable[[], tuple[bool, str]]) -> Check:
 
 def _checkpoint(run: Run, checkpoint: Checkpoint, state: TrainState) -> tuple[bool, str]:
     """Compare its digest, and the rows of the histories that belong to it."""
-    histories = parse_state(checkpoint.read(), checkpoint.path, state).histories.by_name()
     lost = []
-    for name, rows in histories.items():
+    for name, rows in parse_state(checkpoint.read(), checkpoint.path, state).histories.by_name().items():
         content = b""
         with suppress(DataError):
             content = read_bounded(run.path / f"{name}.csv", max_bytes=MAX_TEXT_BYTES, error=DataError)
@@ -183,26 +173,21 @@ def _retraining_checks(run: Run, context: Context) -> Iterator[Check]:
         raise ConfigError(f"{run.path}: cannot be trained again as it was: on the way {'; '.join(accepted)}")
     teachers = find_teachers_again(config, run, context.data)
     with TemporaryDirectory() as directory:
-        trained = train_run(config, context, Path(directory), teachers)
-        if trained.signal_number is not None:
-            raise InterruptedBySignal("interrupted: nothing is kept", trained.signal_number)
-        again = trained.directory
-        histories: tuple[tuple[str, list[Any], list[Any]], ...] = (
-            ("history.csv", _without_times(run.history), _without_times(again.history)),
-            ("steps.csv", run.steps, again.steps),
-            ("probe.csv", run.probe, again.probe),
-        )
-        for name, was, now in histories:
+        again = train_run(config, context, Path(directory), teachers)
+        if again.interrupted_by is not None:
+            raise InterruptedBySignal("interrupted: nothing is kept", again.interrupted_by)
+        for name in ("history", "steps", "probe"):
+            was, now = (_rows_without_times(getattr(each, name)) for each in (run, again))
             if comes_with_lenet(run.id):  # of which only some rows travel
-                there = {(row.epoch, row.step) for row in was}
-                now = [row for row in now if (row.epoch, row.step) in there]
+                there = {row["step"] for row in was}
+                now = [row for row in now if row["step"] in there]
             first = next((k for k, (a, b) in enumerate(zip(was, now, strict=False), start=1) if a != b), None)
             seen = _SAME_TO_THE_BIT if was == now else f"row {first or min(len(was), len(now)) + 1} differs"
-            yield Check(f"{name}, trained again", was == now, seen)
+            yield Check(f"{name}.csv, trained again", was == now, seen)
         digest = again.manifest.weights_sha256
     is_same = digest == manifest.weights_sha256
     yield Check("kept weights, trained again", is_same, _SAME_TO_THE_BIT if is_same else f"SHA-256 {digest}")
 
 
-def _without_times(rows: Iterable[EpochRow]) -> list[EpochRow]:
-    return [replace(row, seconds=0.0) for row in rows]
+def _rows_without_times(rows: Iterable[Any]) -> list[dict[str, Any]]:
+    return [{**asdict(row), "seconds": None} for row in rows]
