@@ -124,7 +124,10 @@ def row_of(run: Run, with_test: bool) -> dict[str, Any]:
         }
         metrics = run.evaluation_path("test") / "metrics.json"
         if with_test:
-            row["test_accuracy"] = _fraction(read_json(metrics)["accuracy"]) if metrics.is_file() else None
+            accuracy = float(read_json(metrics)["accuracy"]) if metrics.is_file() else None
+            if accuracy is not None and not 0 <= accuracy <= 1:
+                raise ValueError(f"{accuracy} is not a fraction")
+            row["test_accuracy"] = accuracy
     except (LenetError, KeyError, TypeError, ValueError):
         row["status"] = "damaged"
     return row
@@ -137,13 +140,6 @@ def _tuned_rate(manifest: Manifest) -> str | None:
     if manifest.kind == "train":
         return f"{float(tuning['lr']):.3g} (auto, {float(tuning['cost_epochs']):.1f} epochs)"
     return ", ".join(f"{float(choice['lr']):.3g}" for choice in tuning.values())
-
-
-def _fraction(value: Any) -> float:
-    """Return a number between 0 and 1 from a file, or raise ValueError."""
-    if not 0 <= float(value) <= 1:
-        raise ValueError(f"{value} is not a fraction")
-    return float(value)
 
 
 def _may_be(run: Run, kinds: Sequence[Kind]) -> bool:

@@ -16,11 +16,8 @@ Status = Literal["running", "finished", "interrupted", "diverged", "failed"]
 Kind = Literal["train", "sweep", "cross-validation"]
 # No part of the digest while they say nothing: older runs keep theirs.
 _ADDED_LATER = ("data_notes", "num_ranks", "job", "teachers", "splits_before", "engine_library", "browser")
-COMMANDS: dict[Kind, str] = {
-    "train": "train",
-    "sweep": "lr-sweep",
-    "cross-validation": "cross-validate",
-}  # that make runs of each kind
+# What makes runs of each kind.
+COMMANDS: dict[Kind, str] = {"train": "train", "sweep": "lr-sweep", "cross-validation": "cross-validate"}
 
 
 class _Frozen(BaseModel):

@@ -7,7 +7,7 @@ been checked. The newest intact one counts, by its step.
 import hashlib
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -15,12 +15,12 @@ from typing import Any
 from lenet_mnist import provenance
 from lenet_mnist.config import Config
 from lenet_mnist.config_file import to_yaml
+from lenet_mnist.data.sets import TrainVal
 from lenet_mnist.errors import DataError
 from lenet_mnist.files.storage import read_bounded, storage_errors, write_bytes, write_text
 from lenet_mnist.runs.manifest import Resume, machine_of
 from lenet_mnist.runs.run import Run, sha256_of
 from lenet_mnist.training.checkpoint import TrainedNetwork, parse_state, state_bytes, weights_digest, write_network
-from lenet_mnist.training.context import Context
 from lenet_mnist.training.loop import StopReason, TrainResult
 from lenet_mnist.training.rows import EpochRow
 from lenet_mnist.training.state import TrainState
@@ -95,6 +95,7 @@ def restore_newest(directory: Path, state: TrainState) -> list[str]:
     return passed_over
 
 
+@dataclass(eq=False)
 class Recorder:
     """Writes a run. Whoever has it holds the run's lock.
 
@@ -105,12 +106,11 @@ class Recorder:
     Raises: StorageError if something cannot be written.
     """
 
-    def __init__(self, run: Run, state: TrainState, context: Context, require_lock: Callable[[], None]) -> None:
-        self.run = run
-        self.state = state
-        self._data = context.data
-        self.require_lock = require_lock
-        self._num_written: dict[str, int] = {}
+    run: Run
+    state: TrainState
+    data: TrainVal
+    require_lock: Callable[[], None]
+    num_written: dict[str, int] = field(default_factory=dict)
 
     def save(self) -> None:
         self._write_histories()
@@ -169,15 +169,15 @@ class Recorder:
     def _write_histories(self) -> None:
         self.require_lock()
         for name, rows in self.state.histories.by_name().items():
-            if self._num_written.get(name) != len(rows.lines):
+            if self.num_written.get(name) != len(rows.lines):
                 write_bytes(self.run.path / f"{name}.csv", rows.header + rows.lines)
-                self._num_written[name] = len(rows.lines)
+                self.num_written[name] = len(rows.lines)
 
     def _write_kept(self) -> dict[str, Any]:
         """Write the weights to be kept so far, and return what the manifest says of them."""
         network, epoch = self.state.kept_network(), self.state.stopping.kept_epoch
         assert network is not None  # an epoch has ended
-        trained = TrainedNetwork(network, self._data.normalization, self._data.class_names, epoch)
+        trained = TrainedNetwork(network, self.data.normalization, self.data.class_names, epoch)
         write_network(self.run.model_path, trained)
         return {"best_epoch": epoch, "weights_sha256": weights_digest(network.state_dict())}
 

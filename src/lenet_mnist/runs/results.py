@@ -24,17 +24,15 @@ from lenet_mnist.files.tables import first_error, read_json_text, read_records, 
 from lenet_mnist.runs.run import Run
 from lenet_mnist.training.checkpoint import HEADER_KEY, parse_tensors
 
+_EXAMPLES = "examples.safetensors"
 # Twice what 12 images of each of 100 cells take. A report, which shows them all as text, stays below 3 MB.
 _MAX_EXAMPLE_BYTES = 1_500_000
 _BYTES_BESIDE_PIXELS = 4 * 8  # of each image: index, label, prediction, confidence
 _HEADER_BYTES = 4096
-_BESIDE_IMAGES = {
-    "indices": torch.int64,
-    "labels": torch.int64,
-    "predictions": torch.int64,
-    "confidences": torch.float64,
-}
+_COUNTS = dict.fromkeys(("indices", "labels", "predictions"), torch.int64)
+_BESIDE_IMAGES = {**_COUNTS, "confidences": torch.float64}
 _MAX_COUNT = 10**9
+_OF_THE_RUN = ("best_epoch", "weights_sha256", "num_test_looks")
 
 
 class _ClassRow(BaseModel):
@@ -110,17 +108,9 @@ def read_evaluation(run: Run, split: str) -> SavedEvaluation:
     matrix = _read_matrix(directory / "confusion_matrix.csv", len(metrics.per_class))
     if (int(matrix.sum()), int(np.trace(matrix))) != (metrics.num_images, metrics.num_correct):
         raise DataError(f"{directory}: metrics.json and confusion_matrix.csv are not of one evaluation: evaluate again")
-    return SavedEvaluation(
-        split=split,
-        class_names=tuple(row.name for row in metrics.per_class),
-        confusion_matrix=matrix,
-        mean_loss=metrics.loss,
-        expected_calibration_error=metrics.expected_calibration_error,
-        calibration=metrics.calibration,
-        best_epoch=metrics.best_epoch,
-        weights_sha256=metrics.weights_sha256,
-        num_test_looks=metrics.num_test_looks,
-    )
+    names = tuple(row.name for row in metrics.per_class)
+    as_written = {name: getattr(metrics, name) for name in ("expected_calibration_error", "calibration", *_OF_THE_RUN)}
+    return SavedEvaluation(split, names, matrix, metrics.loss, **as_written)
 
 
 def write_figures(directory: Path, scored: Scored, metrics: dict[str, Any]) -> None:
@@ -157,15 +147,10 @@ def write_examples(directory: Path, evaluation: Evaluation, images: Tensor, weig
     room = _MAX_EXAMPLE_BYTES - _HEADER_BYTES
     limit = room // (images.shape[1] * images.shape[2] + _BYTES_BESIDE_PIXELS)
     chosen = example_positions(evaluation, limit)
-    tensors = {
-        "images": images[torch.from_numpy(chosen)].contiguous(),
-        "indices": torch.from_numpy(evaluation.indices[chosen]),
-        "labels": torch.from_numpy(evaluation.labels[chosen]),
-        "predictions": torch.from_numpy(evaluation.predictions[chosen]),
-        "confidences": torch.from_numpy(evaluation.confidences[chosen]),
-    }
+    tensors = {name: torch.from_numpy(getattr(evaluation, name)[chosen]) for name in _BESIDE_IMAGES}
+    tensors["images"] = images[torch.from_numpy(chosen)].contiguous()
     header = json.dumps({"weights_sha256": weights_sha256})
-    write_bytes(_examples_path(directory), save(tensors, metadata={HEADER_KEY: header}))
+    write_bytes(directory / _EXAMPLES, save(tensors, metadata={HEADER_KEY: header}))
 
 
 def example_positions(evaluation: Evaluation, limit: int) -> Counts:
@@ -186,7 +171,7 @@ def example_positions(evaluation: Evaluation, limit: int) -> Counts:
 
 def read_examples(run: Run, evaluation: SavedEvaluation) -> Examples:
     """Return the images that `evaluation` has kept. Raises: DataError if there are none, or not of this evaluation."""
-    path = _examples_path(run.evaluation_path(evaluation.split))
+    path = run.evaluation_path(evaluation.split) / _EXAMPLES
     tensors, text = parse_tensors(read_bounded(path, max_bytes=_MAX_EXAMPLE_BYTES, error=DataError), path)
     is_of_it = text == json.dumps({"weights_sha256": evaluation.weights_sha256})
     if not is_of_it or not _are_examples(tensors, len(evaluation.class_names)):
@@ -205,10 +190,6 @@ def _are_examples(tensors: Mapping[str, Tensor], num_classes: int) -> bool:
     classes, confidences = torch.stack([tensors["labels"], tensors["predictions"]]), tensors["confidences"]
     are_classes = (classes >= 0) & (classes < num_classes)
     return bool(are_classes.all()) and bool(((confidences >= 0) & (confidences <= 1)).all())
-
-
-def _examples_path(directory: Path) -> Path:
-    return directory / "examples.safetensors"
 
 
 def _read_matrix(path: Path, num_classes: int) -> Counts:

@@ -1,13 +1,4 @@
-"""The run directory: its layout, how one is made, and a run opened to be read.
-
-runs/<YYYYMMDD-HHMMSS>-<name>-<4 hex>/      UTC; made exclusively, movable
-    config.yaml                             complete: `lenet train --config` with it does the run again
-    manifest.json                           what happened, with what, and how it ended
-    history.csv  steps.csv  probe.csv       one row per epoch; update, later every 20th; epoch and layer
-    checkpoints/model.safetensors           the kept weights
-    checkpoints/step-<step>-<sha256>.safetensors    all that a resume needs; the newest two
-    plots/  evaluation/<split>/  predictions/  export/  report.html
-"""
+"""The run directory: how one is made, and a run opened to be read. docs/architecture.md says what is in which file."""
 
 import hashlib
 import os
@@ -157,16 +148,8 @@ class Run:
         config, manifest = self.config, self.manifest
         if not isinstance(config.training.learning_rate, float):
             raise DataError(f"{self.config_path}: training.learning_rate is not a number: not a run's configuration")
-        return TrainingRecord(
-            config=config,
-            num_train=manifest.num_train,
-            num_val=manifest.num_val,
-            guessing_loss=manifest.guessing_loss,
-            stop_reason=manifest.stop_reason,
-            history=self.history,
-            steps=self.steps,
-            probe=self.probe,
-        )
+        told = manifest.num_train, manifest.num_val, manifest.guessing_loss, manifest.stop_reason
+        return TrainingRecord(config, *told, self.history, self.steps, self.probe)
 
     def require(self, kind: Kind, purpose: str) -> None:
         """Raise ConfigError, which names the `purpose`, unless the run is of this kind."""

@@ -203,18 +203,14 @@ def _fold_line(result: FoldResult) -> str:
 
 def require_foldable(config: Config) -> None:
     """Raise ConfigError if something in `config` would be chosen by the fold that is tested on."""
-    if config.training.learning_rate == AUTO:
-        raise ConfigError(
-            "a search would use the images that are tested on: find the rate first, with lenet lr-sweep",
-            key="training.learning_rate",
-        )
-    if config.training.teachers:
-        raise ConfigError("teachers have seen the images that are tested on: leave them out", key="training.teachers")
-    if config.training.schedule is Schedule.PLATEAU:
-        raise ConfigError(
-            "this schedule follows the loss on the images that are tested on: choose a different one",
-            key="training.schedule",
-        )
+    training, tested = config.training, "the images that are tested on"
+    if training.learning_rate == AUTO:
+        advice = "find the rate first, with lenet lr-sweep"
+        raise ConfigError(f"a search would use {tested}: {advice}", key="training.learning_rate")
+    if training.teachers:
+        raise ConfigError(f"teachers have seen {tested}: leave them out", key="training.teachers")
+    if training.schedule is Schedule.PLATEAU:
+        raise ConfigError(f"it follows the loss on {tested}: choose a different one", key="training.schedule")
 
 
 def fold_of(data: TrainVal, fold: Fold, split_seed: int) -> TrainVal:
@@ -224,25 +220,21 @@ def fold_of(data: TrainVal, fold: Fold, split_seed: int) -> TrainVal:
 
     Raises: ConfigError if there are too few images.
     """
-    images, labels, indices = (
-        torch.cat([getattr(data.train, name), getattr(data.val, name)]) for name in ("images", "labels", "indices")
-    )
-    order = indices.argsort()
-    images, labels, indices = images[order], labels[order], indices[order]
-    numbers = labels.numpy()
-    chosen = limit(np.arange(len(numbers)), numbers, fold.folds.num_images, split_seed)
-    keys = random_keys(split_seed, Purpose.FOLDS, len(numbers), position=fold.repeat)[chosen]
-    is_held_out = stratified_folds(numbers[chosen], fold.folds.num_folds, keys) == fold.number - 1
-    train_part, val_part = (torch.from_numpy(chosen[held_out]) for held_out in (~is_held_out, is_held_out))
-    train_set = TrainSet(images[train_part], labels[train_part], indices[train_part])
+    first, second = data.train, data.val
+    images, indices = torch.cat([first.images, second.images]), torch.cat([first.indices, second.indices])
+    joined = TrainSet(images, torch.cat([first.labels, second.labels]), indices).part(indices.argsort())
+    labels = joined.labels.numpy()
+    chosen = limit(np.arange(len(labels)), labels, fold.folds.num_images, split_seed)
+    keys = random_keys(split_seed, Purpose.FOLDS, len(labels), position=fold.repeat)[chosen]
+    is_held_out = stratified_folds(labels[chosen], fold.folds.num_folds, keys) == fold.number - 1
+    train_set, held_out = (joined.part(torch.from_numpy(chosen[these])) for these in (~is_held_out, is_held_out))
+    split = digest_of_split(train_set.indices.numpy(), held_out.indices.numpy())
     return replace(
         data,
         train=train_set,
-        val=ValSet(images[val_part], labels[val_part], indices[val_part]),
+        val=ValSet(held_out.images, held_out.labels, held_out.indices),
         normalization=Normalization.of(train_set),
-        fingerprint=replace(
-            data.fingerprint, split=digest_of_split(indices[train_part].numpy(), indices[val_part].numpy())
-        ),
+        fingerprint=replace(data.fingerprint, split=split),
     )
 
 

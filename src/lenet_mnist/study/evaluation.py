@@ -29,7 +29,6 @@ from lenet_mnist.runs.run import Run, create_beside_runs
 from lenet_mnist.study.resume import differences_of_files
 from lenet_mnist.training.checkpoint import TrainedNetwork, read_network, weights_digest
 
-_PARTS = {Split.VAL: "validation part", Split.TEST: "test part"}
 _NO_NETWORK = "it has no network to evaluate"
 
 
@@ -247,7 +246,7 @@ def _images_of_split(run: Run, split: Split, access: DataAccess) -> ImageSet:
     if manifest.splits_before:
         raise ConfigError(
             f"{run.path}: was trained on other data, or another split of them, before it was resumed with these "
-            f"(--accept-differences): images of its {_PARTS[split]} may have trained it"
+            f"(--accept-differences): images of its {split} part may have trained it"
         )
     data = load_train_val(config.data, access)
     if others := differences_of_files(manifest, data.fingerprint):

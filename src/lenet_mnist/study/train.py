@@ -107,7 +107,7 @@ def train_run(
         with exclusive_lock(run.path, context.progress.note) as require_lock:
             records = tuple(teacher.record for teacher in teachers)
             run.note(tuning=decision and asdict(decision), teachers=records)
-            recorder = Recorder(run, state, context, require_lock)
+            recorder = Recorder(run, state, context.data, require_lock)
             return _train_and_record(config, context, recorder, pending, teachers)
 
 
@@ -152,7 +152,7 @@ def resume_run(run: Run, wanted: ResolvedConfig, accept_differences: bool, sessi
         now = environment(context) if differences else {}
         if of_data:
             now["splits_before"] = (*manifest.splits_before, manifest.split_sha256)
-        recorder = Recorder(run, state, context, require_lock)
+        recorder = Recorder(run, state, context.data, require_lock)
         recorder.resume(config, tuple(differences), now)
         return _train_and_record(config, context, recorder, pending, teachers)
 
