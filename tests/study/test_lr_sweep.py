@@ -245,4 +245,4 @@ def test_ctrl_c_keeps_what_is_finished(mnist_dir: Path, tmp_path: Path) -> None:
     assert "Traceback" not in rest
     run = only_run(tmp_path)
     assert run.manifest.status == "interrupted"
-    assert 1 <= len(StudyJournal(SWEEP, run.journal_path).results) < 30
+    assert 1 <= len(StudyJournal(SWEEP, run).results) < 30

@@ -6,7 +6,7 @@ been checked. The newest intact one counts, by its step.
 
 import hashlib
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -101,15 +101,14 @@ class Recorder:
 
     What is on the disk at any moment is enough to resume from: the state holds all rows, too. First the files that show
     them are written, then the state, then the kept weights, which name their own digest; last the manifest, which says
-    what there is. `require_lock` raises StorageError if the lock was lost: then nothing more is written.
+    what there is.
 
-    Raises: StorageError if something cannot be written.
+    Raises: StorageError if something cannot be written, or the lock was lost.
     """
 
     run: Run
     state: TrainState
     data: TrainVal
-    require_lock: Callable[[], None]
     num_written: dict[str, int] = field(default_factory=dict)
 
     def save(self) -> None:
@@ -122,7 +121,7 @@ class Recorder:
         changes: dict[str, Any] = {"epochs": row.epoch, "seconds": self.run.manifest.seconds + row.seconds}
         if self.state.stopping.kept_epoch == row.epoch:
             changes |= {"best_val_loss": row.val_loss, "best_val_accuracy": row.val_accuracy, **self._write_kept()}
-        self._update(**changes)
+        self.run.note(**changes)
 
     def resume(self, config: Config, differences: tuple[str, ...], environment: Mapping[str, Any]) -> None:
         """Note that the run is resumed with `config` in a new `environment`; let the manifest agree with the state."""
@@ -138,7 +137,7 @@ class Recorder:
             versions=provenance.versions(),
             machine=machine_of(self.state.device),
         )
-        self._update(
+        self.run.note(
             **environment,
             status="running",
             stop_reason=None,
@@ -160,14 +159,14 @@ class Recorder:
             self.save()
         else:
             self._write_histories()
-        self._update(
+        self.run.note(
             status=reason.value if reason in (StopReason.DIVERGED, StopReason.INTERRUPTED) else "finished",
             stop_reason=reason.value,
             message=str(result.divergence) if result.divergence else None,
         )
 
     def _write_histories(self) -> None:
-        self.require_lock()
+        self.run.require_lock()
         for name, rows in self.state.histories.by_name().items():
             if self.num_written.get(name) != len(rows.lines):
                 write_bytes(self.run.path / f"{name}.csv", rows.header + rows.lines)
@@ -180,7 +179,3 @@ class Recorder:
         trained = TrainedNetwork(network, self.data.normalization, self.data.class_names, epoch)
         write_network(self.run.model_path, trained)
         return {"best_epoch": epoch, "weights_sha256": weights_digest(network.state_dict())}
-
-    def _update(self, **changes: Any) -> None:
-        self.require_lock()
-        self.run.note(**changes)

@@ -4,8 +4,8 @@ import hashlib
 import os
 import re
 import secrets
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
@@ -19,7 +19,7 @@ from lenet_mnist.analysis.findings import TrainingRecord
 from lenet_mnist.config import Config
 from lenet_mnist.config_file import load_config, to_yaml
 from lenet_mnist.errors import ConfigError, DataError, DivergedError, InterruptedBySignal, LenetError
-from lenet_mnist.files.locks import is_locked
+from lenet_mnist.files.locks import exclusive_lock, is_locked
 from lenet_mnist.files.storage import (
     append_line,
     make_directory,
@@ -55,13 +55,15 @@ class _Place:
 class Run:
     """A run on disk, opened once: each of its files is read when it is first asked for, and remembered.
 
-    `interrupted_by` is the number of the signal that came while this process trained it, if one did.
+    `interrupted_by` is the number of the signal that came while this process trained it, if one did. `require_lock`
+    raises StorageError if this process had the run's lock and lost it: then nothing more is written.
 
     Raises: DataError, where a file is read that is missing, damaged, or not the one that the manifest names.
     """
 
     path: Path
     interrupted_by: int | None = field(default=None, compare=False)
+    require_lock: Callable[[], None] = field(default=lambda: None, repr=False, compare=False)
 
     @property
     def id(self) -> str:
@@ -156,8 +158,15 @@ class Run:
         if self.manifest.kind != kind:
             raise ConfigError(f"{self.path}: is a {self.manifest.kind} run: {purpose}")
 
+    @contextmanager
+    def locked(self, note: Callable[[str], None]) -> Iterator["Run"]:
+        """Yield the run, read again: nobody else writes from here on. Raises: StorageError if another process does."""
+        with exclusive_lock(self.path, note) as require_lock:
+            yield Run(self.path, require_lock=require_lock)
+
     def write_manifest(self, manifest: Manifest) -> None:
         """Replace the manifest. Raises: StorageError."""
+        self.require_lock()
         signed = manifest.model_copy(update={"sha256": manifest.digest()})
         write_text(self.manifest_path, signed.model_dump_json(indent=2) + "\n")
         self.__dict__["manifest"] = signed
@@ -166,12 +175,11 @@ class Run:
         """Change values of the manifest. Raises: StorageError."""
         self.write_manifest(self.manifest.model_copy(update=changes))
 
-    def note_failure(self, error: BaseException, require_lock: Callable[[], None]) -> None:
+    def note_failure(self, error: BaseException) -> None:
         """Note, where the disk still allows it, that `error` ended the command: it is the one to report."""
         ends = {InterruptedBySignal: "interrupted", KeyboardInterrupt: "interrupted", DivergedError: "diverged"}
         message = str(error) or type(error).__name__
         with suppress(LenetError):
-            require_lock()
             self.note(status=ends.get(type(error), "failed"), message=message.replace(str(self.path), self.id))
 
     def num_test_looks(self) -> int:

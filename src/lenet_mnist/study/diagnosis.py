@@ -75,7 +75,7 @@ class TrialAdvice:
 def advise_sweep(run: Run) -> list[TrialAdvice]:
     """Return the advice on each training of a sweep. Raises: DataError."""
     advised = []
-    for trial, result in StudyJournal(SWEEP, run.journal_path).results.items():
+    for trial, result in StudyJournal(SWEEP, run).results.items():
         advice = advise_trial(run.config, result, run.manifest.guessing_loss)
         advised.append(TrialAdvice(trial.activation, trial.lr, trial.seed, advice))
     return sorted(advised, key=lambda each: (each.activation, each.lr, each.seed))

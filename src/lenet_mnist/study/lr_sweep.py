@@ -91,15 +91,12 @@ def sweep(place: Path | Run, wanted: ResolvedConfig, request: SweepRequest, sess
 
 def require_answers(swept: SweptRun) -> None:
     """Raise DivergedError if some activation diverged at every rate, ConfigError if none learned anything at any."""
+    path = swept.directory.path
     for activation, answer in swept.answers.items():
         if answer.ranking.best is None:
-            raise DivergedError(
-                f"{swept.directory.path}: {activation}: training diverged at every rate: try smaller ones (--max-lr)"
-            )
+            raise DivergedError(f"{path}: {activation}: training diverged at every rate: try smaller ones (--max-lr)")
     if all(answer.choice is None for answer in swept.answers.values()):
-        raise ConfigError(
-            f"{swept.directory.path}: no rate learned anything: give more --epochs or higher rates (--min-lr)"
-        )
+        raise ConfigError(f"{path}: no rate learned anything: give more --epochs or higher rates (--min-lr)")
 
 
 def _contexts(config: Config, request: SweepRequest, session: Session) -> tuple[Context, Context]:
@@ -159,10 +156,10 @@ def _make_plan(study: Study, started: float) -> Plan:
     )
     brackets = {each: Bracket.of(_range_tests(study, each), context.guessing_loss) for each in request.activations}
     plan = make_plan(request, brackets, cost, _seconds_left(study, started))
-    if _pool_size(study, plan).num_workers == 1:
-        return plan
-    with_workers = replace(cost, start_seconds=_WORKER_START_SECONDS)
-    return make_plan(request, brackets, with_workers, _seconds_left(study, started))
+    if _pool_size(study, plan).num_workers > 1:
+        cost = replace(cost, start_seconds=_WORKER_START_SECONDS)
+        plan = make_plan(request, brackets, cost, _seconds_left(study, started))
+    return plan
 
 
 def _pool_size(study: Study, plan: Plan) -> PoolSize:

@@ -16,7 +16,6 @@ from pydantic_core import to_jsonable_python
 from lenet_mnist.config import Config
 from lenet_mnist.config_file import ResolvedConfig
 from lenet_mnist.errors import DataError, InterruptedBySignal
-from lenet_mnist.files.locks import exclusive_lock
 from lenet_mnist.files.storage import prepare_to_write
 from lenet_mnist.files.tables import Journal
 from lenet_mnist.provenance import typed
@@ -53,9 +52,9 @@ class StudyKind:
 class StudyJournal:
     """The entries of a study's journal, in their order: the request first. Raises: DataError if one is damaged."""
 
-    def __init__(self, kind: StudyKind, path: Path, require_lock: Callable[[], None] = lambda: None) -> None:
-        self._kind, self._path = kind, path
-        self._journal = Journal(path, require_lock)
+    def __init__(self, kind: StudyKind, run: Run) -> None:
+        self._kind, self._path = kind, run.journal_path
+        self._journal = Journal(run.journal_path, run.require_lock)
         self.entries: list[Any] = []
         adapters = {name: TypeAdapter(entry) for name, entry in kind.entries.items()}
         for number, document in enumerate(self._journal.documents(), start=1):
@@ -63,7 +62,7 @@ class StudyJournal:
                 ((name, value),) = document.items()
                 self.entries.append(adapters[name].validate_python(value))
             except (AttributeError, KeyError, ValueError):
-                raise DataError(f"{path}: line {number}: not an entry of a {kind.kind}") from None
+                raise DataError(f"{self._path}: line {number}: not an entry of a {kind.kind}") from None
 
     @property
     def request(self) -> Any:
@@ -139,9 +138,8 @@ def study_under_way(
         for line in context.data.notes:
             session.progress.note(f"data: {line}")
         run = begin_run(place, wanted.config, first, kind.kind)
-    with exclusive_lock(run.path, session.progress.note) as require_lock:
-        run = Run(run.path)  # read again: nobody else writes from here on
-        journal = StudyJournal(kind, run.journal_path, require_lock)
+    with run.locked(session.progress.note) as run:
+        journal = StudyJournal(kind, run)
         if isinstance(place, Run):
             named = {key: value for key, value in flat_values(wanted.config).items() if key in wanted.origins}
             require_same(run, flat_values(run.config) | asdict(journal.request), named | asked)
@@ -155,7 +153,7 @@ def study_under_way(
             run.note(status="running", message=None)
             yield study
         except BaseException as error:
-            run.note_failure(error, require_lock)
+            run.note_failure(error)
             if isinstance(error, InterruptedBySignal):
                 kept = f"interrupted; {len(journal.results)} trainings are kept"
                 again = f"lenet {COMMANDS[kind.kind]} --resume {typed(run.path)}"

@@ -15,7 +15,6 @@ from lenet_mnist.config_file import ResolvedConfig, parse_seeds
 from lenet_mnist.data.batches import num_batches
 from lenet_mnist.devices import Crowding
 from lenet_mnist.errors import ConfigError, DivergedError, InterruptedBySignal
-from lenet_mnist.files.locks import exclusive_lock
 from lenet_mnist.files.storage import prepare_to_write
 from lenet_mnist.runs.listing import comes_with_lenet
 from lenet_mnist.runs.manifest import COMMANDS, environment
@@ -103,11 +102,10 @@ def train_run(
     """
     with context.caller.deferred(not context.ranks.is_single) as pending:
         state = TrainState.start(config, context)
-        run = begin_run(runs_dir, config, context)
-        with exclusive_lock(run.path, context.progress.note) as require_lock:
+        with begin_run(runs_dir, config, context).locked(context.progress.note) as run:
             records = tuple(teacher.record for teacher in teachers)
             run.note(tuning=decision and asdict(decision), teachers=records)
-            recorder = Recorder(run, state, context.data, require_lock)
+            recorder = Recorder(run, state, context.data)
             return _train_and_record(config, context, recorder, pending, teachers)
 
 
@@ -124,9 +122,8 @@ def resume_run(run: Run, wanted: ResolvedConfig, accept_differences: bool, sessi
     prepare_to_write(run.path)
     with (
         session.caller.deferred(not session.ranks.is_single) as pending,
-        exclusive_lock(run.path, session.progress.note) as require_lock,
+        run.locked(session.progress.note) as run,
     ):
-        run = Run(run.path)  # read again: nobody else writes from here on
         manifest = run.manifest
         if manifest.browser is not None:
             raise ConfigError(f"{run.path}: was trained in a browser, without the checkpoints that a resume needs")
@@ -152,7 +149,7 @@ def resume_run(run: Run, wanted: ResolvedConfig, accept_differences: bool, sessi
         now = environment(context) if differences else {}
         if of_data:
             now["splits_before"] = (*manifest.splits_before, manifest.split_sha256)
-        recorder = Recorder(run, state, context.data, require_lock)
+        recorder = Recorder(run, state, context.data)
         recorder.resume(config, tuple(differences), now)
         return _train_and_record(config, context, recorder, pending, teachers)
 
@@ -204,9 +201,9 @@ def _train_and_record(
                 log.close()
         recorder.finish(result)
     except BaseException as error:
-        recorder.run.note_failure(error, recorder.require_lock)
+        recorder.run.note_failure(error)
         raise
-    return replace(recorder.run, interrupted_by=pending.number)
+    return Run(recorder.run.path, interrupted_by=pending.number)
 
 
 def _with_teachers(config: Config, teachers: Sequence[Teacher]) -> Config:

@@ -146,15 +146,8 @@ def rank(results: Sequence[TrialResult], guessing_loss: float) -> Ranking:
     noise = noise_of([row for row in rows if min(row) <= 2 * lowest and max(row) < GUESSING * guessing_loss])
     # As good are rates whose mean is not surely above the best one's: t standard errors of a difference of means.
     limit = _log_of(lowest) + noise.t95 * noise.deviation * math.sqrt(2 / best.num_trials)
-    return Ranking(
-        activation=activation,
-        epochs=epochs,
-        rates=rates,
-        best=best,
-        equals=tuple(lr for lr, mean_loss in known.items() if _log_of(mean_loss) <= limit),
-        noise=noise.deviation,
-        has_learned=lowest < GUESSING * guessing_loss,
-    )
+    equals = tuple(lr for lr, mean_loss in known.items() if _log_of(mean_loss) <= limit)
+    return Ranking(activation, epochs, rates, best, equals, noise.deviation, lowest < GUESSING * guessing_loss)
 
 
 def _summary(lr: float, losses: Sequence[float | None]) -> RateSummary:

@@ -118,8 +118,8 @@ class Plan:
 
     @property
     def trials(self) -> list[Trial]:
-        of_each = [trials_of(each, lrs, self.seeds, self.epochs[each]) for each, lrs in self.lrs.items()]
-        return [trial for trials in of_each for trial in trials]
+        rates = self.lrs.items()
+        return [trial for each, lrs in rates for trial in trials_of(each, lrs, self.seeds, self.epochs[each])]
 
     def __str__(self) -> str:
         seeds = f"{len(self.seeds)} seed{'s' if len(self.seeds) > 1 else ''}"

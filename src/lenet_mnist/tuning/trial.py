@@ -92,14 +92,9 @@ def train_trial(config: Config, context: Context, trial: Trial) -> TrialResult:
     result = train(config, context, state)
     histories = state.histories
     last = histories.history[-1] if result.stop_reason is StopReason.MAX_EPOCHS else None
-    return TrialResult(
-        trial=trial,
-        val_loss=last.val_loss if last else None,
-        val_accuracy=last.val_accuracy if last else None,
-        history=tuple(histories.history),
-        steps=tuple(histories.steps),
-        seconds=time.perf_counter() - started,
-    )
+    val_loss, val_accuracy = (last.val_loss, last.val_accuracy) if last else (None, None)
+    history, steps = tuple(histories.history), tuple(histories.steps)
+    return TrialResult(trial, val_loss, val_accuracy, history, steps, time.perf_counter() - started)
 
 
 def first_images(data: TrainVal, num_images: int, seed: int) -> TrainVal:
