@@ -119,7 +119,11 @@ def compare_runs(runs: Sequence[Run], split: Split, levels: Sequence[float], eva
     settings = [_settings_of(run) for run in runs]
     parts = groups_of(settings)
     for part in parts:
-        _require_different_seeds([runs[k] for k in part])
+        by_seed: dict[int, Run] = {}
+        for run in [runs[k] for k in part]:
+            twin = by_seed.setdefault(run.config.seed, run)
+            if twin is not run:  # they would count as two
+                raise ConfigError(f"{run.path}: is the same training as {twin.path}: leave one of them out")
     able = [run for run in runs if run.manifest.best_epoch is not None]
     seen = {each.run.path: each for each in evaluator.answers_of(able, split)}
     names = names_of([settings[part[0]] for part in parts])
@@ -224,15 +228,6 @@ def _require_same_data(first: Run, other: Run) -> None:
             raise ConfigError(f"{where}: its validation images are different ({key} {now}, not {was})")
     if first.config.data == other.config.data:
         raise ConfigError(f"{where}: its split is different (another SHA-256, although the settings are the same)")
-
-
-def _require_different_seeds(runs: Sequence[Run]) -> None:
-    """Raise ConfigError if two runs of a group have the same seed: they would count as two."""
-    by_seed: dict[int, Run] = {}
-    for run in runs:
-        twin = by_seed.setdefault(run.config.seed, run)
-        if twin is not run:
-            raise ConfigError(f"{run.path}: is the same training as {twin.path}: leave one of them out")
 
 
 def _group(

@@ -93,29 +93,22 @@ def require_same(run: Run, there: Mapping[str, Any], now: Mapping[str, Any]) -> 
 def runs_of_job(config: Config, ranks: Ranks, runs_dir: Path) -> dict[int, Run]:
     """Return, by seed, the runs of `config` that these ranks began before torchrun restarted them.
 
-    An earlier job may have had the same name: the newest run counts.
+    An earlier job may have had the same name: the newest run counts. A run has decided what `config` leaves open: a
+    learning rate of `auto`, and which runs the teachers' names mean, as `latest` is another run by now.
     """
-    if ranks.restarts == 0:
-        return {}
     found: dict[int, Run] = {}
-    for run in list_runs(runs_dir):
+    for run in list_runs(runs_dir) if ranks.restarts > 0 else ():
         with suppress(DataError):  # a damaged run, whose ever, is none of these
-            if run.manifest.job == ranks.job and _is_of(config, run.config):
-                found.setdefault(run.config.seed, run)
+            if run.manifest.job == ranks.job:
+                seed, training = run.config.seed, run.config.training
+                decided: dict[str, Any] = {"seed": seed}
+                if config.training.learning_rate == AUTO:
+                    decided["training.learning_rate"] = training.learning_rate
+                if len(config.training.teachers) == len(training.teachers):
+                    decided["training.teachers"] = training.teachers
+                if run.config == config.replace(decided):
+                    found.setdefault(seed, run)
     return found
-
-
-def _is_of(config: Config, trained: Config) -> bool:
-    """Whether a run's configuration is `config` with some seed, and with what that left open decided.
-
-    That is a learning rate of `auto`, and which runs the teachers' names mean: `latest` is another run by now.
-    """
-    decided: dict[str, Any] = {"seed": trained.seed}
-    if config.training.learning_rate == AUTO:
-        decided["training.learning_rate"] = trained.training.learning_rate
-    if len(config.training.teachers) == len(trained.training.teachers):
-        decided["training.teachers"] = trained.training.teachers
-    return trained == config.replace(decided)
 
 
 def _objection(training: TrainingConfig, key: str, value: Any) -> str | None:

@@ -65,7 +65,7 @@ def train_seeds(config: Config, seeds: str | None, session: Session, runs_dir: P
     if teachers:
         if config.training.learning_rate == AUTO:
             raise ConfigError("a search trains without teachers: find the rate first", key="training.learning_rate")
-        config = _with_teachers(config, teachers)
+        config = config.replace({"training.teachers": tuple(teacher.name for teacher in teachers)})
         seconds = sum(teacher.record.seconds for teacher in teachers)
         note(f"teachers: {len(teachers)}, whose trainings took {seconds:,.0f} s together")
         for run_id in filter(comes_with_lenet, (teacher.record.run for teacher in teachers)):
@@ -138,7 +138,8 @@ def resume_run(run: Run, wanted: ResolvedConfig, accept_differences: bool, sessi
                 "With --accept-differences it resumes all the same, and notes them"
             )
         teachers = find_teachers_again(run.config.replace(changed), run, context.data)
-        config = _with_teachers(run.config.replace(changed), teachers)
+        changed["training.teachers"] = tuple(teacher.name for teacher in teachers)
+        config = run.config.replace(changed)
         state = TrainState.start(config, context)
         for line in restore_newest(run.checkpoints_path, state):
             session.progress.note(f"skipped: {line}")
@@ -204,10 +205,6 @@ def _train_and_record(
         recorder.run.note_failure(error)
         raise
     return Run(recorder.run.path, interrupted_by=pending.number)
-
-
-def _with_teachers(config: Config, teachers: Sequence[Teacher]) -> Config:
-    return config.replace({"training.teachers": tuple(teacher.name for teacher in teachers)})
 
 
 def _epoch_line(row: EpochRow, max_epochs: int, is_best: bool) -> str:
