@@ -173,8 +173,7 @@ def _seconds_left(study: Study, started: float) -> float:
 
 
 def _range_tests(study: Study, activation: Activation) -> list[RangeTest]:
-    tests = sorted(study.journal.of(RangeTest), key=lambda test: test.seed)
-    return [test for test in tests if test.activation is activation]
+    return [test for test in study.journal.of(RangeTest) if test.activation is activation]
 
 
 def _extensions(study: Study, plan: Plan) -> list[Extension]:
