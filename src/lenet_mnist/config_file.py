@@ -45,19 +45,15 @@ class ResolvedConfig:
     @property
     def notes(self) -> tuple[str, ...]:
         """Warnings about values that were left out, one sentence each."""
-        activation, training = self.config.model.activation, self.config.training
-        usual = Config()
-        if "training.learning_rate" in self.origins or (
-            (activation, training.optimizer) == (usual.model.activation, usual.training.optimizer)
-        ):
+        config, usual, rate = self.config, Config(), self.config.training.learning_rate
+        chosen, wanted = (f"{each.model.activation} with {each.training.optimizer}" for each in (usual, config))
+        if "training.learning_rate" in self.origins or wanted == chosen:
             return ()
-        recipe = ""
-        if training.optimizer is usual.training.optimizer and activation in _RECIPE_RATES:
+        recipe, activation = "", config.model.activation
+        if config.training.optimizer is usual.training.optimizer and activation in _RECIPE_RATES:
             recipe = f"; --config {activation} is a recipe for it (--lr {_RECIPE_RATES[activation]:g})"
         return (
-            f"the learning rate {training.learning_rate} was chosen for {usual.model.activation} with "
-            f"{usual.training.optimizer}, not for {activation} with {training.optimizer}{recipe}; "
-            "--lr auto searches for one",
+            f"the learning rate {rate} was chosen for {chosen}, not for {wanted}{recipe}; --lr auto searches for one",
         )
 
     def with_flag(self, key: str, value: Any) -> "ResolvedConfig":

@@ -39,11 +39,10 @@ def _quotas(root: Path) -> list[float]:
     with suppress(OSError, ValueError):
         for line in (root / "proc/self/cgroup").read_text().splitlines():
             _, controllers, path = line.split(":", 2)
-            place = root / "sys/fs/cgroup" / ("" if controllers == "" else "cpu")
+            place, inside = root / "sys/fs/cgroup" / ("cpu" if controllers else ""), Path(path.lstrip("/"))
             if controllers == "" or "cpu" in controllers.split(","):
-                inside = Path(path.lstrip("/"))
-                for group in (place, *(place / part for part in (inside, *inside.parents))):
-                    quotas += _quota(group)
+                for group in (inside, *inside.parents):  # the last is "."
+                    quotas += _quota(place / group)
     return quotas
 
 

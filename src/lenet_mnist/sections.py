@@ -3,6 +3,7 @@
 import difflib
 from collections.abc import Mapping
 from functools import cache
+from operator import attrgetter
 from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -38,13 +39,9 @@ class Section(BaseModel):
         return self.of({**flat_values(self), **values})
 
 
-def flat_values(section: Section, prefix: str = "") -> dict[str, Any]:
+def flat_values(section: Section) -> dict[str, Any]:
     """Return all values by dotted key, in declared order."""
-    found: dict[str, Any] = {}
-    for name in type(section).model_fields:
-        value = getattr(section, name)
-        found |= flat_values(value, f"{prefix}{name}.") if isinstance(value, Section) else {prefix + name: value}
-    return found
+    return {key: attrgetter(key)(section) for key in fields_of(type(section))}
 
 
 @cache
