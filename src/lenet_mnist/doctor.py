@@ -1,6 +1,6 @@
 """`lenet doctor`: can a training run here? What is there, what is not well, and what to do about it.
 
-What may be broken is imported and looked at where nothing that it raises ends the examination.
+What may be broken is imported inside the look at it: what it raises becomes a finding, and the others are made.
 """
 
 import os

@@ -33,8 +33,8 @@ class PendingSignal:
 def raise_on_signals() -> None:
     """Let signals raise InterruptedBySignal from now on, or end the process where the exception could be lost.
 
-    It could within an import, where whoever imports catches all there is, or goes on with half a module, and in what
-    Python calls by the way: a destructor. A second signal ends the process at once.
+    It could be lost within an import, whose caller may catch everything or go on with half a module, and in a
+    destructor. A second signal ends the process at once.
     """
 
     def interrupt(number: int, frame: FrameType | None) -> None:

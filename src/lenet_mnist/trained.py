@@ -14,15 +14,7 @@ from lenet_mnist.config import Config, Device, Split
 from lenet_mnist.config_file import ResolvedConfig
 from lenet_mnist.devices import settings_kept
 from lenet_mnist.errors import LenetError
-from lenet_mnist.inference.predict import (
-    Answer,
-    Predictions,
-    RawNetwork,
-    Refusal,
-    kept_network,
-    predict_arrays,
-    read_pictures,
-)
+from lenet_mnist.inference import predict as prediction
 from lenet_mnist.options import NotebookProgress, Places, one_of, progress_of, resolved_options, session_of
 from lenet_mnist.provenance import require_packages
 from lenet_mnist.reporting import analysis_results, evaluation_plots
@@ -65,7 +57,7 @@ class Scores(Result):
         return self.evaluation.confusion_matrix
 
 
-class Answers(list[Answer | Refusal]):
+class Answers(list[prediction.Answer | prediction.Refusal]):
     """What was read in each picture."""
 
     def __repr__(self) -> str:
@@ -123,9 +115,9 @@ class Run:
         return Columns.of(ProbeRow, self._directory.probe)
 
     @property
-    def network(self) -> RawNetwork:
+    def network(self) -> prediction.RawNetwork:
         """The kept network, loaded from the run. Shapes: takes raw pixels N 28 28 or N 1 28 28, returns logits N K."""
-        return RawNetwork(kept_network(self._directory))
+        return prediction.RawNetwork(prediction.kept_network(self._directory))
 
     def evaluate(self, split: str = "test", device: str | None = None) -> Scores:
         """Evaluate the kept network on "test" or "val". Each test evaluation is counted in the run."""
@@ -143,16 +135,16 @@ class Run:
     @overload
     def predict(self, images: str | Path | Sequence[str | Path]) -> Answers: ...
     @overload
-    def predict(self, images: Any) -> Predictions: ...
-    def predict(self, images: Any) -> Answers | Predictions:
+    def predict(self, images: Any) -> prediction.Predictions: ...
+    def predict(self, images: Any) -> Answers | prediction.Predictions:
         """Read digits: in picture files and folders, or in arrays of raw pixels, 28 28 or N 28 28 or N 1 28 28.
 
         Raises: DataError if the arrays are something else, or not one picture can be read.
         """
         paths = images if isinstance(images, list | tuple) else [images]
         if not paths or not all(isinstance(path, str | Path) for path in paths):
-            return predict_arrays(self.network, images)
-        reading = read_pictures(self._directory, [Path(path).expanduser() for path in paths])
+            return prediction.predict_arrays(self.network, images)
+        reading = prediction.read_pictures(self._directory, [Path(path).expanduser() for path in paths])
         answers = Answers(reading)
         if reading.num_answered == 0:
             reading.require_all_answered()

@@ -5,19 +5,7 @@ from typing import Annotated
 
 from typer import Argument, Option
 
-from lenet_mnist.cli.commands import (
-    EXPERIMENT,
-    MACHINE,
-    PATH,
-    RUN,
-    RUN_HELP,
-    RUNS,
-    Call,
-    Commands,
-    DeviceName,
-    Resume,
-    RunName,
-)
+from lenet_mnist.cli.commands import EXPERIMENT, MACHINE, PATH, RUN, RUNS, Call, Commands, DeviceName, Resume, RunName
 from lenet_mnist.config import ExportFormat, Split
 
 app = Commands("4. Performance analysis")
@@ -36,7 +24,7 @@ _BEFORE_ANY_TRAINING = "record"  # the most accurate of the networks that come w
 )
 def evaluate(
     call: Call,
-    runs: Annotated[list[str], Argument(**RUNS, help="Paths, ids or names of runs, or `latest`.")],
+    runs: Annotated[list[str], Argument(**RUNS)],
     split: Annotated[Split, Option(help="The part of the data to evaluate on.")] = Split.TEST,
     batch_size: Annotated[
         int | None, Option(min=1, max=1_000_000, help="Images per batch; does not affect the results.")
@@ -89,7 +77,7 @@ def verify(
 @app.command(
     help="Say what went wrong in a training, and what to do. Names the evidence; of a sweep, reads each loss curve.",
     examples=("lenet diagnose latest", "lenet diagnose lr-sweep                      # the newest sweep"),
-    offers=("runs_dir", "as_json"),
+    offers="runs_dir as_json",
 )
 def diagnose(call: Call, run: RunName) -> None:
     from lenet_mnist.reporting.analysis_results import diagnosis_result, sweep_advice
@@ -109,7 +97,7 @@ def diagnose(call: Call, run: RunName) -> None:
 )
 def compare(
     call: Call,
-    runs: Annotated[list[str], Argument(**RUNS, help="Paths, ids or names of two or more runs.")],
+    runs: Annotated[list[str], Argument(**RUNS | {"help": "Paths, ids or names of two or more runs."})],
     split: Annotated[
         Split, Option(help="Data to compare on; test counts as a test evaluation of each run.")
     ] = Split.VAL,
@@ -141,7 +129,7 @@ def compare(
         "lenet cross-validate --limit-train 1000",
         "lenet cross-validate --config digits --folds 10 --repeats 3",
     ),
-    settings=("--lr", *EXPERIMENT, *MACHINE),
+    settings=f"--lr {EXPERIMENT} {MACHINE}",
 )
 def cross_validate(
     call: Call,
@@ -165,7 +153,7 @@ def cross_validate(
 
 @app.command(
     help="Write a run's report.html, one page with all results. The run may still be training.",
-    offers=("runs_dir", "as_json"),
+    offers="runs_dir as_json",
 )
 def report(call: Call, run: RunName) -> None:
     from lenet_mnist.reporting.report import write_report
@@ -175,7 +163,7 @@ def report(call: Call, run: RunName) -> None:
     call.say(Result({"run": path.parent, "report": path}, str(path)))
 
 
-@app.command(help="List the runs, newest first.", offers=("runs_dir", "as_json"))
+@app.command(help="List the runs, newest first.", offers="runs_dir as_json")
 def runs(call: Call, test: Annotated[bool, Option("--test", help="Show test accuracies, too.")] = False) -> None:
     from lenet_mnist.reporting.analysis_results import runs_result
     from lenet_mnist.runs.listing import list_runs, row_of
@@ -187,14 +175,14 @@ def runs(call: Call, test: Annotated[bool, Option("--test", help="Show test accu
 @use_app.command(
     help="Read the digits in your own pictures, one per picture. Exits with 3 if a picture cannot be read.",
     examples=("lenet predict photo.jpg", "lenet predict scans/ --run relu --show"),
-    offers=("runs_dir", "as_json"),
+    offers="runs_dir as_json",
 )
 def predict(
     call: Call,
     pictures: Annotated[
         list[Path], Argument(metavar="PICTURE...", help="Pictures (HEIC of phones, too), or folders of them.")
     ],
-    run: Annotated[str, Option(**RUN, help=RUN_HELP)] = "latest",
+    run: Annotated[str, Option(**RUN)] = "latest",
     show: Annotated[bool, Option("--show", help="Also draw the steps of the preparation, into the run.")] = False,
 ) -> None:
     from lenet_mnist.inference.predict import read_pictures
@@ -227,7 +215,7 @@ def export(
     export_format: Annotated[
         ExportFormat, Option("--format", help="html: a page to draw digits on; onnx or safetensors: the network.")
     ],
-    compare: Annotated[str | None, Option(**RUN, help="html: show a second run next to the first.")] = None,
+    compare: Annotated[str | None, Option(**RUN | {"help": "html: show a second run next to the first."})] = None,
     output: Annotated[Path | None, Option(**PATH, help="File to write; by default in the run.")] = None,
 ) -> None:
     from lenet_mnist.inference.export import export_run

@@ -54,7 +54,7 @@ def options(
         )
 
 
-@app.command(help="Show the network, layer by layer.", offers=("data_dir", "as_json"), settings=("--activation",))
+@app.command("describe", "--activation", help="Show the network, layer by layer.", offers="data_dir as_json")
 def describe(call: Call) -> None:
     from lenet_mnist.data.load import source_of
     from lenet_mnist.data.sets import IMAGE_SIZE
@@ -67,10 +67,7 @@ def describe(call: Call) -> None:
 
 
 @data_app.command(
-    "fetch",
-    help="Download the missing files of MNIST or its relatives.",
-    offers=("data_dir", "offline"),
-    settings=("--source",),
+    "fetch", "--source", help="Download the missing files of MNIST or its relatives.", offers="data_dir offline"
 )
 def data_fetch(call: Call) -> None:
     from lenet_mnist.data.fetch import fetch_missing
@@ -85,10 +82,7 @@ def data_fetch(call: Call) -> None:
 
 
 @data_app.command(
-    "check",
-    help="Check the files; count classes and duplicate images.",
-    offers=("data_dir", "as_json"),
-    settings=("--source",),
+    "check", "--source", help="Check the files; count classes and duplicate images.", offers="data_dir as_json"
 )
 def data_check(call: Call) -> None:
     from lenet_mnist.data.load import survey, verified_files
@@ -99,9 +93,7 @@ def data_check(call: Call) -> None:
     call.say(data_result(files, seen))
 
 
-@data_app.command(
-    "where", help="Print the data directory and what was found in it.", offers=("data_dir",), settings=("--source",)
-)
+@data_app.command("where", "--source", help="Print the data directory and what was found in it.", offers="data_dir")
 def data_where(call: Call) -> None:
     from lenet_mnist.data.load import source_of
 
@@ -111,12 +103,7 @@ def data_where(call: Call) -> None:
         call.say(f"  {name}: {path or 'missing'}")
 
 
-@data_app.command(
-    "show",
-    help="Draw training images, never test images.",
-    offers=("data_dir", "offline"),
-    settings=("--source", "--seed"),
-)
+@data_app.command("show", "--source --seed", help="Draw training images, never test images.", offers="data_dir offline")
 def data_show(
     call: Call,
     augment: Annotated[bool, Option("--augment", help="Show each image as the epochs see it, augmented.")] = False,
@@ -141,7 +128,7 @@ def data_show(
     help="Find out whether a training can run here. Looks at Python, packages, engine, data and disk, and says what to "
     "do about each.",
     examples=("lenet doctor", "lenet doctor --runs-dir /scratch/runs"),
-    offers=("data_dir", "runs_dir", "as_json"),
+    offers="data_dir runs_dir as_json",
 )
 def doctor(call: Call) -> None:
     from lenet_mnist.doctor import examine
@@ -152,7 +139,7 @@ def doctor(call: Call) -> None:
 
 
 @settings_app.command(
-    help="List the recipes, and the accuracy to expect of each. `--config NAME` uses one.", offers=("as_json",)
+    help="List the recipes, and the accuracy to expect of each. `--config NAME` uses one.", offers="as_json"
 )
 def recipes(
     call: Call,
@@ -167,7 +154,7 @@ def recipes(
     call.say(list_recipes() if copied is None else Result({"path": copied}, str(copied)))
 
 
-@config_app.command("show", help="Print every value and where it comes from, as YAML for --config.", offers=())
+@config_app.command("show", help="Print every value and where it comes from, as YAML for --config.", offers="")
 def config_show(
     call: Call,
     config: Annotated[str | None, Argument(**RECIPE, help=CONFIG_HELP)] = None,
@@ -178,7 +165,7 @@ def config_show(
     call.say(annotated_yaml(load_config(config, assignments or ())).rstrip())
 
 
-@config_app.command("check", help="Check that configuration files are valid.", offers=())
+@config_app.command("check", help="Check that configuration files are valid.", offers="")
 def config_check(
     call: Call,
     configs: Annotated[list[str], Argument(**RECIPE | {"metavar": "NAME|FILE..."}, help="Recipes, or YAML files.")],
@@ -191,7 +178,7 @@ def config_check(
         call.say(f"ok  {path}")
 
 
-@config_app.command("schema", help="Print a JSON schema of configuration files, for editors.", offers=())
+@config_app.command("schema", help="Print a JSON schema of configuration files, for editors.", offers="")
 def config_schema(call: Call) -> None:
     import json
 

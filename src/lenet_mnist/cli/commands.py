@@ -152,11 +152,11 @@ ConfigName = Annotated[str | None, Option("--config", "-c", **RECIPE, help=CONFI
 Assignments = Annotated[
     list[str] | None, Option("--set", metavar="KEY=VALUE", help="Set any value (docs/options.md); repeatable.")
 ]
-RUN: dict[str, Any] = {"metavar": "RUN", "autocompletion": run_names}
-RUNS = RUN | {"metavar": "RUN..."}
-RUN_HELP = "A run's path, id or name, or `latest`."
-RunName = Annotated[str, Argument(**RUN, help=RUN_HELP)]
-Resume = Annotated[str | None, Option("--resume", **RUN, help="Resume an interrupted run.")]
+_RUN_HELP = "A run's path, id or name, or `latest`."
+RUN: dict[str, Any] = {"metavar": "RUN", "autocompletion": run_names, "help": _RUN_HELP}
+RUNS = RUN | {"metavar": "RUN...", "help": "Paths, ids or names of runs, or `latest`."}
+RunName = Annotated[str, Argument(**RUN)]
+Resume = Annotated[str | None, Option("--resume", **RUN | {"help": "Resume an interrupted run."})]
 DeviceName = Annotated[Device | None, Option("--device", help="Where to compute; by default, as in training.")]
 
 # Fields of a Call, and the flags that give them.
@@ -168,9 +168,9 @@ _SHARED: dict[str, tuple[Any, Any]] = {
     "quiet": (bool, Option(False, "--quiet", "-q", help="Show results and errors only.")),
     "verbose": (bool, Option(False, "--verbose", "-v", help="Show what is decided: engine, threads, files.")),
 }
-_ALL = ("data_dir", "runs_dir", "offline", "as_json")
-EXPERIMENT = ("--activation", "--epochs", "--batch-size", "--limit-train", "--seed", "--name")
-MACHINE = ("--threads", "--device", "--engine")
+_ALL = "data_dir runs_dir offline as_json"
+EXPERIMENT = "--activation --epochs --batch-size --limit-train --seed --name"
+MACHINE = "--threads --device --engine"
 
 
 class _Help(TyperGroup):
@@ -197,22 +197,22 @@ class Commands(typer.Typer):
 
     def command(
         self,
-        *name: Any,
-        settings: Sequence[str] | None = None,
-        offers: Sequence[str] = _ALL,
+        name: str | None = None,
+        settings: str = "",
+        offers: str = _ALL,
         examples: Sequence[str] = (),
         **options: Any,
     ) -> Callable[[_Function], _Function]:
         """Add a command. `examples` are lines one could type; of the shared flags it has those that it `offers`.
 
-        With `settings`, some flags of config.py, it is given the configuration that these, --config and --set make.
+        With `settings`, flags of config.py, its Call has the configuration that these, --config and --set make.
         """
         epilog = "\b\nExamples:\n  " + "\n  ".join(examples) if examples else None
-        add: Any = super().command(*name, epilog=epilog, rich_help_panel=self._heading, **options)
-        return lambda command: add(_called(command, settings, (*offers, "quiet", "verbose")))
+        add: Any = super().command(name, epilog=epilog, rich_help_panel=self._heading, **options)
+        return lambda command: add(_called(command, settings.split(), [*offers.split(), "quiet", "verbose"]))
 
 
-def _called(command: _Function, settings: Sequence[str] | None, offers: Sequence[str]) -> Any:
+def _called(command: _Function, settings: Sequence[str], offers: Sequence[str]) -> Any:
     """Return what typer calls for `command`: it has all flags as parameters, and makes the Call of them."""
 
     def run(**given: Any) -> None:
@@ -222,7 +222,7 @@ def _called(command: _Function, settings: Sequence[str] | None, offers: Sequence
         logger = logging.getLogger("lenet_mnist")
         logger.setLevel(logging.INFO if call.verbose else logging.WARNING)
         logger.handlers = [logging.StreamHandler()] if call.verbose else []
-        if settings is None:
+        if not settings:
             command(call=call, **given)
             return
         from lenet_mnist.config_file import load_config
@@ -237,8 +237,8 @@ def _called(command: _Function, settings: Sequence[str] | None, offers: Sequence
         return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=kind)
 
     own = [each for each in inspect.signature(command).parameters.values() if each.name != "call"]
-    parameters = [] if settings is None else [flag("config", ConfigName), flag("assignments", Assignments)]
-    parameters += [flag(_parameter_name(each), _option(each)) for each in settings or ()]
+    parameters = [flag("config", ConfigName), flag("assignments", Assignments)] if settings else []
+    parameters += [flag(_parameter_name(each), _option(each)) for each in settings]
     parameters += [each.replace(kind=inspect.Parameter.KEYWORD_ONLY) for each in own]
     parameters += [flag(name, *_SHARED[name]) for name in offers]
     functools.update_wrapper(run, command)

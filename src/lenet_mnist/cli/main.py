@@ -70,7 +70,7 @@ def _explained(error: Exception) -> LenetError | None:
 
 
 def _refusal(message: str, context: Any) -> LenetError:
-    """Return a refusal of typer as one line. It is the help of several, if a command of commands is called alone."""
+    """Return typer's refusal as one line. A group that is called alone gets its help, of several lines."""
     if "\n" in message:
         print(message, file=sys.stderr)
         sys.exit(2)

@@ -21,7 +21,7 @@ app = Commands("3. Training")
         "lenet train --activation tanh --lr 0.02 --epochs 5",
         "lenet train --resume latest                  # after a crash or Ctrl-C",
     ),
-    settings=("--lr", "--lr-budget", *EXPERIMENT, "--teacher", *MACHINE),
+    settings=f"--lr --lr-budget {EXPERIMENT} --teacher {MACHINE}",
 )
 def train(
     call: Call,
@@ -72,7 +72,7 @@ def train(
         "lenet lr-sweep --lrs 0.01,0.03,0.1 --seeds 0-4 --epochs 2",
         "lenet lr-sweep --limit-train 10000 --budget 60s",
     ),
-    settings=("--optimizer", "--batch-size", "--limit-train", *MACHINE, "--name"),
+    settings=f"--optimizer --batch-size --limit-train {MACHINE} --name",
 )
 def lr_sweep(
     call: Call,
@@ -105,8 +105,8 @@ def lr_sweep(
 
 @app.command(
     help="Measure how fast this machine trains. Shows each engine, and where the time goes. Takes about a minute.",
-    offers=("data_dir", "offline", "as_json"),
-    settings=("--activation", *MACHINE),
+    offers="data_dir offline as_json",
+    settings=f"--activation {MACHINE}",
 )
 def bench(
     call: Call,
@@ -128,8 +128,8 @@ def bench(
         "lenet lab --images all --output all.html",
         "lenet lab --source fashion-mnist",
     ),
-    offers=("data_dir", "offline", "as_json"),
-    settings=("--source",),
+    offers="data_dir offline as_json",
+    settings="--source",
 )
 def lab(
     call: Call,
@@ -153,7 +153,7 @@ def lab(
     "import",
     help="Make a run of the zip that the lab saves. Every command reads the run but --resume and verify --retrain.",
     examples=("lenet import lenet-lab-run.zip",),
-    offers=("runs_dir", "as_json"),
+    offers="runs_dir as_json",
 )
 def import_zip(
     call: Call,
