@@ -18,7 +18,7 @@ from lenet_mnist.data.mnist import DataAccess
 from lenet_mnist.errors import ConfigError, DataError, one_line
 from lenet_mnist.files.locks import exclusive_lock
 from lenet_mnist.files.tables import header_line
-from lenet_mnist.reporting.report import report_of, to_html, write_report
+from lenet_mnist.reporting.report import report_of, write_report
 from lenet_mnist.runs.run import Run, sha256_of
 from lenet_mnist.study import evaluation
 from lenet_mnist.training.rows import EpochRow, ProbeRow, StepRow
@@ -274,7 +274,7 @@ def test_a_sweep_is_refused_and_a_run_without_manifest_is_named(run: Run) -> Non
 
 
 def test_a_text_of_a_run_is_text_in_the_page(evaluated: Run) -> None:
-    tags = set(Outline(to_html(report_of(Run(evaluated.path)))).tags)
+    tags = set(Outline(report_of(Run(evaluated.path))).tags)
     for payloads in TENS:
         put_everywhere(evaluated, payloads)
         page = page_of(evaluated)

@@ -173,13 +173,10 @@ def _largest_rise(parts: Sequence[_Part]) -> float:
     if any(part.error for part in parts):
         pairs: Iterable[tuple[_Part, _Part]] = combinations(parts, 2)
     else:  # the lowest earlier one gives the largest ratio; of thousands of epochs the pairs would be too many
-        pairs = zip(accumulate(parts, _lower), parts[1:], strict=False)
+        lowest = accumulate(parts, lambda one, other: min(one, other, key=lambda part: part.loss))
+        pairs = zip(lowest, parts[1:], strict=False)
     sure = ((a, b) for a, b in pairs if a.loss + LIMITS.sure * math.hypot(a.error, b.error) < b.loss)
     return max((b.loss / a.loss for a, b in sure), default=0.0)
-
-
-def _lower(one: _Part, other: _Part) -> _Part:
-    return other if other.loss < one.loss else one
 
 
 def _parts(record: TrainingRecord) -> list[_Part]:

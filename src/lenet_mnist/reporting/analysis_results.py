@@ -11,7 +11,6 @@ from lenet_mnist.analysis.metrics import Evaluation, Scored
 from lenet_mnist.errors import one_line
 from lenet_mnist.provenance import typed
 from lenet_mnist.reporting.text import Result, aligned, counted
-from lenet_mnist.runs.run import Run
 from lenet_mnist.study.comparison import Comparison, Contrast, Group, Pair, SpeedRatio
 from lenet_mnist.study.diagnosis import Diagnosis, TrialAdvice
 from lenet_mnist.study.evaluation import EvaluatedEnsemble, EvaluatedRun
@@ -155,32 +154,23 @@ def comparison_result(compared: Comparison, directory: Path) -> Result:
 
 
 def _table(compared: Comparison) -> str:
+    """Return one row per group. An accuracy ends at 0 and 100 %, whatever Student's t says."""
     split = compared.split.value
     header = ["", "settings", "seeds", f"{split} accuracy", "95 % interval", "over", f"{split} loss"]
     header += [f"steps to loss {steps.loss:g}" for steps in compared.groups[0].steps]
-    rows = [
-        [
-            group.letter,
-            group.name,
-            seeds_text([run.config.seed for run in group.runs]),
-            *_accuracy(group),
-            f"{group.loss.value:.4f}" if group.loss else "-",
-            *(steps_text(list(steps.by_seed.values())) for steps in group.steps),
-        ]
-        for group in compared.groups
-    ]
+    rows = []
+    for group in compared.groups:
+        figures = ["-", "", "", "-"]
+        if group.accuracy is not None and group.loss is not None:
+            low, high = group.accuracy.interval_95 or (0.0, 1.0)
+            answers = list(group.answers.values())
+            is_single = group.accuracy.method is Method.WILSON
+            over = counted(len(answers[0].evaluation), "image") if is_single else f"{len(answers)} seeds"
+            ends = f"{max(low, 0.0):.2%} to {min(high, 1.0):.2%}"
+            figures = [f"{group.accuracy.value:.2%}", ends, over, f"{group.loss.value:.4f}"]
+        steps = [steps_text(list(each.by_seed.values())) for each in group.steps]
+        rows.append([group.letter, group.name, seeds_text([run.config.seed for run in group.runs]), *figures, *steps])
     return aligned(header, rows, right=(3, *range(6, len(header))))
-
-
-def _accuracy(group: Group) -> tuple[str, str, str]:
-    """Write accuracy, interval and what it is over. An accuracy ends at 0 and 100 %, whatever Student's t says."""
-    accuracy = group.accuracy
-    if accuracy is None:
-        return "-", "", ""
-    answers = list(group.answers.values())
-    over = f"{len(answers[0].evaluation):,} images" if accuracy.method is Method.WILSON else f"{len(answers)} seeds"
-    low, high = accuracy.interval_95 or (0.0, 1.0)
-    return f"{accuracy.value:.2%}", f"{max(low, 0.0):.2%} to {min(high, 1.0):.2%}", over
 
 
 def steps_text(steps: Sequence[float | None]) -> str:
@@ -280,8 +270,14 @@ def _notes(compared: Comparison) -> Iterator[str]:
     """Say what else must be known to read the figures."""
     runs, has_levels = compared.runs, bool(compared.groups[0].steps)
     for run in runs:
-        if note := _state(run):
-            yield f"note: {one_line(run.id)} {note}"
+        manifest, status = run.manifest, run.status
+        what = "is still training" if status == "running" else f"was {status}"
+        what += f" after {counted(manifest.epochs, 'epoch')}"
+        if status == "diverged":
+            what = f"diverged ({one_line(manifest.message or 'without a message')})"
+        if status != "finished":
+            kept = f"the weights of epoch {manifest.best_epoch} count" if manifest.best_epoch else "it kept no weights"
+            yield f"note: {one_line(run.id)} {what}: {kept}."
     yield from test_note([each.num_test_looks for group in compared.groups for each in group.answers.values()])
     if has_levels and len({run.config.training.batch_size for run in runs}) > 1:
         yield "note: the batch sizes differ, so equal steps are not equally many images."
@@ -289,15 +285,3 @@ def _notes(compared: Comparison) -> Iterator[str]:
         yield "note: the augmentation differs, so the training losses are of different images."
     if len({(run.manifest.machine, run.manifest.device, run.manifest.threads) for run in runs}) > 1:
         yield "note: not all were trained on the same machine, device and threads: seconds do not compare the settings."
-
-
-def _state(run: Run) -> str:
-    """Say what keeps a training from being a complete one, or nothing."""
-    manifest, status = run.manifest, run.status
-    kept = f"the weights of epoch {manifest.best_epoch} count" if manifest.best_epoch else "it kept no weights"
-    if status == "finished":
-        return ""
-    if status == "diverged":
-        return f"diverged ({one_line(manifest.message or 'without a message')}): {kept}."
-    what = "is still training" if status == "running" else f"was {status}"
-    return f"{what} after {counted(manifest.epochs, 'epoch')}: {kept}."

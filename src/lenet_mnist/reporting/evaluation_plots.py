@@ -79,13 +79,6 @@ def saved_figure(saved: SavedEvaluation, examples: Examples | None) -> Figure:
     return mistakes_figure(kept, examples.images, SPLITS[split], saved)
 
 
-def draw_cross_validation(pooled: CrossValidation) -> Figure:
-    """Draw plots/cross_validation.png, and return it. Raises: StorageError."""
-    figure = cross_validation_figure(pooled)
-    save_figure(figure, pooled.run.plots_path / "cross_validation.png")
-    return figure
-
-
 def confusion_figure(evaluation: Scored, title: str) -> Figure:
     """Return the confusion matrix alone, as large as its classes need."""
     side = _confusion_inches(evaluation.class_names)
@@ -180,8 +173,11 @@ def _draw_confusion(axes: Axes, scored: Scored, title: str) -> None:
     axes.set_title(title, fontsize=TITLE_POINTS)
 
 
-def cross_validation_figure(pooled: CrossValidation) -> Figure:
-    """Return the accuracies of the folds, below them their loss curves, and to the right the pooled matrix."""
+def draw_cross_validation(pooled: CrossValidation) -> Figure:
+    """Draw plots/cross_validation.png, and return it: accuracies and loss curves of the folds, and the pooled matrix.
+
+    Raises: StorageError.
+    """
     side = _confusion_inches(pooled.class_names)
     figure = Figure(figsize=(side + 5.0, side), layout="constrained")
     ((left, right),) = figure.subfigures(1, 2, squeeze=False, width_ratios=(5.0, side))
@@ -200,6 +196,7 @@ def cross_validation_figure(pooled: CrossValidation) -> Figure:
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.legend(fontsize=8, frameon=False)
     _draw_confusion(right.add_subplot(), pooled, f"All folds: {pooled.accuracy:.2%} right")
+    save_figure(figure, pooled.run.plots_path / "cross_validation.png")
     return figure
 
 

@@ -34,7 +34,6 @@ from lenet_mnist.reporting.report_pictures import (
     svg_chart,
 )
 from lenet_mnist.reporting.text import counted, plain_number
-from lenet_mnist.reporting.training_results import STOP_REASONS
 from lenet_mnist.runs.manifest import Manifest
 from lenet_mnist.runs.results import SavedEvaluation, read_evaluation, read_examples
 from lenet_mnist.runs.run import Run
@@ -54,17 +53,20 @@ def write_report(run: Run) -> Path:
     Raises: ConfigError if `run` is not a training; DataError if its manifest cannot be read; StorageError.
     """
     prepare_to_write(run.path)
-    write_text(run.report_path, to_html(report_of(run)))
+    write_text(run.report_path, report_of(run))
     return run.report_path
 
 
-def report_of(run: Run) -> dict[str, Any]:
-    """Read all that a report shows, by the names of the template. A string in place of a section says why it is empty.
+def report_of(run: Run) -> str:
+    """Return all that is known of a training as one HTML document, which loads nothing and runs no script.
+
+    Every text of a run is escaped by the template, and made printable; the Content-Security-Policy names the SHA-256
+    of the one style sheet and allows no script, so that even a text that got through could do nothing.
 
     Raises: ConfigError, DataError as `write_report`.
     """
-    manifest, place = run.manifest, f"runs/{run.id}"
     run.require("train", "reports are made of trainings")
+    manifest, place = run.manifest, f"runs/{run.id}"
 
     def part(read: Callable[..., _Contents], *needed: Any) -> _Contents | str:
         """Return what is made of the parts it needs, or why there is none; no directory of this machine is named."""
@@ -86,70 +88,47 @@ def report_of(run: Run) -> dict[str, Any]:
     network: TrainedNetwork | str = "No epoch has been completed, so there are no weights to look at."
     if manifest.best_epoch is not None or run.model_path.exists():
         network = part(lambda: read_kept_network(run))
-    record = part(lambda rows: _record(manifest, config, (rows, steps, probe)), history)
+    known_config = Config() if isinstance(config, str) else config
+    sizes = (manifest.num_train, manifest.num_val, manifest.guessing_loss, manifest.stop_reason)
+    known_rows = [() if isinstance(rows, str) else rows for rows in (steps, probe)]
+    record = part(lambda rows: TrainingRecord(known_config, *sizes, rows, *known_rows), history)
     seen, updates = probe or "Nothing was recorded of what goes on inside.", steps or "No update has been recorded."
     layers = part(lambda of, *_: [svg_chart(*panel) for panel in layer_panels(of).items()], record, config, seen)
     rate = part(lambda of, _: svg_chart("Learning rate", lambda axes: draw_rate(axes, of)), record, updates)
-    return {
-        "run_id": run.id,
-        "place": typed(Path(place)),
-        "title": "LeNet" if isinstance(config, str) else f"LeNet with {activation_name(config.model.activation)}",
-        "manifest": manifest,
-        "standing": _standing(run, typed(Path(place))),
-        "is_thinned": not isinstance(steps, str) and any(b.step - a.step > 20 for a, b in pairwise(steps)),
-        "is_augmented": not isinstance(config, str) and config.augmentation.is_on,
-        "settings": part(_settings, config),
-        "results": results,
-        "calibration": part(lambda of: svg_chart("Calibration", lambda axes: draw_calibration(axes, of)), evaluation),
-        "curves": part(lambda known: curves_of(known, manifest.best_epoch), record),
-        "diagnosis": part(lambda: replace(diagnose_training(run), run=Run(Path(place)))),
-        "layers": layers,
-        "rate": rate,
-        "rate_facts": part(lambda known: _rate_facts(known, manifest), config),
-        "network": part(lambda trained: network_pictures(trained, results, examples), network),
-        "environment": _surroundings(manifest),
-        "can_retrain": manifest.num_ranks == 1 and not manifest.accepted_differences,
-        "lenet_version": __version__,
-    }
-
-
-def _record(manifest: Manifest, config: Config | str, rows: tuple[Any, Any, Any]) -> TrainingRecord:
-    """Return what is known of a training. Steps and probe may be the reason why they are not."""
-    return TrainingRecord(
-        Config() if isinstance(config, str) else config,
-        manifest.num_train,
-        manifest.num_val,
-        manifest.guessing_loss,
-        manifest.stop_reason,
-        *(() if isinstance(each, str) else each for each in rows),
-    )
-
-
-# The page
-
-
-def to_html(report: dict[str, Any]) -> str:
-    """Return a report as one HTML document, which loads nothing and runs no script.
-
-    Every text of a run is escaped by the template, and made printable; the Content-Security-Policy names the SHA-256
-    of the one style sheet and allows no script, so that even a text that got through could do nothing.
-    """
     style = (resources.files("lenet_mnist.reporting") / "templates" / "report.css").read_text(encoding="utf-8")
     policy = f"default-src 'none'; img-src data:; style-src {policy_source(style)}; base-uri 'none'; form-action 'none'"
-    template = _environment().get_template("report.html.jinja")
-    return template.render(report=report, policy=policy, style=Markup(style)).lstrip()
+    page = _pages().get_template("report.html.jinja")
+    return page.render(
+        policy=policy,
+        style=Markup(style),
+        run_id=run.id,
+        place=typed(Path(place)),
+        title="LeNet" if isinstance(config, str) else f"LeNet with {activation_name(config.model.activation)}",
+        manifest=manifest,
+        standing=_standing(run, typed(Path(place))),
+        is_thinned=any(after.step - before.step > 20 for before, after in pairwise(known_rows[0])),
+        is_augmented=known_config.augmentation.is_on,
+        settings=part(_settings, config),
+        results=results,
+        calibration=part(lambda of: svg_chart("Calibration", lambda axes: draw_calibration(axes, of)), evaluation),
+        curves=part(lambda known: curves_of(known, manifest.best_epoch), record),
+        diagnosis=part(lambda: replace(diagnose_training(run), run=Run(Path(place)))),
+        layers=layers,
+        rate=rate,
+        rate_facts=part(lambda known: _rate_facts(known, manifest), config),
+        network=part(lambda trained: network_pictures(trained, results, examples), network),
+        environment=_surroundings(manifest),
+        can_retrain=manifest.num_ranks == 1 and not manifest.accepted_differences,
+        lenet_version=__version__,
+    ).lstrip()
 
 
 @cache
-def _environment() -> Environment:
+def _pages() -> Environment:
     """Return what renders the template; one for all reports of a process, which compiles it once."""
+    options = {"autoescape": True, "trim_blocks": True, "lstrip_blocks": True}
     return Environment(
-        loader=PackageLoader("lenet_mnist.reporting"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        finalize=_inert,
+        loader=PackageLoader("lenet_mnist.reporting"), undefined=StrictUndefined, finalize=_inert, **options
     )
 
 
@@ -165,14 +144,14 @@ def _inert(value: Any) -> Any:
 
 
 def _standing(run: Run, place: str) -> dict[str, Any]:
-    """Say how far a run has come, in a word and in a sentence; it is not final where a later report will say more."""
+    """Say how far a run has come, in a word, and in a sentence unless it is finished.
+
+    It is not final where a later report will say more.
+    """
     status, manifest = run.status, run.manifest
     message, done = manifest.message or "the reason was not recorded", f"{manifest.epochs:,} epochs are done"
     word, sentence = status, f"This run was {status}: {done}. To resume it: lenet train --resume {place}"
     match status:
-        case "finished":
-            reason = STOP_REASONS.get(manifest.stop_reason or "", "training has ended")
-            sentence = f"{reason[:1].upper()}{reason[1:]}."
         case "diverged":
             kept = f"the weights of epoch {manifest.best_epoch} were kept"
             sentence = f"Training diverged: {message}; {kept if manifest.best_epoch else 'no epoch was completed'}."

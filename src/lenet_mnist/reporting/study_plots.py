@@ -189,16 +189,10 @@ def _style(k: int) -> dict[str, Any]:
 
 
 def draw_swept_run(swept: SweptRun) -> Figure:
-    """Draw plots/sweep.png, and return it. Raises: StorageError."""
-    figure = sweep_figure(swept)
-    save_figure(figure, swept.directory.plots_path / "sweep.png")
-    return figure
-
-
-def sweep_figure(swept: SweptRun) -> Figure:
-    """Return one row per activation: losses by rate to the left, loss curves coloured by rate to the right.
+    """Draw plots/sweep.png, and return it: for each activation losses by rate, and loss curves coloured by rate.
 
     All rows have the same axis of rates, the same losses, and the same colour for a rate.
+    Raises: StorageError.
     """
     answers, chance = swept.answers, swept.directory.manifest.guessing_loss
     max_epochs = swept.directory.config.training.max_epochs
@@ -227,6 +221,7 @@ def sweep_figure(swept: SweptRun) -> Figure:
         plain_log_axis(axes.yaxis)
     for axes in rows[:, 0]:
         plain_log_axis(axes.xaxis)
+    save_figure(figure, swept.directory.plots_path / "sweep.png")
     return figure
 
 

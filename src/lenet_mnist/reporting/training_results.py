@@ -17,7 +17,7 @@ from lenet_mnist.runs.run import Run
 from lenet_mnist.study.cross_validation import CrossValidation
 from lenet_mnist.study.diagnosis import Diagnosis, diagnose_training
 from lenet_mnist.study.lr_sweep import Answer, SweptRun, best_name
-from lenet_mnist.tuning.best_rate import Ranking, RateSummary, exponent_of, rate_for
+from lenet_mnist.tuning.best_rate import Ranking, exponent_of, rate_for
 from lenet_mnist.tuning.plan import epochs_text
 
 STOP_REASONS = {
@@ -182,23 +182,17 @@ def _sweep_lines(swept: SweptRun, activation: Activation, answer: Answer) -> lis
 
 def _rates_table(ranking: Ranking) -> str:
     header = (f"{ranking.activation}: learning rate", "validation loss", "range of the seeds", "")
-    rows = [(f"{rate.lr:.3g}", *_losses(rate), _mark(ranking, rate)) for rate in ranking.rates]
+    rows = []
+    for rate in ranking.rates:
+        loss, span = "diverged", ""
+        if rate.low is not None:
+            loss = f"{rate.num_diverged} diverged" if rate.mean_loss is None else f"{rate.mean_loss:.4f}"
+            span = f"{rate.low:.4f} to {rate.high:.4f}"
+        mark = "not clearly worse" if rate.lr in ranking.equals else ""
+        rows.append((f"{rate.lr:.3g}", loss, span, "best" if rate == ranking.best else mark))
     seeds = counted(max(rate.num_trials for rate in ranking.rates), "seed")
     footer = f"mean over {seeds}, {epochs_text(ranking.epochs)} each, annealed to zero"
     return aligned(header, rows, right=(0, 1, 2)) + "\n" + footer
-
-
-def _losses(rate: RateSummary) -> tuple[str, str]:
-    if rate.low is None or rate.high is None:
-        return "diverged", ""
-    mean_loss = f"{rate.num_diverged} diverged" if rate.mean_loss is None else f"{rate.mean_loss:.4f}"
-    return mean_loss, f"{rate.low:.4f} to {rate.high:.4f}"
-
-
-def _mark(ranking: Ranking, rate: RateSummary) -> str:
-    if rate == ranking.best:
-        return "best"
-    return "not clearly worse" if rate.lr in ranking.equals else ""
 
 
 def cross_validation_result(pooled: CrossValidation) -> Result:
