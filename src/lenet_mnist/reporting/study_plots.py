@@ -45,6 +45,7 @@ _Curve = tuple[Reals, Reals]  # one training's values, and at which updates
 
 _DASHES: tuple[Any, ...] = ("-", "--", "-.", ":", (0, (6, 1.5, 1, 1.5, 1, 1.5)))  # with eight colours: forty pairs
 _MOST_TILES = 40
+_MOST_DOTS = 60  # on a line: more would hide it
 _LABEL_LETTERS = 60
 _HIGHEST_LOSS = 10.0  # of a sweep, times that of chance level: what rises above it is cut off
 _RATE_COLOURS = colormaps["viridis"]
@@ -70,10 +71,11 @@ def loss_curves_figure(compared: Comparison) -> Figure:
         steps, losses = smoothed_loss(run.steps)
         return steps, np.minimum(losses, ceiling)
 
-    labels = "training loss, smoothed [nats per image]", "validation loss [nats per image]"
-    figure, (above, below) = _four_axes("Loss", compared.groups, labels)
-    _draw_curves(above, compared.groups, training_loss)
-    _draw_curves(below, compared.groups, _by_epoch("val_loss"), marker=".")
+    curves = {
+        "training loss, smoothed [nats per image]": training_loss,
+        "validation loss [nats per image]": _by_epoch("val_loss"),
+    }
+    figure, (above, below) = _curves_figure("Loss", compared.groups, curves)
     for axes in above:
         if axes.dataLim.minposx < math.inf:  # some of what is drawn is above zero
             axes.set_xscale("log")
@@ -88,12 +90,11 @@ def loss_curves_figure(compared: Comparison) -> Figure:
 
 def accuracy_curves_figure(compared: Comparison) -> Figure:
     """Return training accuracy above and validation accuracy below; by update to the left, by second to the right."""
-    labels = "training accuracy, while learning", "validation accuracy"
-    figure, rows = _four_axes("Accuracy", compared.groups, labels)
-    for pair, field in zip(rows, ("train_accuracy", "val_accuracy"), strict=True):
-        _draw_curves(pair, compared.groups, _by_epoch(field), marker=".")
-        for axes in pair:
-            axes.yaxis.set_major_formatter(PercentFormatter(xmax=1))
+    fields = {"training accuracy, while learning": "train_accuracy", "validation accuracy": "val_accuracy"}
+    curves = {label: _by_epoch(field) for label, field in fields.items()}
+    figure, rows = _curves_figure("Accuracy", compared.groups, curves)
+    for axes in rows.flat:
+        axes.yaxis.set_major_formatter(PercentFormatter(xmax=1))
     return figure
 
 
@@ -112,17 +113,20 @@ def pair_figures(pair: Pair, split: str) -> list[Figure]:
     return figures
 
 
-def _four_axes(what: str, groups: Sequence[Group], labels: tuple[str, str]) -> tuple[Figure, Any]:
-    """Return a figure with a row of axes for each label, and the groups in its legend."""
+def _curves_figure(
+    what: str, groups: Sequence[Group], curves: dict[str, Callable[[Run], _Curve]]
+) -> tuple[Figure, npt.NDArray[Any]]:
+    """Return a figure with a row of axes for each kind of curves, the groups in its legend, and the axes."""
     figure = Figure(figsize=(10.0, 7.4), layout="constrained")
     seeds = ": mean and range of the seeds" if any(len(group.runs) > 1 for group in groups) else ""
     figure.suptitle(f"{what}{seeds}", fontsize=TITLE_POINTS)
     rows = figure.subplots(2, 2, sharey="row")
-    for (left, right), label in zip(rows, labels, strict=True):
+    for (left, right), (label, curve_of) in zip(rows, curves.items(), strict=True):
         left.set(xlabel="update", ylabel=label)
         right.set_xlabel("seconds of training")
         tidy(left)
         tidy(right)
+        _draw_curves((left, right), groups, curve_of)
     for k, group in enumerate(groups):
         num_diverged = sum(run.manifest.status == "diverged" for run in group.runs)
         runs = counted(len(group.runs), "run") + (f", {num_diverged} diverged" if num_diverged else "")
@@ -132,9 +136,7 @@ def _four_axes(what: str, groups: Sequence[Group], labels: tuple[str, str]) -> t
     return figure, rows
 
 
-def _draw_curves(
-    pair: Sequence[Axes], groups: Sequence[Group], curve_of: Callable[[Run], _Curve], marker: str = ""
-) -> None:
+def _draw_curves(pair: Sequence[Axes], groups: Sequence[Group], curve_of: Callable[[Run], _Curve]) -> None:
     """Draw each group by update and by second: the mean and the range of its seeds, as far as all of them go.
 
     Thin lines are single trainings that go further; one that diverged is such a line, with a cross at its end.
@@ -147,6 +149,7 @@ def _draw_curves(
             shared = min((steps for _, steps, _ in curves), key=lambda steps: float(steps[-1]))
             seconds = np.mean([_seconds_at(run, shared) for run, _, _ in curves], axis=0)
             values = np.array([np.interp(shared, steps, values) for _, steps, values in curves])
+            marker = "." if len(shared) <= _MOST_DOTS else ""
             for axes, x in zip(pair, (shared, seconds), strict=True):
                 axes.plot(x, values.mean(axis=0), marker=marker, linewidth=1.6, **style)
                 if len(curves) > 1:
