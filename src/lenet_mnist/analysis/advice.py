@@ -173,7 +173,7 @@ def _largest_rise(parts: Sequence[_Part]) -> float:
     if any(part.error for part in parts):
         pairs: Iterable[tuple[_Part, _Part]] = combinations(parts, 2)
     else:  # the lowest earlier one gives the largest ratio; of thousands of epochs the pairs would be too many
-        lowest = accumulate(parts, lambda one, other: min(one, other, key=lambda part: part.loss))
+        lowest: Iterable[_Part] = accumulate(parts, lambda one, other: other if other.loss < one.loss else one)
         pairs = zip(lowest, parts[1:], strict=False)
     sure = ((a, b) for a, b in pairs if a.loss + LIMITS.sure * math.hypot(a.error, b.error) < b.loss)
     return max((b.loss / a.loss for a, b in sure), default=0.0)

@@ -111,15 +111,15 @@ def lower_by(record: TrainingRecord) -> float:
 
 def dead_units(record: TrainingRecord) -> Finding | None:
     """Units that have died in training."""
-    start, last = record.look(0), record.last_look
-    dead = [layer for layer, row in last.items() if start and start[layer].dead < _DEAD <= row.dead]
-    if not dead:
-        return None
+    start = record.look(0)
     evidence = tuple(
-        f"{last[layer].dead:.0%} of the units of {layer} are {record.flat} for every image of the probe, "
+        f"{row.dead:.0%} of the units of {layer} are {record.flat} for every image of the probe, "
         f"{start[layer].dead:.0%} were before training (expected: below {_DEAD:.0%})"
-        for layer in dead
+        for layer, row in record.last_look.items()
+        if start and start[layer].dead < _DEAD <= row.dead
     )
+    if not evidence:
+        return None
     remedy = "train again with a lower learning rate: a dead unit gets no gradient"
     return Finding(Cause.DEAD_UNITS, "units have died", evidence, remedy, _with_rate(record.peak_lr / lower_by(record)))
 
@@ -158,10 +158,8 @@ def stuck_at_guessing(record: TrainingRecord) -> Finding | None:
         f"the lowest validation loss is {record.best.val_loss:.3f} nats; a network that ignores the image has "
         f"{record.guessing_loss:.3f} (expected: less than {GUESSING:.0%} of that)"
     )
-    headline = "the network is at chance level"
-    remedy = "follow the other findings, or compare learning rates"
-    command = "lenet lr-sweep --config {config}"
-    return Finding(Cause.STUCK_AT_GUESSING, headline, (evidence,), remedy, command)
+    headline, remedy = "the network is at chance level", "follow the other findings, or compare learning rates"
+    return Finding(Cause.STUCK_AT_GUESSING, headline, (evidence,), remedy, "lenet lr-sweep --config {config}")
 
 
 def _jump(record: TrainingRecord) -> tuple[float, float] | None:

@@ -11,6 +11,7 @@ from lenet_mnist.analysis.metrics import Evaluation, Scored
 from lenet_mnist.errors import one_line
 from lenet_mnist.provenance import typed
 from lenet_mnist.reporting.text import Result, aligned, counted
+from lenet_mnist.runs.run import Run
 from lenet_mnist.study.comparison import Comparison, Contrast, Group, Pair, SpeedRatio
 from lenet_mnist.study.diagnosis import Diagnosis, TrialAdvice
 from lenet_mnist.study.evaluation import EvaluatedEnsemble, EvaluatedRun

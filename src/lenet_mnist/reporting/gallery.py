@@ -157,12 +157,10 @@ def draw_reading(reading: Reading) -> Path | None:
         for axes, (title, pixels, colours, most) in zip(all_axes, columns, strict=True):
             axes.imshow(pixels, cmap=colours, vmin=0, vmax=most)
             axes.set_title(title, fontsize=7)
-            axes.set_xticks([])
-            axes.set_yticks([])
+            axes.set(xticks=[], yticks=[])
         top, bottom, left, right = steps.box
-        found = Rectangle((left - 0.5, top - 0.5), right - left, bottom - top, fill=False, edgecolor=ORANGE)
-        found.set_linewidth(1.2)
-        all_axes[2].add_patch(found)
+        outline: dict[str, Any] = {"fill": False, "edgecolor": ORANGE, "linewidth": 1.2}
+        all_axes[2].add_patch(Rectangle((left - 0.5, top - 0.5), right - left, bottom - top, **outline))
     prepare_to_write(reading.run.path)
     path = reading.run.predictions_path / "steps.png"
     save_figure(figure, path)

@@ -90,8 +90,8 @@ def report_of(run: Run) -> str:
         network = part(lambda: read_kept_network(run))
     known_config = Config() if isinstance(config, str) else config
     sizes = (manifest.num_train, manifest.num_val, manifest.guessing_loss, manifest.stop_reason)
-    known_rows = [() if isinstance(rows, str) else rows for rows in (steps, probe)]
-    record = part(lambda rows: TrainingRecord(known_config, *sizes, rows, *known_rows), history)
+    known_steps, known_probe = [] if isinstance(steps, str) else steps, [] if isinstance(probe, str) else probe
+    record = part(lambda rows: TrainingRecord(known_config, *sizes, rows, known_steps, known_probe), history)
     seen, updates = probe or "Nothing was recorded of what goes on inside.", steps or "No update has been recorded."
     layers = part(lambda of, *_: [svg_chart(*panel) for panel in layer_panels(of).items()], record, config, seen)
     rate = part(lambda of, _: svg_chart("Learning rate", lambda axes: draw_rate(axes, of)), record, updates)
@@ -106,7 +106,7 @@ def report_of(run: Run) -> str:
         title="LeNet" if isinstance(config, str) else f"LeNet with {activation_name(config.model.activation)}",
         manifest=manifest,
         standing=_standing(run, typed(Path(place))),
-        is_thinned=any(after.step - before.step > 20 for before, after in pairwise(known_rows[0])),
+        is_thinned=any(after.step - before.step > 20 for before, after in pairwise(known_steps)),
         is_augmented=known_config.augmentation.is_on,
         settings=part(_settings, config),
         results=results,
@@ -126,7 +126,7 @@ def report_of(run: Run) -> str:
 @cache
 def _pages() -> Environment:
     """Return what renders the template; one for all reports of a process, which compiles it once."""
-    options = {"autoescape": True, "trim_blocks": True, "lstrip_blocks": True}
+    options: dict[str, Any] = {"autoescape": True, "trim_blocks": True, "lstrip_blocks": True}
     return Environment(
         loader=PackageLoader("lenet_mnist.reporting"), undefined=StrictUndefined, finalize=_inert, **options
     )

@@ -19,7 +19,7 @@ from PIL import Image
 
 from lenet_mnist.analysis.findings import TrainingRecord
 from lenet_mnist.analysis.intervals import wilson_interval
-from lenet_mnist.analysis.metrics import PER_CELL, ClassScores, Counts
+from lenet_mnist.analysis.metrics import PER_CELL
 from lenet_mnist.config import Activation
 from lenet_mnist.errors import DataError, per_cent
 from lenet_mnist.reporting.gallery import is_on_black
@@ -84,7 +84,12 @@ def results_of(evaluation: SavedEvaluation, examples: Examples | str) -> Values:
     mistakes = counts.copy()
     np.fill_diagonal(mistakes, 0)
     places, most = range(len(names)), max(int(mistakes.max()), 2)
-    classes = [_class_row(scores, mistakes[k], names) for k, scores in enumerate(evaluation.per_class)]
+    classes: list[Values] = []
+    for scores, errors in zip(evaluation.per_class, mistakes, strict=True):
+        worst = int(errors.argmax())
+        interval = wilson_interval(scores.num_correct, scores.num_images) if scores.num_images else None
+        misread_as = f"{names[worst]} ({errors[worst]:,})" if errors[worst] else ""
+        classes.append({"scores": scores, "recall_interval": interval, "misread_as": misread_as})
     matrix: list[list[Values]] = []
     if len(names) <= _MOST_CLASSES:
         matrix = [[_cell(evaluation, examples, place, most) for place in ((k, n) for n in places)] for k in places]
@@ -136,16 +141,6 @@ def _cell(evaluation: SavedEvaluation, examples: Examples | str, place: tuple[in
         "note": note,
         "digits": digits,
         "anchor": f"cell-{true}-{predicted}" if digits else "",
-    }
-
-
-def _class_row(scores: ClassScores, mistakes: Counts, names: tuple[str, ...]) -> Values:
-    """Return how well one class is found, and what it is mostly misread as. Shapes: mistakes K."""
-    worst = int(mistakes.argmax())
-    return {
-        "scores": scores,
-        "recall_interval": wilson_interval(scores.num_correct, scores.num_images) if scores.num_images else None,
-        "misread_as": f"{names[worst]} ({mistakes[worst]:,})" if mistakes[worst] else "",
     }
 
 
