@@ -219,39 +219,22 @@ static void whole_maps(const float *in, int channels, int side, int padding, con
             }
 }
 
-/* Lecture point 7: the maximum of 2 x 2, every 2 pixels. */
-static void max_pool(const float *in, int maps, int side, float *out) {
-    int size = side / 2;
-    for (int c = 0; c < maps; c++)
-        for (int i = 0; i < size; i++)
-            for (int j = 0; j < size; j++) {
-                const float *p = &in[(c * side + 2 * i) * side + 2 * j];
-                out[(c * size + i) * size + j] = fmaxf(fmaxf(p[0], p[1]), fmaxf(p[side], p[side + 1]));
-            }
-}
-
-static void dense(const float *in, int inputs, const float *w, const float *b, int units, float *out) {
-    for (int u = 0; u < units; u++) {
-        out[u] = b[u];
-        for (int k = 0; k < inputs; k++) out[u] += in[k] * w[u * inputs + k];
-    }
-}
-
-/* Of one image, normalised: the outputs of C1, S2, C3, S4, C5, F6 and the logits, one behind the other. */
-void EXPORT(lab_layers)(const Network *network, const float *image, float *out) {
+/* Of one image, normalised: the outputs of C1, S2, C3, S4, C5, F6 and the logits, one behind the other. The forward pass
+ * keeps of C1 and C3 only what the pooling leaves: their whole maps are for the eye. */
+void EXPORT(lab_layers)(Network *network, const float *image, float *out) {
     enum { SIZE3 = SIDE1 - KERNEL + 1 };
     float *const *w = network->parameters;
     float *c1 = out, *s2 = c1 + MAPS1 * PIXELS, *c3 = s2 + MAPS1 * SIDE1 * SIDE1, *s4 = c3 + MAPS3 * SIZE3 * SIZE3;
-    float *c5 = s4 + FEATURES, *f6 = c5 + UNITS5;
+    float *c5 = s4 + FEATURES, *f6 = c5 + UNITS5, *logits = f6 + UNITS6;
+    const Activations *acts = (const Activations *)network->workspace;
+    lenet_forward(1, network->classes, network->activation, image, (const float *const *)w, network->workspace, logits, 1);
+    for (int k = 0; k < MAPS1 * SIDE1 * SIDE1; k++)
+        s2[k] = acts->s2[k % (SIDE1 * SIDE1) * PIXEL + k / (SIDE1 * SIDE1)];
+    memcpy(s4, acts->s4, FEATURES * sizeof *s4);
+    memcpy(c5, acts->c5, UNITS5 * sizeof *c5);
+    memcpy(f6, acts->f6, UNITS6 * sizeof *f6);
     whole_maps(image, 1, SIDE, KERNEL / 2, w[W1], w[B1], MAPS1, c1);
-    activate_all(c1, MAPS1 * PIXELS, network->activation);
-    max_pool(c1, MAPS1, SIDE, s2);
     whole_maps(s2, MAPS1, SIDE1, 0, w[W3], w[B3], MAPS3, c3);
+    activate_all(c1, MAPS1 * PIXELS, network->activation);
     activate_all(c3, MAPS3 * SIZE3 * SIZE3, network->activation);
-    max_pool(c3, MAPS3, SIZE3, s4);
-    dense(s4, FEATURES, w[W5], w[B5], UNITS5, c5);
-    activate_all(c5, UNITS5, network->activation);
-    dense(c5, UNITS5, w[W6], w[B6], UNITS6, f6);
-    activate_all(f6, UNITS6, network->activation);
-    dense(f6, UNITS6, w[W_OUT], w[B_OUT], network->classes, f6 + UNITS6);
 }

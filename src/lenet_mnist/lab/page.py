@@ -10,6 +10,7 @@ import re
 import sys
 import webbrowser
 from collections.abc import Iterable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ from lenet_mnist.errors import ConfigError
 from lenet_mnist.files.pages import filled, inert_json, policy_source
 from lenet_mnist.files.storage import make_directory, open_regular, write_text
 from lenet_mnist.lab.exchange import DRAWN, MOST_CLASSES, ONLY_IN_PAGE, SETTINGS, Origin, settings_of
-from lenet_mnist.model.lenet import LayerRow, layer_table
+from lenet_mnist.model.lenet import layer_table
 
 _PARTS = Path(__file__).with_name("page")
 _SHARED = ("drawing", "texts")  # with the page to draw on
@@ -90,22 +91,18 @@ def _require_free(output: Path) -> None:
 
 def reader_page(template: str, script: str, values: dict[str, Any]) -> str:
     """Return the lab without training: a page whose `script` may use the engine, the paper and the texts of the lab."""
-    return page_of(template, f"{_scripts('engine', *_SHARED)}\n{script}", {**values, **_common()})
+    return page_of(template, f"{_scripts('engine', *_SHARED)}\n{script}", values)
 
 
 def page_of(template: str, script: str, values: dict[str, Any], worker: str = "") -> str:
-    """Return a page of the lab's parts that may run nothing but its own scripts, and is told `values`."""
-    style = _read("page.css")
+    """Return a page of the lab's parts: it may run nothing but its own scripts, and is told `values`, engine and texts."""
+    style, wasm = _read("page.css"), base64_of(_PARTS.with_name("lab.wasm").read_bytes())
     policy = (
         f"default-src 'none'; script-src {policy_source(script)} 'wasm-unsafe-eval'; worker-src blob:; "
         f"style-src {policy_source(style)}; img-src data: blob:; base-uri 'none'; form-action 'none'"
     )
     parts = {"policy": policy, "style": style, "paper": _read("paper.html"), "script": script, "worker": worker}
-    return filled(template, {**parts, "data": inert_json(values)})
-
-
-def _common() -> dict[str, Any]:
-    return {"wasm": base64_of(_PARTS.with_name("lab.wasm").read_bytes()), "texts": _yaml("texts.yaml")}
+    return filled(template, {**parts, "data": inert_json({**values, "wasm": wasm, "texts": _yaml("texts.yaml")})})
 
 
 def levels_of(normalization: Normalization) -> str:
@@ -120,11 +117,10 @@ def _values(config: DataConfig, data: TrainVal, parts: dict[str, ImageSet]) -> d
     usual = DataConfig().model_dump(mode="json")
     layers = layer_table(Activation.RELU, data.num_classes, IMAGE_SIZE)
     return {
-        **_common(),
         "missions": _yaml("missions.yaml"),
         "settings": {name: setting._asdict() for name, setting in (SETTINGS | ONLY_IN_PAGE).items()},
         "recipes": {name.value: settings_of(load_config(name.value).config) for name in DRAWN},
-        "layers": [_layer(row) for row in layers if row.num_parameters or row.name.startswith("S")],
+        "layers": [asdict(row) for row in layers if row.num_parameters or row.name.startswith("S")],
         "classNames": list(data.class_names),
         "counts": {name: len(part) for name, part in parts.items()},
         "levels": levels_of(data.normalization),
@@ -140,11 +136,6 @@ def _values(config: DataConfig, data: TrainVal, parts: dict[str, ImageSet]) -> d
             if value != usual[name] and name != "limit_train"
         },
     }
-
-
-def _layer(row: LayerRow) -> dict[str, Any]:
-    output = " × ".join(map(str, row.output_shape))
-    return {"name": row.name, "output": output, "weights": row.num_parameters, "products": row.num_multiply_adds}
 
 
 def _read(name: str) -> str:

@@ -85,7 +85,8 @@ function showLegend(list, names) {
   if (list.textContent === names.join("")) return;
   list.replaceChildren(...names.map((text, k) => {
     const item = make("li", { text });
-    item.prepend(make("i", { className: `k${k % 8}` }));
+    item.prepend(make("i"));
+    item.firstChild.style.background = `var(--c${k % 8})`;
     return item;
   }));
 }

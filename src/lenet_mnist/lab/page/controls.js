@@ -6,12 +6,13 @@ const MOST_NETWORKS = 8;
 const SETTINGS = DATA.settings; // of each name { key, low, high, whole, choices, optional, flag }
 const NUMBER = { type: "number", required: true };
 
-// Whether a setting may have a value; null stands for all images, or no fold.
-function isAllowed(name, value) {
+// The value that a text gives a setting, null for all images; undefined if it may not have it.
+function valueOf(name, text) {
   const { choices, optional, low, high, whole } = SETTINGS[name];
-  if (choices.length) return choices.includes(value);
-  if (value === null) return optional;
-  return typeof value === "number" && value >= low && value <= high && (!whole || Number.isInteger(value));
+  if (choices.length) return choices.find((choice) => String(choice) === text);
+  if (text === "") return optional ? null : undefined;
+  const value = Number(text);
+  return value >= low && value <= high && (!whole || Number.isInteger(value)) ? value : undefined;
 }
 
 // The recipe of an activation, with other settings where they are given.
@@ -67,11 +68,11 @@ function listenToForm(begin) {
   const on = (id, event, action) => byId(id).addEventListener(event, action);
   const slided = () => Number((10 ** byId("slider").value).toPrecision(2));
   on("controls", "submit", (event) => event.preventDefault());
-  on("controls", "change", ({ target: { name, value, type, validity } }) => {
+  on("controls", "change", ({ target: { name, value: text, validity } }) => {
     if (!(name in SETTINGS)) return;
-    const read = type !== "number" ? value : value === "" ? null : Number(value);
-    if (validity.valid && isAllowed(name, read)) begin(changed({ [name]: read }));
-    else say(words("badField"));
+    const value = validity.valid ? valueOf(name, text) : undefined; // a field whose text is no number is ""
+    if (value === undefined) say(words("badField"));
+    else begin(changed({ [name]: value }));
   });
   on("slider", "input", ({ target }) => {
     byId("controls").elements.rate.value = slided();
@@ -103,24 +104,19 @@ function addressOf() {
   return `#${parts}`;
 }
 
-function valueOf(text) {
-  try {
-    return JSON.parse(text);
-  } catch {
-    return text; // a word
-  }
-}
-
 // Return { mission, settings } of an address; null if it is damaged.
 function readAddress(address) {
   const given = [];
   let mission = 0;
   for (const [key, text] of new URLSearchParams(address.slice(1))) {
-    const value = valueOf(text);
+    if (key === "mission" && MISSIONS[text - 1]) {
+      mission = Number(text);
+      continue;
+    }
     const [, number, name] = /^(?:([2-8])\.)?(\w+)$/.exec(key) ?? [];
-    if (key === "mission" && MISSIONS[value - 1]) mission = value;
-    else if (Object.hasOwn(SETTINGS, name ?? "") && isAllowed(name, value)) (given[(number ?? 1) - 1] ??= {})[name] = value;
-    else return null;
+    const value = Object.hasOwn(SETTINGS, name ?? "") ? valueOf(name, text) : undefined;
+    if (value === undefined) return null;
+    (given[(number ?? 1) - 1] ??= {})[name] = value;
   }
   if (given.length > MOST_NETWORKS || given.includes(undefined)) return null;
   return { mission, settings: given.length ? given.map(settingsOf) : null };

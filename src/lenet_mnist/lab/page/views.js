@@ -66,8 +66,9 @@ function showSamples() {
 function showTables() {
   const rows = lab.perClass.map((counts, k) => [DATA.classNames[k], ...counts.map(n)]);
   table(words("partsHead"), [...rows, [words("sum"), ...Object.values(DATA.counts).map(n)]], byId("counts"));
-  const sums = ["weights", "products"].map((name) => n(DATA.layers.reduce((sum, layer) => sum + layer[name], 0)));
-  const layers = DATA.layers.map(({ name, output, weights, products }) => [name, output, n(weights), n(products)]);
+  const costs = ({ num_parameters, num_multiply_adds }) => [num_parameters, num_multiply_adds];
+  const layers = DATA.layers.map((row) => [row.name, row.output_shape.join(" × "), ...costs(row).map(n)]);
+  const sums = [0, 1].map((k) => n(DATA.layers.reduce((sum, row) => sum + costs(row)[k], 0)));
   table(words("tableHead"), [...layers, [words("sum"), "", ...sums]], byId("table").querySelector(".table"));
 }
 
