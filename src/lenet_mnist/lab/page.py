@@ -95,7 +95,7 @@ def reader_page(template: str, script: str, values: dict[str, Any]) -> str:
 
 
 def page_of(template: str, script: str, values: dict[str, Any], worker: str = "") -> str:
-    """Return a page of the lab's parts: it may run nothing but its own scripts, and is told `values`, engine and texts."""
+    """Return a page of the lab's parts: it runs only its own scripts, and is told `values`, engine and texts."""
     style, wasm = _read("page.css"), base64_of(_PARTS.with_name("lab.wasm").read_bytes())
     policy = (
         f"default-src 'none'; script-src {policy_source(script)} 'wasm-unsafe-eval'; worker-src blob:; "
