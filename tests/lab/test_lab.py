@@ -218,7 +218,7 @@ def test_nothing_is_wider_than_a_phone(lab: Callable[..., Page], language: str) 
     page.check("#second")
     open_rooms(page)
     page.click("#epoch")
-    expect(page.locator(".matrix button").first).to_be_visible()
+    expect(page.locator(".matrix button").first).to_be_visible(timeout=30_000)
     page.click("#draw")
     for number in range(NUM_MISSIONS + 1):
         page.select_option("#missions", str(number))
@@ -233,7 +233,7 @@ def test_the_keyboard_reaches_everything(lab: Callable[..., Page]) -> None:
     page.click("#epoch")
     open_rooms(page)
     page.click("#draw")
-    expect(page.locator(".matrix button").first).to_be_visible()
+    expect(page.locator(".matrix button").first).to_be_visible(timeout=30_000)
     wanted = page.evaluate("""() => [...document.querySelectorAll("button, input, select, summary, canvas[tabindex]")]
         .filter((one) => one.checkVisibility() && !one.disabled && (one.type !== "radio" || one.checked))
         .map((one, k) => (one.dataset.number = String(k)))""")

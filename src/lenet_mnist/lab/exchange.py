@@ -77,16 +77,7 @@ ONLY_IN_PAGE = {  # what was trained with one of these is no run
     "trainImages": Setting("data.limit_train", low=100, high=1e6, whole=True, flag="--limit-train", optional=True),
     "fold": Setting("", low=0, high=4, whole=True, optional=True),
 }
-_OF_DATA = (
-    "data_source",
-    "data_files",
-    "split_sha256",
-    "data_notes",
-    "num_train",
-    "num_val",
-    "guessing_loss",
-    "versions",
-)
+_KEPT = "data_source", "data_files", "split_sha256", "data_notes", "num_train", "num_val", "guessing_loss", "versions"
 _SAVED = {"config.json", "history.csv", "weights.bin", "about.json"}
 _MOST_BYTES = 20_000_000  # history.csv of 100,000 epochs
 _STOPS = {"all epochs done": StopReason.MAX_EPOCHS, "diverged": StopReason.DIVERGED, None: StopReason.INTERRUPTED}
@@ -124,7 +115,7 @@ class Origin(Section):
         path, all_values = Path(config.source), environment(Context(data))
         if path.is_absolute():
             config = config.model_copy(update={"source": path.name})
-        scale, manifest = data.normalization, {name: all_values[name] for name in _OF_DATA}
+        scale, manifest = data.normalization, {name: all_values[name] for name in _KEPT}
         return cls(data=config, class_names=data.class_names, mean=scale.mean, std=scale.std, manifest=manifest)
 
 
@@ -193,7 +184,7 @@ def _run_of(saved: Path, place: Path) -> Run:
     }
     here: dict[str, Any] = {"git": None, "machine": about.agent, "browser": about.agent}
     here |= {"device": "cpu", "threads": 1, "engine": "native"}
-    of_data = {name: origin.manifest.get(name) for name in _OF_DATA}
+    of_data = {name: origin.manifest.get(name) for name in _KEPT}
     run.write_manifest(Manifest.model_validate({**of_data, **values_of_run, **here}))
     for _ in range(about.testLooks):
         run.add_test_look(now)

@@ -53,13 +53,12 @@ function showForm() {
   byId("second").closest("p").hidden = settings.length > 2;
   byId("whose").hidden = settings.length !== 2;
   byId("whose").replaceChildren(...settings.slice(0, 2).map((each, k) => {
-    const button = make("button", { type: "button", text: nameOf(each, k), ariaPressed: String(k === lab.current) });
-    button.onclick = () => {
+    const onclick = () => {
       lab.current = k;
       showForm();
       byId("whose").children[k].focus();
     };
-    return button;
+    return make("button", { type: "button", text: nameOf(each, k), ariaPressed: String(k === lab.current), onclick });
   }));
 }
 

@@ -213,7 +213,8 @@ function drawMaps(canvas, values, [maps, side, columns], [low, high], shade = gr
   for (let c = 0; c < maps; c++) {
     const image = context.createImageData(side, side);
     for (let k = 0; k < side * side; k++) {
-      image.data.set([...shade((values[c * side * side + k] - low) / (high - low)), 255], 4 * k);
+      const [red, green, blue] = shade((values[c * side * side + k] - low) / (high - low));
+      [image.data[4 * k], image.data[4 * k + 1], image.data[4 * k + 2], image.data[4 * k + 3]] = [red, green, blue, 255];
     }
     context.putImageData(image, (c % columns) * (side + GAP), Math.floor(c / columns) * (side + GAP));
   }
@@ -229,7 +230,7 @@ function barsIn(parent, names) {
   const rows = names.map((name) => {
     const item = make("li", { parent: list });
     make("span", { className: "class", text: name, title: name, parent: item });
-    const bar = make("div", { className: "bar", parent: make("span", { className: "track", parent: item }) });
+    const bar = make("span", { className: "bar", parent: make("span", { className: "track", parent: item }) });
     return { item, bar, share: make("span", { className: "share", parent: item }) };
   });
   return (shares, first) => rows.forEach(({ item, bar, share }, k) => {

@@ -40,9 +40,8 @@ function begin(settings) {
 
 function showZips() {
   byId("zips").replaceChildren(...lab.settings.slice(0, 2).map((_, number) => {
-    const button = make("button", { type: "button", text: words("zip", { name: letter(number) }) });
-    button.onclick = () => tell("weights", { number });
-    return button;
+    const text = words("zip", { name: letter(number) });
+    return make("button", { type: "button", text, onclick: () => tell("weights", { number }) });
   }));
 }
 
@@ -175,14 +174,13 @@ function showMission() {
   byId("answer").hidden = true;
   for (const id of mission ? ["says", "look", "question"] : []) byId(id).textContent = words(mission[id]);
   byId("stages").replaceChildren(...stages().map(({ label, networks }, k) => {
-    const button = make("button", { type: "button", text: words(label), className: k ? "" : "main" });
-    button.onclick = () => {
+    const onclick = () => {
       begin(networks.map(settingsOf));
       lab.before = null;
       openRooms(mission.rooms);
       run("end");
     };
-    return button;
+    return make("button", { type: "button", text: words(label), className: k ? "" : "main", onclick });
   }));
 }
 
