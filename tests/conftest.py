@@ -5,6 +5,7 @@ import shutil
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,7 @@ from tests.once import draw_roughly, read_once
 from tests.processes import Answer
 from tests.tiny import part_of
 
+from lenet_mnist import provenance
 from lenet_mnist.cli import main as command_line
 from lenet_mnist.cli.commands import DEFAULT_DATA_DIR
 from lenet_mnist.config import Config, DataConfig, Engine, Source
@@ -97,6 +99,14 @@ def _no_wait_for_the_disk() -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "fsync", fsync)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _git_is_asked_once() -> Iterator[None]:
+    """Three processes for each training say the same about this checkout."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(provenance, "git_state", cache(provenance.git_state))
         yield
 
 
