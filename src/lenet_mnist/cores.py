@@ -1,8 +1,8 @@
 """How many threads this process should have: decided before torch is imported, and with it OpenMP.
 
-OpenMP reads the environment when it is loaded. From then on a process that binds threads to cores sees one core, as do
-all that it starts; and where OpenMP gives fewer threads than are set, torch's convolutions wait for the others for
-ever. What the user says there of a number counts here; OpenMP hears no more than that number.
+OpenMP reads the environment when it is loaded. A process that it then binds to cores sees one core, as do all that it
+starts; and where OpenMP gives fewer threads than are set, torch's convolutions wait for the others for ever. So a
+number of threads that the user gives there counts here, and OpenMP is told nothing but that number.
 """
 
 import ctypes

@@ -50,7 +50,7 @@ def choose_device(device: Device, ranks: Ranks = SINGLE) -> torch.device:
 def set_threads(threads: int | None, engine: ResolvedEngine, ranks: Ranks = SINGLE) -> int:
     """Set the number of CPU threads that `engine` has in this process, and return it.
 
-    If None, it is the share of this process in those of cores.py.
+    If None, it is this process's share of the threads that cores.py found.
 
     Raises: InstallationError if the system does not allow that many, or if torch is to have several in a process that
     was forked after this one had threads: they do not exist there, and it would wait for them for ever.

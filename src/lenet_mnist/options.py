@@ -41,7 +41,7 @@ class Places(NamedTuple):
 
     @classmethod
     def taken_from(cls, options: dict[str, Any], only: bool = False) -> "Places":
-        """Take them out of `options`. Raises: ConfigError if these are the only ones, and there is another."""
+        """Take them out of `options`. Raises: ConfigError if `only` these are allowed, and there is another."""
         defaults = {"runs_dir": Path("runs"), "data_dir": user_cache()}
         given = {name: options.pop(name, None) or os.environ.get(f"LENET_{name.upper()}") for name in defaults}
         with storage_errors(Path(), "find the current directory"):

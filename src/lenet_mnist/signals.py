@@ -113,7 +113,7 @@ def _handle(handler: _Handler, signals: Iterable[signal.Signals] = SIGNALS) -> d
 
 
 def _let_the_next_end(then: signal.Handlers = signal.SIG_DFL) -> None:
-    """Let a person's second signal have its way. A closed terminal and a cluster send theirs more than once."""
+    """Let a person's second signal end the process. A closed terminal and a cluster send theirs more than once."""
     for each in SIGNALS:
         if not _is_ignored(each):
             signal.signal(each, then if each in (signal.SIGINT, signal.SIGTERM) else signal.SIG_IGN)

@@ -1,4 +1,4 @@
-"""A run, as Python has it: what was recorded, its network, its pictures, and how it goes on."""
+"""A run in Python: what was recorded, its network, its pictures, and how it goes on."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields, replace

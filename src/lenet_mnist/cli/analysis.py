@@ -33,10 +33,7 @@ def evaluate(
     device: DeviceName = None,
 ) -> None:
     from lenet_mnist.data.batches import EVALUATION_CHUNK
-    from lenet_mnist.reporting.analysis_results import evaluation_result
-    from lenet_mnist.reporting.evaluation_plots import draw_evaluation
-    from lenet_mnist.reporting.plots import draw_training
-    from lenet_mnist.reporting.report import write_report
+    from lenet_mnist.reporting import analysis_results, evaluation_plots, plots, report
     from lenet_mnist.study import evaluation
 
     directories = [call.run(run, is_written=True) for run in runs]
@@ -46,11 +43,11 @@ def evaluate(
         (seen,) = evaluation.evaluate_runs(directories, split, evaluator)
     else:
         seen = evaluation.evaluate_ensemble(directories, call.runs_dir, split, evaluator)
-    draw_evaluation(seen)
+    evaluation_plots.draw_evaluation(seen)
     for member in seen.members:
-        draw_training(member.run, call.note)
-        write_report(member.run)
-    call.say(evaluation_result(seen))
+        plots.draw_training(member.run, call.note)
+        report.write_report(member.run)
+    call.say(analysis_results.evaluation_result(seen))
     evaluation.require_accuracy(seen.evaluation, min_accuracy)
 
 
@@ -107,19 +104,17 @@ def compare(
     output: Annotated[Path | None, Option(**PATH, help="A new directory to write to.")] = None,
     device: DeviceName = None,
 ) -> None:
-    from lenet_mnist.reporting import study_plots
-    from lenet_mnist.reporting.analysis_results import comparison_result
-    from lenet_mnist.study import comparison
-    from lenet_mnist.study.evaluation import Evaluator
+    from lenet_mnist.reporting import analysis_results, study_plots
+    from lenet_mnist.study import comparison, evaluation
 
     comparison.require_free(output)
     levels = [comparison.parse_level(text) for text in speed_ratio or ()]
     directories = [call.run(run, is_written=split is Split.TEST) for run in runs]
-    evaluator = Evaluator(call.access(), device)
+    evaluator = evaluation.Evaluator(call.access(), device)
     compared = comparison.compare_runs(directories, split, levels, evaluator)
     directory = comparison.write_comparison(compared, call.runs_dir, output)
     study_plots.draw_comparison(compared, directory)
-    call.say(comparison_result(compared, directory))
+    call.say(analysis_results.comparison_result(compared, directory))
 
 
 @app.command(
@@ -139,16 +134,15 @@ def cross_validate(
     ] = None,
     resume: Resume = None,
 ) -> None:
-    from lenet_mnist.reporting.evaluation_plots import draw_cross_validation
-    from lenet_mnist.reporting.training_results import cross_validation_result
+    from lenet_mnist.reporting import evaluation_plots, training_results
     from lenet_mnist.study import cross_validation
 
     with call.session() as session:
         call.warn(call.resolved.notes if resume is None else ())
         place = call.runs_dir if resume is None else call.run(resume, ("cross-validation",))
         pooled = cross_validation.cross_validate(place, call.resolved, folds, repeats, session)
-    draw_cross_validation(pooled)
-    call.say(cross_validation_result(pooled))
+    evaluation_plots.draw_cross_validation(pooled)
+    call.say(training_results.cross_validation_result(pooled))
 
 
 @app.command(

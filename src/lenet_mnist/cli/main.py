@@ -13,17 +13,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, TextIO
 
+from lenet_mnist import errors
 from lenet_mnist.cores import torchrun_rank
-from lenet_mnist.errors import (
-    ConfigError,
-    InstallationError,
-    InterruptedBySignal,
-    LenetError,
-    ProcessLostError,
-    StorageError,
-    one_line,
-    printable,
-)
+from lenet_mnist.errors import one_line, printable
 from lenet_mnist.signals import end_on_signals, raise_on_signals
 
 _NO_MEMORY = re.compile("allocate memory|out of memory|failed to map segment|bad_alloc", re.IGNORECASE)
@@ -41,7 +33,7 @@ def main() -> None:
         from lenet_mnist.cli.app import app
 
         sys.exit(app(prog_name="lenet", standalone_mode=False))
-    except (LenetError, InterruptedBySignal) as error:
+    except (errors.LenetError, errors.InterruptedBySignal) as error:
         _print_error(error)
         sys.exit(error.exit_code)
     except Exception as error:
@@ -53,38 +45,38 @@ def main() -> None:
         end_on_signals()
 
 
-def _explained(error: Exception) -> LenetError | None:
+def _explained(error: Exception) -> errors.LenetError | None:
     """Return what the user can do about a command line that cannot be read or a failure of the machine, or None."""
     if hasattr(error, "format_message"):  # typer's own refusals
         return _refusal(error.format_message(), getattr(error, "ctx", None))
     if isinstance(error, MemoryError) or _NO_MEMORY.search(str(error)):
-        return StorageError("out of memory: close other programs, or raise the limit (ulimit -v) if one is set")
+        return errors.StorageError("out of memory: close other programs, or raise the limit (ulimit -v) if one is set")
     if isinstance(error, ImportError) and not (error.name or "").startswith("lenet_mnist"):
-        return InstallationError(f"a package is missing or does not fit: {error}. Install lenet-mnist again.")
+        return errors.InstallationError(f"a package is missing or does not fit: {error}. Install lenet-mnist again.")
     if isinstance(error, OSError):
         place = "" if error.filename is None else f"{os.fsdecode(error.filename)}: "
-        return StorageError(f"{place}{error.strerror or error}")
+        return errors.StorageError(f"{place}{error.strerror or error}")
     if "--install-completion" in sys.argv:  # typer rewrites a file of the shell, in a home that may not be there
-        return StorageError(f"cannot install it: {error}. `lenet --show-completion` prints it")
+        return errors.StorageError(f"cannot install it: {error}. `lenet --show-completion` prints it")
     return None
 
 
-def _refusal(message: str, context: Any) -> LenetError:
+def _refusal(message: str, context: Any) -> errors.LenetError:
     """Return typer's refusal as one line. A group that is called alone gets its help, of several lines."""
     if "\n" in message:
         print(message, file=sys.stderr)
         sys.exit(2)
     command = "lenet" if context is None else context.command_path
     words = message.replace("Value error, ", "")
-    return ConfigError(f"{words}{'' if words.endswith(('.', '?')) else '.'} See {command} --help")
+    return errors.ConfigError(f"{words}{'' if words.endswith(('.', '?')) else '.'} See {command} --help")
 
 
-def _print_error(error: LenetError | InterruptedBySignal) -> None:
+def _print_error(error: errors.LenetError | errors.InterruptedBySignal) -> None:
     """Print what went wrong. Ranks other than 0 print only what rank 0 cannot know."""
     rank = torchrun_rank() or 0
-    is_known_to_rank_0 = isinstance(error, InterruptedBySignal | ProcessLostError)
+    is_known_to_rank_0 = isinstance(error, errors.InterruptedBySignal | errors.ProcessLostError)
     if rank == 0 or not is_known_to_rank_0:
-        prefix = "error: " if isinstance(error, LenetError) else ""
+        prefix = "error: " if isinstance(error, errors.LenetError) else ""
         print(f"rank {rank}: " * (rank > 0) + prefix + one_line(str(error)), file=sys.stderr)
 
 
@@ -127,7 +119,7 @@ class _PrintableStream:
             os.dup2(nowhere, self.fileno())  # or Python would try again at its exit
             os.close(nowhere)
             if not is_gone and self._name != "standard error":
-                raise StorageError(f"{self._name}: cannot write: {error.strerror}") from error
+                raise errors.StorageError(f"{self._name}: cannot write: {error.strerror}") from error
 
 
 def _guard_streams() -> None:

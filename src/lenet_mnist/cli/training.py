@@ -41,8 +41,7 @@ def train(
     if accept_differences and resume is None:
         raise ConfigError("--accept-differences needs --resume")
 
-    from lenet_mnist.reporting.plots import draw_training
-    from lenet_mnist.reporting.training_results import training_result
+    from lenet_mnist.reporting import plots, training_results
     from lenet_mnist.study import train as training
 
     with call.session() as session:
@@ -58,8 +57,8 @@ def train(
         else:
             runs = [training.resume_run(call.run(resume), call.resolved, accept_differences, session)]
     for trained in runs:
-        draw_training(trained, session.progress.note)
-    call.say(training_result(runs))
+        plots.draw_training(trained, session.progress.note)
+    call.say(training_results.training_result(runs))
     training.require_all_finished(runs)
 
 
@@ -86,8 +85,7 @@ def lr_sweep(
     budget: Annotated[str | None, Option(help="Time for the whole sweep, as in 60s or 2m.")] = None,
     resume: Resume = None,
 ) -> None:
-    from lenet_mnist.reporting import study_plots
-    from lenet_mnist.reporting.training_results import sweep_result
+    from lenet_mnist.reporting import study_plots, training_results
     from lenet_mnist.study.lr_sweep import require_answers, sweep
     from lenet_mnist.tuning.plan import sweep_request
 
@@ -99,7 +97,7 @@ def lr_sweep(
         place = call.runs_dir if resume is None else call.run(resume, ("sweep",))
         swept = sweep(place, call.resolved, request, session)
     study_plots.draw_swept_run(swept)
-    call.say(sweep_result(swept))
+    call.say(training_results.sweep_result(swept))
     require_answers(swept)
 
 
@@ -160,9 +158,8 @@ def import_zip(
     saved: Annotated[Path, Argument(metavar="ZIP", help="The zip, or the directory that it was unpacked into.")],
 ) -> None:
     from lenet_mnist.lab.exchange import import_run
-    from lenet_mnist.reporting.plots import draw_training
-    from lenet_mnist.reporting.training_results import training_result
+    from lenet_mnist.reporting import plots, training_results
 
     run = import_run(saved, call.runs_dir)
-    draw_training(run, call.note)
-    call.say(training_result([run]))
+    plots.draw_training(run, call.note)
+    call.say(training_results.training_result([run]))
