@@ -106,7 +106,7 @@ class Place:
         (run,) = self.runs
         rows = [line.rpartition(",")[0] for line in run.history_path.read_text().splitlines()]
         files = run.steps_path.read_text(), run.probe_path.read_text()
-        return run.manifest.weights_sha256, run.manifest.status, rows, *files
+        return run.manifest.weights_sha256, run.manifest.status, tuple(rows), *files
 
     def train(self, words: Sequence[str] = QUICK, prepare: Callable[[], object] = lambda: None) -> float:
         """Train once without a disturbance; return the seconds."""

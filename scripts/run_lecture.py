@@ -1,12 +1,11 @@
 """Type every command of docs/lecture.md, one after another, and look for what the page says is seen.
 
-    python scripts/run_lecture.py                   small, on 1,000 images, as CI does
-    python scripts/run_lecture.py --size full --engines native,torch --seeds 0-2    docs/lecture-measured.md
+    python scripts/run_lecture.py                                          small, on 1,000 images, as CI does
+    python scripts/run_lecture.py --size full --engine native --seed 1     as the page has it: docs/lecture-measured.md
 
 SAID has an entry for each command of the page: words that it prints, pictures that it draws, and figures with the
-values between which they lie. All stand on the page below the command. No command may fail. With --size full each
-engine and seed has a directory below --directory, and is kept when it is finished: started again, the script goes on.
-Each core types one of them at a time. Small, only what is sure on so few images is asked for.
+values between which they lie. All stand on the page below the command. No command may fail. With --size full the runs
+stay below --directory. Small, only what is sure on so few images is asked for.
 """
 
 import csv
@@ -19,8 +18,6 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
-from functools import partial
-from itertools import product
 from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
@@ -28,8 +25,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import lenet_mnist
-from common import ROOT, arguments, results, table
-from lenet_mnist.config_file import parse_seeds
+from common import ROOT, arguments, table
 
 SMALLER = ["--limit-train=1000", "--set=data.val_size=500", "--set=training.batch_size=20"]
 GUESSING = math.log(10)
@@ -325,62 +321,39 @@ def typed(command: str, size: str, engine: str, seed: int) -> list[str]:
     return [*words, *SMALLER, *short]
 
 
-def run_page(case: tuple[str, int], size: str, root: Path) -> list[tuple[int, str]]:
-    """Type all commands for an engine and a seed; return how each ended, and what it printed."""
-    place = root / "{}-{}".format(*case)
-    shutil.rmtree(place, ignore_errors=True)
-    shutil.copytree(ROOT / "configs", place / "configs")
-    ended = []
-    for command in EXPECTED:
-        program, *words = typed(command, size, *case)
-        start = [sys.executable, *(["-m", "lenet_mnist"] if program == "lenet" else [])]
-        done = subprocess.run([*start, *words], cwd=place, stdout=subprocess.PIPE, text=True, check=False)
-        print(f"$ {command}\n{done.stdout}", flush=True)
-        ended.append((done.returncode, done.stdout))
-    return ended
-
-
-def show(found: dict[tuple[str, Check], list[float]]) -> None:
-    """Print the figures of the page with the lowest and highest that were found; and how much else was seen."""
-    rows, others = [], []
-    for (command, check), values in found.items():
-        are_right = [check.low <= value <= check.high for value in values]
-        if (check.low, check.high) == (1, math.inf):
-            others += are_right
-            continue
-        words = shlex.split(command)
-        name = words[words.index("--name") + 1] if "--name" in words else words[2]
-        between = f"{min(values):.4g} to {max(values):.4g}"
-        rows.append((f"`{words[0]} {words[1]} {name}`", check.said, between, f"{sum(are_right)} of {len(values)}"))
-    print(table(("command", "the page says", "found", "trainings in range"), rows))
-    print(f"\nElse (exit codes, words, findings, pictures): {sum(others)} of {len(others)} as said.")
+def type_words(words: list[str], place: Path) -> tuple[int, str]:
+    """Run a command in a directory; return how it ended, and what it printed."""
+    program = [sys.executable, *(["-m", "lenet_mnist"] if words[0] == "lenet" else [])]
+    ended = subprocess.run([*program, *words[1:]], cwd=place, stdout=subprocess.PIPE, text=True, check=False)
+    return ended.returncode, ended.stdout
 
 
 def main() -> None:
     parser = arguments(__doc__)
     parser.add_argument("--size", choices=("small", "full"), default="small")
-    parser.add_argument("--engines", default="auto", help="with --size full, as in native,torch")
-    parser.add_argument("--seeds", default="0", help="with --size full, as in 0-2")
+    parser.add_argument("--engine", default="auto")
+    parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--directory", type=Path, default=ROOT / "build" / "lecture", help="with --size full")
     options = parser.parse_args()
     require_the_page()
-    found: dict[tuple[str, Check], list[float]] = {}
-    wrong, is_small = [], options.size == "small"
+    rows, is_small = [], options.size == "small"
     with tempfile.TemporaryDirectory(prefix="lenet-lecture-") as passing:
-        root, journal = (Path(passing), None) if is_small else (options.directory, options.directory / "journal.jsonl")
-        cases = product(options.engines.split(","), parse_seeds(options.seeds))
-        for (engine, seed), ended in results(journal, cases, partial(run_page, size=options.size, root=root)).items():
-            for (command, checks), (code, output) in zip(EXPECTED.items(), ended, strict=True):
-                seen = Seen(command, root / f"{engine}-{seed}", code, output)
-                for check in [each for each in checks if not (each.is_full and is_small)]:
-                    value = check.of(seen)
-                    found.setdefault((command, check), []).append(value)
-                    if not check.low <= value <= check.high:
-                        wrong.append(f"{engine}, seed {seed}: after `{command}`: {check.said}: found {value:.4g}")
-    show(found)
+        place = (Path(passing) if is_small else options.directory) / f"{options.engine}-{options.seed}"
+        shutil.copytree(ROOT / "configs", place / "configs")
+        for command, checks in EXPECTED.items():
+            print(f"$ {command}", flush=True)
+            seen = Seen(command, place, *type_words(typed(command, options.size, options.engine, options.seed), place))
+            print(seen.output, flush=True)
+            for check in [each for each in checks if not (each.is_full and is_small)]:
+                value = check.of(seen)
+                is_seen = check.low <= value <= check.high
+                rows.append((f"`{command[:40]}`", check.said, f"{value:.4g}", "yes" if is_seen else "NO"))
+    columns = ("command", "the page says", "found", "as it says")
+    wrong = [row for row in rows if row[-1] == "NO"]
+    print(table(columns, rows))
     if wrong:
-        sys.exit("\n".join(["not seen as the page says:", *wrong]))
-    print(f"all {len(EXPECTED)} commands of docs/lecture.md work, and what it says is seen")
+        sys.exit(f"not seen as the page says:\n\n{table(columns, wrong)}")
+    print(f"\nall {len(EXPECTED)} commands of docs/lecture.md work, and what it says is seen")
 
 
 if __name__ == "__main__":
