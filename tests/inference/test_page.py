@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from playwright.sync_api import Browser, Page, expect
 from tests.browser import A_MOMENT, OpenPage, overflow, visited, window
 from tests.inference.networks import network_of
@@ -220,6 +221,25 @@ def test_it_can_be_drawn_with_mouse_touch_and_keys(open_page: OpenPage, tmp_path
     assert page.evaluate("document.activeElement.id") == "clear"
     page.keyboard.press("Enter")
     assert page.evaluate(amount) == 0
+
+
+def test_a_picture_is_opened_and_the_language_is_the_readers(
+    open_page: OpenPage, tmp_path: Path, small: TrainVal
+) -> None:
+    """What was opened stays when the language changes."""
+    page = open_page(written(tmp_path / "page.html", ("a run", network_of(Activation.RELU, small))), locale="it-IT")
+    assert page.title().startswith("Disegna")
+    for grey, name in ((greys(small)[0], "digit.png"), (np.full((40, 50), 200.0), "blank.png")):
+        Image.fromarray(grey.astype(np.uint8)).save(tmp_path / name)
+    page.set_input_files("#file", tmp_path / "digit.png")
+    expect(page.locator(".says")).to_contain_text("%")
+    said = page.inner_text(".says")
+    page.click("[data-language=en]")
+    assert page.title().startswith("Draw")
+    assert page.inner_text(".says") == said
+    page.set_input_files("#file", tmp_path / "blank.png")
+    expect(page.locator("#message")).to_contain_text("no ink")
+    assert page.inner_text(".says") == "–"
 
 
 @pytest.mark.parametrize("width", [360, 1280])

@@ -50,4 +50,4 @@ async function start() {
   new Paper(read);
 }
 
-start();
+start().catch((error) => say(words("failed", { what: error.message })));

@@ -102,19 +102,17 @@ async function withKept({ network, best }, action) {
   }
 }
 
-async function evaluateInPieces(network, set) {
-  const parts = network.evaluation(set);
-  for (;;) {
-    const { done, value } = parts.next();
-    if (done) return value;
-    await breath();
-  }
-}
-
 async function countTest() {
   const results = [];
   for (const training of trainings) {
-    results.push(await withKept(training, () => evaluateInPieces(training.network, lab.test)));
+    const parts = training.network.evaluation(lab.test);
+    results.push(await withKept(training, async () => {
+      for (;;) {
+        const { done, value } = parts.next();
+        if (done) return value;
+        await breath();
+      }
+    }));
   }
   postMessage({ type: "tested", results });
 }
