@@ -1,4 +1,5 @@
 """What a training writes while it runs: histories, checkpoints, the kept weights, the manifest.
+
 The training states of a run are checkpoints/step-<step>-<SHA-256>.safetensors. The digest of a file is in its name, so
 that one renaming makes a checkpoint appear, complete and listed, and nothing of a file is parsed before its digest has
 been checked. The newest intact one counts, by its step.
