@@ -34,7 +34,7 @@ def test_each_is_seed_0_of_its_recipe_and_was_looked_at_once(run: Run, lenet: Ca
     }
     assert (run.config.seed, run.manifest.status, run.num_test_looks()) == (0, "finished", 1)
     assert len(run.config.training.teachers) == {"record": 30, "record-sigmoid": 10}.get(run.name, 0)
-    assert report_of(run)["is_thinned"] == run.name.startswith("record")
+    assert ("Of this training not all updates" in report_of(run)) == run.name.startswith("record")
     verified = lenet("verify", run.name)
     assert verified.code == 0, verified.out
     metrics = json.loads((run.evaluation_path("test") / "metrics.json").read_text())
