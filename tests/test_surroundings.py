@@ -33,8 +33,10 @@ from lenet_mnist.cli.main import main
 
 if __name__ == "__main__":
     if sys.argv[1] == "lr-sweep":
+        from lenet_mnist.study import lr_sweep
         from lenet_mnist.training import workers
 
+        lr_sweep.RANGE_SEEDS = (0,)
         workers._WORTH_WORKERS = 0
     if sys.argv[1] == "bench":
         from lenet_mnist import bench

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -146,7 +146,9 @@ def test_zeros_before_the_first_update_are_no_vanished_gradient() -> None:
 # In the report
 
 
-@settings(max_examples=20)
+@settings(max_examples=4)
+@example([math.nan, math.inf, -math.inf, 1e308, 5e-324], 2, 10**400)
+@example([0.0, -1.0, 1.7e308, 1e-300, 3.0], 2, 7)
 @given(values=st.lists(st.floats(), max_size=10), num_epochs=st.integers(0, 2), step=st.sampled_from([7, 10**400]))
 def test_whatever_a_damaged_file_holds_is_drawn_or_refused(values: list[float], num_epochs: int, step: int) -> None:
     rows = [EpochRow(k, 10 * k, *[value] * 5, 1.0) for k, value in enumerate(values[:num_epochs], start=1)]

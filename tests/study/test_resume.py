@@ -195,18 +195,6 @@ def test_a_killed_training_goes_on_to_the_same_result(train: Train, resume: Trai
         assert result_of(run) == result_of(whole), at_step
 
 
-def test_a_training_that_is_killed_after_every_few_steps_comes_to_the_same_result(
-    train: Train, resume: Train, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    run = train(3)
-    for at_step in range(5, 22, 2):
-        with faulty_disk(monkeypatch) as disk, pytest.raises(Killed):
-            resume(run, Watcher(disk, at_step))
-    resume(run)
-    assert result_of(run) == result_of(train())
-    assert len(Run(run.path).manifest.resumes) == 10
-
-
 # Two updates an epoch: what counts is every file operation.
 EPOCHS_ONLY = {"training.max_epochs": 2, "training.batch_size": 52, "training.checkpoint_every_steps": None}
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from tests.tiny import Trained, config_of, part_of, restored, saved_and_restored, start, tally_of, trained
+from tests.tiny import Trained, config_of, part_of, saved_and_restored, start, tally_of, trained
 from torch import Tensor
 from torch.optim import SGD, Adam, AdamW, Optimizer
 
@@ -21,7 +21,7 @@ from lenet_mnist.data.batches import CPU, SoftTargets, TrainBatch, TrainBatches
 from lenet_mnist.data.sets import Normalization, TrainVal
 from lenet_mnist.tally import Tally
 from lenet_mnist.training import updates
-from lenet_mnist.training.checkpoint import state_bytes, weights_digest
+from lenet_mnist.training.checkpoint import weights_digest
 from lenet_mnist.training.context import Context
 from lenet_mnist.training.early_stopping import label_entropy
 from lenet_mnist.training.loop import StopReason, TrainResult, train
@@ -139,18 +139,6 @@ def test_resumed_after_every_update_equals_never_stopped(
     assert trained(config, tiny, state).everything == unbroken(name).everything
     if "plateau" in name:
         assert unbroken(name).epochs[2].lr < unbroken(name).epochs[0].lr  # or nothing of it would have been resumed
-
-
-def test_a_state_saved_at_the_end_of_an_epoch_resumes_from_there(
-    tiny: TrainVal, unbroken: Callable[[str], Trained]
-) -> None:
-    config, state = RESUMED["adam plateau"], start(RESUMED["adam plateau"], tiny)
-    contents: list[bytes] = []
-    train(config, Context(tiny), state, on_epoch=lambda _row: contents.append(state_bytes(state)))
-    assert len(contents) == 3
-    for content in contents:
-        done = trained(config, tiny, restored(content, config, tiny))
-        assert done.everything == unbroken("adam plateau").everything
 
 
 # What the rows say
