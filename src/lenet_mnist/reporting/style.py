@@ -41,7 +41,7 @@ _DOTS_PER_INCH, _DOTS_ON_SCREEN = 160, 90
 _VARIABLES = {BLUE: "look-0", ORANGE: "look-1", GREEN: "look-2", PURPLE: "look-3", GREY: "look-4", GRID: "rule"}
 _VARIABLES |= {BLACK: "ink", "#F0F0F0": "wash"}
 # Which numbers of a decade label a log axis, by the largest ratio of its ends.
-_NUMBERS_OF_A_DECADE = ((8, (1, 1.5, 2, 3, 4, 5, 7)), (300, (1, 2, 5)), (math.inf, (1,)))
+_NUMBERS_OF_A_DECADE = ((8, (1, 1.5, 2, 3, 4, 5, 7)), (300, (1, 2, 5)))
 
 
 class Figure(figure.Figure):
@@ -127,7 +127,7 @@ def plain_log_axis(axis: Axis) -> None:
     """Make an axis logarithmic over what is drawn, with plain numbers: the fewer decades, the more numbers."""
     (axis.axes.set_xscale if axis is axis.axes.xaxis else axis.axes.set_yscale)("log")
     low, high = axis.get_view_interval()
-    between = next(numbers for times, numbers in _NUMBERS_OF_A_DECADE if not high >= times * low)
+    between = next((numbers for times, numbers in _NUMBERS_OF_A_DECADE if not high >= times * low), (1,))
     axis.set_major_locator(LogLocator(subs=between))
     axis.set_major_formatter(plain_numbers())
     axis.set_minor_formatter(NullFormatter())
