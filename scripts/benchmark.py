@@ -8,6 +8,7 @@
 - fast: configs/fast.yaml by the plain one of these loops and by both engines; as a whole command; and the native
   engine, compiled into an empty cache, then loaded from it by the next process
 - commands: what a user waits for; `make train` is `lenet train --config relu`, then `lenet evaluate latest`
+  (what a start consists of: `lenet bench`)
 - waiting: epochs alone, and with a process beside them on each core: threads that wait for each other must not stall
 
 The variants of a table take turns: whatever else the machine does hits all alike. The test files are opened by
@@ -34,10 +35,9 @@ from torchvision import transforms
 from torchvision.datasets import MNIST
 
 import lenet_mnist
-from common import SMALL, arguments, compare, data_access, data_of, lenet, recipe, show_times, trained
-from lenet_mnist.config import Config, Source
+from common import SMALL, arguments, compare, data_access, data_of, lenet, recipe, trained
+from lenet_mnist.config import Config
 from lenet_mnist.cores import THREADS
-from lenet_mnist.data.mnist import FILES, read_verified
 from lenet_mnist.provenance import machine, versions
 from lenet_mnist.training.schedule import rate_factor
 
@@ -167,15 +167,8 @@ def fast(rounds: int) -> None:
     engines = {each: partial(trained, recipe("fast", training__engine=each)) for each in ("torch", "native")}
     compare("training of fast.yaml", {"plain": fast_by_plain} | engines, rounds)
     with tempfile.TemporaryDirectory() as directory:
-        seconds: dict[str, list[float]] = {"all": [], "training": [], "import torch": [], "the rest": []}
-        for _ in range(1 if SMALL else rounds):
-            whole, answer = timed(lambda: lenet("train", "--config", "fast", *FEW, "--json", "--runs-dir", directory))
-            torch_alone, _ = timed(lambda: subprocess.run([sys.executable, "-c", "import torch"], check=True))
-            training = json.loads(answer)["runs"][0]["seconds"]
-            took = (whole, training, torch_alone, whole - training - torch_alone)
-            for name, each in zip(seconds, took, strict=True):
-                seconds[name].append(each)
-        show_times("lenet train --config fast, a whole process", seconds)
+        whole = {"all": partial(parts_of_command, directory)}
+        compare("lenet train --config fast, a whole process", whole, rounds)
         cache_of_engine = Path(directory, "native")
         builds = {"built and loaded": True, "loaded later": False}
         compare("native engine", {name: partial(load, cache_of_engine, new) for name, new in builds.items()}, rounds)
@@ -195,10 +188,15 @@ def fast_by_plain() -> None:
     plain(Setting(training.batch_size, num_images, training.max_epochs, THREADS), optimize)
 
 
-def timed(work: Callable[[], object]) -> tuple[float, object]:
-    started = time.perf_counter()
-    found = work()
-    return time.perf_counter() - started, found
+def parts_of_command(directory: str) -> dict[str, list[float]]:
+    """Return the seconds of the whole command, of its training, of `import torch` alone, and of the rest."""
+    begun = time.perf_counter()
+    answer = lenet("train", "--config", "fast", *FEW, "--json", "--runs-dir", directory)
+    ended = time.perf_counter()
+    subprocess.run([sys.executable, "-c", "import torch"], check=True)
+    whole, torch_alone, training = ended - begun, time.perf_counter() - ended, json.loads(answer)["runs"][0]["seconds"]
+    rest = whole - training - torch_alone
+    return {"all": [whole], "training": [training], "import torch": [torch_alone], "the rest": [rest]}
 
 
 def load(place: Path, is_new: bool) -> list[float]:
@@ -210,10 +208,7 @@ def load(place: Path, is_new: bool) -> list[float]:
 
 
 def commands(rounds: int) -> None:
-    start = {"lenet --help": ["--help"], "lenet describe, which loads torch": ["describe"]}
-    variants: dict[str, Callable[[], object]] = {name: partial(lenet, *words) for name, words in start.items()}
-    files = [partial(read_verified, file, data_access().directory) for file in FILES[Source.MNIST]]
-    compare("start-up", variants | {"load and verify the four files": lambda: [each() for each in files]}, 11)
+    compare("start-up", {"lenet --help": partial(lenet, "--help")}, 11)
     variants = {}
     for engine in ("--engine=native", "--engine=torch"):
         variants[f"make train, {engine}"] = partial(run, "train", "--config=relu", engine, is_evaluated=True)

@@ -174,31 +174,27 @@ def results(
     return {item: kept[text] for item, text in texts.items() if text in kept}
 
 
-def compare(
-    title: str, variants: Mapping[str, Callable[[], object]], rounds: int, unit: str = "s"
-) -> dict[str, list[float]]:
+def compare(title: str, variants: Mapping[str, Callable[[], object]], rounds: int) -> None:
     """Run all variants in turn, once per round, and print the median of each, its range and its ratio to the first.
 
-    In turn, so that a busy machine disturbs all alike. A variant that returns a list of seconds has measured itself.
+    In turn, so that a busy machine disturbs all alike. A variant that returns a list of seconds, or such lists by the
+    names of its parts, has measured itself.
     """
-    seconds: dict[str, list[float]] = {name: [] for name in variants}
+    seconds: dict[str, list[float]] = {}
     for _ in range(min(rounds, 2) if SMALL else rounds):
         for name, variant in variants.items():
             started = time.perf_counter()
             measured = variant()
             took = time.perf_counter() - started
-            seconds[name] += measured if isinstance(measured, list) and isinstance(measured[0], float) else [took]
-    show_times(title, seconds, unit)
-    return seconds
-
-
-def show_times(title: str, seconds: Mapping[str, Sequence[float]], unit: str = "s") -> None:
-    first, factor = median(next(iter(seconds.values()))), {"s": 1, "ms": 1000}[unit]
+            parts = measured if isinstance(measured, dict) else {name: measured}
+            for part, value in parts.items():
+                seconds.setdefault(part, []).extend(value if isinstance(value, list) else [took])
+    first = median(next(iter(seconds.values())))
     rows = []
     for name, times in seconds.items():
-        low, high = (f"{factor * bound(times):.3g}" for bound in (min, max))
-        rows.append((name, f"{factor * median(times):.3g}", f"{low} to {high}", f"{median(times) / first:.3g}"))
-    print(f"\n{title}\n\n{table(('variant', unit, 'range', 'ratio to the first'), rows)}", flush=True)
+        span = f"{min(times):.3g} to {max(times):.3g}"
+        rows.append((name, f"{median(times):.3g}", span, f"{median(times) / first:.3g}"))
+    print(f"\n{title}\n\n{table(('variant', 's', 'range', 'ratio to the first'), rows)}", flush=True)
 
 
 def plus_minus(values: Sequence[float], form: str = ".3%") -> str:
