@@ -145,7 +145,7 @@ def test_a_rank_that_dies_ends_the_run_and_a_restart_comes_to_the_same_weights(
 def test_a_termination_is_heard_by_all_and_the_run_goes_on_with_as_many(
     ranks_of: Callable[..., list[Answer]], mnist_dir: Path, tmp_path: Path, lenet: Callable[..., Answer]
 ) -> None:
-    longer = ["--epochs", "6", "--runs-dir", "runs"]
+    longer = ["--epochs", "12", "--runs-dir", "runs"]
     first, other = start_lenet(mnist_dir, tmp_path, "train", *SMALL, *EVERY_10, *longer)
     wait_for(is_saved(tmp_path / "runs", 1, 20))
     other.send(signal.SIGTERM)
