@@ -149,7 +149,7 @@ def test_a_termination_is_heard_by_all_and_the_run_goes_on_with_as_many(
     first, other = start_lenet(mnist_dir, tmp_path, "train", *SMALL, *EVERY_10, *longer)
     wait_for(is_saved(tmp_path / "runs", 1, 20))
     other.send(signal.SIGTERM)
-    first.end()
+    assert first.end().code == 143
     other.end()
     run = one_run(tmp_path / "runs")
     assert run.manifest.status == "interrupted"

@@ -5,6 +5,7 @@ configuration -> context -> train -> rows and weights in runs/<id>
 Under torchrun rank 0 runs this; the other ranks share its trainings and touch no file of a run.
 """
 
+import signal
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -25,7 +26,7 @@ from lenet_mnist.study.resume import changes_of, differences_of_data, difference
 from lenet_mnist.study.teachers import Teacher, find_teachers, find_teachers_again, teachers_of
 from lenet_mnist.training.checkpoint import network_bytes, parse_network, parse_state, state_bytes, weights_digest
 from lenet_mnist.training.context import Context, Log, Session
-from lenet_mnist.training.loop import train
+from lenet_mnist.training.loop import StopReason, train
 from lenet_mnist.training.probe import Probe
 from lenet_mnist.training.rows import EpochRow, StepRow
 from lenet_mnist.training.state import TrainState
@@ -204,7 +205,8 @@ def _train_and_record(
     except BaseException as error:
         recorder.run.note_failure(error)
         raise
-    return Run(recorder.run.path, interrupted_by=pending.number)
+    ended_by_another_rank = signal.SIGTERM if result.stop_reason is StopReason.INTERRUPTED else None
+    return Run(recorder.run.path, interrupted_by=pending.number or ended_by_another_rank)
 
 
 def _epoch_line(row: EpochRow, max_epochs: int, is_best: bool) -> str:
