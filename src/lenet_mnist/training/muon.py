@@ -4,27 +4,34 @@ A gradient is mostly made of a few directions that many images agree on. The wei
 inputs; made orthogonal, its momentum keeps all its directions and makes them equally strong. This is for the layers
 between layers: C3, C5 and F6. C1, the output layer and all biases are moved by AdamW, at a tenth of the rate.
 
-To make a momentum orthogonal costs as much as the gradient of 64 images. So that is done at every third update, and the
-momentum gathers the gradients in between: it leads as far as at every update (docs/accuracy.md).
+To make a momentum orthogonal costs as much as the gradient of 64 images. So it is done at every fourth update only, and
+the momentum gathers the gradients in between: it leads as far (docs/accuracy.md).
 
 Source: Jordan et al., "Muon: an optimizer for hidden layers in neural networks", 2024,
 https://kellerjordan.github.io/posts/muon; Bernstein and Newhouse, "Old optimizer, new norm: an anthology", 2024.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
+from torch.optim.sgd import sgd
 
 from lenet_mnist.config import Optimizer, TrainingConfig
 from lenet_mnist.model.lenet import LeNet
 from lenet_mnist.training.optimizer import FlatOptimizer, flatten
 
-INTERVAL = 3  # updates
+INTERVAL = 4  # updates
 ADAM_RATE = 0.1  # of Muon's
 _NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
 _NUM_STEPS = 5
 _EPS = 1e-7
+
+# What one of its updates does not name is off.
+_sgd: Callable[..., None] = partial(
+    sgd, momentum=0.0, dampening=0.0, weight_decay=0.0, nesterov=False, maximize=False, fused=True
+)
 
 
 class Muon(FlatOptimizer):
@@ -49,18 +56,15 @@ class Muon(FlatOptimizer):
     def step(self, gradient: Tensor, lr: float, has_failed: Tensor, is_last: bool = False) -> None:
         """Make one update at learning rate `lr`, or none if `has_failed` is 1. Shapes: gradient as all weights."""
         torch.index_select(self._flat, 0, self._others, out=self._weights)
-        super().step(gradient[self._others], ADAM_RATE * lr, has_failed)
-        self._flat[self._others] = self._weights
-        momentum, buffer, failed = self._training.momentum, self.memory["momentum_buffer"], has_failed.bool()
-        gradient = torch.where(failed, buffer, gradient)
-        buffer.lerp_(gradient, 1 - momentum)
+        super().step(gradient.index_select(0, self._others), ADAM_RATE * lr, has_failed)
+        self._flat.index_copy_(0, self._others, self._weights)
+        momentum, buffer = self._training.momentum, self.memory["momentum_buffer"]
+        # At rate 0 torch's SGD changes the momentum alone: to its mean with the gradient.
+        _sgd([self._flat], [gradient], [buffer], lr=0.0, momentum=momentum, dampening=momentum, found_inf=has_failed)
         if self.num_steps % INTERVAL == 0 or is_last:  # the last one, because its size is shown (probe.update_ratios)
-            nesterov = self._matrices(torch.lerp(gradient, buffer, momentum))
-            for matrix, direction in zip(self._matrices(self._flat), self._orthogonalised(nesterov), strict=True):
-                num_units, num_inputs = matrix.shape
-                moved = matrix * (1 - lr * self._training.weight_decay)
-                moved -= lr * max(1, num_units / num_inputs) ** 0.5 * direction
-                matrix.copy_(torch.where(failed, matrix, moved))
+            directions = self._orthogonalised(self._matrices(torch.lerp(gradient, buffer, momentum)))
+            decay, matrices = self._training.weight_decay, self._matrices(self._flat)
+            _sgd(matrices, directions, [None] * 3, lr=lr, weight_decay=decay, found_inf=has_failed)
 
     def _matrices(self, flat: Tensor) -> list[Tensor]:
         """Return views of what belongs to the weights of C3, C5 and F6. Shapes: each units x inputs."""
@@ -71,10 +75,12 @@ class Muon(FlatOptimizer):
 def orthogonalised(matrices: Sequence[Tensor]) -> list[Tensor]:
     """Return for each matrix one with the same singular vectors, and singular values near 1 (0.7 to 1.2).
 
-    By five Newton-Schulz steps: x <- a x + (b g + c g g) x, where g = x x^T.
+    By five Newton-Schulz steps: x <- a x + (b g + c g g) x, where g = x x^T. With more rows than columns, which only
+    smaller images than 28 x 28 have, the values grow with the root of rows / columns.
     """
     return [
-        _newton_schulz(matrix) if len(matrix) <= matrix.shape[1] else _newton_schulz(matrix.T).T for matrix in matrices
+        _newton_schulz(x) if len(x) <= x.shape[1] else _newton_schulz(x.T).T * (len(x) / x.shape[1]) ** 0.5
+        for x in matrices
     ]
 
 
