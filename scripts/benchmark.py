@@ -39,7 +39,6 @@ from common import SMALL, arguments, compare, data_access, data_of, lenet, recip
 from lenet_mnist.config import Config
 from lenet_mnist.cores import THREADS
 from lenet_mnist.provenance import machine, versions
-from lenet_mnist.training.schedule import rate_factor
 
 CHUNK = 1000  # images evaluated at once
 IDLE_SECONDS = 0.5  # OpenMP's threads spin for a while after their work
@@ -68,11 +67,9 @@ class Setting(NamedTuple):
 
 
 Batches = Callable[[], Iterable[tuple[Tensor, Tensor]]]
-Optimizing = tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler | None]
-Optimize = Callable[[nn.Module], Optimizing]
 
 
-def of_batches(setting: Setting, batches: Batches, val_batches: Batches, optimize: Optimize | None) -> list[float]:
+def of_batches(setting: Setting, batches: Batches, val_batches: Batches) -> list[float]:
     """Train torch's own layers in the lecture's order; return the seconds of each epoch's updates."""
     torch.set_num_threads(setting.threads)
     torch.manual_seed(0)
@@ -81,8 +78,7 @@ def of_batches(setting: Setting, batches: Batches, val_batches: Batches, optimiz
         *(nn.Conv2d(6, 16, 5), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten()),
         *(nn.Linear(400, 120), nn.ReLU(), nn.Linear(120, 84), nn.ReLU(), nn.Linear(84, 10)),
     )
-    sgd = torch.optim.SGD(model.parameters(), setting.lr, momentum=0.9)
-    optimizer, scheduler = (sgd, None) if optimize is None else optimize(model)
+    optimizer = torch.optim.SGD(model.parameters(), setting.lr, momentum=0.9)
     seconds = []
     for _ in range(setting.epochs):
         started = time.perf_counter()
@@ -91,8 +87,6 @@ def of_batches(setting: Setting, batches: Batches, val_batches: Batches, optimiz
             optimizer.zero_grad()
             F.cross_entropy(model(images), labels).backward()
             optimizer.step()
-            if scheduler is not None:
-                scheduler.step()
         seconds.append(time.perf_counter() - started)
         model.eval()
         with torch.no_grad():
@@ -108,7 +102,7 @@ def examples(setting: Setting) -> list[float]:
     train_part = Subset(mnist, data.train.indices[: setting.num_images].tolist())
     train_loader = DataLoader(train_part, batch_size=setting.batch_size, shuffle=True)
     val_loader = DataLoader(Subset(mnist, data.val.indices.tolist()), batch_size=CHUNK)
-    return of_batches(setting, lambda: train_loader, lambda: val_loader, None)
+    return of_batches(setting, lambda: train_loader, lambda: val_loader)
 
 
 @cache
@@ -119,7 +113,7 @@ def tensors() -> list[Tensor]:
     return [tensor for part in parts for tensor in part]
 
 
-def plain(setting: Setting, optimize: Optimize | None = None) -> list[float]:
+def plain(setting: Setting) -> list[float]:
     """All images as one tensor, and one index operation a batch."""
     images, labels, val_images, val_labels = tensors()
 
@@ -130,7 +124,7 @@ def plain(setting: Setting, optimize: Optimize | None = None) -> list[float]:
     def val_batches() -> Iterable[tuple[Tensor, Tensor]]:
         return zip(torch.split(val_images, CHUNK), torch.split(val_labels, CHUNK), strict=True)
 
-    return of_batches(setting, batches, val_batches, optimize)
+    return of_batches(setting, batches, val_batches)
 
 
 def by_engine(engine: str, setting: Setting) -> list[float]:
@@ -164,28 +158,16 @@ def loops(rounds: int) -> None:
 
 
 def fast(rounds: int) -> None:
+    training = recipe("fast").training
+    by_sgd = partial(plain, Setting(training.batch_size, epochs=training.max_epochs))  # torch's Muon takes no C3
     engines = {each: partial(trained, recipe("fast", training__engine=each)) for each in ("torch", "native")}
-    compare("training of fast.yaml", {"plain": fast_by_plain} | engines, rounds)
+    compare("training of fast.yaml", {"plain, with SGD": by_sgd} | engines, rounds)
     with tempfile.TemporaryDirectory() as directory:
         whole = {"all": partial(parts_of_command, directory)}
         compare("lenet train --config fast, a whole process", whole, rounds)
         cache_of_engine = Path(directory, "native")
         builds = {"built and loaded": True, "loaded later": False}
         compare("native engine", {name: partial(load, cache_of_engine, new) for name, new in builds.items()}, rounds)
-
-
-def fast_by_plain() -> None:
-    """Train the recipe by the plain loop."""
-    config = recipe("fast")
-    training, num_images = config.training, config.data.limit_train or config.data.train_size
-    num_steps = training.max_epochs * -(-num_images // training.batch_size)
-
-    def optimize(model: nn.Module) -> Optimizing:
-        adam = torch.optim.Adam(model.parameters(), training.peak_learning_rate, weight_decay=training.weight_decay)
-        factor = partial(rate_factor, training.schedule, training.warmup)
-        return adam, torch.optim.lr_scheduler.LambdaLR(adam, lambda step: factor(step, num_steps))
-
-    plain(Setting(training.batch_size, num_images, training.max_epochs, THREADS), optimize)
 
 
 def parts_of_command(directory: str) -> dict[str, list[float]]:

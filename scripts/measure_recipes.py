@@ -54,7 +54,7 @@ KINDS = {
     "relu": Kind("relu", "relu", range(5)),
     "tanh": Kind("tanh", "tanh", range(5)),
     "sigmoid": Kind("plain-sigmoid", "sigmoid", range(20)),
-    "fast": Kind("fast", "fast", range(10)),
+    "fast": Kind("fast", "fast", range(20)),
     "digits": Kind("digits", "digits", range(10)),
     "teachers": Kind("teacher", "accurate", range(20)),
     "sigmoid-teachers": Kind("sigmoid", "accurate-sigmoid", range(20)),

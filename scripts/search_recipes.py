@@ -55,22 +55,34 @@ def arms(base: Arm, **lists: list[Any]) -> list[Arm]:
     return [base | dict(zip(lists, values, strict=True)) for values in product(*lists.values())]
 
 
-FAST = {"warmup": 0.2, "weight_decay": 1e-3, "optimizer": "adam", "patience": None}
+ONE_PASS = {"max_epochs": 1, "batch_size": 32, "warmup": 0.2, "patience": None}
+MUON = ONE_PASS | {"optimizer": "muon", "momentum": 0.95, "learning_rate": 0.05, "label_smoothing": 0.1}
 RECORD = {
     **{"rotation": 10.0, "scale": 0.1, "shear": 0.1, "shift": 1.0, "elastic": 0.85, "elastic_sigma": 5.0, "views": 20},
     **{"batch_size": 128, "learning_rate": 0.04, "patience": None},
     "teachers": [f"{kind}-{n}" for kind in ("teacher", "sigmoid", "undecayed") for n in range(10)],
 }
+RELU = {"max_epochs": 8}
+TANH = {"activation": "tanh", "max_epochs": 10, "learning_rate": 0.05, "weight_decay": 5e-4}
+SIGMOID = {"activation": "sigmoid", "max_epochs": 12, "learning_rate": 0.2, "weight_decay": 0.0}
+BY_MUON = {"optimizer": "muon", "momentum": 0.95, "batch_size": 64}
 PARTS = {
     "recipes": [
-        *arms({"max_epochs": 8}, learning_rate=[0.03, 0.04, 0.06], weight_decay=[5e-4, 1e-3]),
-        *arms({"max_epochs": 10, "activation": "tanh"}, learning_rate=[0.03, 0.05], weight_decay=[0.0, 5e-4]),
-        *arms({"max_epochs": 12, "activation": "sigmoid", "weight_decay": 0.0}, learning_rate=[0.2, 0.4]),
+        each
+        for base in (RELU, TANH, SIGMOID)
+        for each in (
+            *arms(base, label_smoothing=[0.0, 0.1]),
+            *arms(base | BY_MUON, learning_rate=[0.02, 0.05], label_smoothing=[0.0, 0.1]),
+        )
     ],
     "fast": [
-        *arms(FAST, max_epochs=[1], batch_size=[32, 64], learning_rate=[2e-3, 4e-3]),
-        *arms(FAST, max_epochs=[2], batch_size=[32, 64, 128], learning_rate=[4e-3, 6e-3, 8e-3]),
-        *arms(FAST, max_epochs=[3], batch_size=[64, 128, 256], learning_rate=[6e-3, 8e-3, 1.4e-2]),
+        *arms(ONE_PASS | {"optimizer": "adam", "learning_rate": 4e-3}, label_smoothing=[0.0, 0.1]),
+        *arms(MUON, learning_rate=[0.04, 0.05, 0.06, 0.08], momentum=[0.95, 0.97]),
+        *arms(MUON, momentum=[0.9], learning_rate=[0.05]),
+        *arms(MUON, label_smoothing=[0.0, 0.05, 0.2]),
+        *arms(MUON, batch_size=[24, 48, 64]),
+        *arms(MUON, warmup=[0.1, 0.3]),
+        *arms(MUON, max_epochs=[2, 3]),
     ],
     "record": arms(RECORD, max_epochs=[100, 300], weight_decay=[0.0, 2e-4]),
 }
