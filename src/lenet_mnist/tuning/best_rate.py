@@ -9,7 +9,7 @@ back, which makes the exponent positive. A short schedule warms up within fewer 
 it, which makes it negative. With Adam, whose weight decay is divided away with the gradient, the first wins for ReLU
 and sigmoid; with SGD and weight decay the second. The exponents lead from what the parabola finds at a half, 1 and 2
 epochs to the best rate of 8: `scripts/measure_learning_rate.py exponents` at 1b6751d, docs/learning-rate.md. AdamW was
-not measured, and is treated as Adam; for an activation that was not measured the rate stays as it is.
+not measured, and is treated as Adam; for Muon, or an activation that was not measured, the rate stays as it is.
 """
 
 import math
@@ -39,7 +39,8 @@ def exponent_of(config: Config, activation: Activation) -> float:
     """Return the exponent for trainings like that of `config`, with `activation`."""
     training = config.training
     with_sgd = _WITH_SGD if training.weight_decay > 0 else _WITH_SGD_WITHOUT_DECAY
-    return (with_sgd if training.optimizer is Optimizer.SGD else _WITH_ADAM).get(activation, 0.0)
+    measured = {Optimizer.SGD: with_sgd, Optimizer.ADAM: _WITH_ADAM, Optimizer.ADAMW: _WITH_ADAM}
+    return measured.get(training.optimizer, {}).get(activation, 0.0)
 
 
 def rate_for(lr: float, epochs: float, longer: float, exponent: float) -> float:
