@@ -1,5 +1,7 @@
 """Networks and training states as safetensors: numbers and text, nothing that could run.
 
+(Which epoch's weights are kept is for early_stopping.py to say.)
+
 What is read is not trusted: size, digest, names, shapes and types are checked before a value is used.
 """
 
