@@ -71,9 +71,10 @@ def test_a_matrix_with_more_rows_than_columns_is_turned_over() -> None:
     torch.testing.assert_close(direction.double(), expected, rtol=0, atol=1e-5)
 
 
+@pytest.mark.parametrize("momentum", [0.8, 0.0])
 @pytest.mark.parametrize("image_size", [28, 12])  # with 12, C5 has more units than inputs
-def test_updates_are_those_of_a_plain_reference(image_size: int) -> None:
-    config = config_of(optimizer="muon", momentum=0.8, weight_decay=0.3)
+def test_updates_are_those_of_a_plain_reference(image_size: int, momentum: float) -> None:
+    config = config_of(optimizer="muon", momentum=momentum, weight_decay=0.3)
     network = initialise(LeNet(Activation.RELU, 10, image_size), torch_generator(0, Purpose.INITIALISATION)).double()
     optimizer = optimizer_of(network, config.training)
     weights = [parameter.detach().clone().requires_grad_() for parameter in network.parameters()]
@@ -90,9 +91,9 @@ def test_updates_are_those_of_a_plain_reference(image_size: int) -> None:
         adamw.step()
         with torch.no_grad():
             for each, buffer in zip(hidden, buffers, strict=True):
-                buffer.mul_(0.8).add_(0.2 * each.grad)
+                buffer.mul_(momentum).add_((1 - momentum) * each.grad)
                 if number % INTERVAL == 0 or is_last:
-                    update = (0.2 * each.grad + 0.8 * buffer).flatten(start_dim=1)
+                    update = ((1 - momentum) * each.grad + momentum * buffer).flatten(start_dim=1)
                     scale = max(1, update.shape[0] / update.shape[1]) ** 0.5
                     each.mul_(1 - lr * 0.3).sub_(lr * scale * published(update).view_as(each))
         for each, parameter in zip(weights, network.parameters(), strict=True):

@@ -73,7 +73,7 @@ SETTINGS = {
     "weightDecay": Setting("training.weight_decay", low=0, high=10),
     "labelSmoothing": Setting("training.label_smoothing", low=0, high=0.99),
 }
-ONLY_IN_PAGE = {  # what was trained with one of these is no run
+ONLY_IN_PAGE = {  # a network trained with one of these cannot become a run
     "trainImages": Setting("data.limit_train", low=100, high=1e6, whole=True, flag="--limit-train", optional=True),
     "fold": Setting("", low=0, high=4, whole=True, optional=True),
 }

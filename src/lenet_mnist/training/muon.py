@@ -1,8 +1,8 @@
 """Muon: it moves the weights of a layer along their momentum made orthogonal, and so learns much from few images.
 
 A gradient is mostly made of a few directions that many images agree on. The weights of a layer are a matrix, units x
-inputs; made orthogonal, its momentum keeps all its directions and makes them equally strong. This is for the layers
-between layers: C3, C5 and F6. C1, the output layer and all biases are moved by AdamW, at a tenth of the rate.
+inputs; made orthogonal, its momentum keeps all its directions and makes them equally strong. This is done for the
+layers in the middle: C3, C5 and F6. C1, the output layer and all biases are moved by AdamW, at a tenth of the rate.
 
 To make a momentum orthogonal costs as much as the gradient of 64 images. So it is done at every fourth update only, and
 the momentum gathers the gradients in between: it leads as far (docs/accuracy.md).
@@ -28,7 +28,7 @@ _NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
 _NUM_STEPS = 5
 _EPS = 1e-7
 
-# What one of its updates does not name is off.
+# Settings that a call leaves out are off.
 _sgd: Callable[..., None] = partial(
     sgd, momentum=0.0, dampening=0.0, weight_decay=0.0, nesterov=False, maximize=False, fused=True
 )
