@@ -2,7 +2,7 @@
 
     python scripts/measure_muon.py cost interval
 
-- cost: milliseconds of an update of LeNet with ReLU by each optimizer, with each engine, and one at every update
+- cost: seconds of an update of LeNet with ReLU on 64 images, by each optimizer, with each engine
 - interval: validation accuracy after one pass of configs/fast.yaml, where it is done at every update, every second ...;
   the rate rises with the interval, so that the weights go as far (seeds 2000 to 2023)
 """
@@ -16,10 +16,11 @@ import torch
 
 from common import SMALL, Config, arguments, compare, context_of, few, plus_minus, recipe, results, table, trained
 from lenet_mnist.config import Engine, Optimizer
-from lenet_mnist.model.engines import Target
+from lenet_mnist.data.batches import TrainBatches
 from lenet_mnist.training import muon
 from lenet_mnist.training.muon import INTERVAL
 from lenet_mnist.training.state import TrainState
+from lenet_mnist.training.updates import make_update
 
 UPDATES = 20 if SMALL else 400
 RATES = {1: 0.02, 2: 0.03, 4: 0.06, 8: 0.08, 12: 0.1}  # by interval; Adam's is 0.006 beside all
@@ -35,39 +36,24 @@ class Pass(NamedTuple):
 
 
 def updates(config: Config, interval: int) -> list[float]:
-    """Return the seconds of one update without the gradient: the mean of many."""
+    """Return the seconds of one update on 64 images, gradient included: the mean of many."""
     muon.INTERVAL = interval
     context = context_of(config)
     state = TrainState.start(config, context)
-    gradient = torch.randn(sum(parameter.numel() for parameter in state.network.parameters()))
+    batch = next(TrainBatches(context.data, config).of_epoch(1))
     started = time.perf_counter()
     for _ in range(UPDATES):
-        state.optimizer.step(gradient, 1e-6, torch.zeros(()))
-    return [(time.perf_counter() - started) / UPDATES]
-
-
-def gradients(config: Config, batch_size: int) -> list[float]:
-    """Return the seconds of the gradient of one batch."""
-    context = context_of(config)
-    state = TrainState.start(config, context)
-    images = context.data.normalization.apply(context.data.train.images[:batch_size])
-    target = Target(context.data.train.labels[:batch_size], 0.0, batch_size)
-    network = state.network
-    started = time.perf_counter()
-    for _ in range(UPDATES):
-        network.engine.gradient(images, network.parameters_in_order, network.activation, target)
+        make_update(state, batch, 1e-6, torch.zeros(()))
     return [(time.perf_counter() - started) / UPDATES]
 
 
 def show_cost() -> None:
     for engine in (Engine.NATIVE, Engine.TORCH):
+        config = recipe(None, training__engine=engine, training__batch_size=64)
         arms = {
-            f"gradient of {size} images": partial(gradients, recipe(None, training__engine=engine), size)
-            for size in (64, 32)
+            optimizer.value: partial(updates, config.replace({"training.optimizer": optimizer}), INTERVAL)
+            for optimizer in Optimizer
         }
-        for optimizer in Optimizer:
-            config = recipe(None, training__engine=engine, training__optimizer=optimizer)
-            arms[f"{optimizer}: the rest of an update"] = partial(updates, config, INTERVAL)
         arms["muon at every update"] = partial(updates, config.replace({"training.optimizer": Optimizer.MUON}), 1)
         compare(f"{engine} engine", arms, rounds=15)
 

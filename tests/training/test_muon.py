@@ -40,28 +40,47 @@ def matrices(spectrum: str, size: float) -> list[Tensor]:
     return [size * matrix * SPECTRA[spectrum](matrix.shape[1]) for matrix in drawn]
 
 
-@pytest.mark.parametrize("size", [1.0, 1e-5, 0.0])
+def native_directions(engine: ResolvedEngine, given: Sequence[Tensor]) -> list[Tensor]:
+    """Return what the C form subtracts from weights of 0 at rate -1, without momentum."""
+    assert engine.muon is not None
+    network = LeNet(Activation.RELU, 10, 28)
+    sizes = [parameter.numel() for parameter in network.parameters()]
+    gradient, weights, momenta = torch.zeros(3, sum(sizes))
+    for part, matrix in zip(torch.split(gradient, sizes)[2:8:2], given, strict=True):
+        part.copy_(matrix.flatten())
+    mean, square = torch.zeros(2, sum(sizes) - sum(matrix.numel() for matrix in given))
+    engine.muon(gradient, [weights, momenta, mean, square], [0.0, -1.0, 0.0, 0.0, 1.0], True)
+    return [part.view_as(x) for part, x in zip(torch.split(weights, sizes)[2:8:2], given, strict=True)]
+
+
+@pytest.mark.parametrize("size", [1.0, 1e-5, 1e-12, 0.0])
 @pytest.mark.parametrize("spectrum", SPECTRA)
 def test_the_directions_are_those_of_the_published_form(engine: ResolvedEngine, spectrum: str, size: float) -> None:
     """The C form works on squares, which costs digits of the weakest directions."""
     given = matrices(spectrum, size)
-    for form, error in ((orthogonalised, 1e-4), (engine.orthogonalised or orthogonalised, 1e-3)):
-        for matrix, direction in zip(given, form(given), strict=True):
+    found = [(orthogonalised(given), 1e-4)]
+    if engine.muon is not None:
+        error = {"even": 1e-5, "steep": 3e-3, "few directions": 1e-2}[spectrum]
+        found.append((native_directions(engine, given), error))
+    for directions, error in found:
+        for matrix, direction in zip(given, directions, strict=True):
             expected = published(matrix.double())
             torch.testing.assert_close(direction.double(), expected, rtol=0, atol=error * float(expected.abs().max()))
-            if spectrum == "even" and size > 0:
+            if spectrum == "even" and size > 1e-7:
                 lengths = torch.linalg.svdvals(direction)
                 assert 0.6 < lengths.min() < lengths.max() < 1.3
 
 
 def test_the_number_of_threads_changes_nothing(engine: ResolvedEngine) -> None:
     given, found = matrices("steep", 1.0), []
+    if engine.muon is None:
+        pytest.skip("no native engine")
     for threads in (2, 3, 64, 1):
         engine.set_threads(threads)
-        found.append((engine.orthogonalised or orthogonalised)(given))
+        found.append(native_directions(engine, given))
     for one, *others in zip(*found, strict=True):
         for other in others:
-            torch.testing.assert_close(other, one, rtol=0, atol=1e-5)
+            torch.testing.assert_close(other, one, rtol=0, atol=1e-6)
 
 
 def test_a_matrix_with_more_rows_than_columns_is_turned_over() -> None:
@@ -74,17 +93,28 @@ def test_a_matrix_with_more_rows_than_columns_is_turned_over() -> None:
 @pytest.mark.parametrize("momentum", [0.8, 0.0])
 @pytest.mark.parametrize("image_size", [28, 12])  # with 12, C5 has more units than inputs
 def test_updates_are_those_of_a_plain_reference(image_size: int, momentum: float) -> None:
-    config = config_of(optimizer="muon", momentum=momentum, weight_decay=0.3)
     network = initialise(LeNet(Activation.RELU, 10, image_size), torch_generator(0, Purpose.INITIALISATION)).double()
+    check_updates(network, momentum, 1e-9)
+
+
+@pytest.mark.parametrize("momentum", [0.8, 0.0])
+def test_updates_in_c_are_those_of_a_plain_reference(engine: ResolvedEngine, momentum: float) -> None:
+    network = initialise(LeNet(Activation.RELU, 10, 28, engine), torch_generator(0, Purpose.INITIALISATION))
+    check_updates(network, momentum, 1e-5)
+
+
+def check_updates(network: LeNet, momentum: float, error: float) -> None:
+    config = config_of(optimizer="muon", momentum=momentum, weight_decay=0.3)
     optimizer = optimizer_of(network, config.training)
-    weights = [parameter.detach().clone().requires_grad_() for parameter in network.parameters()]
+    weights = [parameter.detach().clone().double().requires_grad_() for parameter in network.parameters()]
     hidden, others = weights[2:8:2], [*weights[:2], *weights[3:8:2], *weights[8:]]
     adamw = AdamW(others, lr=1, weight_decay=0.3)
     buffers = [torch.zeros_like(each) for each in hidden]
     for number in range(1, 12):
         lr, is_last = 0.05 / number, number == 8
         gradients = random_gradients(weights, number)
-        optimizer.step(torch.cat([each.flatten() for each in gradients]), lr, torch.zeros(()), is_last)
+        flat = torch.cat([each.flatten() for each in gradients]).to(network.c1.weight.dtype)
+        optimizer.step(flat, lr, torch.zeros(()), is_last)
         for each, gradient in zip(weights, gradients, strict=True):
             each.grad = gradient
         adamw.param_groups[0]["lr"] = ADAM_RATE * lr
@@ -97,7 +127,11 @@ def test_updates_are_those_of_a_plain_reference(image_size: int, momentum: float
                     scale = max(1, update.shape[0] / update.shape[1]) ** 0.5
                     each.mul_(1 - lr * 0.3).sub_(lr * scale * published(update).view_as(each))
         for each, parameter in zip(weights, network.parameters(), strict=True):
-            torch.testing.assert_close(parameter.detach(), each.detach(), rtol=1e-9, atol=1e-9)
+            torch.testing.assert_close(parameter.detach().double(), each.detach(), rtol=error, atol=error)
+    before = [each.clone() for each in (*network.parameters(), *optimizer.memory.values())]
+    optimizer.step(torch.full_like(flat, torch.nan), 0.05, torch.ones(()), is_last=True)
+    after = [*network.parameters(), *optimizer.memory.values()]
+    assert all(torch.equal(*pair) for pair in zip(before, after, strict=True))
 
 
 def random_gradients(like: Sequence[Tensor], seed: int) -> list[Tensor]:

@@ -130,7 +130,7 @@ def torch_gradient(images: Tensor, parameters: Sequence[Tensor], activation: Act
 class ResolvedEngine:
     """The engine that is used, and why: its forms of the network and of its gradient.
 
-    Where it has its own, also those of data/augment.py's resampling and of training/muon.py's directions. `set_threads`
+    Where it has its own, also those of data/augment.py's resampling and of training/muon.py's update. `set_threads`
     says with how many threads it computes.
     """
 
@@ -140,7 +140,7 @@ class ResolvedEngine:
     gradient: GradientFunction
     set_threads: Callable[[int], None]
     resample: Callable[..., Tensor] | None = None
-    orthogonalised: Callable[[Sequence[Tensor]], list[Tensor]] | None = None
+    muon: Callable[[Tensor, Sequence[Tensor], Sequence[float], bool], None] | None = None
     library: str | None = None  # which one it is: another compiler's, or another version's, has other last bits
 
 
@@ -176,7 +176,7 @@ def resolve_engine(
             network.gradient,
             network.set_threads,
             network.resample,
-            network.orthogonalised,
+            network.muon,
             network.digest,
         )
     reason = f"native is not available: {missing}"

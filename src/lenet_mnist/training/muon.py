@@ -43,7 +43,7 @@ class Muon(FlatOptimizer):
     def __init__(self, network: LeNet, training: TrainingConfig) -> None:
         self._flat = flatten(network)
         self._sizes = [parameter.numel() for parameter in network.parameters()]
-        self._orthogonalised = network.engine.orthogonalised or orthogonalised
+        self._native = network.engine.muon
         is_other = torch.ones_like(self._flat, dtype=torch.bool)
         self._shapes = [(len(weights), -1) for weights in network.weights_in_order[1:4]]
         for matrix in self._matrices(is_other):
@@ -55,16 +55,27 @@ class Muon(FlatOptimizer):
     @torch.no_grad()
     def step(self, gradient: Tensor, lr: float, has_failed: Tensor, is_last: bool = False) -> None:
         """Make one update at learning rate `lr`, or none if `has_failed` is 1. Shapes: gradient as all weights."""
+        moves = (self.num_steps + 1) % INTERVAL == 0 or is_last  # the last: its size is shown (probe.update_ratios)
+        if self._native is None:
+            self._step(gradient, lr, has_failed, moves)
+        else:
+            self.num_steps += 1
+            if not has_failed:
+                self.memory["step"] += 1
+                buffers = [self.memory[name] for name in ("momentum_buffer", "exp_avg", "exp_avg_sq")]
+                rates = (self._training.momentum, lr, self._training.weight_decay, ADAM_RATE * lr)
+                self._native(gradient, [self._flat, *buffers], [*rates, self.memory["step"].item()], moves)
+
+    def _step(self, gradient: Tensor, lr: float, has_failed: Tensor, moves: bool) -> None:
         torch.index_select(self._flat, 0, self._others, out=self._weights)
         super().step(gradient.index_select(0, self._others), ADAM_RATE * lr, has_failed)
         self._flat.index_copy_(0, self._others, self._weights)
-        momentum, buffer = self._training.momentum, self.memory["momentum_buffer"]
+        momentum, decay, buffer = self._training.momentum, self._training.weight_decay, self.memory["momentum_buffer"]
         # At rate 0 torch's SGD changes the momentum alone: to its mean with the gradient.
         _sgd([self._flat], [gradient], [buffer], lr=0.0, momentum=momentum, dampening=momentum, found_inf=has_failed)
-        if self.num_steps % INTERVAL == 0 or is_last:  # the last one, because its size is shown (probe.update_ratios)
-            directions = self._orthogonalised(self._matrices(torch.lerp(gradient, buffer, momentum)))
-            decay, matrices = self._training.weight_decay, self._matrices(self._flat)
-            _sgd(matrices, directions, [None] * 3, lr=lr, weight_decay=decay, found_inf=has_failed)
+        if moves:
+            directions = orthogonalised(self._matrices(torch.lerp(gradient, buffer, momentum)))
+            _sgd(self._matrices(self._flat), directions, [None] * 3, lr=lr, weight_decay=decay, found_inf=has_failed)
 
     def _matrices(self, flat: Tensor) -> list[Tensor]:
         """Return views of what belongs to the weights of C3, C5 and F6. Shapes: each units x inputs."""

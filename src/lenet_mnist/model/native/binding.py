@@ -38,8 +38,9 @@ class NativeNetwork:
         targets = [_POINTER, *[ctypes.c_float] * 2]
         self._gradient = _declare(functions.lenet_gradient, [*network, *targets, *[_POINTER] * 2, _INT], _INT)
         self.peak = _declare(functions.lenet_peak, [ctypes.c_int64, _POINTER, _INT], ctypes.c_double)
-        self._muon_workspace = _declare(functions.lenet_muon_workspace, [], ctypes.c_int64)
-        self._muon = _declare(functions.lenet_muon, [*[_POINTER] * 3, _INT])
+        self._muon_memory = _bytes(_declare(functions.lenet_muon_workspace, [], ctypes.c_int64)())
+        numbers = [_INT, *[_POINTER] * 2, *[ctypes.c_float] * 5, _INT, _POINTER, _INT]
+        self._muon = _declare(functions.lenet_muon, numbers)
         numbers = [_INT, _POINTER, _INT, *[_POINTER] * 3, _INT, *[_POINTER] * 2, *[ctypes.c_float] * 2, _POINTER, _INT]
         self.augment = _declare(functions.lenet_augment, numbers, _INT)
 
@@ -88,17 +89,18 @@ class NativeNetwork:
             raise IndexError(f"one of the labels does not exist: there are {numbers[1]:,} classes")
         return sums
 
-    def orthogonalised(self, matrices: Sequence[Tensor]) -> list[Tensor]:
-        """Return the directions of Muon; the same as `orthogonalised` of training/muon.py, but for rounding.
+    def muon(self, gradient: Tensor, tensors: Sequence[Tensor], settings: Sequence[float], moves: bool) -> None:
+        """Make one update of Muon; the same as in training/muon.py. With `moves` false, C3, C5 and F6 stay as they are.
 
-        Shapes: matrices those of the weights of C3, C5 and F6: 16 150, 120 400, 84 120.
+        `tensors`: the weights, their momenta, Adam's mean and mean square of all weights outside C3, C5 and F6.
+        `settings`: momentum, rate, weight decay, Adam's rate, and its updates so far, this one included.
         """
-        for matrix, shape in zip(matrices, ((16, 150), (120, 400), (84, 120)), strict=True):
-            _require("matrix", matrix, shape)
-        matrices = [matrix / (matrix.norm() + 1e-7) for matrix in matrices]
-        directions, workspace = [torch.empty_like(matrix) for matrix in matrices], _bytes(self._muon_workspace())
-        self._muon(_pointers(matrices), _pointers(directions), workspace.data_ptr(), self.threads)
-        return directions
+        count = len(gradient)
+        others = count - 16 * 150 - 120 * 400 - 84 * 120
+        for tensor, length in zip((gradient, *tensors), (count, count, count, others, others), strict=True):
+            _require("tensor", tensor, (length,))
+        where = (gradient.data_ptr(), _pointers(tensors))
+        self._muon(count, *where, *settings, moves, self._muon_memory.data_ptr(), self.threads)
 
     def resample(
         self,

@@ -1,9 +1,13 @@
-/* Muon's directions: for the momentum of a layer's weights, a matrix near it whose rows are almost orthogonal and of
- * length 1. As in training/muon.py: from X = momentum / |momentum|, five times X <- a X + (b G + c G G) X, G = X X^T.
+/* Muon on the weights of C3, C5 and F6, as in training/muon.py. It moves the weights of a layer along their momentum,
+ * made orthogonal: from X = momentum / |momentum|, five times X <- a X + (b G + c G G) X, where G = X X^T.
  *
- * Each step multiplies X from the left by a polynomial P of G. All of these commute: the next G is P G P. So only
- * squares of units x units are computed, and in the end X is multiplied once, by the product Q of the five: half of the
- * operations for C5. It costs digits of the weakest directions, which are right to 1e-3 of the strongest. */
+ * Each step multiplies X from the left by a polynomial P of G. All of these commute: the next G is P G P. So first the
+ * five polynomials are computed, from squares of units x units, which are symmetric: little more than half of each. Then
+ * X is multiplied by all of them, row by row. It costs digits of the weakest directions: they are right to 1e-2 of the
+ * strongest.
+ *
+ * One part computes the polynomials of C5, another one those of the others: cores that shared out the rows of each
+ * square would wait for each other's half of it. */
 
 #include "product.h"
 #include "threads.h"
@@ -11,117 +15,147 @@
 enum {
     STEPS = 5,
     LAYERS = 3, /* C3, C5 and F6; none has more units than inputs */
+    WIDTH = TILE_VECTORS * LANES,
     /* From one row of a square to the next: an odd number of lines, or a column would lie in few sets of the cache. */
     STRIDE = WIDE5 + LONGEST,
 };
-static const float A = 3.4445f, B = -4.7750f, C = 2.0315f;
+static const float A = 3.4445f, B = -4.7750f, C = 2.0315f, EPS = 1e-7f;
 
-typedef float Square[UNITS5 * STRIDE];
-
-typedef struct {
-    _Alignas(LINE) float transposed[FEATURES * STRIDE];
-    Square gram[2], q[2]; /* before a step, and after it */
-    Square p, between;
-} Squares;
+typedef float Square[WIDE5 * STRIDE]; /* in whole vectors; behind the units of its layer it holds zeros */
 
 typedef struct {
-    int units, inputs;
-    const float *x;
-    float *direction;
-    Squares *squares;
+    _Alignas(LINE) float update[UNITS5 * FEATURES]; /* X, before it is divided by its length */
+    float transposed[FEATURES * STRIDE];            /* and in the end its direction */
+    Square gram, between, p[STEPS], q[2];           /* of P, the products of the first ones */
+    float length;
+} Workspace;
+
+typedef struct {
+    int units, inputs, wide; /* units, in whole vectors */
+    const float *gradient;
+    float *weights, *momentum;
+    Workspace *at;
 } Layer;
-
-/* What is done with some rows of a layer. */
-typedef void Rows(const Layer *layer, int step, int first, int last);
 
 typedef struct {
     Layer layers[LAYERS];
-    int step;
-    Rows *rows;
+    float momentum, rate, decay, adam_rate, adam_steps;
 } Muon;
 
-/* Rows `first` to `last` of a square times `right`, in whole vectors: behind its units `right` holds zeros. */
-static void multiply(const Square square, Right right, Out out, int units, int columns, int first, int last) {
-    product(last - first, units, columns, (Left){&square[first * STRIDE], STRIDE, 1}, right, NULL,
-            (Out){&out.at[first * out.row], out.row});
-}
-
-static int whole_vectors(int units) { return (units + LONGEST - 1) / LONGEST * LONGEST; }
-
-static void multiply_squares(const Square left, const Square right, Square out, int units, int first, int last) {
-    multiply(left, (Right){right, STRIDE}, (Out){out, STRIDE}, units, whole_vectors(units), first, last);
-}
-
-static void transpose(const Layer *layer, int step, int first, int last) {
-    (void)step;
-    for (int j = share(layer->inputs, first, layer->units); j < share(layer->inputs, last, layer->units); j++) {
-        float *row = &layer->squares->transposed[j * STRIDE];
-        for (int i = 0; i < layer->units; i++) row[i] = layer->x[i * layer->inputs + j];
-        for (int i = layer->units; i < whole_vectors(layer->units); i++) row[i] = 0;
+/* left x right, which is symmetric: computed right of the diagonal and in the tiles on it, and copied from there. */
+static void symmetric(const Layer *layer, int depth, Left left, const float *right, Square out) {
+    for (int i = 0; i < layer->wide; i += TILE_ROWS) {
+        int from = i / WIDTH * WIDTH;
+        Left rows = {&left.at[i * left.row], left.row, left.depth};
+        product(TILE_ROWS, depth, layer->wide - from, rows, (Right){&right[from], STRIDE}, NULL,
+                (Out){&out[i * STRIDE + from], STRIDE});
+        for (int j = from + WIDTH; j < layer->wide; j++)
+            for (int r = i; r < i + TILE_ROWS; r++) out[j * STRIDE + r] = out[r * STRIDE + j];
     }
 }
 
-static void first_gram(const Layer *layer, int step, int first, int last) {
-    (void)step;
-    Left x = {&layer->x[first * layer->inputs], layer->inputs, 1};
-    Right transposed = {layer->squares->transposed, STRIDE};
-    Out gram = {&layer->squares->gram[0][first * STRIDE], STRIDE};
-    product(last - first, layer->inputs, whole_vectors(layer->units), x, transposed, NULL, gram);
+static void multiply(const Layer *layer, const Square left, const Square right, Square out) {
+    symmetric(layer, layer->units, (Left){left, STRIDE, 1}, right, out);
 }
 
-static void polynomial(const Layer *layer, int step, int first, int last) {
-    float *gram = layer->squares->gram[step % 2], *p = layer->squares->p;
-    multiply_squares(gram, gram, p, layer->units, first, last);
-    for (int i = first; i < last; i++) {
-        for (int j = 0; j < layer->units; j += LANES) {
-            float *at = &p[i * STRIDE + j];
-            store(at, B * load(&gram[i * STRIDE + j]) + C * load(at));
+/* The update, the mean of momentum and gradient (Nesterov), and the polynomials of its five steps. */
+static void polynomials(const Muon *muon, const Layer *layer) {
+    Workspace *at = layer->at;
+    int units = layer->units, inputs = layer->inputs;
+    float squares = 0;
+    memset(at->transposed, 0, inputs * STRIDE * sizeof(float));
+    for (int i = 0; i < units; i++) {
+        const float *momentum = &layer->momentum[i * inputs], *gradient = &layer->gradient[i * inputs];
+        float *row = &at->update[i * inputs];
+        for (int j = 0; j < inputs; j++) row[j] = muon->momentum * momentum[j] + (1 - muon->momentum) * gradient[j];
+        for (int j = 0; j < inputs; j++) at->transposed[j * STRIDE + i] = row[j];
+    }
+    symmetric(layer, inputs, (Left){at->transposed, 1, STRIDE}, at->transposed, at->gram);
+    for (int i = 0; i < units; i++) squares += at->gram[i * STRIDE + i];
+    at->length = sqrtf(squares) + EPS;
+    for (int i = 0; i < units * STRIDE; i++) at->gram[i] *= 1 / (at->length * at->length);
+    for (int step = 0; step < STEPS; step++) {
+        float *gram = at->gram, *p = at->p[step];
+        if (step > 0) {
+            multiply(layer, at->p[step - 1], gram, at->between);
+            multiply(layer, at->between, at->p[step - 1], gram);
         }
-        p[i * STRIDE + i] += A;
+        multiply(layer, gram, gram, p);
+        for (int i = 0; i < units; i++) {
+            for (int j = 0; j < layer->wide; j++) p[i * STRIDE + j] = B * gram[i * STRIDE + j] + C * p[i * STRIDE + j];
+            p[i * STRIDE + i] += A;
+        }
     }
 }
 
-static void advance(const Layer *layer, int step, int first, int last) {
-    Squares *s = layer->squares;
-    int units = layer->units, before = step % 2, after = !before;
-    if (step == 0) memcpy(&s->q[after][first * STRIDE], &s->p[first * STRIDE], (last - first) * STRIDE * sizeof(float));
-    else multiply_squares(s->q[before], s->p, s->q[after], units, first, last);
-    if (step < STEPS - 1) {
-        multiply_squares(s->p, s->gram[before], s->between, units, first, last);
-        multiply_squares(s->between, s->p, s->gram[after], units, first, last);
-    } else {
-        Right x = {layer->x, layer->inputs};
-        multiply(s->q[after], x, (Out){layer->direction, layer->inputs}, units, layer->inputs, first, last);
-    }
-}
-
-static void share_rows(void *given, int part, int parts) {
-    const Muon *muon = given;
+/* Of C5, or of the two others, which together take half as long. */
+static void prepare(void *muon, int part, int parts) {
     uint64_t mode = without_subnormals();
-    for (const Layer *layer = muon->layers; layer < &muon->layers[LAYERS]; layer++)
-        muon->rows(layer, muon->step, share(layer->units, part, parts), share(layer->units, part + 1, parts));
+    const Layer *layers = ((const Muon *)muon)->layers;
+    for (int n = part; n < LAYERS; n += parts) polynomials(muon, &layers[n]);
     restore(mode);
 }
 
-static void on_all_rows(Muon *muon, Rows *rows, int threads) {
-    muon->rows = rows;
-    run_parts(threads, share_rows, muon);
+/* Some rows of each layer: of the product of the polynomials, of its product with X, and of the weights. */
+static void move(void *given, int part, int parts) {
+    const Muon *muon = given;
+    uint64_t mode = without_subnormals();
+    for (const Layer *layer = muon->layers; layer < &muon->layers[LAYERS]; layer++) {
+        Workspace *at = layer->at;
+        int inputs = layer->inputs, first = share(layer->units, part, parts);
+        int rows = share(layer->units, part + 1, parts) - first;
+        float kept = 1 - muon->rate * muon->decay, factor = muon->rate / at->length;
+        float *weights = &layer->weights[first * inputs], *direction = &at->transposed[first * inputs];
+        float *q = &at->p[0][first * STRIDE];
+        for (int step = 1; step < STEPS; step++) {
+            float *next = &at->q[step % 2][first * STRIDE];
+            product(rows, layer->units, layer->wide, (Left){q, STRIDE, 1}, (Right){at->p[step], STRIDE}, NULL,
+                    (Out){next, STRIDE});
+            q = next;
+        }
+        product(rows, layer->units, inputs, (Left){q, STRIDE, 1}, (Right){at->update, inputs}, NULL,
+                (Out){direction, inputs});
+        for (int i = 0; i < rows * inputs; i++) weights[i] = kept * weights[i] - factor * direction[i];
+    }
+    restore(mode);
 }
 
 /* The bytes of the workspace of `lenet_muon`; its contents are the function's. */
-int64_t lenet_muon_workspace(void) { return LAYERS * sizeof(Squares); }
+int64_t lenet_muon_workspace(void) { return LAYERS * sizeof(Workspace); }
 
-/* The directions for `x`, the momenta of the weights of C3, C5 and F6, each of length 1. */
-void lenet_muon(const float *const *x, float *const *directions, void *workspace, int threads) {
-    Squares *squares = workspace;
-    Muon muon = {{{MAPS3, MAPS1 * KERNEL * KERNEL, x[0], directions[0], &squares[0]},
-                  {UNITS5, FEATURES, x[1], directions[1], &squares[1]},
-                  {UNITS6, UNITS5, x[2], directions[2], &squares[2]}},
-                 0, NULL};
-    on_all_rows(&muon, transpose, threads);
-    on_all_rows(&muon, first_gram, threads);
-    for (; muon.step < STEPS; muon.step++) {
-        on_all_rows(&muon, polynomial, threads);
-        on_all_rows(&muon, advance, threads);
+/* AdamW, as in training/optimizer.py. */
+static void adamw(const Muon *muon, int count, const float *gradient, float *weights, float *mean, float *square) {
+    float kept = 1 - muon->adam_rate * muon->decay, rate = muon->adam_rate / (1 - pow(0.9, muon->adam_steps));
+    float correction = 1 / (1 - pow(0.999, muon->adam_steps));
+    for (int i = 0; i < count; i++) {
+        mean[i] += 0.1f * (gradient[i] - mean[i]);
+        square[i] += 0.001f * (gradient[i] * gradient[i] - square[i]);
+        weights[i] = kept * weights[i] - rate * mean[i] / (sqrtf(correction * square[i]) + 1e-8f);
     }
+}
+
+/* One update of all `count` weights; of those of C3, C5 and F6 only if it `moves`, and else of their momenta. Gradient,
+ * weights and momenta are flat, in the order of the state dict; mean and square are Adam's, of all other weights. */
+void lenet_muon(int count, const float *gradient, float *const *tensors, float momentum, float rate, float decay,
+                float adam_rate, float adam_steps, int moves, void *workspace, int threads) {
+    static const int units[LAYERS] = {MAPS3, UNITS5, UNITS6};
+    static const int inputs[LAYERS] = {MAPS1 * KERNEL * KERNEL, FEATURES, UNITS5};
+    float *weights = tensors[0], *momenta = tensors[1], *mean = tensors[2], *square = tensors[3];
+    Muon muon = {{{0}}, momentum, rate, decay, adam_rate, adam_steps};
+    int at = 0, others = MAPS1 * (KERNEL * KERNEL + 1); /* C1's weights and biases, and then the biases of each layer */
+    for (int n = 0; n <= LAYERS; n++) {
+        adamw(&muon, others, &gradient[at], &weights[at], mean, square);
+        at += others, mean += others, square += others;
+        if (n == LAYERS) break;
+        for (int i = at; i < at + units[n] * inputs[n]; i++)
+            momenta[i] = momentum * momenta[i] + (1 - momentum) * gradient[i];
+        int wide = (units[n] + LONGEST - 1) / LONGEST * LONGEST;
+        muon.layers[n] = (Layer){units[n], inputs[n], wide, &gradient[at], &weights[at], &momenta[at],
+                                 &((Workspace *)workspace)[n]};
+        at += units[n] * inputs[n];
+        others = n + 1 < LAYERS ? units[n] : count - at;
+    }
+    if (!moves) return;
+    run_parts(min_int(threads, 2), prepare, &muon);
+    run_parts(threads, move, &muon);
 }
