@@ -91,11 +91,11 @@ def test_long_schedules_want_other_rates() -> None:
 
 
 def test_weight_decay_that_acts_lets_long_trainings_have_higher_rates() -> None:
-    for optimizer, weight_decay, of_relu in (("sgd", 1e-3, -1), ("sgd", 0.0, 1), ("adam", 1e-3, 1), ("adamw", 0.0, 1)):
+    cases = (("sgd", 1e-3, -1), ("sgd", 0.0, 1), ("adam", 1e-3, 1), ("adamw", 0.0, 1), ("muon", 0.0, 1))
+    for optimizer, weight_decay, of_relu in cases:
         config = Config(training={"optimizer": optimizer, "weight_decay": weight_decay})
         assert math.copysign(1, exponent_of(config, Activation.RELU)) == of_relu
         assert all(abs(exponent_of(config, activation)) < 1 for activation in Activation)
-    assert exponent_of(Config(training={"optimizer": "muon"}), Activation.RELU) == 0  # was not measured
 
 
 def test_without_a_valley_the_lowest_loss_decides() -> None:

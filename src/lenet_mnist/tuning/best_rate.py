@@ -7,9 +7,9 @@ The best rate of a short schedule is not that of a long one. It follows a power 
 best(long) = best(short) x (short / long)^exponent. A long training over-fits at high rates unless weight decay holds it
 back, which makes the exponent positive. A short schedule warms up within fewer updates, so that the highest rates break
 it, which makes it negative. With Adam, whose weight decay is divided away with the gradient, the first wins for ReLU
-and sigmoid; with SGD and weight decay the second. The exponents lead from what the parabola finds at a half, 1 and 2
-epochs to the best rate of 8: `scripts/measure_learning_rate.py exponents` at 1b6751d, docs/learning-rate.md. AdamW was
-not measured, and is treated as Adam; for Muon, or an activation that was not measured, the rate stays as it is.
+and sigmoid, and with Muon everywhere; with SGD and weight decay the second. The exponents lead from what the parabola
+finds at a half, 1 and 2 epochs to the best rate of 8: docs/learning-rate.md. AdamW was not measured, and is treated as
+Adam; for an activation that was not measured, the rate stays as it is.
 """
 
 import math
@@ -26,6 +26,7 @@ from lenet_mnist.tuning.trial import TrialResult
 _WITH_ADAM = {Activation.RELU: 0.5, Activation.TANH: 0.0, Activation.SIGMOID: 0.4}
 _WITH_SGD = {Activation.RELU: -0.3, Activation.TANH: -0.3, Activation.SIGMOID: 0.0}
 _WITH_SGD_WITHOUT_DECAY = {Activation.RELU: 0.7, Activation.TANH: 0.1, Activation.SIGMOID: 0.0}
+_WITH_MUON = dict.fromkeys(_WITH_ADAM, 0.8)
 _EXPONENT_ERROR = 0.3  # the standard error: how far the measured cells are from these
 # What is known before a search: from seed to seed, the loss of one training scatters by about a tenth of itself. That
 # counts for as much as an estimate with this many degrees of freedom.
@@ -39,8 +40,8 @@ def exponent_of(config: Config, activation: Activation) -> float:
     """Return the exponent for trainings like that of `config`, with `activation`."""
     training = config.training
     with_sgd = _WITH_SGD if training.weight_decay > 0 else _WITH_SGD_WITHOUT_DECAY
-    measured = {Optimizer.SGD: with_sgd, Optimizer.ADAM: _WITH_ADAM, Optimizer.ADAMW: _WITH_ADAM}
-    return measured.get(training.optimizer, {}).get(activation, 0.0)
+    measured = {Optimizer.SGD: with_sgd, Optimizer.MUON: _WITH_MUON}
+    return measured.get(training.optimizer, _WITH_ADAM).get(activation, 0.0)
 
 
 def rate_for(lr: float, epochs: float, longer: float, exponent: float) -> float:
