@@ -1,6 +1,8 @@
 """Muon against its published form in float64, in torch and in C."""
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import pytest
 import torch
@@ -81,6 +83,17 @@ def test_the_number_of_threads_changes_nothing(engine: ResolvedEngine) -> None:
     for one, *others in zip(*found, strict=True):
         for other in others:
             torch.testing.assert_close(other, one, rtol=0, atol=1e-6)
+
+
+def test_trainings_in_two_threads_do_not_disturb_each_other(engine: ResolvedEngine) -> None:
+    if engine.muon is None:
+        pytest.skip("no native engine")
+    given = [matrices(spectrum, 1.0) for spectrum in SPECTRA]
+    alone = [native_directions(engine, each) for each in given]
+    with ThreadPoolExecutor(len(given)) as pool:
+        for _ in range(20):
+            for found, expected in zip(pool.map(partial(native_directions, engine), given), alone, strict=True):
+                assert all(torch.equal(*pair) for pair in zip(found, expected, strict=True))
 
 
 def test_a_matrix_with_more_rows_than_columns_is_turned_over() -> None:

@@ -38,7 +38,7 @@ class NativeNetwork:
         targets = [_POINTER, *[ctypes.c_float] * 2]
         self._gradient = _declare(functions.lenet_gradient, [*network, *targets, *[_POINTER] * 2, _INT], _INT)
         self.peak = _declare(functions.lenet_peak, [ctypes.c_int64, _POINTER, _INT], ctypes.c_double)
-        self._muon_memory = _bytes(_declare(functions.lenet_muon_workspace, [], ctypes.c_int64)())
+        self._muon_workspace = _declare(functions.lenet_muon_workspace, [], ctypes.c_int64)
         numbers = [_INT, *[_POINTER] * 2, *[ctypes.c_float] * 5, _INT, _POINTER, _INT]
         self._muon = _declare(functions.lenet_muon, numbers)
         numbers = [_INT, _POINTER, _INT, *[_POINTER] * 3, _INT, *[_POINTER] * 2, *[ctypes.c_float] * 2, _POINTER, _INT]
@@ -99,8 +99,9 @@ class NativeNetwork:
         others = count - 16 * 150 - 120 * 400 - 84 * 120
         for tensor, length in zip((gradient, *tensors), (count, count, count, others, others), strict=True):
             _require("tensor", tensor, (length,))
+        workspace = _bytes(self._muon_workspace())  # of this call: trainings in two threads share the network
         where = (gradient.data_ptr(), _pointers(tensors))
-        self._muon(count, *where, *settings, moves, self._muon_memory.data_ptr(), self.threads)
+        self._muon(count, *where, *settings, moves, workspace.data_ptr(), self.threads)
 
     def resample(
         self,
