@@ -1,4 +1,4 @@
-"""What Muon costs, and how often a momentum must be made orthogonal: docs/accuracy.md.
+"""What Muon costs, how often a momentum must be made orthogonal, and its best rates: docs/accuracy.md.
 
     python scripts/measure_muon.py cost interval lengths
 
@@ -30,7 +30,6 @@ from lenet_mnist.tuning.trial import Trial, TrialResult, train_trial
 
 UPDATES = 20 if SMALL else 400
 LENGTHS = (0.5, 1, 2, 8)  # epochs
-LN10 = math.log(10)
 RATES = {1: 0.02, 2: 0.03, 4: 0.06, 8: 0.08, 12: 0.1}  # by interval; Adam's is 0.006 beside all
 
 
@@ -119,7 +118,7 @@ def show_lengths(journal: Path) -> None:
         best: dict[float, float | None] = {}
         for epochs in few(LENGTHS):
             trials = [found[one] for one in ones if (one.activation, one.epochs) == (activation, epochs)]
-            choice = choose(trials, epochs, 0.0, LN10)
+            choice = choose(trials, epochs, 0.0, math.log(10))
             best[epochs] = choice.lr if choice else None
         *shorter, longest = best
         exponents = [

@@ -4,8 +4,8 @@ A gradient is mostly made of a few directions that many images agree on. The wei
 inputs; made orthogonal, its momentum keeps all its directions and makes them equally strong. This is done for the
 layers in the middle: C3, C5 and F6. C1, the output layer and all biases are moved by AdamW, at a tenth of the rate.
 
-To make a momentum orthogonal costs as much as the gradient of 64 images. So it is done at every fourth update only, and
-the momentum gathers the gradients in between: it leads as far (docs/accuracy.md).
+To make a momentum orthogonal takes more than half as long as all else in an update of 64 images (docs/accuracy.md). So
+it is done at every fourth update only, and the momentum gathers the gradients in between: it leads as far.
 
 Source: Jordan et al., "Muon: an optimizer for hidden layers in neural networks", 2024,
 https://kellerjordan.github.io/posts/muon; Bernstein and Newhouse, "Old optimizer, new norm: an anthology", 2024.

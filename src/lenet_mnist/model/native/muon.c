@@ -88,7 +88,7 @@ static void polynomials(const Muon *muon, const Layer *layer) {
     }
 }
 
-/* Of C5, or of the two others, which together take half as long. */
+/* One part takes C5, the other one C3 and F6, which together are less work. */
 static void prepare(void *muon, int part, int parts) {
     uint64_t mode = without_subnormals();
     const Layer *layers = ((const Muon *)muon)->layers;
