@@ -22,7 +22,7 @@ from common import SMALL, Config, arguments, compare, context_of, few, plus_minu
 from lenet_mnist.config import Activation, Engine, Optimizer
 from lenet_mnist.data.batches import TrainBatches
 from lenet_mnist.training import muon
-from lenet_mnist.training.muon import INTERVAL
+from lenet_mnist.training.muon import Muon
 from lenet_mnist.training.state import TrainState
 from lenet_mnist.training.updates import make_update
 from lenet_mnist.tuning.best_rate import choose
@@ -44,7 +44,7 @@ class Pass(NamedTuple):
 
 def updates(config: Config, interval: int) -> list[float]:
     """Return the seconds of one update on 64 images, gradient included: the mean of many."""
-    muon.INTERVAL = interval
+    Muon.interval = interval
     context = context_of(config)
     state = TrainState.start(config, context)
     batch = next(TrainBatches(context.data, config).of_epoch(1))
@@ -58,7 +58,7 @@ def show_cost() -> None:
     for engine in (Engine.NATIVE, Engine.TORCH):
         config = recipe(None, training__engine=engine, training__batch_size=64)
         arms = {
-            optimizer.value: partial(updates, config.replace({"training.optimizer": optimizer}), INTERVAL)
+            optimizer.value: partial(updates, config.replace({"training.optimizer": optimizer}), Muon.interval)
             for optimizer in Optimizer
         }
         arms["muon at every update"] = partial(updates, config.replace({"training.optimizer": Optimizer.MUON}), 1)
@@ -66,7 +66,7 @@ def show_cost() -> None:
 
 
 def accuracy(one: Pass) -> float:
-    muon.INTERVAL, rate = one.interval, RATES[one.interval]
+    Muon.interval, rate = one.interval, RATES[one.interval]
     muon.ADAM_RATE = 0.006 / rate
     return trained(recipe("fast", seed=one.seed, training__learning_rate=rate)).state.histories.history[-1].val_accuracy
 

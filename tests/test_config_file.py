@@ -131,10 +131,11 @@ def test_a_learning_rate_is_a_number_above_zero_or_auto(refusal_of: Callable[[st
         _ = Config.of({"training.learning_rate": "auto"}).training.peak_learning_rate
 
 
-def test_nesterov_needs_sgd_with_momentum_and_a_named_source_is_upright(refusal_of: Callable[[str], str]) -> None:
+def test_nesterov_and_muon_need_momentum_and_a_named_source_is_upright(refusal_of: Callable[[str], str]) -> None:
     assert Config.of({"training.nesterov": True}).training.nesterov
     for line in ("momentum: 0", "optimizer: adam", "optimizer: adamw"):
         assert refusal_of(f"training: {{{line}, nesterov: true}}").startswith("training.nesterov: ")
+    assert refusal_of("training: {optimizer: muon, momentum: 0}").startswith("training.momentum: ")
     assert refusal_of("data: {transpose: true}").startswith("data.transpose: ")
     assert Config.of({"data.transpose": True, "data.source": "./mine"}).data.transpose
 

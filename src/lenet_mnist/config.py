@@ -217,7 +217,7 @@ class TrainingConfig(Section):
     learning_rate_budget: float | None = Field(None, gt=0, le=1e6, json_schema_extra={"flag": "--lr-budget"})
     """With learning rate auto: cost of the search in epochs, at most; null is twice max_epochs."""
     momentum: float = Field(0.9, ge=0, lt=1)
-    """Momentum of sgd and muon; adam and adamw ignore it."""
+    """Momentum of sgd and muon, which needs one above 0; adam and adamw ignore it."""
     nesterov: bool = False
     """Nesterov momentum; needs sgd and a momentum above 0."""
     weight_decay: float = Field(1e-3, ge=0, le=1e3)
@@ -261,9 +261,11 @@ class TrainingConfig(Section):
         return self.learning_rate
 
     @model_validator(mode="after")
-    def _nesterov_needs_momentum(self) -> "TrainingConfig":
+    def _needs_momentum(self) -> "TrainingConfig":
         if self.nesterov and (self.optimizer is not Optimizer.SGD or self.momentum == 0):
             raise ValueError("training.nesterov: true needs optimizer sgd and a momentum above 0")
+        if self.optimizer is Optimizer.MUON and self.momentum == 0:
+            raise ValueError("training.momentum: 0 leaves muon nothing to make orthogonal: choose one above 0")
         return self
 
 

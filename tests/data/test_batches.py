@@ -61,11 +61,12 @@ def test_every_image_keeps_its_label(numbered: TrainVal) -> None:
         torch.testing.assert_close(images[:, 0, 1, 1] * 255, labels.float())
 
 
-def test_every_batch_knows_its_size_and_the_last_one_that_it_is_it(numbered: TrainVal) -> None:
+def test_every_batch_knows_its_size_and_how_many_come_after_it(numbered: TrainVal) -> None:
     batches = batches_of(numbered)
-    told = [(batch.num_images, batch.is_last) for batch in batches.of_epoch(2)]
-    assert told == [(10, False)] * (len(told) - 1) + [(NUM_IMAGES - 10 * (len(told) - 1), True)]
-    assert [(batch.num_images, batch.is_last) for batch in batches.of_epoch(2, start=len(told) - 2)] == told[-2:]
+    told = [(batch.num_images, batch.num_left) for batch in batches.of_epoch(2)]
+    count = len(told)
+    assert told == [*((10, left) for left in range(count - 1, 0, -1)), (NUM_IMAGES - 10 * (count - 1), 0)]
+    assert [(batch.num_images, batch.num_left) for batch in batches.of_epoch(2, start=count - 2)] == told[-2:]
 
 
 @pytest.mark.parametrize("num_ranks", [2, 3, 7, 12])
@@ -77,7 +78,7 @@ def test_ranks_divide_each_batch_as_evenly_as_it_goes(numbered: TrainVal, num_ra
         assert torch.equal(torch.cat([part.labels for part in parts]), batch.labels)
         sizes = [len(part.labels) for part in parts]
         assert max(sizes) - min(sizes) <= 1
-        assert {(part.num_images, part.is_last) for part in parts} == {(len(batch.labels), batch.is_last)}
+        assert {(part.num_images, part.num_left) for part in parts} == {(len(batch.labels), batch.num_left)}
 
 
 def test_the_images_are_normalised(small: TrainVal) -> None:

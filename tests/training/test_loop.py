@@ -413,10 +413,10 @@ def gradients_of(state: TrainState) -> dict[str, Tensor]:
     gradients: dict[str, Tensor] = {}
     step = state.optimizer.step
 
-    def watched(gradient: Tensor, lr: float, has_failed: Tensor, is_last: bool) -> None:
+    def watched(gradient: Tensor, lr: float, has_failed: Tensor) -> None:
         parts = torch.split(gradient, [parameter.numel() for parameter in named.values()])
         gradients.update({name: part.view_as(named[name]) for name, part in zip(named, parts, strict=True)})
-        step(gradient, lr, has_failed, is_last)
+        step(gradient, lr, has_failed)
 
     state.optimizer.step = watched
     return gradients

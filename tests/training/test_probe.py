@@ -101,8 +101,11 @@ def test_the_gradients_are_those_of_the_mean_loss(tiny: TrainVal, activation: Ac
         assert row.gradient_norm > 0
 
 
-def test_the_update_is_the_last_of_the_epoch(tiny: TrainVal) -> None:
-    config = config_of(optimizer="adam", learning_rate=0.01, max_epochs=2)
+@pytest.mark.parametrize(("optimizer", "shown"), [("adam", (7, 14)), ("muon", (4, 12))])
+def test_the_update_is_the_last_of_the_epoch_that_moves_all_weights(
+    tiny: TrainVal, optimizer: str, shown: tuple[int, int]
+) -> None:
+    config = config_of(optimizer=optimizer, learning_rate=0.01, max_epochs=2)
     state = start(config, tiny)
     seen: list[list[torch.Tensor]] = []
     looks = [look(tiny, state)]
@@ -111,9 +114,9 @@ def test_the_update_is_the_last_of_the_epoch(tiny: TrainVal) -> None:
         seen.append([weights.detach().clone() for weights in state.network.weights_in_order])
         return False
 
-    def on_epoch(_: EpochRow) -> None:
+    def on_epoch(row: EpochRow) -> None:
         looks.append(look(tiny, state))
-        before, after = seen[-2:]
+        before, after = seen[shown[row.epoch - 1] - 2], seen[shown[row.epoch - 1] - 1]
         for row, old, new in zip(looks[-1].values(), before, after, strict=True):
             assert row.update_ratio == pytest.approx(float((new - old).norm() / old.norm()), rel=1e-5)
 

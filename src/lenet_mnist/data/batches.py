@@ -38,14 +38,14 @@ class TrainBatch(NamedTuple):
     """A rank's share of one batch. Shapes: images N 1 H W float32, normalised; labels, positions N int64.
 
     `num_images` counts those of all ranks; N of them are here. `positions` are their indices in the training part.
-    `is_last`: of its epoch.
+    `num_left`: batches of the epoch that come after this one.
     """
 
     images: Tensor
     labels: Tensor
     positions: Tensor
     num_images: int
-    is_last: bool = False
+    num_left: int
     label_smoothing: float = 0.0
     soft_targets: SoftTargets | None = None
 
@@ -93,7 +93,7 @@ class TrainBatches:
         for number, batch in enumerate(torch.split(indices, self._batch_size)[start:], start=start + 1):
             mine = batch[self._ranks.shard(len(batch))]
             labels = self._labels.index_select(0, mine)
-            yield TrainBatch(images_of(mine), labels, mine, len(batch), number == len(self), self._label_smoothing)
+            yield TrainBatch(images_of(mine), labels, mine, len(batch), len(self) - number, self._label_smoothing)
 
 
 def num_batches(num_images: int, batch_size: int) -> int:

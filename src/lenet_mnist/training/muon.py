@@ -22,7 +22,6 @@ from lenet_mnist.config import Optimizer, TrainingConfig
 from lenet_mnist.model.lenet import LeNet
 from lenet_mnist.training.optimizer import FlatOptimizer, flatten
 
-INTERVAL = 4  # updates
 ADAM_RATE = 0.1  # of Muon's
 _NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
 _NUM_STEPS = 5
@@ -37,8 +36,10 @@ _sgd: Callable[..., None] = partial(
 class Muon(FlatOptimizer):
     """Muon on the weights of C3, C5 and F6, AdamW on all others.
 
-    `memory` holds the momentum of all weights, and what Adam remembers of the others.
+    `memory` holds their momentum, with places that are not used for all others, and what Adam remembers of the others.
     """
+
+    interval = 4
 
     def __init__(self, network: LeNet, training: TrainingConfig) -> None:
         self._flat = flatten(network)
@@ -53,9 +54,9 @@ class Muon(FlatOptimizer):
         self.memory["momentum_buffer"] = torch.zeros_like(self._flat)
 
     @torch.no_grad()
-    def step(self, gradient: Tensor, lr: float, has_failed: Tensor, is_last: bool = False) -> None:
+    def step(self, gradient: Tensor, lr: float, has_failed: Tensor) -> None:
         """Make one update at learning rate `lr`, or none if `has_failed` is 1. Shapes: gradient as all weights."""
-        moves = (self.num_steps + 1) % INTERVAL == 0 or is_last  # the last: its size is shown (probe.update_ratios)
+        moves = (self.num_steps + 1) % self.interval == 0
         if self._native is None:
             self._step(gradient, lr, has_failed, moves)
         else:

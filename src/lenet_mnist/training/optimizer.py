@@ -20,8 +20,10 @@ class FlatOptimizer:
     """Updates `weights`, and keeps what the configured optimizer remembers of earlier gradients in `memory`.
 
     Each tensor in `memory` has the shape of `weights`, apart from Adam's count of steps, which has none. `num_steps`
-    counts the updates, as `TrainState.step` does once it has read them.
+    counts the updates, as `TrainState.step` does once it has read them; every `interval`-th moves all weights.
     """
+
+    interval = 1
 
     def __init__(self, weights: Tensor, training: TrainingConfig) -> None:
         self._weights = weights
@@ -37,13 +39,11 @@ class FlatOptimizer:
             self.memory["momentum_buffer"] = torch.zeros_like(weights)
 
     @torch.no_grad()
-    def step(self, gradient: Tensor, lr: float, has_failed: Tensor, is_last: bool = False) -> None:
+    def step(self, gradient: Tensor, lr: float, has_failed: Tensor) -> None:
         """Make one update at learning rate `lr`, or none if `has_failed` is 1, which the device itself looks up.
 
-        `is_last` says whether it is the last of an epoch, which only Muon asks. Shapes: gradient as the weights;
-        has_failed none.
+        Shapes: gradient as the weights; has_failed none.
         """
-        del is_last
         self.num_steps += 1
         training = self._training
         match training.optimizer:

@@ -27,9 +27,9 @@ class TrainState:
 
     `epoch` is the one under way, counted from 1; `batches_done` those of it that have been trained on, in `seconds`;
     `step` all updates so far; `lr` the learning rate of the last one; `update_ratios` by how much of itself the last
-    update of an epoch changed the weights of each layer (0 before there was one); `tally` what the epoch's batches have
-    given until now; `kept_weights` those of `stopping.kept_epoch`, empty before the first epoch has ended; `histories`
-    the rows so far.
+    update of an epoch that moved all weights changed those of each layer (0 before there was one); `tally` what the
+    epoch's batches have given until now; `kept_weights` those of `stopping.kept_epoch`, empty before the first epoch
+    has ended; `histories` the rows so far.
     """
 
     network: LeNet

@@ -55,7 +55,7 @@ def updates(
         lr = learning_rate(training, state, step, num_steps)
         unread.append(_Unread(lr, batch.num_images, make_update(state, batch, lr, has_failed, ranks)))
         is_due = training.checkpoint_every_steps is not None and step % training.checkpoint_every_steps == 0
-        if len(unread) == window or batch.is_last or is_due:
+        if len(unread) == window or batch.num_left == 0 or is_due:
             yield _read(state, unread)
             unread = []
 
@@ -89,8 +89,8 @@ def make_update(
     """Make one update, unless it or an earlier one was not finite: `has_failed` is then 1, and the weights stay.
 
     Every rank adds its share of the batch to one sum, so that all make the same update, that of the whole batch. After
-    the last of an epoch the state also knows by how much of itself it has changed the weights of each layer. The loss
-    that is returned is that of the labels, without label smoothing or teachers.
+    the last of an epoch that moves all weights, the state also knows by how much of itself it has changed each layer's.
+    The loss that is returned is that of the labels, without label smoothing or teachers.
 
     Shapes: the result, on the device, is [loss, norm of the gradient, norm of C1's, images right].
     """
@@ -100,10 +100,12 @@ def make_update(
     c1_gradient = gradient[: state.network.c1.weight.numel()]
     seen = torch.stack([loss, gradient.norm(), c1_gradient.norm(), num_correct])
     torch.maximum(has_failed, (~seen.isfinite().all()).float(), out=has_failed)
-    weights_before = [weights.detach().clone() for weights in state.network.weights_in_order] if batch.is_last else []
-    state.optimizer.step(gradient, lr, has_failed, batch.is_last)
-    if batch.is_last:
-        state.update_ratios = update_ratios(weights_before, state.network.weights_in_order)
+    weights, optimizer = state.network.weights_in_order, state.optimizer
+    is_measured = batch.num_left < optimizer.interval and (optimizer.num_steps + 1) % optimizer.interval == 0
+    weights_before = [each.detach().clone() for each in weights] if is_measured else []
+    optimizer.step(gradient, lr, has_failed)
+    if is_measured:
+        state.update_ratios = update_ratios(weights_before, weights)
     return seen
 
 

@@ -2,12 +2,12 @@
  * made orthogonal: from X = momentum / |momentum|, five times X <- a X + (b G + c G G) X, where G = X X^T.
  *
  * Each step multiplies X from the left by a polynomial P of G. All of these commute: the next G is P G P. So first the
- * five polynomials are computed, from squares of units x units, which are symmetric: little more than half of each. Then
- * X is multiplied by all of them, row by row. It costs digits of the weakest directions: they are right to 1e-2 of the
+ * product Q of the five polynomials is computed, from squares of units x units, which are symmetric: little more than
+ * half of each. Then X is multiplied by Q. This loses precision in the weakest directions: they are right to 1e-2 of the
  * strongest.
  *
- * One part computes the polynomials of C5, another one those of the others: cores that shared out the rows of each
- * square would wait for each other's half of it. */
+ * One thread computes Q of C5, another one that of the others: threads that shared out the rows of each square would
+ * wait for each other's half of it. */
 
 #include "product.h"
 #include "threads.h"
@@ -26,7 +26,7 @@ typedef float Square[WIDE5 * STRIDE]; /* in whole vectors; behind the units of i
 typedef struct {
     _Alignas(LINE) float update[UNITS5 * FEATURES]; /* X, before it is divided by its length */
     float transposed[FEATURES * STRIDE];            /* and in the end its direction */
-    Square gram, between, p[STEPS], q[2];           /* of P, the products of the first ones */
+    Square gram, between, p, q[2];                  /* q: of the polynomials so far, and of those before */
     float length;
 } Workspace;
 
@@ -58,7 +58,7 @@ static void multiply(const Layer *layer, const Square left, const Square right, 
     symmetric(layer, layer->units, (Left){left, STRIDE, 1}, right, out);
 }
 
-/* The update, the mean of momentum and gradient (Nesterov), and the polynomials of its five steps. */
+/* The update, the mean of momentum and gradient (Nesterov), and the product of the polynomials of its five steps. */
 static void polynomials(const Muon *muon, const Layer *layer) {
     Workspace *at = layer->at;
     int units = layer->units, inputs = layer->inputs;
@@ -75,16 +75,18 @@ static void polynomials(const Muon *muon, const Layer *layer) {
     at->length = sqrtf(squares) + EPS;
     for (int i = 0; i < units * STRIDE; i++) at->gram[i] *= 1 / (at->length * at->length);
     for (int step = 0; step < STEPS; step++) {
-        float *gram = at->gram, *p = at->p[step];
+        float *gram = at->gram, *p = at->p;
         if (step > 0) {
-            multiply(layer, at->p[step - 1], gram, at->between);
-            multiply(layer, at->between, at->p[step - 1], gram);
+            multiply(layer, p, gram, at->between);
+            multiply(layer, at->between, p, gram);
         }
         multiply(layer, gram, gram, p);
         for (int i = 0; i < units; i++) {
             for (int j = 0; j < layer->wide; j++) p[i * STRIDE + j] = B * gram[i * STRIDE + j] + C * p[i * STRIDE + j];
             p[i * STRIDE + i] += A;
         }
+        if (step == 0) memcpy(at->q[0], p, sizeof(Square));
+        else multiply(layer, at->q[(step - 1) % 2], p, at->q[step % 2]);
     }
 }
 
@@ -96,7 +98,7 @@ static void prepare(void *muon, int part, int parts) {
     restore(mode);
 }
 
-/* Some rows of each layer: of the product of the polynomials, of its product with X, and of the weights. */
+/* Some rows of each layer: of the product of Q and X, and of the weights. */
 static void move(void *given, int part, int parts) {
     const Muon *muon = given;
     uint64_t mode = without_subnormals();
@@ -106,13 +108,7 @@ static void move(void *given, int part, int parts) {
         int rows = share(layer->units, part + 1, parts) - first;
         float kept = 1 - muon->rate * muon->decay, factor = muon->rate / at->length;
         float *weights = &layer->weights[first * inputs], *direction = &at->transposed[first * inputs];
-        float *q = &at->p[0][first * STRIDE];
-        for (int step = 1; step < STEPS; step++) {
-            float *next = &at->q[step % 2][first * STRIDE];
-            product(rows, layer->units, layer->wide, (Left){q, STRIDE, 1}, (Right){at->p[step], STRIDE}, NULL,
-                    (Out){next, STRIDE});
-            q = next;
-        }
+        const float *q = &at->q[(STEPS - 1) % 2][first * STRIDE];
         product(rows, layer->units, inputs, (Left){q, STRIDE, 1}, (Right){at->update, inputs}, NULL,
                 (Out){direction, inputs});
         for (int i = 0; i < rows * inputs; i++) weights[i] = kept * weights[i] - factor * direction[i];
