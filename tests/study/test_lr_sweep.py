@@ -121,7 +121,7 @@ def test_an_interrupted_sweep_resumes_to_the_same_answer(swept: SweptRun, tmp_pa
 @pytest.fixture
 def _low_bracket(monkeypatch: pytest.MonkeyPatch) -> None:
     """The best rate lies beyond the edge, so that more are tried."""
-    monkeypatch.setattr(Bracket, "of", lambda *_: Bracket(0.002, 0.01, 0.005, has_learned=True))
+    monkeypatch.setattr(Bracket, "of", lambda *_: Bracket(0.002, 0.01, has_learned=True))
 
 
 @pytest.mark.usefixtures("_low_bracket")

@@ -19,7 +19,7 @@ from lenet_mnist.tuning.trial import Bracket, Trial, TrialResult, train_trial
 
 CONFIG = Config(training={"learning_rate": "auto", "max_epochs": 8, "batch_size": 20})
 EXPONENT = exponent_of(CONFIG, CONFIG.model.activation)
-SLOW_STARTER = Bracket(0.01, 10.0, 0.1, has_learned=False)
+SLOW_STARTER = Bracket(0.01, 10.0, has_learned=False)
 
 
 @pytest.fixture
@@ -67,7 +67,7 @@ def test_a_cliff_within_the_bracket_does_no_harm(context: Context) -> None:
 
 def test_a_slow_starter_costs_no_more_than_the_budget_either(context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
     for has_learned in (True, False):
-        bracket = Bracket(0.001, 0.3, 0.02, has_learned)
+        bracket = Bracket(0.001, 0.3, has_learned)
         monkeypatch.setattr(Bracket, "of", lambda *_, bracket=bracket: bracket)
         for budget in (4.5, 6.0, 16.0):
             frugal = CONFIG.replace({"training.learning_rate_budget": budget})

@@ -28,7 +28,7 @@ RELU = Activation.RELU
 HERE = CostModel(
     num_train=55_000, num_val=0, batch_size=64, max_epochs=8, seconds_per_image=1e-4, start_seconds=5.0
 )  # 5.5 s an epoch
-BRACKETS = {RELU: Bracket(0.001, 1.0, 0.1, has_learned=True)}
+BRACKETS = {RELU: Bracket(0.001, 1.0, has_learned=True)}
 
 
 def plan(request: SweepRequest, seconds_left: float = math.inf, **changes: Any) -> Plan:
@@ -54,7 +54,7 @@ def test_what_was_asked_for_is_kept() -> None:
 
 
 def test_a_network_that_starts_slowly_gets_longer_schedules() -> None:
-    both = {**BRACKETS, Activation.SIGMOID: Bracket(0.01, 10.0, 0.1, has_learned=False)}
+    both = {**BRACKETS, Activation.SIGMOID: Bracket(0.01, 10.0, has_learned=False)}
     assert make_plan(asked(), both, HERE, math.inf).epochs == {RELU: 0.5, Activation.SIGMOID: 2.0}
     assert make_plan(asked(epochs=0.25), both, HERE, math.inf).epochs == {RELU: 0.25, Activation.SIGMOID: 0.25}
     assert make_plan(asked(), both, replace(HERE, max_epochs=1), math.inf).epochs[Activation.SIGMOID] == 1.0

@@ -13,7 +13,6 @@ from statistics import median
 from lenet_mnist.config import Activation, Config, Optimizer
 from lenet_mnist.model.activations import ACTIVATIONS
 from lenet_mnist.training.early_stopping import GUESSING
-from lenet_mnist.training.probe import flat_word
 from lenet_mnist.training.rows import EpochRow, Layer, ProbeRow, StepRow
 
 # The thresholds were set and scored with those of faults.py.
@@ -115,7 +114,7 @@ class TrainingRecord:
     @property
     def flat(self) -> str:
         """What an output is called whose activation is flat there."""
-        return flat_word(self.activation)
+        return ACTIVATIONS[self.activation].flat_word
 
     def look(self, epoch: int) -> dict[Layer, ProbeRow]:
         """Return what the probe saw after `epoch`, or before the first update if it is 0; empty if it did not look."""

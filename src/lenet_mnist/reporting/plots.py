@@ -33,7 +33,7 @@ from lenet_mnist.reporting.style import (
     tidy,
 )
 from lenet_mnist.runs.run import Run
-from lenet_mnist.training.probe import flat_word, passed_gradients
+from lenet_mnist.training.probe import passed_gradients
 from lenet_mnist.training.rows import EpochRow, Layer, ProbeRow
 
 PICTURES = ("loss", "accuracy", "layers")
@@ -185,7 +185,7 @@ def layers_figure(record: TrainingRecord, title: str) -> Figure:
 
 def layer_panels(record: TrainingRecord) -> dict[str, Callable[[Axes], None]]:
     """Return what draws gradients, updates, saturated and dead units of each layer by epoch, each with its title."""
-    probe, flat = record.probe, flat_word(record.activation)
+    probe, flat = record.probe, record.flat
     inner, updated = [row for row in probe if row.layer is not Layer.OUTPUT], [row for row in probe if row.epoch > 0]
     passing, words = passed_gradients(probe)
     last = max((row.epoch for row in probe), default=0)

@@ -103,11 +103,6 @@ def passed_gradients(probe: Sequence[ProbeRow]) -> tuple[list[ProbeRow], str]:
     return rows, words.strip()
 
 
-def flat_word(activation: Activation) -> str:
-    """Return what an output is called where its activation is flat, so that no gradient comes through."""
-    return ACTIVATIONS[activation].flat_word
-
-
 def _is_flat(outputs: Tensor, sums: Tensor, activation: Activation) -> Tensor:
     """Return 1 for each of the outputs at which the slope of the activation is next to nothing, else 0."""
     (slopes,) = torch.autograd.grad(outputs.sum(), sums, retain_graph=True)

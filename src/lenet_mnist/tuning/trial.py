@@ -155,14 +155,12 @@ class RangeTest:
 class Bracket:
     """Where rates are worth a training: from `low`, where learning begins, to `high`, where it breaks down.
 
-    `steepest` is where the smoothed loss falls fastest along the logarithm of the rate. `has_learned` is False where
-    within so few updates no rate brought the loss below chance level, as for a sigmoid network, of which only the
-    output bias learns at first: the bracket is then everything below `high`.
+    `has_learned` is False where within so few updates no rate brought the loss below chance level, as for a sigmoid
+    network, of which only the output bias learns at first: the bracket is then everything below `high`.
     """
 
     low: float
     high: float
-    steepest: float
     has_learned: bool
 
     @classmethod
@@ -173,13 +171,11 @@ class Bracket:
         lowest = int(np.argmin(losses))
         fall = start - float(losses[lowest])
         end = next((k for k in range(lowest, len(lrs)) if losses[k] > losses[lowest] + _RISEN * fall), len(lrs) - 1)
-        slopes = np.gradient(losses, np.log(lrs))
-        steepest = float(lrs[int(np.argmin(slopes[: lowest + 1]))])
         if fall < 0.05 * start:
             broken = next((k for k in range(lowest, len(lrs)) if losses[k] > 1.1 * start), len(lrs) - 1)
-            return cls(float(lrs[broken]) / 1000, float(lrs[broken]), steepest, has_learned=False)
+            return cls(float(lrs[broken]) / 1000, float(lrs[broken]), has_learned=False)
         begin = next(k for k in range(len(lrs)) if losses[k] < start - _FALLEN * fall)
-        return cls(float(lrs[begin]), float(lrs[end]), steepest, has_learned=True)
+        return cls(float(lrs[begin]), float(lrs[end]), has_learned=True)
 
 
 def smoothed(tests: Sequence[RangeTest]) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
