@@ -177,10 +177,10 @@ def results(
 def compare(title: str, variants: Mapping[str, Callable[[], object]], rounds: int) -> None:
     """Run all variants in turn, once per round, and print the median of each, its range and its ratio to the first.
 
-    In turn, so that a busy machine disturbs all alike. A variant that returns a list of seconds, or such lists by the
-    names of its parts, has measured itself.
+    In turn, so that a busy machine disturbs all alike; the ratio is the median of those within a round. A variant that
+    returns a list of seconds, or such lists by the names of its parts, has measured itself.
     """
-    seconds: dict[str, list[float]] = {}
+    seconds: dict[str, list[list[float]]] = {}  # by name and round
     for _ in range(min(rounds, 2) if SMALL else rounds):
         for name, variant in variants.items():
             started = time.perf_counter()
@@ -188,12 +188,14 @@ def compare(title: str, variants: Mapping[str, Callable[[], object]], rounds: in
             took = time.perf_counter() - started
             parts = measured if isinstance(measured, dict) else {name: measured}
             for part, value in parts.items():
-                seconds.setdefault(part, []).extend(value if isinstance(value, list) else [took])
-    first = median(next(iter(seconds.values())))
+                seconds.setdefault(part, []).append(value if isinstance(value, list) else [took])
+    first = next(iter(seconds.values()))
     rows = []
-    for name, times in seconds.items():
+    for name, by_round in seconds.items():
+        times = [each for one in by_round for each in one]
+        ratio = median(median(one) / median(base) for one, base in zip(by_round, first, strict=True))
         span = f"{min(times):.3g} to {max(times):.3g}"
-        rows.append((name, f"{median(times):.3g}", span, f"{median(times) / first:.3g}"))
+        rows.append((name, f"{median(times):.3g}", span, f"{ratio:.3g}"))
     print(f"\n{title}\n\n{table(('variant', 's', 'range', 'ratio to the first'), rows)}", flush=True)
 
 
