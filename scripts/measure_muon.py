@@ -29,6 +29,7 @@ from lenet_mnist.tuning.best_rate import choose
 from lenet_mnist.tuning.trial import Trial, TrialResult, train_trial
 
 UPDATES = 20 if SMALL else 400
+INTERVAL = Muon.interval
 LENGTHS = (0.5, 1, 2, 8)  # epochs
 RATES = {1: 0.02, 2: 0.03, 4: 0.06, 8: 0.08, 12: 0.1}  # by interval; Adam's is 0.006 beside all
 
@@ -58,7 +59,7 @@ def show_cost() -> None:
     for engine in (Engine.NATIVE, Engine.TORCH):
         config = recipe(None, training__engine=engine, training__batch_size=64)
         arms = {
-            optimizer.value: partial(updates, config.replace({"training.optimizer": optimizer}), Muon.interval)
+            optimizer.value: partial(updates, config.replace({"training.optimizer": optimizer}), INTERVAL)
             for optimizer in Optimizer
         }
         arms["muon at every update"] = partial(updates, config.replace({"training.optimizer": Optimizer.MUON}), 1)
