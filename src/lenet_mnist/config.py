@@ -215,7 +215,7 @@ class TrainingConfig(Section):
     learning_rate: LearningRate = Field(0.04, json_schema_extra={"flag": "--lr"})
     """Peak learning rate, which the schedule scales; auto searches for it before training."""
     learning_rate_budget: float | None = Field(None, gt=0, le=1e6, json_schema_extra={"flag": "--lr-budget"})
-    """With learning rate auto: cost of the search in epochs, at most; null is twice max_epochs."""
+    """With learning rate auto: the most epochs of the search; null is twice max_epochs, or the least that it needs."""
     momentum: float = Field(0.9, ge=0, lt=1)
     """Momentum of sgd and muon, which needs one above 0; adam and adamw ignore it."""
     nesterov: bool = False
@@ -237,11 +237,11 @@ class TrainingConfig(Section):
     keep: Keep = Field(Keep.BEST, strict=False)
     """Which epoch's weights are kept: best is the one with the lowest validation loss."""
     teachers: Runs = Field((), json_schema_extra={"flag": "--teacher"})
-    """Finished runs to distill from: training also fits their mean logits on the same images."""
+    """Finished runs to learn from: training fits their mean logits on the same images, not only the labels."""
     distillation_temperature: float = Field(2.0, ge=0.1, le=100)
     """With teachers: divides their logits and the network's before the two are compared."""
     distillation_weight: float = Field(1.0, ge=0, le=1)
-    """With teachers: their share of the loss; the rest is the labels'."""
+    """With teachers: their share of the loss; the rest is the labels', by default none."""
     min_delta: float = Field(0.0, ge=0)
     """Nats by which the validation loss must fall to count as an improvement for `patience`."""
     checkpoint_every_steps: int | None = Field(None, ge=1)
@@ -270,7 +270,7 @@ class TrainingConfig(Section):
 
 
 class Config(Section):
-    """One experiment, complete. The same Config gives the same network, on the CPU of one machine with one engine."""
+    """One experiment, complete: on one machine's CPU, one engine and number of threads give the same network."""
 
     name: str | None = Field(None, pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,39}$")
     """Part of the run directory's name: letters, digits, - and _, at most 40; null takes the activation's name."""

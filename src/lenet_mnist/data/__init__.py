@@ -1,1 +1,1 @@
-"""Step 2 of the lecture: the data. Nothing outside this package knows MNIST, its 10 classes or its 28 pixels."""
+"""Step 2 of the lecture: the data. What else knows MNIST or its 28 pixels is in docs/architecture.md."""

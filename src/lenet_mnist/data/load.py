@@ -95,10 +95,10 @@ def source_of(config: DataConfig, access: DataAccess) -> DataSource:
             places=[(file.name, mnist.find(file, access.directory)) for file in mnist.FILES[source]],
         )
     directory = find_directory(config.source, access)
-    room = idx if idx.is_idx_directory(directory) else picture_folders
+    kind = idx if idx.is_idx_directory(directory) else picture_folders
     return DataSource(
-        load=lambda part: room.load(directory, part, config),
-        class_names=lambda: room.read_class_names(directory),
+        load=lambda part: kind.load(directory, part, config),
+        class_names=lambda: kind.read_class_names(directory),
         places=[(config.source, directory)],
     )
 

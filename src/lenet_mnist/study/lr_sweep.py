@@ -100,7 +100,7 @@ def require_answers(swept: SweptRun) -> None:
 
 
 def _contexts(config: Config, request: SweepRequest, session: Session) -> tuple[Context, Context]:
-    """Return the context of all trials, twice: torch's engine, if one of the activations needs it."""
+    """Return the context of all trials, twice; it takes torch's engine if one of the activations needs it."""
     if config.training.teachers:
         raise ConfigError("a sweep trains without teachers: leave them out", key="training.teachers")
     schedule = compared_schedule(config)

@@ -32,7 +32,7 @@ from lenet_mnist.training.rows import Histories
 from lenet_mnist.training.schedule import Plateau
 from lenet_mnist.training.state import TrainState
 
-MAX_BYTES = 64 * 1024 * 1024  # 60 times a training state of the largest kind
+MAX_BYTES = 64 * 1024 * 1024  # of a network's file
 _MAX_HEADER_BYTES = 1024 * 1024
 HEADER_KEY = "lenet_mnist"
 

@@ -1,4 +1,4 @@
-"""Learning from finished networks: their logits for the images in a batch are a second target, besides the labels.
+"""Learning from finished networks: their logits for a batch are the target, with the labels or alone.
 
 Source: Hinton, Vinyals and Dean, "Distilling the knowledge in a neural network", 2015, section 2.
 """

@@ -36,7 +36,7 @@ _sgd: Callable[..., None] = partial(
 class Muon(FlatOptimizer):
     """Muon on the weights of C3, C5 and F6, AdamW on all others.
 
-    `memory` holds their momentum, with places that are not used for all others, and what Adam remembers of the others.
+    `memory` holds their momentum, in a tensor as long as all weights, and what Adam remembers of the others.
     """
 
     interval = 4

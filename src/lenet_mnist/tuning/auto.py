@@ -115,7 +115,7 @@ def decide_rate(config: Config, context: Context, run_trials: RunTrials) -> Deci
     if choice is None:
         raise ConfigError(
             f"the search spent {spent:.1f} epochs on rates from {bracket.low:.2g} to {bracket.high:.2g}, and with none "
-            "of them the loss fell below chance level: give it more epochs, or a rate with --lr",
+            "of them the loss fell clearly below chance level: give it more epochs, or a rate with --lr",
             key=_KEY,
         )
     sure = f"about 95 % sure: {choice.low:.2g} to {choice.high:.2g}" if choice.is_fitted else "not sure"

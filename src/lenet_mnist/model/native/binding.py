@@ -1,6 +1,6 @@
 """The network in C, as one differentiable function of PyTorch.
 
-Everything around it (loss, optimizer, weight decay, state dict) is ordinary PyTorch and needs no change.
+Loss and Muon's update are in C too. The other optimizers, and the state dict, are PyTorch's.
 """
 
 import ctypes
