@@ -284,7 +284,7 @@ def test_who_has_seen_another_split_before_teaches_nobody(lenet: Lenet, leave: C
 def test_teachers_that_cannot_teach_are_refused_in_one_line(lenet: Lenet, teachers: list[str], tmp_path: Path) -> None:
     one = teachers[0]
     refused: list[tuple[list[str], str]] = [
-        (["--teacher", "nobody"], "nobody"),
+        (["--teacher", "nobody"], "--teacher: training.teachers: "),
         (["--teacher", one, "--teacher", f"runs/{one}"], "--teacher"),
         (["--teacher", "a\nb"], "--teacher"),
         (["--teacher", "a" * 16_000, "--teacher", "b" * 16_000], "--teacher"),

@@ -36,7 +36,7 @@ def find_teachers(config: Config, runs_dir: Path, data: TrainVal) -> tuple[Teach
     classes; DataError if one is damaged.
     """
     teachers: dict[str, Teacher] = {}
-    for run in [find_run(name, runs_dir) for name in config.training.teachers]:
+    for run in [_find_trained(name, runs_dir) for name in config.training.teachers]:
         # A run in the same directory is found again by its id, so that both can be moved together, and so is one that
         # comes with lenet; others by their path.
         is_here = run.path.resolve().parent == runs_dir.resolve() or comes_with_lenet(run.id)
@@ -67,6 +67,13 @@ def teachers_of(networks: Sequence[TrainedNetwork], config: Config, context: Con
         return None
     ready = [trained.on(context.device, context.engine).network for trained in networks]
     return Teachers(ready, config.training)
+
+
+def _find_trained(name: str, runs_dir: Path) -> Run:
+    try:
+        return find_run(name, runs_dir)
+    except ConfigError as error:
+        raise ConfigError(f"a teacher must be trained first: {error}", key=_KEY) from None
 
 
 def _read_teacher(run: Run, data: TrainVal) -> tuple[TrainedNetwork, TeacherRecord]:
