@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Config", "LenetError", "Run", "compare", "cross_validate", "evaluate", "load", "load_data"]
 __all__ += ["sweep", "train"]
-__version__ = "0.1.0"
+__version__ = "1.0.0"
 
 
 def __getattr__(name: str) -> Any:
