@@ -2,7 +2,7 @@
 
 OpenMP reads the environment when it is loaded. A process that it then binds to cores sees one core, as do all that it
 starts; and where OpenMP gives fewer threads than are set, torch's convolutions wait for the others for ever. So a
-number of threads that the user gives there counts here, and OpenMP is told nothing but that number.
+number of threads that the user gives there counts here, and is all that OpenMP is told about threads.
 """
 
 import ctypes

@@ -60,6 +60,17 @@ def test_before_any_training_a_picture_is_read_by_the_one_called_record(
     assert contents(shipped.path) == before
 
 
+def test_a_copy_of_another_network_is_no_training_of_ones_own(
+    lenet: Callable[..., Answer], shipped: Run, tmp_path: Path
+) -> None:
+    other = Run(shipped.path.with_name("20200102-000000-sigmoid-00ff"))
+    shutil.copytree(shipped.path, other.path)
+    copy = own_run(other, tmp_path / "runs")
+    assert find_run("latest", tmp_path / "runs").path == copy.path
+    read = lenet("predict", PICTURE, "--json")
+    assert (read.code, ID in read.err) == (0, True), read.err
+
+
 def test_python_too_reads_with_it_where_it_is_and_writes_into_a_copy(
     shipped: Run, mnist_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

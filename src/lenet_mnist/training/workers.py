@@ -1,8 +1,8 @@
 """Trials side by side: in worker processes that share out the threads, or one per rank of torchrun.
 
-Two trainings of one thread each finish before two of two threads one after the other, because much of a step is not
-parallel (docs/performance.md). A worker comes to the same weights as a process of its own with as many
-threads, bit for bit.
+Where they are long enough to be worth starting processes, two trainings of one thread each finish before two of two
+threads one after the other, because much of a step is not parallel (docs/performance.md). A worker comes to the same
+weights as a process of its own with as many threads, bit for bit.
 """
 
 import multiprocessing

@@ -136,7 +136,7 @@ def _loaded(path: Path) -> ctypes.CDLL:
 
 
 def _compilers() -> list[_Compiler]:
-    """Return the C compilers, in the order in which they are tried: clang's code is faster (docs/performance.md).
+    """Return the C compilers, in the order in which they are tried: clang's code is faster (docs/lab-notes.md).
 
     Each is called by its name in PATH: it may be a link to a program such as ccache, which acts by the link's name.
     """
