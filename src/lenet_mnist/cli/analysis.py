@@ -183,8 +183,7 @@ def predict(
     from lenet_mnist.reporting.gallery import draw_reading
     from lenet_mnist.runs.listing import LATEST, comes_with_lenet, newest_run
 
-    newest = newest_run(call.runs_dir)
-    if run == LATEST and (newest is None or comes_with_lenet(newest.id)):
+    if run == LATEST and ((newest := newest_run(call.runs_dir)) is None or comes_with_lenet(newest.id)):
         run = _BEFORE_ANY_TRAINING
     reading = read_pictures(call.run(run, is_written=show), pictures)
     for part in reading.json_parts() if call.as_json else reading.texts():
