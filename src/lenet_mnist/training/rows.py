@@ -70,8 +70,9 @@ class ProbeRow:
     """One layer after one epoch, on the images of training/probe.py; epoch 0 is before the first update.
 
     `gradient_norm` and `weight_norm` are Euclidean, of the weights without biases; `update_ratio` is the norm of the
-    epoch's last update as a fraction of the weights before it, and 0 before the first. `mean` and `deviation` are
-    those of the layer's outputs, over units and images; the output layer's are of its logits, which cannot saturate.
+    epoch's last update as a fraction of the weights before it, and 0 before the first; with Muon, of the last that
+    moved all weights. `mean` and `deviation` are those of the layer's outputs, over units and images; the output
+    layer's are of its logits, which cannot saturate.
     """
 
     epoch: int
