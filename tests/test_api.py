@@ -163,6 +163,15 @@ def test_pictures_are_read_as_by_the_command(trained: "lenet_mnist.Run", lenet: 
         trained.predict("none.png")
 
 
+def test_a_section_of_values_changes_these_alone() -> None:
+    values = {"training": {"patience": 3}, "augmentation": {"shift": 0.5}}
+    found = options.resolved_options("accurate", {"lr": 0.01, "set": values, "epochs": 2}).config
+    expected = {"training.patience": 3, "augmentation.shift": 0.5, "lr": 0.01, "epochs": 2}
+    given = {"set": {key: value for key, value in expected.items() if "." in key}, "lr": 0.01, "epochs": 2}
+    assert found == options.resolved_options("accurate", given).config
+    assert (found.training.learning_rate, found.augmentation.rotation, found.augmentation.shift) == (0.01, 10, 0.5)
+
+
 @pytest.mark.parametrize(
     ("call", "said"),
     [
@@ -171,6 +180,7 @@ def test_pictures_are_read_as_by_the_command(trained: "lenet_mnist.Run", lenet: 
         (lambda: lenet_mnist.train(max_epoch=3), "did you mean epochs"),
         (lambda: lenet_mnist.train(lr="high"), "lr: training.learning_rate: "),
         (lambda: lenet_mnist.train(set={"training.schedul": "cosine"}), "Did you mean training.schedule"),
+        (lambda: lenet_mnist.train(set="training.schedule=cosine"), "set: expected values by key"),
         (lambda: lenet_mnist.load("nowhere"), "no such run"),
         (lambda: lenet_mnist.load(lr=0.1), "lr: no such option"),
         (lambda: lenet_mnist.load_data(source="nowhere"), "source: data.source: nowhere"),

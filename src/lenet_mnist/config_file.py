@@ -158,8 +158,12 @@ def _assignment(text: str) -> Layer:
     origin = f"--set {text}"
     if not separator:
         raise ConfigError(f"{origin}: expected key=value, as in --set training.max_epochs=3")
-    values = {key.strip(): parse_yaml(value, origin)}
-    return Layer(origin, values if "." in key else dict(_flatten(values, origin)))
+    return layer_of(origin, key.strip(), parse_yaml(value, origin))
+
+
+def layer_of(origin: str, key: str, value: Any) -> Layer:
+    """Return one value by its dotted key, or a section of them by name, as a layer. Raises: ConfigError."""
+    return Layer(origin, {key: value} if "." in key else dict(_flatten({key: value}, origin)))
 
 
 def _flatten(values: Mapping[str, Any], origin: str) -> Iterator[tuple[str, Any]]:

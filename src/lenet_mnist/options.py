@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, TypeAlias, TypeVar
 import numpy as np
 
 from lenet_mnist.config import Config
-from lenet_mnist.config_file import FLAGS, Layer, ResolvedConfig, read_yaml_config, resolve
+from lenet_mnist.config_file import FLAGS, Layer, ResolvedConfig, layer_of, read_yaml_config, resolve
 from lenet_mnist.data.mnist import DataAccess
 from lenet_mnist.devices import settings_kept
 from lenet_mnist.errors import ConfigError, one_line
@@ -68,7 +68,9 @@ def resolved_options(config: AnyConfig, options: Mapping[str, Any]) -> ResolvedC
         layers.append(Layer(str(path), read_yaml_config(path)))
     for name, value in options.items():
         if name == "set":
-            layers.append(Layer(name, {key: plain_value(each) for key, each in dict(value).items()}))
+            if not isinstance(value, Mapping):
+                raise ConfigError("set: expected values by key, as {'training.patience': 3}")
+            layers += [layer_of(name, str(key), plain_value(each)) for key, each in value.items()]
         elif name in _KEYS:
             is_one = name == "teacher" and not isinstance(value, list | tuple)
             layers.append(Layer(name, {_KEYS[name]: plain_value([value] if is_one else value)}))

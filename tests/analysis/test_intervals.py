@@ -101,5 +101,6 @@ def test_the_same_seeds_are_compared_seed_by_seed() -> None:
     welch = difference_of({5: 0.906, 6: 0.9545, 7: 0.995}, low)
     assert (welch.method, welch.value) == (Method.WELCH, pytest.approx(paired.value))
     assert not welch.excludes(0)  # the scatter of the seeds hides it
+    assert not difference_of({0: 0.6, 1: 0.6}, {0: 0.5, 1: 0.5}).excludes(0)  # no seed scatters
     single = difference_of({0: 0.9}, low)
     assert (single.interval_95, single.excludes(0)) == (None, False)

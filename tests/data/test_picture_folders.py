@@ -210,6 +210,16 @@ def test_a_changed_a_renamed_and_a_new_picture_are_noticed(directory: Path) -> N
 # Pictures that cannot be read, or have a different size.
 
 
+def test_a_validation_part_without_a_readable_picture_is_not_taken_from_the_training_part(
+    tmp_path: Path, digits: tuple[Array, Array]
+) -> None:
+    for k, name in enumerate(("train", "val")):
+        write_pictures(tmp_path / name, *(each[k::2] for each in digits), NAMES)
+    for path in (tmp_path / "val").rglob("*.png"):
+        path.write_bytes(b"")
+    assert "validation part" in refusal_of(tmp_path, skip=True)
+
+
 def test_unreadable_pictures_are_named_and_skipped_only_on_request(directory: Path) -> None:
     test = loaded(directory, Part.TEST)
     path = first_picture(directory)

@@ -123,6 +123,16 @@ def test_a_digit_that_fills_its_picture_is_found(digits: Grey) -> None:
     assert found >= 47
 
 
+@pytest.mark.parametrize("width", [20, 40, 64, 80])
+def test_a_one_cut_out_narrowly_is_found(width: int) -> None:
+    grey = np.full((256, width), WHITE)
+    grey[20:236, width // 2 - width // 8 : width // 2 + width // 8] = 0
+    for turned in (grey, grey.T, WHITE - grey):
+        steps = prepare(turned)
+        assert steps.ink.mean() == pytest.approx((turned != turned[0, 0]).mean(), rel=0.01)
+        assert len(steps.components) == 1
+
+
 def test_one_colour_or_noise_alone_is_no_digit() -> None:
     greys = [np.full((60, 40), level) for level in (0.0, 93.0, 255.0)]
     for grey in (*greys, np.random.default_rng(0).normal(128, 5, (100, 100))):

@@ -144,6 +144,13 @@ def test_what_is_no_run_is_not_listed(tmp_path: Path) -> None:
     assert list_runs(tmp_path / "nowhere") == []
 
 
+def test_a_path_with_two_points_is_a_run_if_it_leads_to_one(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    beside = run.path.parents[1] / "beside"
+    beside.mkdir()
+    monkeypatch.chdir(beside)
+    assert find_run(f"../{run.path.parent.name}/{run.path.name}", Path("runs")).id == run.id
+
+
 def test_what_is_no_run_is_refused_with_the_reason(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     (tmp_path / "directory").mkdir()
@@ -151,8 +158,8 @@ def test_what_is_no_run_is_refused_with_the_reason(tmp_path: Path) -> None:
         ("nope", "no such run"),
         ("", "name is empty"),
         ("latest", "no such runs here yet"),
-        ("../x", r"'\.\.' is not allowed"),
-        ("a/../b", r"'\.\.' is not allowed"),
+        ("../x", "no such run"),
+        ("a/../b", "no such run"),
         ("file", "is a file"),
         ("directory", r"no manifest\.json"),
         ("x" * 5000, "cannot be the name of a run"),

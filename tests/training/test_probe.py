@@ -14,7 +14,7 @@ from lenet_mnist.model.activations import ACTIVATIONS, ActivationFunction
 from lenet_mnist.training.checkpoint import weights_digest
 from lenet_mnist.training.context import Context
 from lenet_mnist.training.loop import train
-from lenet_mnist.training.probe import NUM_IMAGES, Probe
+from lenet_mnist.training.probe import NUM_IMAGES, Probe, update_ratios
 from lenet_mnist.training.rows import EpochRow, Layer, ProbeRow, StepRow
 from lenet_mnist.training.state import TrainState
 
@@ -124,6 +124,15 @@ def test_the_update_is_the_last_of_the_epoch_that_moves_all_weights(
     assert [(rows[Layer.C1].epoch, rows[Layer.C1].step) for rows in looks] == [(0, 0), (1, 7), (2, 14)]
     assert all(row.update_ratio == 0 for row in looks[0].values())
     assert all(row.update_ratio > 1e-6 for row in looks[1].values())
+
+
+def test_an_update_of_weights_that_were_zero_has_no_ratio(tiny: TrainVal) -> None:
+    state = start(config_of(), tiny)
+    before = [weights.detach().clone() for weights in state.network.weights_in_order]
+    before[-1].zero_()
+    *others, output = update_ratios(before, [weights + 1 for weights in before])
+    assert output == 0
+    assert all(0 < ratio < 100 for ratio in others)
 
 
 def test_looking_changes_nothing(tiny: TrainVal) -> None:

@@ -47,6 +47,13 @@ def test_the_rate_rises_during_the_warm_up_and_never_after(schedule: Schedule, w
     assert (len(set(factors[rising:])) == len(factors[rising:])) == (schedule in FALLING or num_steps - rising <= 1)
 
 
+@pytest.mark.parametrize("schedule", FALLING)
+def test_after_the_last_update_the_rate_neither_rises_nor_falls_below_zero(schedule: Schedule) -> None:
+    end = rate_factor(schedule, 0.1, 100, 100)
+    assert 0 <= end < 1e-5
+    assert {rate_factor(schedule, 0.1, step, 100) for step in (101, 150, 1000)} == {end}
+
+
 def test_one_cycle_is_torchs() -> None:
     """Torch's cycle ends at its last update and ours one after it, so that torch is told of one update more."""
     for num_steps, warmup in ((10, 0.1), (100, 0.25), (7, 0.5)):

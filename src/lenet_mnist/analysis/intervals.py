@@ -41,8 +41,12 @@ class Estimate:
     method: Method
 
     def excludes(self, value: float) -> bool:
-        """Whether there is an interval, and `value` is outside it: 0 for a difference, 1 for a ratio."""
-        return self.interval_95 is not None and not self.interval_95.low <= value <= self.interval_95.high
+        """Whether there is an interval, and `value` is outside it: 0 for a difference, 1 for a ratio.
+
+        One without width comes from seeds that happen to agree, which shows nothing.
+        """
+        interval = self.interval_95
+        return interval is not None and interval.low < interval.high and not interval.low <= value <= interval.high
 
 
 def wilson_interval(num_successes: int, num_trials: int) -> Interval:

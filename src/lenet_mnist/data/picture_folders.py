@@ -75,6 +75,9 @@ def load(directory: Path, part: Part, config: DataConfig) -> LoadedPart:
         said = _first_of(other_sizes, len(indices), f"are not {IMAGE_SIZE} x {IMAGE_SIZE} pixels")
         raise DataError(f"{directory}: {said}. Resize them, or let lenet do it with --set data.resize=true")
     read = [listing.pictures[k] for k in images]
+    read_of_val = sum(k >= len(listing.pictures) - num_val for k in images)
+    if num_val and not read_of_val:
+        raise DataError(f"{directory}: no picture of its validation part can be read: {skipped}")
     return LoadedPart(
         source="pictures",
         images=np.stack(list(images.values())) if images else np.empty((0, IMAGE_SIZE, IMAGE_SIZE), dtype=np.uint8),
@@ -84,7 +87,7 @@ def load(directory: Path, part: Part, config: DataConfig) -> LoadedPart:
         files=_digests(listing.pictures, contents),
         names=tuple(f"{each.folder}{each.inside}" for each in read),
         notes=(*([f"skipped: {skipped}"] if unreadable else []), *listing.notes),
-        num_val=sum(k >= len(listing.pictures) - num_val for k in images),
+        num_val=read_of_val,
     )
 
 

@@ -115,8 +115,10 @@ def top_hat(grey: Grey) -> Grey:
 def _slide(rows: Grey, radius: int, extreme: np.ufunc) -> Grey:
     """Return the minimum or maximum over the 2 radius + 1 pixels around each, along the rows.
 
-    The rows are extended by an odd reflection: what rises keeps rising.
+    The rows are extended by an odd reflection: what rises keeps rising. But some window must lie inside each row: of
+    ink near the edge, the reflection is darker than any paper.
     """
+    radius = min(radius, (rows.shape[1] - 1) // 2)
     values = np.pad(rows, ((0, 0), (radius, radius)), mode="reflect", reflect_type="odd")
     width, full = 1, 2 * radius + 1
     while 2 * width <= full:

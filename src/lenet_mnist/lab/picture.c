@@ -31,6 +31,7 @@ static double extended(const double *line, int step, int last, int place) {
 
 /* The minimum over the 2 radius + 1 pixels around each along lines of `count` pixels; with sign -1 the maximum. */
 static void slide(double *picture, int lines, int next, int count, int step, int radius, double sign) {
+    radius = min_int(radius, (count - 1) / 2); /* some window must lie inside the line */
     double values[count + 2 * radius];
     for (double *line = picture; line < picture + lines * next; line += next) {
         int left = count + 2 * radius;

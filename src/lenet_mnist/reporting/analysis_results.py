@@ -54,8 +54,8 @@ def evaluation_lines(evaluation: Evaluation, split: str) -> list[str]:
 
 
 def hardest_class(scored: Scored) -> str:
-    """Return the line of the class with the lowest F1."""
-    worst = min(scored.per_class, key=lambda row: row.f1)
+    """Return the line of the class with the lowest F1, of those that have images."""
+    worst = min((row for row in scored.per_class if row.num_images), key=lambda row: row.f1)
     return f"hardest class  {worst.name}: precision {worst.precision:.2%}, recall {worst.recall:.2%}"
 
 

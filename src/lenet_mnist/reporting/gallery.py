@@ -99,7 +99,7 @@ def contact_tiles(
     after it.
     """
     chosen = classes_in_turn(data.train, seed, epoch, num)
-    labels = [plain(data.class_names[label]) for label in chosen.labels.tolist()]
+    labels = [plain(data.class_names[label], _NAME_WIDTH) for label in chosen.labels.tolist()]
     originals = zip(chosen.images.numpy(), labels, chosen.indices.tolist(), strict=True)
     tiles = [Tile(image, label, f"#{index}") for image, label, index in originals]
     if augmentation is None:

@@ -86,7 +86,8 @@ def train_seeds(config: Config, seeds: str | None, session: Session, runs_dir: P
         if runs[-1].interrupted_by is not None:
             break
     if left := ",".join(map(str, drawn[len(runs) :])):
-        note(f"not begun: seeds {left}. The same command with --seeds {left} trains them")
+        found = f" --lr {config.training.learning_rate:g}" if decision else ""
+        note(f"not begun: seeds {left}. The same command with --seeds {left}{found} trains them")
     return runs
 
 

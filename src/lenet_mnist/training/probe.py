@@ -79,9 +79,9 @@ class Probe:
 
 
 def update_ratios(before: Sequence[Tensor], after: Sequence[Tensor]) -> tuple[float, ...]:
-    """Return by how much of itself each layer's weights have changed. Both are the weights of the five layers."""
-    changes = [(new - old).norm() / old.norm().clamp_min(1e-30) for old, new in zip(before, after, strict=True)]
-    return tuple(torch.stack(changes).tolist())
+    """Return by how much of itself each of the five layers' weights have changed, 0 if they were zero."""
+    changes = [(new - old).norm() / old.norm() for old, new in zip(before, after, strict=True)]
+    return tuple(torch.stack(changes).nan_to_num(nan=0.0, posinf=0.0).tolist())
 
 
 def passed_gradients(probe: Sequence[ProbeRow]) -> tuple[list[ProbeRow], str]:

@@ -25,9 +25,10 @@ _ONE_CYCLE_END = 1 / 250_000
 def rate_factor(schedule: Schedule, warmup: float, step: int, num_steps: int) -> float:
     """Return what the peak learning rate is multiplied by at update `step`, counted from 0, of `num_steps`.
 
-    The warm-up rises over the first `warmup` share of the updates, and reaches the peak right after it.
+    The warm-up rises over the first `warmup` share of the updates, and reaches the peak right after it. Updates
+    after `num_steps`, as where a resume has made the epochs shorter, get the rate of its end.
     """
-    num_warmup = warmup * num_steps
+    step, num_warmup = min(step, num_steps), warmup * num_steps
     if schedule is Schedule.ONE_CYCLE:
         if step < num_warmup:
             return _half_cosine(_ONE_CYCLE_START, 1.0, step / num_warmup)

@@ -129,7 +129,8 @@ function commandOf({ trainImages, fold, ...settings }) {
   const isFold = fold !== null;
   const [flags, sets] = [[], []];
   const quoted = (text) => (/^[\w./-]+$/.test(text) ? text : `'${String(text).replaceAll("'", "'\\''")}'`);
-  for (const [name, value] of Object.entries({ ...settings, trainImages: trainImages ?? DATA.limit })) {
+  const images = trainImages === null ? DATA.limit : Math.min(trainImages, DATA.counts.train);
+  for (const [name, value] of Object.entries({ ...settings, trainImages: images })) {
     const { flag, key } = SETTINGS[name];
     if (flag && value !== null) flags.push(`${flag} ${value}`);
     else if (!flag && value !== DATA.recipes.relu[name]) sets.push([key, value]);

@@ -29,7 +29,7 @@ function begin(settings) {
   enableButtons();
   lab.stage = stages().findIndex((each) => isDeepEqual(each.networks.map(settingsOf), settings));
   byId("sweep").hidden = new Set(settings.map(({ rate }) => rate)).size <= 2;
-  byId("command").textContent = settings[0].fold === null ? settings.map(commandOf).join("\n") : commandOf(settings[0]);
+  byId("command").textContent = settings.every(({ fold }) => fold !== null) ? commandOf(settings[0]) : settings.map(commandOf).join("\n");
   byId("tested").textContent = "";
   byId("cell").replaceChildren();
   showZips();
@@ -149,7 +149,7 @@ function showState() {
 function showPerformance() {
   showMatrix();
   const isReady = !lab.isRunning && lab.views[0].epochs.length > 0;
-  byId("test").disabled = !isReady || lab.settings[0].fold !== null;
+  byId("test").disabled = !isReady || lab.settings.some(({ fold }) => fold !== null);
   for (const [k, button] of [...byId("zips").children].entries()) {
     const isWhole = lab.settings[k].trainImages === null && lab.settings[k].fold === null;
     button.disabled = !isReady || !isWhole;

@@ -216,7 +216,7 @@ function showMatrix() {
   place.dataset.done = done;
   const focused = document.activeElement?.dataset?.cell;
   place.replaceChildren();
-  if (lab.views.length <= 2 && lab.settings[0].fold === null) lab.views.forEach(addMatrix);
+  if (lab.views.length <= 2 && lab.settings.every(({ fold }) => fold === null)) lab.views.forEach(addMatrix);
   if (!place.children.length) make("p", { text: words("noMatrix"), className: "small", parent: place });
   place.querySelector(`[data-cell="${focused}"]`)?.focus();
 }

@@ -148,7 +148,7 @@ const answers = {
   },
   run({ until, number }) {
     runs = number;
-    const [{ step, epochs }] = trainings;
+    const { step, epochs } = trainings.find(({ ended }) => !ended) ?? trainings[0];
     const target = { step: step + 1, epoch: epochs.length + 1, end: Infinity }[until];
     const reached = ({ step, epochs }) => (until === "step" ? step : epochs.length) >= target;
     goal = () => trainings.every((each) => each.ended || (!each.evaluation && reached(each)));
