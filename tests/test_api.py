@@ -181,6 +181,7 @@ def test_a_section_of_values_changes_these_alone() -> None:
         (lambda: lenet_mnist.train(lr="high"), "lr: training.learning_rate: "),
         (lambda: lenet_mnist.train(set={"training.schedul": "cosine"}), "Did you mean training.schedule"),
         (lambda: lenet_mnist.train(set="training.schedule=cosine"), "set: expected values by key"),
+        (lambda: lenet_mnist.cross_validate(repeats=0), "0 repeats"),
         (lambda: lenet_mnist.load("nowhere"), "no such run"),
         (lambda: lenet_mnist.load(lr=0.1), "lr: no such option"),
         (lambda: lenet_mnist.load_data(source="nowhere"), "source: data.source: nowhere"),

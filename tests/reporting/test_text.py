@@ -1,12 +1,13 @@
 """Results as text and as JSON; what `lenet compare` says for the figures that call for it."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from lenet_mnist.analysis.intervals import Estimate, Interval, Method
-from lenet_mnist.analysis.metrics import PairedAnswers
+from lenet_mnist.analysis.metrics import ClassScores, PairedAnswers
 from lenet_mnist.errors import per_cent
 from lenet_mnist.reporting import analysis_results
 from lenet_mnist.reporting.text import Result, aligned, plain_number, render, to_json
@@ -108,3 +109,8 @@ def test_seeds_in_a_row_are_a_range_and_steps_say_who_never_got_there() -> None:
     assert analysis_results.steps_text([None, None]) == "never"
     assert analysis_results.steps_text([1234.4]) == "1,234"
     assert analysis_results.steps_text([300.0, 100.0, None]) == "100 to 300; 1 never"
+
+
+def test_the_hardest_class_is_one_that_has_images() -> None:
+    scores = [ClassScores("rare", 0, 0, 0), ClassScores("hard", 10, 5, 5), ClassScores("easy", 10, 15, 10)]
+    assert " hard: " in analysis_results.hardest_class(SimpleNamespace(per_class=scores))

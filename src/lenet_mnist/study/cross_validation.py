@@ -181,6 +181,8 @@ def _with_all_images(config: Config) -> Config:
 
 def _contexts(config: Config, folds: Folds, session: Session) -> tuple[Context, Context]:
     require_foldable(config)
+    if folds.num_repeats < 1:
+        raise ConfigError(f"{folds.num_repeats} repeats: at least 1 is needed")
     context = session.context(_with_all_images(config))
     return context, replace(context, data=fold_of(context.data, Fold(folds, 1, 1), config.data.split_seed))
 
