@@ -75,7 +75,7 @@ def resolved_options(config: AnyConfig, options: Mapping[str, Any]) -> ResolvedC
             is_one = name == "teacher" and not isinstance(value, list | tuple)
             layers.append(Layer(name, {_KEYS[name]: plain_value([value] if is_one else value)}))
         else:
-            near = difflib.get_close_matches(name, _NAMES, n=1)
+            near = difflib.get_close_matches(name, _NAMES.keys() - {name}, n=1)
             raise ConfigError(f"{name}: no such option{f': did you mean {_NAMES[near[0]]}?' if near else ''}")
     return resolve(layers)
 

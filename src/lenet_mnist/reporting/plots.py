@@ -42,6 +42,7 @@ _IMAGES_PER_SIDE, _MOST_ROWS_PER_SIDE = 320, 20  # of a running mean
 _MOST_DOTS = 60  # on a line: more would hide it
 _MOST_POINTS = 2000  # of a line: more would be closer together than a pixel
 _LARGEST = 1e30
+_LABEL_WIDTH = 0.16  # of a rate, as a share of the axes
 # From the input to the output; lines differ in dash as well as in colour.
 _LAYERS = {
     Layer.C1: (BLUE, "-", "o"),
@@ -92,11 +93,14 @@ def draw_loss(axes: Axes, record: TrainingRecord, best_epoch: int | None) -> Non
     axes.axhline(chance, color=GREY, linestyle=":", label=f"chance level: {chance:.2f}")
     if record.stop_reason == "diverged" and at:
         axes.axvline(at[-1], color=ORANGE, linewidth=1, linestyle="-.", label="diverged")
+    free_from = 0.0  # behind the last label
     for before, after in pairwise(history):
         if after.lr < before.lr and record.config.training.schedule is Schedule.PLATEAU:
             axes.axvline(before.epoch, color=GREEN, linestyle=":", linewidth=1.2)
-            place, words = (before.epoch, 0.99), f" lr {after.lr:.2g}"
-            axes.text(*place, words, transform=axes.get_xaxis_transform(), va="top", fontsize=7, color=GREEN)
+            if free_from <= before.epoch <= (1 - _LABEL_WIDTH) * len(history):  # where it fits
+                place, words = (before.epoch, 0.99), f" lr {after.lr:.2g}"
+                axes.text(*place, words, transform=axes.get_xaxis_transform(), va="top", fontsize=7, color=GREEN)
+                free_from = before.epoch + _LABEL_WIDTH * len(history)
     drawn = [loss for loss in (*means, *(row.val_loss for row in history)) if loss > 0]
     low, high = min([chance / 2, *drawn]), max([chance * 1.5, *drawn])
     axes.set_ylim(max(low, _LOWEST_LOSS) / 1.2, min(high, _HIGHEST_LOSS * chance) * 1.2)
