@@ -216,7 +216,7 @@ def accuracy_sentence(contrast: Contrast, difference: Estimate, split: str, has_
     first, other = contrast.groups
     if difference.interval_95 is None:
         if has_seeds:
-            yield f"{first} and {other}: one run per side does not show how much seeds scatter; train more."
+            yield f"{first} and {other}: a single run does not show how much seeds scatter; train more."
         return
     low, high = (100 * end for end in difference.interval_95)
     ends = f"95 % interval {low:+.2f} to {high:+.2f} points; {_BY[difference.method]}"
@@ -250,7 +250,7 @@ def ratio_sentence(groups: tuple[str, str], ratio: SpeedRatio) -> str:
         interval = interval and Interval(1 / interval.high, 1 / interval.low)
     text = f"To a training loss of {ratio.loss:g}, {faster} needs {times:.2f} times fewer steps than {slower}"
     if interval is None:
-        return f"{text}: one run per side, so no interval."
+        return f"{text}: of a single run there is no interval."
     ends = f"95 % interval {interval.low:.2f} to {interval.high:.2f}; {_BY[ratio.method]}"
     return f"{text}{', but the two cannot be told apart' * (interval.low <= 1)} ({ends})."
 

@@ -169,7 +169,7 @@ def _sweep_lines(swept: SweptRun, activation: Activation, answer: Answer) -> lis
     if ranking.is_at_lower_edge or ranking.is_at_upper_edge:
         lower = ranking.is_at_lower_edge
         edge, end, factor = ("smallest", "--min-lr", 0.1) if lower else ("largest", "--max-lr", 10)
-        lines.append(f"edge    it is the {edge} rate that was tried: extend with {end} {best.lr * factor:.2g}")
+        lines.append(f"edge    it is the {edge} rate that was tried: try {best.lr * factor:.2g} too ({end} or --lrs)")
     interval = f"about 95 % sure: {choice.low:.2g} to {choice.high:.2g}"
     sure = interval if choice.is_fitted else "by the lowest loss alone"
     lines.append(f"chosen  {choice.lr:.3g} for the {epochs_text(max_epochs)} of a whole training ({sure})")

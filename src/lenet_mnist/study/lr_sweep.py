@@ -94,9 +94,10 @@ def require_answers(swept: SweptRun) -> None:
     path = swept.directory.path
     for activation, answer in swept.answers.items():
         if answer.ranking.best is None:
-            raise DivergedError(f"{path}: {activation}: training diverged at every rate: try smaller ones (--max-lr)")
+            hint = "try smaller ones (--max-lr or --lrs)"
+            raise DivergedError(f"{path}: {activation}: training diverged at every rate: {hint}")
     if all(answer.choice is None for answer in swept.answers.values()):
-        raise ConfigError(f"{path}: no rate learned anything: give more --epochs or higher rates (--min-lr)")
+        raise ConfigError(f"{path}: no rate learned anything: give more --epochs or higher rates (--min-lr or --lrs)")
 
 
 def _contexts(config: Config, request: SweepRequest, session: Session) -> tuple[Context, Context]:
