@@ -265,7 +265,7 @@ class TrainingConfig(Section):
         if self.nesterov and (self.optimizer is not Optimizer.SGD or self.momentum == 0):
             raise ValueError("training.nesterov: true needs optimizer sgd and a momentum above 0")
         if self.optimizer is Optimizer.MUON and self.momentum == 0:
-            raise ValueError("training.momentum: 0 leaves muon nothing to make orthogonal: choose one above 0")
+            raise ValueError("training.momentum: 0 makes muon forget three of four gradients: choose one above 0")
         return self
 
 

@@ -1,1 +1,1 @@
-"""Step 2 of the lecture: the data. What else knows MNIST or its 28 pixels is in docs/architecture.md."""
+"""Step 2 of the lecture: the data. docs/architecture.md lists what else knows MNIST or its 28 pixels."""

@@ -26,7 +26,7 @@ def rate_factor(schedule: Schedule, warmup: float, step: int, num_steps: int) ->
     """Return what the peak learning rate is multiplied by at update `step`, counted from 0, of `num_steps`.
 
     The warm-up rises over the first `warmup` share of the updates, and reaches the peak right after it. Updates
-    after `num_steps`, as where a resume has made the epochs shorter, get the rate of its end.
+    after `num_steps`, which there are if a resume has made the epochs shorter, get the last rate.
     """
     step, num_warmup = min(step, num_steps), warmup * num_steps
     if schedule is Schedule.ONE_CYCLE:
